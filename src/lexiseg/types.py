@@ -1,0 +1,184 @@
+"""The shared vocabulary of shapes and small value types.
+
+Axes, always in this order: B images of a batch, K classes, N tokens, D channels, L layers, H W pixels,
+h w patches (height first). Images are RGB.
+"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from typing import Any, Literal, Protocol
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor
+
+from lexiseg.errors import ConfigError
+
+Setting = Literal["inductive", "transductive", "supervised"]
+UnseenPixels = Literal["shown", "excluded"]
+
+
+@dataclass(frozen=True)
+class ClassSplit:
+    """Which classes carry labels during training, and under which rules.
+
+    Attributes:
+        name: What result files and checkpoints call this split.
+        classes: Every class name, in label-id order.
+        unseen: Names without a single labelled training pixel; the others are seen.
+        setting: ``inductive`` (unseen names unknown in training), ``transductive`` (names known, pixels
+            unlabelled) or ``supervised`` (all labelled; the ceiling).
+        unseen_pixels: ``shown`` if training images may contain unseen objects as unlabelled pixels (the
+            published data sets do), ``excluded`` if such images are left out of training.
+
+    Raises:
+        ConfigError: Empty or repeated names, or an unseen name that is no class.
+    """
+
+    name: str
+    classes: tuple[str, ...]
+    unseen: tuple[str, ...] = ()
+    setting: Setting = "inductive"
+    unseen_pixels: UnseenPixels = "shown"
+
+    def __post_init__(self) -> None:
+        """Reject contradictory splits where they are made, not where they would first hurt."""
+        for kind, names in (("class", self.classes), ("unseen class", self.unseen)):
+            if any(not name.strip() for name in names):
+                raise ConfigError(f"split '{self.name}': a {kind} name is empty; give every {kind} a name")
+            repeated = sorted({name for name in names if names.count(name) > 1})
+            if repeated:
+                raise ConfigError(f"split '{self.name}': {kind} named twice: {', '.join(repeated)}")
+        unknown = [name for name in self.unseen if name not in self.classes]
+        if unknown:
+            raise ConfigError(
+                f"split '{self.name}': unseen {', '.join(map(repr, unknown))} not among the classes "
+                f"({', '.join(self.classes)}); spell unseen names exactly as the data set does"
+            )
+        if self.classes and not self.seen:
+            raise ConfigError(f"split '{self.name}': all {len(self.classes)} classes are unseen; leave some seen")
+
+    @property
+    def unseen_ids(self) -> tuple[int, ...]:
+        """Label ids of the unseen classes, ascending."""
+        return tuple(i for i, name in enumerate(self.classes) if name in self.unseen)
+
+    @property
+    def seen_ids(self) -> tuple[int, ...]:
+        """Label ids of the seen classes, ascending."""
+        return tuple(i for i, name in enumerate(self.classes) if name not in self.unseen)
+
+    @property
+    def seen(self) -> tuple[str, ...]:
+        """Names of the seen classes in label-id order."""
+        return tuple(name for name in self.classes if name not in self.unseen)
+
+    @property
+    def training_ids(self) -> tuple[int, ...]:
+        """Label ids whose text the model is trained against: query i stands for ``training_ids[i]``."""
+        return self.seen_ids if self.setting == "inductive" else tuple(range(len(self.classes)))
+
+
+@dataclass(frozen=True)
+class Sample:
+    """One labelled photograph as a data set reads it, before any transform.
+
+    Attributes:
+        image: ``(H, W, 3)`` uint8 RGB.
+        label: ``(H, W)`` uint8 class ids, ``IGNORE_INDEX`` where nothing counts.
+        name: Unique within the data set; result files use it.
+    """
+
+    image: npt.NDArray[np.uint8]
+    label: npt.NDArray[np.uint8]
+    name: str
+
+
+class SegmentationDataset(Protocol):
+    """What every data set offers: class names in label-id order and samples by index."""
+
+    @property
+    def classes(self) -> tuple[str, ...]:
+        """Class names in label-id order."""
+
+    def __len__(self) -> int: ...
+
+    def __getitem__(self, index: int) -> Sample: ...
+
+
+@dataclass(frozen=True)
+class SegBatch:
+    """Several samples of one size, as tensors.
+
+    Attributes:
+        images: ``(B, 3, H, W)`` uint8 RGB, not normalised: the model knows its own mean and deviation.
+        labels: ``(B, H, W)`` int64 ids into the data set's full class list, ``IGNORE_INDEX`` elsewhere.
+        names: B sample names.
+    """
+
+    images: Tensor
+    labels: Tensor
+    names: tuple[str, ...] = ()
+
+    def to(self, device: torch.device | str, **kwargs: Any) -> "SegBatch":
+        """Return the batch on ``device``; Lightning calls this."""
+        return SegBatch(self.images.to(device, **kwargs), self.labels.to(device, **kwargs), self.names)
+
+    def pin_memory(self) -> "SegBatch":
+        """Return the batch in page-locked memory; the data loader calls this."""
+        return SegBatch(self.images.pin_memory(), self.labels.pin_memory(), self.names)
+
+    def __len__(self) -> int:
+        return len(self.images)
+
+
+@dataclass(frozen=True)
+class VisionFeatures:
+    """What a mask model reads off the frozen tower; independent of any word.
+
+    Attributes:
+        stages: One ``(B, D, h, w)`` map per stage, shallow to deep.
+        cls: ``(B, D)`` class token of the last layer.
+    """
+
+    stages: tuple[Tensor, ...]
+    cls: Tensor
+
+
+@dataclass(frozen=True)
+class MaskOutput:
+    """Mask logits before any upsampling.
+
+    Attributes:
+        logits: ``(B, K, h, w)`` on the patch grid; what the loss and the segmenter take.
+        stage_logits: The same per stage; they sum to ``logits`` for a cascade.
+    """
+
+    logits: Tensor
+    stage_logits: tuple[Tensor, ...] = field(default=())
+
+
+class Segmentable(Protocol):
+    """Anything the segmenter can drive: images in once, then any words at once.
+
+    ``encode`` runs the tower; ``decode`` answers for a vocabulary. Training-free encoders and trained mask
+    models both have this form, which is why evaluation, prediction and export share one path.
+    """
+
+    patch_size: int
+
+    def normalize(self, images: Tensor) -> Tensor:
+        """``(B, 3, H, W)`` uint8 RGB to what ``encode`` takes."""
+
+    def encode(self, images: Tensor) -> Any:
+        """Normalised ``(B, 3, H, W)`` to a state that does not depend on words."""
+
+    def decode(self, state: Any, text: Tensor) -> MaskOutput:
+        """State and unit text embeddings ``(K, D)`` to mask logits ``(B, K, h, w)``."""
+
+
+def chunks(total: int, size: int) -> Iterator[slice]:
+    """Slices that cover ``range(total)`` in pieces of at most ``size``."""
+    for start in range(0, total, size):
+        yield slice(start, min(start + size, total))
