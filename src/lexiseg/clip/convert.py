@@ -1,0 +1,172 @@
+"""OpenAI's and open_clip's key layout to transformers' CLIP, with a strict account of every key."""
+
+from collections.abc import Mapping
+from typing import Literal
+
+import torch
+from torch import Tensor
+from transformers import CLIPConfig, CLIPModel
+
+from lexiseg.errors import CheckpointError
+
+Activation = Literal["quick_gelu", "gelu"]
+
+_NOT_WEIGHTS = {"input_resolution", "context_length", "vocab_size", "logit_bias", "attn_mask"}
+"""Entries of released files that describe the model and hold no weight."""
+
+_HEAD_WIDTH = 64
+"""Channels per head in every CLIP that OpenAI and open_clip released; a file does not store the head count."""
+
+_TOP = {
+    "visual.class_embedding": "vision_model.embeddings.class_embedding",
+    "visual.conv1.weight": "vision_model.embeddings.patch_embedding.weight",
+    "visual.positional_embedding": "vision_model.embeddings.position_embedding.weight",
+    "visual.ln_pre": "vision_model.pre_layrnorm",
+    "visual.ln_post": "vision_model.post_layernorm",
+    "token_embedding.weight": "text_model.embeddings.token_embedding.weight",
+    "positional_embedding": "text_model.embeddings.position_embedding.weight",
+    "ln_final": "text_model.final_layer_norm",
+}
+_BLOCK = {
+    "attn.out_proj": "self_attn.out_proj",
+    "ln_1": "layer_norm1",
+    "ln_2": "layer_norm2",
+    "mlp.c_fc": "mlp.fc1",
+    "mlp.c_proj": "mlp.fc2",
+}
+
+
+def is_openai_layout(state: Mapping[str, Tensor]) -> bool:
+    """Whether the keys are OpenAI's (``visual.conv1.weight``, ``transformer.resblocks…``)."""
+    return "visual.conv1.weight" in state and "token_embedding.weight" in state
+
+
+def config_from_openai(
+    state: Mapping[str, Tensor],
+    *,
+    activation: Activation,
+    vision_heads: int | None = None,
+    text_heads: int | None = None,
+) -> CLIPConfig:
+    """Architecture of a ViT CLIP, read off its tensor shapes.
+
+    Args:
+        state: OpenAI's or open_clip's state dict.
+        activation: Not stored in the file.
+        vision_heads: Heads of the image tower; width / 64 if not given, as in every released model.
+        text_heads: Heads of the text tower, likewise.
+
+    Raises:
+        CheckpointError: The file is no ViT CLIP.
+    """
+    if "visual.proj" not in state or not any(k.startswith("visual.transformer.resblocks.") for k in state):
+        raise CheckpointError(
+            "expected a CLIP with a ViT image tower (keys visual.proj, visual.transformer.resblocks.*); "
+            "this file has none. ResNet and ConvNeXt towers are not supported here"
+        )
+    width, _, patch, _ = state["visual.conv1.weight"].shape
+    positions = len(state["visual.positional_embedding"]) - 1
+    text_width = state["ln_final.weight"].shape[0]
+    vocabulary = len(state["token_embedding.weight"])
+    embed_dim = state["visual.proj"].shape[1]
+    shared = {"hidden_act": activation, "layer_norm_eps": 1e-5, "projection_dim": embed_dim}
+    vision = {
+        "hidden_size": width,
+        "intermediate_size": len(state["visual.transformer.resblocks.0.mlp.c_fc.weight"]),
+        "num_hidden_layers": _depth(state, "visual.transformer.resblocks."),
+        "num_attention_heads": vision_heads or max(width // _HEAD_WIDTH, 1),
+        "patch_size": patch,
+        "image_size": round(positions**0.5) * patch,
+    }
+    text = {
+        "hidden_size": text_width,
+        "intermediate_size": len(state["transformer.resblocks.0.mlp.c_fc.weight"]),
+        "num_hidden_layers": _depth(state, "transformer.resblocks."),
+        "num_attention_heads": text_heads or max(text_width // _HEAD_WIDTH, 1),
+        "max_position_embeddings": len(state["positional_embedding"]),
+        "vocab_size": vocabulary,
+        # The end-of-text token is the last of OpenAI's vocabulary; transformers pools the text there.
+        "bos_token_id": vocabulary - 2,
+        "eos_token_id": vocabulary - 1,
+    }
+    return CLIPConfig(text_config=text | shared, vision_config=vision | shared, projection_dim=embed_dim)
+
+
+def model_from_openai(state: Mapping[str, Tensor], config: CLIPConfig) -> CLIPModel:
+    """Build transformers' CLIP from an OpenAI-layout state dict, in float32.
+
+    Raises:
+        CheckpointError: Names every key that is missing, superfluous or of a wrong shape.
+    """
+    converted = openai_to_transformers(state)
+    with torch.device("meta"):
+        model = CLIPModel(config)
+    expected = {name: tuple(tensor.shape) for name, tensor in model.state_dict().items()}
+    found = {name: tuple(tensor.shape) for name, tensor in converted.items()}
+    check_keys(expected, found, what="CLIP")
+    model.load_state_dict(converted, assign=True)
+    for embeddings in (model.text_model.embeddings, model.vision_model.embeddings):
+        # Not part of a state dict, so still on the meta device.
+        count = embeddings.position_embedding.num_embeddings
+        embeddings.position_ids = torch.arange(count).expand(1, -1)
+    return model
+
+
+def openai_to_transformers(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Rename and split OpenAI-layout tensors; unknown names are kept, for the strict check to report."""
+    converted: dict[str, Tensor] = {}
+    for name, tensor in state.items():
+        if name in _NOT_WEIGHTS:
+            continue
+        value = tensor.float() if tensor.is_floating_point() else tensor
+        for new_name, new_value in _convert_one(name, value):
+            converted[new_name] = new_value.contiguous()
+    return converted
+
+
+def check_keys(expected: Mapping[str, tuple[int, ...]], found: Mapping[str, tuple[int, ...]], *, what: str) -> None:
+    """Compare names and shapes and report every difference at once.
+
+    Raises:
+        CheckpointError: Anything is missing, superfluous or of another shape.
+    """
+    missing = sorted(expected.keys() - found.keys())
+    extra = sorted(found.keys() - expected.keys())
+    shapes = [
+        f"{name}: expected {expected[name]}, got {found[name]}"
+        for name in sorted(expected.keys() & found.keys())
+        if expected[name] != found[name]
+    ]
+    complaints = [
+        f"{title}: {', '.join(names)}"
+        for title, names in (("missing", missing), ("unknown", extra), ("wrong shape", shapes))
+        if names
+    ]
+    if complaints:
+        raise CheckpointError(f"the file is not the expected {what}. " + "; ".join(complaints))
+
+
+def _depth(state: Mapping[str, Tensor], prefix: str) -> int:
+    return 1 + max(int(name[len(prefix) :].split(".")[0]) for name in state if name.startswith(prefix))
+
+
+def _convert_one(name: str, tensor: Tensor) -> list[tuple[str, Tensor]]:
+    """One OpenAI tensor as one or, for a fused query-key-value projection, three transformers tensors."""
+    if name == "logit_scale":
+        return [(name, tensor)]
+    if name in ("visual.proj", "text_projection"):  # stored as (D, E); a Linear stores (E, D)
+        return [("visual_projection.weight" if name == "visual.proj" else "text_projection.weight", tensor.T)]
+    if ".resblocks." in name or name.startswith("transformer.resblocks."):
+        tower = "vision_model" if name.startswith("visual.") else "text_model"
+        index, rest = name.split("resblocks.")[1].split(".", 1)
+        base = f"{tower}.encoder.layers.{index}"
+        if rest.startswith("attn.in_proj_"):
+            kind = rest.removeprefix("attn.in_proj_")
+            parts = zip("qkv", tensor.chunk(3), strict=True)
+            return [(f"{base}.self_attn.{letter}_proj.{kind}", part) for letter, part in parts]
+        stem, kind = rest.rsplit(".", 1)
+        return [(f"{base}.{_BLOCK.get(stem, stem)}.{kind}", tensor)]
+    stem, _, kind = name.rpartition(".")
+    if name in _TOP:
+        return [(_TOP[name], tensor)]
+    return [(f"{_TOP.get(stem, stem)}.{kind}", tensor)]

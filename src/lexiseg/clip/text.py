@@ -1,0 +1,44 @@
+"""CLIP's text tower, frozen."""
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor, nn
+from transformers import CLIPModel
+
+from lexiseg.clip.tokenizer import TextTokenizer
+from lexiseg.types import chunks
+
+_BATCH = 256
+"""Sentences per pass: bounds memory for large vocabularies without slowing small ones."""
+
+
+class TextTower(nn.Module):
+    """A frozen CLIP text tower with its tokenizer: sentences to unit vectors.
+
+    Attributes:
+        context_length: Tokens that the tower reads, markers included.
+        embed_dim: Channels of the joint image-text space.
+    """
+
+    def __init__(self, model: CLIPModel, tokenizer: TextTokenizer) -> None:
+        super().__init__()
+        self.text = model.text_model
+        self.text_projection = model.text_projection
+        self.tokenizer = tokenizer
+        self.context_length: int = model.config.text_config.max_position_embeddings
+        self.embed_dim: int = model.text_projection.out_features
+        self.requires_grad_(requires_grad=False)
+
+    def forward(self, token_ids: Tensor) -> Tensor:
+        """Token ids ``(B, context)`` to text embeddings ``(B, embed_dim)``, not normalised."""
+        # No padding mask: attention is causal and the text is read at its end marker, so padding is never seen.
+        return self.text_projection(self.text(input_ids=token_ids).pooler_output)
+
+    @torch.inference_mode()
+    def encode(self, texts: Sequence[str]) -> Tensor:
+        """Unit embeddings ``(B, embed_dim)`` of whole sentences, in float32."""
+        device = self.text_projection.weight.device
+        ids = self.tokenizer(texts, self.context_length)
+        rows = [self(ids[part].to(device)).float() for part in chunks(len(texts), _BATCH)]
+        return nn.functional.normalize(torch.cat(rows), dim=-1)

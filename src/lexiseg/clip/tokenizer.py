@@ -1,0 +1,115 @@
+"""CLIP tokenizers: from a Hugging Face folder or name, or from OpenAI's own vocabulary file."""
+
+import gzip
+import html
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Protocol
+
+import ftfy
+import regex
+import torch
+from tokenizers import Regex, Tokenizer, decoders, models, normalizers, pre_tokenizers
+from torch import Tensor
+from transformers import CLIPTokenizer
+
+from lexiseg.errors import LexisegError
+
+_SPLIT = r"'s|'t|'re|'ve|'m|'ll|'d|[\p{L}]+|[\p{N}]|[^\s\p{L}\p{N}]+"
+_MERGES = 49152 - 256 - 2
+"""OpenAI keeps this many of the merges in its file: 49,408 tokens less 512 bytes and two markers."""
+
+
+class TextTokenizer(Protocol):
+    """Sentences to fixed-length token ids."""
+
+    def __call__(self, texts: Sequence[str], context_length: int) -> Tensor:
+        """``(B, context_length)`` int64, begin and end markers included, zero padded."""
+
+
+def clean_text(text: str) -> str:
+    """Mend encodings, unescape HTML twice, collapse white space and lower the case, as OpenAI does before tokenising."""
+    mended = html.unescape(html.unescape(ftfy.fix_text(text)))
+    return regex.sub(r"\s+", " ", mended).strip().lower()
+
+
+class ClipBpe:
+    """Pads and guards a byte-pair tokenizer.
+
+    A sentence longer than the context raises, for a cut sentence silently loses the class name it was about.
+    """
+
+    def __init__(self, tokenizer: Tokenizer, *, start: int, end: int, pad: int) -> None:
+        self._tokenizer, self._start, self._end, self._pad = tokenizer, start, end, pad
+
+    def __call__(self, texts: Sequence[str], context_length: int) -> Tensor:
+        """Tokenise; see :class:`TextTokenizer`.
+
+        Raises:
+            LexisegError: A sentence does not fit the context; names its length and its beginning.
+        """
+        ids = torch.full((len(texts), context_length), self._pad, dtype=torch.long)
+        for row, text in enumerate(texts):
+            tokens = [self._start, *self._tokenizer.encode(clean_text(text), add_special_tokens=False).ids, self._end]
+            if len(tokens) > context_length:
+                raise LexisegError(
+                    f"text of {len(tokens)} tokens is longer than the {context_length} that CLIP reads: "
+                    f"'{text[:60]}…'; shorten the class name or the template"
+                )
+            ids[row, : len(tokens)] = torch.tensor(tokens)
+        return ids
+
+
+def openai_tokenizer(path: Path) -> ClipBpe:
+    """Build OpenAI's tokenizer from its ``bpe_simple_vocab_16e6.txt.gz``.
+
+    Raises:
+        LexisegError: The file is missing or of another form.
+    """
+    try:
+        lines = gzip.open(path, "rt", encoding="utf-8").read().split("\n")
+    except OSError as error:
+        raise LexisegError(f"{path}: expected OpenAI's bpe_simple_vocab_16e6.txt.gz ({error})") from error
+    merges = [tuple(line.split()) for line in lines[1 : _MERGES + 1]]
+    if len(merges) != _MERGES or any(len(pair) != 2 for pair in merges):
+        raise LexisegError(f"{path}: expected a header and at least {_MERGES} merges of two, got {len(lines)} lines")
+    alphabet = _byte_alphabet()
+    tokens = [*alphabet, *(letter + "</w>" for letter in alphabet), *("".join(pair) for pair in merges)]
+    tokens += ["<|startoftext|>", "<|endoftext|>"]
+    vocabulary = {token: index for index, token in enumerate(tokens)}
+    tokenizer = Tokenizer(
+        models.BPE(vocab=vocabulary, merges=merges, end_of_word_suffix="</w>", continuing_subword_prefix="")  # type: ignore[arg-type]
+    )
+    tokenizer.normalizer = normalizers.NFC()
+    tokenizer.pre_tokenizer = pre_tokenizers.Sequence(
+        [
+            pre_tokenizers.Split(Regex(_SPLIT), behavior="removed", invert=True),
+            pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False),
+        ]
+    )
+    tokenizer.decoder = decoders.ByteLevel()
+    end = len(tokens) - 1
+    return ClipBpe(tokenizer, start=end - 1, end=end, pad=0)
+
+
+def huggingface_tokenizer(source: str) -> ClipBpe:
+    """Load a CLIP tokenizer from a Hugging Face folder or name.
+
+    Raises:
+        LexisegError: None can be had there.
+    """
+    try:
+        loaded = CLIPTokenizer.from_pretrained(source)
+        backend = getattr(loaded, "backend_tokenizer", None) or getattr(loaded, "_tokenizer")  # noqa: B009
+    except (OSError, AttributeError, TypeError, ValueError) as error:
+        raise LexisegError(
+            f"no CLIP tokenizer at '{source}' ({str(error).splitlines()[0]}); give a Hugging Face CLIP folder or name, "
+            "or OpenAI's bpe_simple_vocab_16e6.txt.gz, as clip.tokenizer"
+        ) from error
+    return ClipBpe(backend, start=loaded.bos_token_id, end=loaded.eos_token_id, pad=loaded.pad_token_id or 0)
+
+
+def _byte_alphabet() -> list[str]:
+    """The printable stand-ins for the 256 bytes, in the order in which OpenAI numbers them."""
+    printable = [*range(ord("!"), ord("~") + 1), *range(ord("¡"), ord("¬") + 1), *range(ord("®"), ord("ÿ") + 1)]
+    return [chr(code) for code in printable] + [chr(256 + extra) for extra in range(256 - len(printable))]

@@ -1,0 +1,158 @@
+"""A vocabulary: class names with synonyms, and their text embeddings."""
+
+import hashlib
+import json
+import os
+import tempfile
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import torch
+import torch.nn.functional as F
+from safetensors.torch import load_file, save_file
+from torch import Tensor
+
+from lexiseg.clip.templates import resolve_templates
+from lexiseg.errors import ConfigError
+
+if TYPE_CHECKING:
+    from lexiseg.clip.loading import FrozenCLIP
+
+
+@dataclass(frozen=True)
+class TextEmbeddings:
+    """Unit text embeddings of a vocabulary.
+
+    Attributes:
+        vectors: ``(M, D)`` one row per word or synonym, unit norm.
+        class_ids: ``(M,)`` int64, the class that each row stands for; ascending.
+    """
+
+    vectors: Tensor
+    class_ids: Tensor
+
+    @property
+    def num_classes(self) -> int:
+        """K, the number of classes."""
+        return int(self.class_ids[-1]) + 1
+
+    @property
+    def has_synonyms(self) -> bool:
+        """Whether some class has several words; its score is then the maximum over them."""
+        return len(self.class_ids) > self.num_classes
+
+
+@dataclass(frozen=True)
+class Vocabulary:
+    """Class names, each with optional synonyms, and the templates they are spoken in.
+
+    Attributes:
+        words: One tuple per class: its name, then synonyms.
+        templates: A template set's name, or templates with one ``{}`` each.
+
+    Raises:
+        ConfigError: No class, an empty or a repeated name.
+    """
+
+    words: tuple[tuple[str, ...], ...]
+    templates: str | tuple[str, ...] = "single"
+
+    def __post_init__(self) -> None:
+        """Reject a vocabulary that could not name its own output."""
+        if not self.words:
+            raise ConfigError("the vocabulary is empty; give at least one class name, such as \"dog, grass, sky\"")
+        if any(not group or any(not word.strip() for word in group) for group in self.words):
+            raise ConfigError("a class name is empty; look for two commas in a row or a blank line")
+        names = [word.strip().lower() for group in self.words for word in group]
+        repeated = sorted({name for name in names if names.count(name) > 1}) if len(set(names)) < len(names) else []
+        if repeated:
+            raise ConfigError(f"named twice: {', '.join(repeated)}; every class and synonym may stand once")
+        resolve_templates(self.templates)
+
+    @classmethod
+    def from_text(cls, text: str, templates: str | tuple[str, ...] = "single") -> "Vocabulary":
+        """Classes separated by commas or new lines, synonyms within a class by ``;``: ``"cat; kitten, sofa, wall"``."""
+        separator = "\n" if "\n" in text.strip() else ","
+        groups = [group for group in text.strip().split(separator) if group.strip() or separator == ","]
+        words = tuple(tuple(word.strip() for word in group.split(";")) for group in groups) if text.strip() else ()
+        return cls(words, templates)
+
+    @classmethod
+    def from_file(cls, path: Path | str, templates: str | tuple[str, ...] = "single") -> "Vocabulary":
+        """One class a line, synonyms separated by ``;``.
+
+        Raises:
+            ConfigError: The file cannot be read as UTF-8 text, or its content is no vocabulary.
+        """
+        try:
+            text = Path(path).read_text(encoding="utf-8-sig")
+        except (OSError, UnicodeDecodeError) as error:
+            raise ConfigError(f"{path}: expected a UTF-8 text file with one class name a line ({error})") from error
+        lines = [line for line in text.splitlines() if line.strip()]
+        return cls(tuple(tuple(word.strip() for word in line.split(";")) for line in lines), templates)
+
+    @classmethod
+    def from_names(cls, names: Sequence[str], templates: str | tuple[str, ...] = "single") -> "Vocabulary":
+        """One word per class, as a data set lists them."""
+        return cls(tuple((name,) for name in names), templates)
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """The first word of each class: what legends and result files call it."""
+        return tuple(group[0] for group in self.words)
+
+    @property
+    def id2label(self) -> dict[int, str]:
+        """Class index to name."""
+        return dict(enumerate(self.names))
+
+    def __len__(self) -> int:
+        return len(self.words)
+
+    def embed(self, clip: "FrozenCLIP", cache_dir: Path | None = None) -> TextEmbeddings:
+        """Unit text embeddings: per word, the normalised mean over templates of normalised sentence embeddings.
+
+        Args:
+            clip: A CLIP with its text tower.
+            cache_dir: Where to keep and look for results, by weight fingerprint, templates and words; no disk is
+                touched without it.
+        """
+        flat = [word for group in self.words for word in group]
+        class_ids = torch.tensor([index for index, group in enumerate(self.words) for _ in group])
+        path = None if cache_dir is None else cache_dir / f"{self._key(clip.fingerprint, flat)}.safetensors"
+        if path is not None and path.exists():
+            return TextEmbeddings(load_file(path)["vectors"], class_ids)
+        vectors = embed_words(clip, flat, resolve_templates(self.templates))
+        if path is not None:
+            _save_atomically({"vectors": vectors.contiguous()}, path)
+        return TextEmbeddings(vectors, class_ids)
+
+    def _key(self, fingerprint: str, flat: list[str]) -> str:
+        content = json.dumps([fingerprint, resolve_templates(self.templates), flat], ensure_ascii=False)
+        return hashlib.sha256(content.encode()).hexdigest()[:32]
+
+
+def embed_words(clip: "FrozenCLIP", words: Sequence[str], templates: tuple[str, ...]) -> Tensor:
+    """``(M, D)`` unit embeddings of ``words``: template ensemble as CLIP's authors build it."""
+    sentences = [template.format(word) for word in words for template in templates]
+    vectors = clip.require_text().encode(sentences).unflatten(0, (len(words), len(templates)))
+    return F.normalize(vectors.mean(1), dim=-1).cpu()
+
+
+def default_cache_dir() -> Path:
+    """``$LEXISEG_CACHE`` or ``~/.cache/lexiseg``."""
+    return Path(os.environ.get("LEXISEG_CACHE", Path.home() / ".cache" / "lexiseg"))
+
+
+def _save_atomically(tensors: dict[str, Tensor], path: Path) -> None:
+    """Write beside the target and rename, so that a kill or a second process never leaves half a file."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    handle, temporary = tempfile.mkstemp(dir=path.parent, suffix=".part")
+    os.close(handle)
+    try:
+        save_file(tensors, temporary)
+        Path(temporary).replace(path)
+    finally:
+        Path(temporary).unlink(missing_ok=True)

@@ -1,0 +1,30 @@
+"""Gaussian weights over neighbouring blocks (Cascade-CLIP)."""
+
+from typing import Literal
+
+import torch
+from torch import Tensor
+
+NeighborhoodForm = Literal["release", "paper"]
+
+
+def neighborhood_weights(blocks: int, *, sigma: float = 1.0, form: NeighborhoodForm = "release") -> Tensor:
+    """Initial weight of each block of a stage, shallow to deep.
+
+    Cascade-CLIP eq. 4 gives ``exp(-(d - l + 1)^2 / (2 sigma^2))`` for l = 1..d, so that even the deepest block is
+    damped (0.607 at sigma 1). The released code uses the distance to the deepest block, ``d - l``, which gives
+    that block weight 1; this is the default. Neither form is normalised to sum to one.
+
+    Args:
+        blocks: d, how many blocks the stage has.
+        sigma: Width in blocks, above 0.
+        form: ``release`` (distance 0 for the deepest block) or ``paper`` (distance 1).
+
+    Returns:
+        ``(d,)`` float32.
+    """
+    if blocks < 1 or sigma <= 0:
+        raise ValueError(f"expected at least one block and sigma above 0, got {blocks} and {sigma}")
+    nearest = 1 if form == "paper" else 0
+    distance = torch.arange(blocks - 1, -1, -1, dtype=torch.float32) + nearest
+    return torch.exp(-0.5 * (distance / sigma) ** 2)

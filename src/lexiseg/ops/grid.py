@@ -1,0 +1,60 @@
+"""Tokens on a patch grid: token lists to feature maps and back, and position embeddings at other sizes."""
+
+import math
+from typing import Literal
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+PositionMode = Literal["bilinear", "bicubic", "bicubic_offset", "bicubic_antialias"]
+"""How a square position embedding is brought to another grid; every method names its own.
+
+``bilinear``: Cascade-CLIP, ZegCLIP, SPT-SEG. ``bicubic``: MaskCLIP and most ports. ``bicubic_offset``: bicubic with
+the scale computed from ``size + 0.1`` (DINO's guard against a floor that loses a row, which SCLIP and its followers
+kept). ``bicubic_antialias``: bicubic with antialiasing, as timm and open_clip do.
+"""
+
+_SCALE_OFFSET = 0.1
+
+
+def tokens_to_map(tokens: Tensor, grid: tuple[int, int]) -> Tensor:
+    """Arrange ``(B, h*w, D)`` row-major patch tokens as ``(B, D, h, w)``."""
+    height, width = grid
+    return tokens.transpose(1, 2).unflatten(2, (height, width))  # (B, D, N) -> (B, D, h, w)
+
+
+def map_to_tokens(feature_map: Tensor) -> Tensor:
+    """Flatten ``(B, D, h, w)`` to row-major ``(B, h*w, D)`` tokens."""
+    return feature_map.flatten(2).transpose(1, 2)
+
+
+def resize_position_embedding(embedding: Tensor, grid: tuple[int, int], mode: PositionMode) -> Tensor:
+    """Bring a square position embedding to a ``(h, w)`` grid; row 0 (the class token) is untouched.
+
+    Args:
+        embedding: ``(1 + n*n, D)``.
+        grid: Target height and width in patches.
+        mode: See :data:`PositionMode`.
+
+    Returns:
+        ``(1 + h*w, D)``; the very tensor given when the grid is the native one, so that a tower at its native
+        size equals the stock model bit for bit.
+
+    Raises:
+        ValueError: The embedding does not belong to a square grid.
+    """
+    native = math.isqrt(len(embedding) - 1)
+    if native * native != len(embedding) - 1:
+        raise ValueError(f"expected 1 + n*n position rows, got {len(embedding)}")
+    if grid == (native, native):
+        return embedding
+    patches = tokens_to_map(embedding[None, 1:].float(), (native, native))  # (1, D, n, n)
+    if mode == "bicubic_offset":
+        scale = ((grid[0] + _SCALE_OFFSET) / native, (grid[1] + _SCALE_OFFSET) / native)
+        resized = F.interpolate(patches, scale_factor=scale, mode="bicubic", align_corners=False)
+    else:
+        resized = F.interpolate(
+            patches, size=grid, mode=mode.split("_")[0], align_corners=False, antialias=mode.endswith("antialias")
+        )
+    return torch.cat([embedding[:1], map_to_tokens(resized)[0].to(embedding.dtype)])
