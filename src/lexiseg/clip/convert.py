@@ -4,8 +4,8 @@ from collections.abc import Mapping
 from typing import Literal
 
 import torch
-from torch import Tensor
-from transformers import CLIPConfig, CLIPModel
+from torch import Tensor, nn
+from transformers import CLIPConfig, CLIPModel, CLIPVisionConfig, CLIPVisionModelWithProjection
 
 from lexiseg.errors import CheckpointError
 
@@ -16,6 +16,9 @@ _NOT_WEIGHTS = {"input_resolution", "context_length", "vocab_size", "logit_bias"
 
 _HEAD_WIDTH = 64
 """Channels per head in every CLIP that OpenAI and open_clip released; a file does not store the head count."""
+
+_LAYER_NORM_EPS = 1e-5
+"""Of every OpenAI CLIP."""
 
 _TOP = {
     "visual.class_embedding": "vision_model.embeddings.class_embedding",
@@ -59,25 +62,10 @@ def config_from_openai(
     Raises:
         CheckpointError: The file is no ViT CLIP.
     """
-    if "visual.proj" not in state or not any(k.startswith("visual.transformer.resblocks.") for k in state):
-        raise CheckpointError(
-            "expected a CLIP with a ViT image tower (keys visual.proj, visual.transformer.resblocks.*); "
-            "this file has none. ResNet and ConvNeXt towers are not supported here"
-        )
-    width, _, patch, _ = state["visual.conv1.weight"].shape
-    positions = len(state["visual.positional_embedding"]) - 1
+    vision = vision_config_from_openai(state, activation=activation, heads=vision_heads)
     text_width = state["ln_final.weight"].shape[0]
     vocabulary = len(state["token_embedding.weight"])
     embed_dim = state["visual.proj"].shape[1]
-    shared = {"hidden_act": activation, "layer_norm_eps": 1e-5, "projection_dim": embed_dim}
-    vision = {
-        "hidden_size": width,
-        "intermediate_size": len(state["visual.transformer.resblocks.0.mlp.c_fc.weight"]),
-        "num_hidden_layers": _depth(state, "visual.transformer.resblocks."),
-        "num_attention_heads": vision_heads or max(width // _HEAD_WIDTH, 1),
-        "patch_size": patch,
-        "image_size": round(positions**0.5) * patch,
-    }
     text = {
         "hidden_size": text_width,
         "intermediate_size": len(state["transformer.resblocks.0.mlp.c_fc.weight"]),
@@ -88,8 +76,45 @@ def config_from_openai(
         # The end-of-text token is the last of OpenAI's vocabulary; transformers pools the text there.
         "bos_token_id": vocabulary - 2,
         "eos_token_id": vocabulary - 1,
+        "hidden_act": activation,
+        "layer_norm_eps": _LAYER_NORM_EPS,
+        "projection_dim": embed_dim,
     }
-    return CLIPConfig(text_config=text | shared, vision_config=vision | shared, projection_dim=embed_dim)
+    return CLIPConfig(text_config=text, vision_config=vision.to_dict(), projection_dim=embed_dim)
+
+
+def vision_config_from_openai(
+    state: Mapping[str, Tensor], *, activation: Activation, heads: int | None = None
+) -> CLIPVisionConfig:
+    """The image tower's part of :func:`config_from_openai`; only ``visual.*`` keys are read."""
+    if "visual.proj" not in state or not any(k.startswith("visual.transformer.resblocks.") for k in state):
+        raise CheckpointError(
+            "expected a CLIP with a ViT image tower (keys visual.proj, visual.transformer.resblocks.*); "
+            "this file has none. ResNet and ConvNeXt towers are not supported here"
+        )
+    width, _, patch, _ = state["visual.conv1.weight"].shape
+    positions = len(state["visual.positional_embedding"]) - 1
+    return CLIPVisionConfig(
+        hidden_size=width,
+        intermediate_size=len(state["visual.transformer.resblocks.0.mlp.c_fc.weight"]),
+        num_hidden_layers=_depth(state, "visual.transformer.resblocks."),
+        num_attention_heads=heads or max(width // _HEAD_WIDTH, 1),
+        patch_size=patch,
+        image_size=round(positions**0.5) * patch,
+        hidden_act=activation,
+        layer_norm_eps=_LAYER_NORM_EPS,
+        projection_dim=state["visual.proj"].shape[1],
+    )
+
+
+def vision_model_from_openai(state: Mapping[str, Tensor], config: CLIPVisionConfig) -> CLIPVisionModelWithProjection:
+    """Build only the image tower, from the ``visual.*`` keys of an OpenAI-layout state dict."""
+    visual = {name: tensor for name, tensor in state.items() if name.startswith("visual.")}
+    with torch.device("meta"):
+        model = CLIPVisionModelWithProjection(config)
+    _assign(model, openai_to_transformers(visual), what="CLIP image tower")
+    _materialise_positions(model.vision_model.embeddings)
+    return model
 
 
 def model_from_openai(state: Mapping[str, Tensor], config: CLIPConfig) -> CLIPModel:
@@ -98,17 +123,11 @@ def model_from_openai(state: Mapping[str, Tensor], config: CLIPConfig) -> CLIPMo
     Raises:
         CheckpointError: Names every key that is missing, superfluous or of a wrong shape.
     """
-    converted = openai_to_transformers(state)
     with torch.device("meta"):
         model = CLIPModel(config)
-    expected = {name: tuple(tensor.shape) for name, tensor in model.state_dict().items()}
-    found = {name: tuple(tensor.shape) for name, tensor in converted.items()}
-    check_keys(expected, found, what="CLIP")
-    model.load_state_dict(converted, assign=True)
-    for embeddings in (model.text_model.embeddings, model.vision_model.embeddings):
-        # Not part of a state dict, so still on the meta device.
-        count = embeddings.position_embedding.num_embeddings
-        embeddings.position_ids = torch.arange(count).expand(1, -1)
+    _assign(model, openai_to_transformers(state), what="CLIP")
+    _materialise_positions(model.text_model.embeddings)
+    _materialise_positions(model.vision_model.embeddings)
     return model
 
 
@@ -144,6 +163,18 @@ def check_keys(expected: Mapping[str, tuple[int, ...]], found: Mapping[str, tupl
     ]
     if complaints:
         raise CheckpointError(f"the file is not the expected {what}. " + "; ".join(complaints))
+
+
+def _assign(model: nn.Module, converted: dict[str, Tensor], *, what: str) -> None:
+    expected = {name: tuple(tensor.shape) for name, tensor in model.state_dict().items()}
+    check_keys(expected, {name: tuple(tensor.shape) for name, tensor in converted.items()}, what=what)
+    model.load_state_dict(converted, assign=True)
+
+
+def _materialise_positions(embeddings: nn.Module) -> None:
+    """Make the position ids, which are no part of a state dict and so are still on the meta device."""
+    count = embeddings.position_embedding.num_embeddings  # type: ignore[union-attr]
+    embeddings.position_ids = torch.arange(count).expand(1, -1)  # type: ignore[arg-type]
 
 
 def _depth(state: Mapping[str, Tensor], prefix: str) -> int:

@@ -9,7 +9,7 @@ from collections.abc import Callable
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
-from transformers import CLIPModel
+from transformers import CLIPModel, CLIPVisionModelWithProjection
 
 from lexiseg.errors import ConfigError
 from lexiseg.ops.activation import quick_gelu
@@ -30,9 +30,9 @@ class VisionTower(nn.Module):
         image_size: Native square input side in pixels.
     """
 
-    def __init__(self, model: CLIPModel) -> None:
+    def __init__(self, model: CLIPModel | CLIPVisionModelWithProjection) -> None:
         super().__init__()
-        config = model.config.vision_config
+        config = getattr(model.config, "vision_config", model.config)
         self.depth: int = config.num_hidden_layers
         self.width: int = config.hidden_size
         self.patch_size: int = config.patch_size
@@ -90,13 +90,23 @@ class VisionTower(nn.Module):
 
     def qkv(self, index: int, normed: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """Queries, keys and values of block ``index``, each ``(B, heads, N, D / heads)``, from normed tokens."""
-        attention = self.vision.encoder.layers[index].self_attn
-        shape = (self.num_heads, self.width // self.num_heads)
-        query, key, value = (
-            projection(normed).unflatten(-1, shape).transpose(1, 2)
-            for projection in (attention.q_proj, attention.k_proj, attention.v_proj)
-        )
-        return query, key, value
+        return self.query(index, normed), self.key(index, normed), self.value(index, normed)
+
+    def query(self, index: int, normed: Tensor) -> Tensor:
+        """Queries alone, ``(B, heads, N, D / heads)``."""
+        return self.split_heads(self.vision.encoder.layers[index].self_attn.q_proj(normed))
+
+    def key(self, index: int, normed: Tensor) -> Tensor:
+        """Keys alone, ``(B, heads, N, D / heads)``."""
+        return self.split_heads(self.vision.encoder.layers[index].self_attn.k_proj(normed))
+
+    def value(self, index: int, normed: Tensor) -> Tensor:
+        """Values alone, ``(B, heads, N, D / heads)``."""
+        return self.split_heads(self.vision.encoder.layers[index].self_attn.v_proj(normed))
+
+    def split_heads(self, tokens: Tensor) -> Tensor:
+        """Cut the channels of ``(B, N, D)`` into ``(B, heads, N, D / heads)``."""
+        return tokens.unflatten(-1, (self.num_heads, self.width // self.num_heads)).transpose(1, 2)
 
     def attention_output(self, index: int, heads: Tensor) -> Tensor:
         """Merge attended heads ``(B, heads, N, D / heads)`` by block ``index``'s output projection to ``(B, N, D)``."""

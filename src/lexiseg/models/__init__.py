@@ -1,1 +1,1 @@
-
+"""Trainable mask models, one paper noun per file."""
