@@ -1,0 +1,51 @@
+"""The mask criterion of ZegCLIP and Cascade-CLIP as a module: loss, its normalisation over processes, guards."""
+
+import torch
+import torch.distributed as dist
+from torch import Tensor, nn
+
+from lexiseg.constants import IGNORE_INDEX
+from lexiseg.errors import TrainingError
+from lexiseg.losses.fused import MaskLossWeights, count_masks, fused_mask_loss
+
+
+class MaskCriterion(nn.Module):
+    """``focal_weight * focal + dice_weight * dice`` over all classes of the batch (Cascade-CLIP, eq. 3).
+
+    Focal runs over every class, dice over those present in each image; both are divided by the number of pairs of
+    image and present class, averaged over processes, at least one (released code; the paper gives no normalisation).
+
+    Args:
+        weights: See :class:`MaskLossWeights`.
+    """
+
+    def __init__(self, weights: MaskLossWeights | None = None) -> None:
+        super().__init__()
+        self.weights = weights or MaskLossWeights()
+
+    def forward(self, logits: Tensor, labels: Tensor) -> dict[str, Tensor]:
+        """Loss of one batch.
+
+        Args:
+            logits: ``(B, K, h, w)`` mask logits on the patch grid.
+            labels: ``(B, H, W)`` int64 class indices below K, or 255.
+
+        Returns:
+            ``loss`` (weighted, differentiable), ``loss_focal`` and ``loss_dice`` (weighted, for logging).
+
+        Raises:
+            TrainingError: A label is neither a class nor 255.
+        """
+        classes = logits.shape[1]
+        highest = int(labels.where(labels != IGNORE_INDEX, -1).max())
+        if highest >= classes:
+            raise TrainingError(
+                f"label {highest} reached a loss over {classes} classes; expected ids 0 to {classes - 1} or {IGNORE_INDEX}. "
+                "Check the data set's id map"
+            )
+        num_masks = count_masks(labels, classes)
+        if dist.is_available() and dist.is_initialized():
+            dist.all_reduce(num_masks)
+            num_masks = num_masks / dist.get_world_size()
+        loss, focal, dice = fused_mask_loss(logits, labels, torch.clamp(num_masks, min=1), self.weights)
+        return {"loss": loss, "loss_focal": focal * self.weights.focal, "loss_dice": dice * self.weights.dice}
