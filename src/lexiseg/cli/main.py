@@ -1,0 +1,81 @@
+"""The ``lexiseg`` command."""
+
+import argparse
+import logging
+import os
+import sys
+from collections.abc import Sequence
+
+from lexiseg import __version__
+
+_EPILOG = """
+a first look, offline, in a few minutes:
+  lexiseg demo
+
+your photographs and words:
+  lexiseg predict photo.jpg --classes "dog, grass, sky"
+
+train, then judge (Hydra overrides; each has --help):
+  lexiseg train experiment=cascade_voc data.root=data/VOCdevkit/VOC2012
+  lexiseg eval checkpoint=runs/cascade_voc/last.ckpt data=voc split=voc_15_5
+"""
+
+_HYDRA_COMMANDS = {
+    "train": "train a model on the seen classes of a split",
+    "eval": "judge a checkpoint on seen and unseen classes",
+}
+
+
+def build_parser() -> argparse.ArgumentParser:
+    """The parser of all commands; ``train`` and ``eval`` take Hydra overrides instead of flags."""
+    # Imported here so that `--help` answers without loading torch twice over.
+    from lexiseg.cli import data, demo, predict
+
+    parser = argparse.ArgumentParser(
+        prog="lexiseg",
+        description="Zero-shot semantic segmentation: an image and words in, a labelled mask out.",
+        epilog=_EPILOG,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("--version", action="version", version=f"lexiseg {__version__}")
+    commands = parser.add_subparsers(dest="command", metavar="COMMAND", required=True)
+    for name, told in _HYDRA_COMMANDS.items():
+        commands.add_parser(name, help=told, add_help=False)
+    for module in (predict, data, demo):
+        module.add_parser(commands)
+    return parser
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run a command; a user's mistake becomes one message and exit status 2, never a traceback."""
+    logging.basicConfig(level=logging.WARNING, format="%(levelname)s: %(message)s")
+    arguments = list(sys.argv[1:] if arguments is None else arguments)
+    from lexiseg.errors import LexisegError
+
+    try:
+        return _dispatch(arguments)
+    except LexisegError as error:
+        if os.environ.get("LEXISEG_TRACEBACK"):
+            raise
+        print(f"lexiseg: {error}", file=sys.stderr)
+        return 2
+    except KeyboardInterrupt:
+        print("lexiseg: interrupted", file=sys.stderr)
+        return 130
+
+
+def _dispatch(arguments: list[str]) -> int:
+    if arguments and arguments[0] == "train":
+        from lexiseg.cli.train import run_train
+
+        return run_train(arguments[1:])
+    if arguments and arguments[0] == "eval":
+        from lexiseg.cli.eval import run_eval
+
+        return run_eval(arguments[1:])
+    args = build_parser().parse_args(arguments)
+    return int(args.func(args))
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,230 @@
+"""``lexiseg train``: compose, build, fit, judge."""
+
+import json
+import logging
+import warnings
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import pytorch_lightning as pl
+import torch
+from omegaconf import DictConfig, OmegaConf
+
+from lexiseg.clip.loading import FrozenCLIP
+from lexiseg.cli.building import build_clip, build_protocol, build_split_and_data, embed_split, pick_device
+from lexiseg.cli.composing import compose_config, describe_groups, plain
+from lexiseg.data.datamodule import SegmentationDataModule
+from lexiseg.errors import CheckpointError, ConfigError
+from lexiseg.inference.protocol import InferenceProtocol
+from lexiseg.inference.segmenter import Segmenter
+from lexiseg.losses.criterion import MaskCriterion
+from lexiseg.losses.fused import MaskLossWeights
+from lexiseg.models.cascade_clip import CascadeCLIP
+from lexiseg.models.checkpoint import CheckpointInfo
+from lexiseg.models.registry import build_model, model_settings
+from lexiseg.training.checkpointing import LAST, AtomicCheckpointIO, KeepCheckpoints
+from lexiseg.training.csv_log import CsvLog
+from lexiseg.training.optim import OptimSettings
+from lexiseg.training.panels import ValidationPanels
+from lexiseg.training.progress import TrainingProgress
+from lexiseg.training.task import SegmentationTask
+from lexiseg.types import ClassSplit
+
+_HELP = """usage: lexiseg train [group=choice ...] [key=value ...]
+
+Train a model on the seen classes of a split. Without arguments: Cascade-CLIP on the toy world, offline.
+
+  lexiseg train                                              the toy world, a few minutes on two cores
+  lexiseg train experiment=camvid data.root=PATH             street photographs
+  lexiseg train experiment=cascade_voc data.root=PATH        the published PASCAL VOC 15/5 recipe
+  lexiseg train data=folder data.root=PATH split=custom split.unseen='[zebra]' clip=vit_b16
+  lexiseg train trainer=ddp trainer.devices=4 trainer.precision=bf16-mixed logger=wandb
+  lexiseg train --config [...]                               print the composed configuration and stop
+
+The run folder (output_dir, by default runs/NAME) receives config.yaml, metrics.csv, last.ckpt, best.ckpt, pictures and
+result.json. The same command goes on where a killed run stopped.
+"""
+
+_CONFIG_FILE = "config.yaml"
+_RESULT_FILE = "result.json"
+_NOT_COMPARED = ("resume", "output_dir", "trainer", "logger", "validation", "checkpoint")
+"""Settings that may change between a run and its resumption."""
+
+
+def run_train(overrides: Sequence[str]) -> int:
+    """The command: overrides in, exit status out."""
+    if any(flag in overrides for flag in ("-h", "--help")):
+        print(_HELP + "\n" + describe_groups("train"))
+        return 0
+    config = compose_config("train", [o for o in overrides if o != "--config"])
+    if "--config" in overrides:
+        print(OmegaConf.to_yaml(config))
+        return 0
+    train(config)
+    return 0
+
+
+def train(config: DictConfig) -> dict[str, float]:
+    """One run from a composed configuration.
+
+    Returns:
+        The last validation's scores (fractions).
+    """
+    _quiet()
+    run_folder = Path(config.output_dir)
+    resume_from = _resume_path(config, run_folder)
+    pl.seed_everything(config.seed, verbose=False)
+    split, data = build_split_and_data(config)
+    clip = build_clip(config.clip)
+    task = build_task(config, clip, split)
+    data.check_training_labels()
+    run_folder.mkdir(parents=True, exist_ok=True)
+    log = CsvLog(run_folder)
+    if resume_from is None:
+        (run_folder / "metrics.csv").unlink(missing_ok=True)
+    else:
+        log.rewind(torch.load(resume_from, weights_only=True, map_location="cpu")["global_step"])
+    (run_folder / _CONFIG_FILE).write_text(OmegaConf.to_yaml(config))
+    keep = KeepCheckpoints(
+        run_folder, every_steps=config.checkpoint.every_steps, monitor=config.checkpoint.monitor
+    )
+    trainer = build_trainer(config, log, keep, data, split)
+    trainer.fit(task, datamodule=data, ckpt_path=resume_from, weights_only=True)
+    scores = task.last_scores
+    if trainer.is_global_zero:
+        (run_folder / _RESULT_FILE).write_text(json.dumps({"step": trainer.global_step, "val": scores}, indent=2))
+        _tell(scores, run_folder)
+    return scores
+
+
+def build_task(config: DictConfig, clip: FrozenCLIP, split: ClassSplit) -> SegmentationTask:
+    """Model, loss, text and the validation path of a run."""
+    vocabulary, embeddings = embed_split(clip, split, config.templates)
+    model = build_model(plain(config.model), clip.vision)
+    protocol = build_protocol(plain(config.protocol))
+    if split.setting != "inductive":
+        protocol = protocol.replace(seen_penalty=0.0)
+    unknown = clip.unknown_words(split.classes)
+    if unknown:
+        logging.getLogger(__name__).warning(
+            "this CLIP (%s) has never read %s: it cannot know what these words mean", clip.source, ", ".join(unknown)
+        )
+    segmenter = Segmenter(model, vocabulary, embeddings, protocol, seen_ids=split.seen_ids if split.unseen else ())
+    # The text tower has done its work; training needs the image tower only.
+    clip.text_tower = None
+    return SegmentationTask(
+        model,
+        embeddings.vectors,
+        split,
+        criterion=MaskCriterion(MaskLossWeights(**plain(config.loss))),
+        optim=OptimSettings(**plain(config.optim)),
+        info=_describe(config, model, clip, split, protocol, vocabulary.templates),
+        labeller=lambda image: segmenter.segment(image).labels,
+    )
+
+
+def build_trainer(
+    config: DictConfig, log: CsvLog, keep: KeepCheckpoints, data: SegmentationDataModule, split: ClassSplit
+) -> pl.Trainer:
+    """Lightning's trainer with our checkpoints, log, bar and pictures."""
+    settings = plain(config.trainer)
+    settings.pop("_target_")
+    loggers: list[Any] = [log]
+    wandb_settings = plain(config.logger).get("wandb")
+    if wandb_settings:
+        from hydra.utils import instantiate
+
+        loggers.append(instantiate(wandb_settings))
+        loggers[-1].log_hyperparams(plain(config))
+    panels = ValidationPanels(
+        Path(config.output_dir) / "panels", dataset=data.val, split=split, count=config.validation.panels
+    )
+    steps = min(config.validation.every_steps, settings["max_steps"])
+    interval = steps * settings.get("accumulate_grad_batches", 1)
+    return pl.Trainer(
+        **settings,
+        logger=loggers,
+        callbacks=[TrainingProgress(), keep, panels],
+        plugins=[AtomicCheckpointIO()],
+        enable_checkpointing=False,
+        enable_progress_bar=False,
+        enable_model_summary=False,
+        use_distributed_sampler=False,
+        num_sanity_val_steps=0,
+        val_check_interval=interval,
+        check_val_every_n_epoch=None,
+        log_every_n_steps=10,
+        default_root_dir=config.output_dir,
+    )
+
+
+def _describe(
+    config: DictConfig,
+    model: CascadeCLIP,
+    clip: FrozenCLIP,
+    split: ClassSplit,
+    protocol: InferenceProtocol,
+    templates: str | tuple[str, ...],
+) -> CheckpointInfo:
+    source = plain(config.clip)
+    if Path(str(source["source"])).exists():
+        source["source"] = str(Path(source["source"]).resolve())
+    return CheckpointInfo(
+        model=model_settings(model),
+        clip=source | {"fingerprint": clip.fingerprint},
+        templates=tuple([templates] if isinstance(templates, str) else templates),
+        split=split,
+        protocol=protocol.to_dict(),
+    )
+
+
+def _resume_path(config: DictConfig, run_folder: Path) -> Path | None:
+    """The checkpoint to go on from, or None.
+
+    Raises:
+        ConfigError: The folder holds a run with other settings, or ``resume`` names no file.
+    """
+    resume = config.resume
+    if resume is False or resume is None:
+        return None
+    last = run_folder / LAST
+    if resume is not True and str(resume) != "auto":
+        if not Path(resume).is_file():
+            raise CheckpointError(f"resume={resume}: no such file; give a last.ckpt, auto or false")
+        return Path(resume)
+    if not last.is_file():
+        return None
+    _check_same_run(config, run_folder)
+    return last
+
+
+def _check_same_run(config: DictConfig, run_folder: Path) -> None:
+    """A folder goes on only as the run that it holds."""
+    recorded = run_folder / _CONFIG_FILE
+    if not recorded.is_file():
+        return
+    before, now = plain(OmegaConf.load(recorded)), plain(config)
+    changed = [key for key in now if key not in _NOT_COMPARED and before.get(key) != now[key]]
+    if changed:
+        raise ConfigError(
+            f"{run_folder} holds a run with other settings ({', '.join(changed)}); choose another name=, or resume=false to "
+            "start anew in its place"
+        )
+
+
+def _tell(scores: dict[str, float], run_folder: Path) -> None:
+    named = ", ".join(f"{name} {100 * value:.1f}" for name, value in scores.items())
+    print(f"done: {named} (mIoU in %). Run folder: {run_folder}")
+
+
+def _quiet() -> None:
+    """Silence what libraries say about choices that are deliberate here."""
+    for name in ("pytorch_lightning.utilities.rank_zero", "pytorch_lightning.accelerators.cuda"):
+        logging.getLogger(name).setLevel(logging.ERROR)
+    for message in (".*does not have many workers.*", ".*resuming from a checkpoint.*", ".*lr_scheduler.step.*"):
+        warnings.filterwarnings("ignore", message)
+    warnings.filterwarnings("ignore", ".*Checkpoint directory.*exists.*")
+
+
+__all__ = ["build_task", "build_trainer", "pick_device", "run_train", "train"]

@@ -1,0 +1,146 @@
+"""The Lightning module: one training step, validation on the very path that prediction takes, checkpoints."""
+
+from collections.abc import Callable
+from typing import Any, Protocol
+
+import numpy as np
+import numpy.typing as npt
+import pytorch_lightning as pl
+import torch
+from torch import Tensor
+
+from lexiseg.constants import IGNORE_INDEX, LABEL_CODES
+from lexiseg.errors import TrainingError
+from lexiseg.losses.criterion import MaskCriterion
+from lexiseg.metrics.segmentation import ZeroShotMetric
+from lexiseg.models.cascade_clip import CascadeCLIP
+from lexiseg.models.checkpoint import CHECKPOINT_KEY, CheckpointInfo, check_same, read_info
+from lexiseg.training.optim import OptimSettings, build_optimizer
+from lexiseg.types import ClassSplit, SegBatch
+
+Labeller = Callable[[npt.NDArray[np.uint8]], npt.NDArray[np.integer[Any]]]
+"""``(H, W, 3)`` uint8 RGB to ``(H, W)`` class ids: the segmenter, handed in by whoever composes a run."""
+
+_RNG_KEY = "rng"
+
+
+class HasWeights(Protocol):
+    """What the checkpoint description is compared with."""
+
+    fingerprint: str
+
+
+class SegmentationTask(pl.LightningModule):
+    """Trains a mask model on the split's seen classes and judges it on all.
+
+    Args:
+        model: The mask model; its frozen tower is no part of the state dict.
+        text: ``(K, E)`` unit text embeddings of all classes of the split, in label-id order.
+        split: Seen and unseen classes.
+        criterion: The mask loss.
+        optim: Optimiser and schedule.
+        info: Description written into every checkpoint.
+        labeller: Whole-image segmentation over all classes, for validation.
+    """
+
+    text: Tensor
+    query_of_label: Tensor
+
+    def __init__(
+        self,
+        model: CascadeCLIP,
+        text: Tensor,
+        split: ClassSplit,
+        *,
+        criterion: MaskCriterion,
+        optim: OptimSettings,
+        info: CheckpointInfo,
+        labeller: Labeller,
+    ) -> None:
+        super().__init__()
+        self.model, self.split, self.criterion, self.optim, self.info = model, split, criterion, optim, info
+        self.labeller = labeller
+        self.metric = ZeroShotMetric(split)
+        self.last_scores: dict[str, float] = {}
+        self._pending_rng: dict[str, Any] | None = None
+        training_ids = torch.tensor(split.training_ids)
+        self.register_buffer("text", text[training_ids], persistent=False)
+        query_of_label = torch.full((LABEL_CODES,), -1, dtype=torch.long)
+        query_of_label[training_ids] = torch.arange(len(training_ids))
+        query_of_label[IGNORE_INDEX] = IGNORE_INDEX
+        self.register_buffer("query_of_label", query_of_label, persistent=False)
+
+    def training_step(self, batch: SegBatch, batch_index: int) -> Tensor:
+        """Loss of one batch.
+
+        Raises:
+            TrainingError: An unseen label reached an inductive loss, or the loss is not a number.
+        """
+        queries = self._queries(batch)
+        logits = self.model(self.model.normalize(batch.images), self.text).logits
+        losses = self.criterion(logits, queries)
+        if not torch.isfinite(losses["loss"]):
+            raise TrainingError(
+                f"the loss became {float(losses['loss'])} at step {self.global_step} (images {', '.join(batch.names[:4])}); "
+                "expected a finite number. Lower optim.lr, use trainer.precision=32-true, or look at these images; the last "
+                "checkpoint is good"
+            )
+        self.log_dict({f"train/{name}": value.detach() for name, value in losses.items()}, batch_size=len(batch))
+        return losses["loss"]
+
+    def validation_step(self, batch: SegBatch, batch_index: int) -> None:
+        """Count one image into the data-set-level confusion matrix."""
+        for image, label in zip(batch.images, batch.labels, strict=True):
+            predicted = self.labeller(image.permute(1, 2, 0).cpu().numpy())
+            self.metric.update(torch.from_numpy(predicted.astype(np.int64)).to(label.device)[None], label[None])
+
+    def on_validation_epoch_end(self) -> None:
+        """Compute the scores from the counts of all processes, log them, start counting anew."""
+        scores = self.metric.compute()
+        self.metric.reset()
+        self.last_scores = {name: float(value) for name, value in scores.summary().items()}
+        self.log_dict({f"val/{name}": value for name, value in self.last_scores.items()}, rank_zero_only=False)
+        for name, value in scores.per_class().items():
+            self.log(f"val_iou/{name}", value)
+
+    def configure_optimizers(self) -> Any:
+        """AdamW over what trains, its schedule stepped every optimiser step."""
+        steps = self.trainer.max_steps
+        optimizer, schedule = build_optimizer(self.model, self.optim, steps)
+        return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
+
+    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Add the description and the random state, so that the run goes on exactly from here."""
+        checkpoint[CHECKPOINT_KEY] = self.info.to_dict()
+        checkpoint[_RNG_KEY] = {"cpu": torch.get_rng_state(), "cuda": torch.cuda.get_rng_state_all()}
+
+    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Refuse another model's checkpoint before any weight is touched, and keep the random state for the first step.
+
+        Raises:
+            CheckpointError: Of another model or another CLIP.
+        """
+        path = "the checkpoint to resume from"
+        info = read_info(checkpoint, path)
+        check_same(info, model=self.info.model, fingerprint=self.info.clip["fingerprint"], path=path)
+        self._pending_rng = checkpoint[_RNG_KEY]
+
+    def on_train_batch_start(self, batch: SegBatch, batch_index: int) -> None:
+        """Set the random state after everything that could draw from it on the way here."""
+        if self._pending_rng is not None:
+            torch.set_rng_state(self._pending_rng["cpu"].cpu())
+            if torch.cuda.is_available():
+                torch.cuda.set_rng_state_all([state.cpu() for state in self._pending_rng["cuda"]])
+            self._pending_rng = None
+
+    def _queries(self, batch: SegBatch) -> Tensor:
+        """Labels as indices into the training text, ``(B, H, W)``; an id that may not be seen stops the run."""
+        queries = self.query_of_label[batch.labels]
+        if bool((queries < 0).any()):
+            ids = torch.unique(batch.labels[queries < 0]).tolist()
+            names = [self.split.classes[i] if i < len(self.split.classes) else f"id {i}" for i in ids]
+            raise TrainingError(
+                f"label {', '.join(names)} of {', '.join(batch.names[:4])} reached an {self.split.setting} loss, which may "
+                f"see only {', '.join(self.split.seen[:6])}…; hide unseen labels with seen_label_map before training"
+            )
+        return queries
