@@ -1,0 +1,258 @@
+"""Batches for training and validation: reproducible by position, exact under several processes."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import pytorch_lightning as pl
+import torch
+from torch.utils.data import DataLoader, Dataset
+
+from lexiseg.constants import IGNORE_INDEX
+from lexiseg.data.sampler import ENDLESS, ResumableSampler, ShardSampler
+from lexiseg.data.scan import (
+    LabelScan,
+    WithoutClasses,
+    require_seen_classes,
+    scan_labels,
+    warn_absent_classes,
+)
+from lexiseg.data.schema import LabelSchema
+from lexiseg.data.splits import seen_label_map
+from lexiseg.data.transforms import Transform
+from lexiseg.errors import ConfigError, DataError
+from lexiseg.types import ClassSplit, Sample, SegBatch, SegmentationDataset
+
+
+class TrainingStream(Dataset[Sample]):
+    """Training samples by ``(index, position)``: unseen labels hidden, then augmented.
+
+    The generator of each sample is seeded by ``(seed, position)`` alone, so it does not matter which worker
+    makes it. Labels are hidden before the crop is chosen, so that no unseen label steers what training sees;
+    the published pipeline hides them after, in the model. A bare index counts as its own position: that is
+    what Lightning's ``overfit_batches`` asks for, and it makes the few batches the same every time.
+
+    Args:
+        dataset: What to draw from.
+        table: ``(256,)`` look-up table of labels that training may see.
+        transform: Training transforms; None for none.
+        seed: Of the augmentation.
+    """
+
+    def __init__(
+        self, *, dataset: SegmentationDataset, table: np.ndarray, transform: Transform | None, seed: int
+    ) -> None:
+        self.dataset, self.table, self.transform, self.seed = dataset, table, transform, seed
+
+    def __len__(self) -> int:
+        return len(self.dataset)
+
+    def __getitem__(self, key: tuple[int, int] | int) -> Sample:
+        index, position = (key, key) if isinstance(key, int) else key
+        sample = self.dataset[index]
+        image, label = sample.image, self.table[sample.label]
+        if self.transform is not None:
+            image, label = self.transform(image, label, np.random.default_rng((self.seed, position)))
+        return Sample(image, label, sample.name)
+
+
+class SegmentationDataModule(pl.LightningDataModule):
+    """Training stream and validation set of one split.
+
+    Training is one endless epoch; the trainer's ``max_steps`` ends it. After a resume the stream goes on at
+    the position that ``trainer.global_step`` implies. Under several processes the trainer needs
+    ``use_distributed_sampler=False``: both samplers here already share out the work.
+
+    Args:
+        train: Training data set, labels of all classes.
+        val: Validation data set with the same classes.
+        split: Seen and unseen classes.
+        train_transform: See `lexiseg.data.transforms.train_recipe`; None: samples as they are.
+        batch_size: Samples per process and step.
+        val_batch_size: More than 1 needs validation images of one size.
+        num_workers: Loader processes per training process; the batches do not depend on it.
+        seed: Of the order and the augmentation.
+        root: Where the data lies. Nothing is read from here: configurations keep it so that one override
+            (``data.root=``) moves both data sets.
+        cache_dir: Folder that remembers scans of label maps; None: nothing is remembered.
+
+    Raises:
+        ConfigError: Classes of the data sets and the split differ, or a size is not positive.
+    """
+
+    def __init__(  # noqa: PLR0913  (one flat key per thing a user overrides)
+        self,
+        *,
+        train: SegmentationDataset,
+        val: SegmentationDataset,
+        split: ClassSplit,
+        train_transform: Transform | None = None,
+        batch_size: int = 4,
+        val_batch_size: int = 1,
+        num_workers: int = 2,
+        seed: int = 0,
+        root: str | Path | None = None,
+        cache_dir: str | Path | None = None,
+    ) -> None:
+        super().__init__()
+        for name, dataset in (("training", train), ("validation", val)):
+            if tuple(dataset.classes) != split.classes:
+                raise ConfigError(
+                    f"the {name} data set has the classes {', '.join(dataset.classes)}; split '{split.name}' "
+                    f"was built for {', '.join(split.classes)}; build the split from this data set's classes"
+                )
+        if min(batch_size, val_batch_size) < 1 or num_workers < 0:
+            raise ConfigError(
+                f"batch_size {batch_size}, val_batch_size {val_batch_size}, num_workers {num_workers}: "
+                "expected at least 1, 1 and 0"
+            )
+        self.train, self.val, self.split = train, val, split
+        self.train_transform = train_transform
+        self.batch_size, self.val_batch_size = batch_size, val_batch_size
+        self.num_workers, self.seed = num_workers, seed
+        self.root, self.cache_dir = root, cache_dir
+        self._kept: SegmentationDataset | None = None
+
+    @property
+    def train_set(self) -> SegmentationDataset:
+        """What training draws from: ``train``, less images with unseen objects if the split excludes them."""
+        if self._kept is None:
+            self._kept = self._without_unseen()
+        return self._kept
+
+    @property
+    def training_table(self) -> np.ndarray:
+        """``(256,)`` uint8: which labels training may see, under the full data set's ids."""
+        table = seen_label_map(self.split)
+        table[list(self._exempt)] = IGNORE_INDEX
+        return table
+
+    @property
+    def start_position(self) -> int:
+        """First position of the stream that no finished step has used, over all processes."""
+        trainer = self.trainer
+        return 0 if trainer is None else trainer.global_step * self._samples_per_step
+
+    def train_dataloader(self) -> DataLoader[Sample]:
+        """An endless loader of augmented batches from ``start_position`` on."""
+        rank, world = self._place()
+        dataset = self.train_set
+        sampler = ResumableSampler(
+            size=len(dataset),
+            seed=self.seed,
+            rank=rank,
+            world=world,
+            start=self.start_position,
+            length=self._planned_samples(),
+        )
+        stream = TrainingStream(
+            dataset=dataset, table=self.training_table, transform=self.train_transform, seed=self.seed
+        )
+        return self._loader(stream, sampler, self.batch_size)
+
+    def val_dataloader(self) -> DataLoader[Sample]:
+        """Every validation sample once over all processes, unchanged, with the labels of all classes."""
+        rank, world = self._place()
+        sampler = ShardSampler(size=len(self.val), rank=rank, world=world)
+        return self._loader(self.val, sampler, self.val_batch_size)
+
+    def check_training_labels(self) -> LabelScan:
+        """Look at every label map before the first step; generated data sets are sampled.
+
+        Returns:
+            The scan of the training set.
+
+        Raises:
+            DataError: A seen class without a training pixel, or a label map that cannot be used.
+        """
+        dataset = self.train_set
+        if isinstance(dataset, WithoutClasses):
+            scan = dataset.scan
+        else:
+            scan = scan_labels(dataset, cache_dir=self.cache_dir, description="checking training labels")
+        require_seen_classes(scan, self.split, exempt=self._exempt)
+        val = scan_labels(self.val, cache_dir=self.cache_dir, description="checking validation labels")
+        warn_absent_classes(val, self.split)
+        return scan
+
+    @property
+    def _exempt(self) -> tuple[int, ...]:
+        """Class ids that have no words: a background found by threshold takes no part in training."""
+        schema = getattr(self.train, "schema", None)
+        found = schema.threshold_class if isinstance(schema, LabelSchema) else None
+        return () if found is None else (found,)
+
+    @property
+    def _samples_per_step(self) -> int:
+        """Positions that one optimiser step uses up over all processes."""
+        trainer = self.trainer
+        if trainer is None:
+            return self.batch_size
+        return self.batch_size * trainer.accumulate_grad_batches * trainer.world_size
+
+    def _planned_samples(self) -> int:
+        """Samples per process of the whole run, however much of it is done.
+
+        Lightning counts finished batches of an epoch from the checkpoint, so the length must not shrink.
+        """
+        trainer = self.trainer
+        if trainer is None or trainer.max_steps is None or trainer.max_steps < 0:
+            return ENDLESS
+        return trainer.max_steps * trainer.accumulate_grad_batches * self.batch_size
+
+    def _place(self) -> tuple[int, int]:
+        """Rank and number of processes."""
+        trainer = self.trainer
+        if trainer is None:
+            return 0, 1
+        connector = getattr(trainer, "_accelerator_connector", None)
+        if trainer.world_size > 1 and getattr(connector, "use_distributed_sampler", False):
+            raise ConfigError(
+                "under several processes the trainer would replace the samplers of this data module, which "
+                "already share out the samples; set trainer.use_distributed_sampler=false"
+            )
+        return trainer.global_rank, trainer.world_size
+
+    def _without_unseen(self) -> SegmentationDataset:
+        if self.split.unseen_pixels == "shown" or not self.split.unseen:
+            return self.train
+        scan = scan_labels(self.train, cache_dir=self.cache_dir, description="leaving out unseen classes")
+        if not scan.pixels[list(self.split.unseen_ids)].any():
+            return self.train
+        return WithoutClasses(dataset=self.train, hidden_ids=self.split.unseen_ids, scan=scan)
+
+    def _loader(
+        self,
+        dataset: Dataset[Sample] | SegmentationDataset,
+        sampler: ResumableSampler | ShardSampler,
+        size: int,
+    ) -> DataLoader[Sample]:
+        return DataLoader(
+            dataset,  # type: ignore[arg-type]
+            batch_size=size,
+            sampler=sampler,  # type: ignore[arg-type]
+            num_workers=self.num_workers,
+            collate_fn=collate,
+            pin_memory=torch.cuda.is_available(),
+            persistent_workers=self.num_workers > 0,
+        )
+
+
+def collate(samples: Sequence[Sample]) -> SegBatch:
+    """Stack samples of one size.
+
+    Raises:
+        DataError: The sizes differ.
+    """
+    sizes = {sample.label.shape for sample in samples}
+    if len(sizes) > 1:
+        shown = ", ".join(f"{s.name} {s.label.shape[0]}x{s.label.shape[1]}" for s in samples[:4])
+        raise DataError(
+            f"a batch needs images of one size, came {shown} (height x width); set data.val_batch_size=1, or "
+            "in training a train_transform that crops and pads to one size"
+        )
+    images = torch.from_numpy(np.stack([sample.image for sample in samples]))
+    labels = torch.from_numpy(np.stack([sample.label for sample in samples]))
+    return SegBatch(
+        images.permute(0, 3, 1, 2).contiguous(), labels.long(), tuple(sample.name for sample in samples)
+    )

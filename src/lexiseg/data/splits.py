@@ -1,0 +1,98 @@
+"""Seen and unseen classes: from a split's settings to what the data may show in training."""
+
+import difflib
+from collections.abc import Sequence
+
+import numpy as np
+import numpy.typing as npt
+
+from lexiseg.constants import IGNORE_INDEX, LABEL_CODES
+from lexiseg.errors import ConfigError
+from lexiseg.types import ClassSplit, Setting, UnseenPixels
+
+
+def make_split(
+    classes: Sequence[str],
+    *,
+    name: str,
+    unseen: Sequence[str],
+    seen: Sequence[str] | None = None,
+    setting: Setting = "inductive",
+    unseen_pixels: UnseenPixels = "shown",
+) -> ClassSplit:
+    """Build the split of a data set's classes from the settings in ``conf/split``.
+
+    Args:
+        classes: The data set's class names in label-id order.
+        name: What results call the split.
+        unseen: Names without a single labelled training pixel.
+        seen: The other names, when a file wants to spell them out; None: all that are not unseen.
+        setting: ``inductive``, ``transductive`` or ``supervised``.
+        unseen_pixels: ``shown`` or ``excluded``: whether training images may contain unseen objects.
+
+    Raises:
+        ConfigError: A name that is no class (the closest class names are suggested), empty, repeated, both
+            seen and unseen or neither, or a setting that does not exist.
+    """
+    _check_choice(name, "setting", setting, ("inductive", "transductive", "supervised"))
+    _check_choice(name, "unseen_pixels", unseen_pixels, ("shown", "excluded"))
+    for kind, names in (("unseen", unseen), ("seen", seen or ())):
+        _check_names(name, kind, names, classes)
+    if seen is not None:
+        _check_partition(name, classes, seen, unseen)
+    if setting != "supervised" and not unseen:
+        raise ConfigError(
+            f"split '{name}' is {setting} but names no unseen class; list some (split.unseen=[...]) or set "
+            "split.setting=supervised"
+        )
+    return ClassSplit(name, tuple(classes), tuple(unseen), setting, unseen_pixels)
+
+
+def seen_label_map(split: ClassSplit) -> npt.NDArray[np.uint8]:
+    """Look-up table that hides unseen labels from training and keeps the full-class ids of seen ones.
+
+    Under ``supervised`` nothing is hidden. The published inductive code hides by renumbering to query indices
+    instead; that is the training task's step here, so that data and metric speak one numbering.
+
+    Returns:
+        ``(256,)`` uint8: ``IGNORE_INDEX`` at unseen ids and at every code that is no class.
+    """
+    table = np.full(LABEL_CODES, IGNORE_INDEX, dtype=np.uint8)
+    shown = range(len(split.classes)) if split.setting == "supervised" else split.seen_ids
+    table[list(shown)] = list(shown)
+    return table
+
+
+def _check_choice(split: str, key: str, value: str, allowed: tuple[str, ...]) -> None:
+    if value not in allowed:
+        raise ConfigError(f"split '{split}': {key} is '{value}'; expected one of {', '.join(allowed)}")
+
+
+def _check_names(split: str, kind: str, names: Sequence[str], classes: Sequence[str]) -> None:
+    if isinstance(names, str):
+        raise ConfigError(f"split '{split}': {kind} is the text '{names}'; expected a list: [{names}]")
+    for name in names:
+        if not isinstance(name, str):
+            raise ConfigError(f"split '{split}': {kind} class {name!r} is no text; list class names, not ids")
+        if name in classes or not name.strip():
+            continue
+        close = difflib.get_close_matches(name, classes, n=3, cutoff=0.5)
+        raise ConfigError(
+            f"split '{split}': {kind} class '{name}' is no class of this data set; "
+            + (f"did you mean {' or '.join(map(repr, close))}?" if close else "it has: " + ", ".join(classes))
+        )
+
+
+def _check_partition(split: str, classes: Sequence[str], seen: Sequence[str], unseen: Sequence[str]) -> None:
+    both = [name for name in unseen if name in seen]
+    if both:
+        raise ConfigError(
+            f"split '{split}': {', '.join(map(repr, both))} stands both as seen and as unseen; keep it in "
+            "one list"
+        )
+    neither = [name for name in classes if name not in seen and name not in unseen]
+    if neither:
+        raise ConfigError(
+            f"split '{split}': {', '.join(map(repr, neither))} is neither seen nor unseen; add it to one "
+            "list, or leave the seen list out"
+        )

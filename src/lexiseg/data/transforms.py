@@ -1,0 +1,271 @@
+"""Training transforms as published, and the test-time resize; all randomness from the generator given.
+
+The recipe is mmsegmentation 0.24's, which Cascade-CLIP, ZegCLIP and SPT-SEG train with: random scale, random
+crop with a bound on the largest class, flip, photometric distortion, normalise, pad. Images stay uint8 here;
+the model normalises.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+import numpy as np
+import numpy.typing as npt
+import torch
+import torch.nn.functional as F
+from PIL import Image
+
+from lexiseg.constants import IGNORE_INDEX, IMAGENET_MEAN, LABEL_CODES
+from lexiseg.errors import ConfigError
+
+Image8 = npt.NDArray[np.uint8]
+"""``(H, W, 3)`` uint8 RGB."""
+Label8 = npt.NDArray[np.uint8]
+"""``(H, W)`` uint8 class ids."""
+
+MEAN_COLOUR = tuple(round(255 * value) for value in IMAGENET_MEAN)
+"""What becomes 0 (to within half a grey level) once ImageNet's mean is subtracted."""
+
+CROP_TRIES = 10
+"""How often mmsegmentation redraws a crop that one class dominates, before it takes the last draw."""
+
+_HUE_PER_TURN = 255
+"""Pillow's HSV spreads the colour circle over 0-255."""
+
+
+class Transform(Protocol):
+    """Changes an image and its label map together."""
+
+    def __call__(self, image: Image8, label: Label8, rng: np.random.Generator) -> tuple[Image8, Label8]:
+        """Return new arrays; the inputs stay as they are."""
+
+
+@dataclass(frozen=True)
+class Compose:
+    """One transform after the other, all drawing from the same generator."""
+
+    transforms: Sequence[Transform]
+
+    def __call__(self, image: Image8, label: Label8, rng: np.random.Generator) -> tuple[Image8, Label8]:
+        """Apply each in turn."""
+        for transform in self.transforms:
+            image, label = transform(image, label, rng)
+        return image, label
+
+
+@dataclass(frozen=True)
+class RandomScale:
+    """Fit into ``ratio * base``, keeping the proportions.
+
+    Attributes:
+        base: Longest long side and longest short side at ratio 1.
+        ratio: The ratio is uniform in this range.
+    """
+
+    base: tuple[int, int] = (2048, 512)
+    ratio: tuple[float, float] = (0.5, 2.0)
+
+    def __call__(self, image: Image8, label: Label8, rng: np.random.Generator) -> tuple[Image8, Label8]:
+        """Image bilinear without antialiasing (as OpenCV does), label nearest."""
+        factor = rng.uniform(*self.ratio)
+        size = fit_within(image.shape[:2], int(self.base[0] * factor), int(self.base[1] * factor))
+        return resize_image(image, size), resize_label(label, size)
+
+
+@dataclass(frozen=True)
+class RandomCrop:
+    """Cut out at most ``size``; redraw while one class covers too much of what is labelled.
+
+    Attributes:
+        size: Height and width; a smaller image is kept whole along that axis.
+        cat_max_ratio: A crop is taken at once if it shows at least two classes and the largest covers less
+            than this part of its labelled pixels. 1 switches the test off.
+    """
+
+    size: tuple[int, int] = (512, 512)
+    cat_max_ratio: float = 0.75
+
+    def __call__(self, image: Image8, label: Label8, rng: np.random.Generator) -> tuple[Image8, Label8]:
+        """After ``CROP_TRIES`` redraws the last window is taken as it is."""
+        window = self._draw(label.shape, rng)
+        if self.cat_max_ratio < 1:
+            for _ in range(CROP_TRIES):
+                if self._varied(label[window]):
+                    break
+                window = self._draw(label.shape, rng)
+        return image[window], label[window]
+
+    def _draw(self, shape: tuple[int, ...], rng: np.random.Generator) -> tuple[slice, slice]:
+        top, left = (int(rng.integers(0, max(shape[i] - self.size[i], 0) + 1)) for i in (0, 1))
+        return slice(top, top + self.size[0]), slice(left, left + self.size[1])
+
+    def _varied(self, label: Label8) -> bool:
+        counts = np.bincount(label.ravel(), minlength=LABEL_CODES)
+        counts[IGNORE_INDEX] = 0
+        return bool(np.count_nonzero(counts) > 1 and counts.max() / counts.sum() < self.cat_max_ratio)
+
+
+@dataclass(frozen=True)
+class RandomFlip:
+    """Mirror left and right with this probability."""
+
+    probability: float = 0.5
+
+    def __call__(self, image: Image8, label: Label8, rng: np.random.Generator) -> tuple[Image8, Label8]:
+        """Mirror both or neither."""
+        if rng.random() < self.probability:
+            return image[:, ::-1], label[:, ::-1]
+        return image, label
+
+
+@dataclass(frozen=True)
+class PhotometricDistortion:
+    """Brightness, contrast, saturation and hue, each with probability one half.
+
+    Contrast comes right after brightness or at the very end, as a fair coin says. Differs from mmsegmentation
+    in that saturation and hue share one conversion to HSV, Pillow's with 255 hue steps instead of OpenCV's
+    180.
+
+    Attributes:
+        brightness: Largest shift of grey levels, up or down.
+        contrast: Range of the factor.
+        saturation: Range of the factor.
+        hue: Largest shift in OpenCV's hue unit of two degrees.
+    """
+
+    brightness: int = 32
+    contrast: tuple[float, float] = (0.5, 1.5)
+    saturation: tuple[float, float] = (0.5, 1.5)
+    hue: int = 18
+
+    def __call__(self, image: Image8, label: Label8, rng: np.random.Generator) -> tuple[Image8, Label8]:
+        """Only the image changes."""
+        if rng.random() < 0.5:
+            image = _linear(image, 1.0, rng.uniform(-self.brightness, self.brightness))
+        contrast_first = rng.random() < 0.5
+        if contrast_first:
+            image = self._contrast(image, rng)
+        image = self._saturation_and_hue(image, rng)
+        if not contrast_first:
+            image = self._contrast(image, rng)
+        return image, label
+
+    def _contrast(self, image: Image8, rng: np.random.Generator) -> Image8:
+        return _linear(image, rng.uniform(*self.contrast), 0.0) if rng.random() < 0.5 else image
+
+    def _saturation_and_hue(self, image: Image8, rng: np.random.Generator) -> Image8:
+        saturation = rng.uniform(*self.saturation) if rng.random() < 0.5 else 1.0
+        turn = int(rng.integers(-self.hue, self.hue)) if self.hue and rng.random() < 0.5 else 0
+        if saturation == 1.0 and turn == 0:
+            return image
+        hsv = np.array(Image.fromarray(np.ascontiguousarray(image)).convert("HSV"))
+        hsv[..., 1] = _linear(hsv[..., 1], saturation, 0.0)
+        shift = round(turn * _HUE_PER_TURN / 180)
+        hsv[..., 0] = (hsv[..., 0].astype(np.int16) + shift) % _HUE_PER_TURN
+        bands = [Image.fromarray(np.ascontiguousarray(hsv[..., i])) for i in range(3)]
+        return np.array(Image.merge("HSV", bands).convert("RGB"))
+
+
+@dataclass(frozen=True)
+class Pad:
+    """Fill up to ``size`` at the bottom and on the right.
+
+    The published pipeline pads with 0 after normalising. Images are not normalised yet here, so the fill is
+    the mean colour, which normalising turns into 0 to within half a grey level (0.009 deviations).
+
+    Attributes:
+        size: Height and width; nothing happens along an axis that is long enough.
+        fill: Colour of new pixels; their label is ``IGNORE_INDEX``.
+    """
+
+    size: tuple[int, int] = (512, 512)
+    fill: tuple[int, ...] = MEAN_COLOUR
+
+    def __call__(self, image: Image8, label: Label8, rng: np.random.Generator) -> tuple[Image8, Label8]:
+        """Nothing random here."""
+        height, width = label.shape
+        target = (max(height, self.size[0]), max(width, self.size[1]))
+        if target == (height, width):
+            return image, label
+        padded = np.empty((*target, 3), dtype=np.uint8)
+        padded[:] = self.fill
+        padded[:height, :width] = image
+        ids = np.full(target, IGNORE_INDEX, dtype=np.uint8)
+        ids[:height, :width] = label
+        return padded, ids
+
+
+def train_recipe(
+    *,
+    base: Sequence[int] = (2048, 512),
+    ratio: Sequence[float] = (0.5, 2.0),
+    crop: Sequence[int] = (512, 512),
+    cat_max_ratio: float = 0.75,
+    flip: float = 0.5,
+    distort: bool = True,
+) -> Compose:
+    """The published training transforms with their sizes as arguments.
+
+    Args:
+        base: Long and short side at ratio 1.
+        ratio: Range of the random scale.
+        crop: Height and width of a training sample.
+        cat_max_ratio: Bound on the largest class of a crop.
+        flip: Probability of mirroring.
+        distort: Whether colours are distorted.
+
+    Raises:
+        ConfigError: A size or range that is none.
+    """
+    for key, pair in (("base", base), ("ratio", ratio), ("crop", crop)):
+        if len(pair) != 2 or min(pair) <= 0:
+            raise ConfigError(f"{key} is {list(pair)}; expected two positive numbers")
+    if ratio[0] > ratio[1]:
+        raise ConfigError(f"ratio is {list(ratio)}; expected the smaller number first")
+    window = (int(crop[0]), int(crop[1]))
+    colours: list[Transform] = [PhotometricDistortion()] if distort else []
+    return Compose(
+        [
+            RandomScale((int(base[0]), int(base[1])), (float(ratio[0]), float(ratio[1]))),
+            RandomCrop(window, cat_max_ratio),
+            RandomFlip(flip),
+            *colours,
+            Pad(window),
+        ]
+    )
+
+
+def fit_within(size: Sequence[int], long_side: float, short_side: float) -> tuple[int, int]:
+    """Height and width scaled so that neither side exceeds its bound; halves round up, as in mmcv."""
+    factor = min(long_side / max(size), short_side / min(size))
+    return max(1, int(size[0] * factor + 0.5)), max(1, int(size[1] * factor + 0.5))
+
+
+def short_side_size(size: Sequence[int], short_side: int) -> tuple[int, int]:
+    """Test-time height and width: the short side becomes ``short_side``, the long side is not bounded.
+
+    The published test scale is written (2048, 512), but 2048 is no bound there: 100x800 becomes 512x4096.
+    """
+    return fit_within(size, float("inf"), short_side)
+
+
+def resize_image(image: Image8, size: tuple[int, int]) -> Image8:
+    """Bilinear with half-pixel centres and no antialiasing, the arithmetic of OpenCV's default."""
+    if image.shape[:2] == size:
+        return image
+    planes = torch.from_numpy(np.ascontiguousarray(image)).permute(2, 0, 1)[None].float()
+    resized = F.interpolate(planes, size=size, mode="bilinear", align_corners=False)[0]
+    return resized.add_(0.5).byte().permute(1, 2, 0).contiguous().numpy()
+
+
+def resize_label(label: Label8, size: tuple[int, int]) -> Label8:
+    """Nearest: new row i shows old row ``floor(i * old / new)``, so ids never mix."""
+    rows = np.arange(size[0]) * label.shape[0] // size[0]
+    columns = np.arange(size[1]) * label.shape[1] // size[1]
+    return label[rows[:, None], columns[None, :]]
+
+
+def _linear(values: npt.NDArray[np.uint8], factor: float, shift: float) -> npt.NDArray[np.uint8]:
+    """``factor * values + shift`` through a table of 256 entries, cut to 0-255, truncated as in mmseg."""
+    table = np.clip(np.arange(LABEL_CODES) * factor + shift, 0, 255).astype(np.uint8)
+    return table[values]

@@ -1,0 +1,81 @@
+"""Small data sets on disk, written in the layouts that the readers expect."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+
+class Trees:
+    """Writes images, label maps and name lists under one folder; sizes are height, width."""
+
+    def __init__(self, root: Path):
+        self.root = root
+
+    def image(self, name, size=(11, 17), value=None):
+        path = self.root / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        pixels = np.random.default_rng(len(name)).integers(0, 256, (*size, 3), dtype=np.uint8)
+        if value is not None:
+            pixels[:] = value
+        Image.fromarray(pixels).save(path)
+        return path
+
+    def label(self, name, ids, size=(11, 17)):
+        """Columns take the ids in turn, so every id occurs."""
+        path = self.root / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        row = np.resize(np.array(ids, dtype=np.uint8), size[1])
+        Image.fromarray(np.tile(row, (size[0], 1))).save(path)
+        return path
+
+    def text(self, name, *lines):
+        path = self.root / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text("".join(f"{line}\n" for line in lines))
+        return path
+
+    def camvid(self, stems=("a", "b", "c"), ids=range(12), partition="train"):
+        for stem in stems:
+            self.image(f"{partition}/{stem}.jpg")
+            self.label(f"{partition}annot/{stem}.png", list(ids))
+        return self.root
+
+    def voc(self):
+        for name in ("v1", "v2", "s1"):
+            self.image(f"JPEGImages/{name}.jpg", (13, 29))
+        for name in ("v1", "v2"):
+            self.label(f"SegmentationClass/{name}.png", range(21), (13, 29))
+        self.label("SegmentationClassAug/s1.png", [0, 1, 20], (13, 29))
+        self.label("SegmentationClassAug/v1.png", [0], (13, 29))
+        self.text("ImageSets/Segmentation/train.txt", "v1")
+        self.text("ImageSets/Segmentation/val.txt", "v2")
+        self.text("ImageSets/Segmentation/aug.txt", "s1")
+        return self.root
+
+    def context(self):
+        self.image("JPEGImages/x.jpg", (13, 61))
+        self.label("SegmentationClassContext/x.png", range(60), (13, 61))
+        self.text("ImageSets/SegmentationContext/train.txt", "x")
+        self.text("ImageSets/SegmentationContext/val.txt", "x")
+        return self.root
+
+    def coco_stuff(self):
+        for folder in ("train2017", "val2017"):
+            self.image(f"images/{folder}/000001.jpg", (13, 173))
+            self.label(f"annotations/{folder}/000001_labelTrainIds.png", [*range(171), 255], (13, 173))
+            self.label(f"annotations/{folder}/000001.png", [0, 181, 255], (13, 173))
+        return self.root
+
+    def folder(self, classes=("cat; kitten", "dog")):
+        for partition in ("train", "val"):
+            self.image(f"images/{partition}/a.png")
+            self.label(f"masks/{partition}/a.png", [0, 1, 255])
+        self.text("classes.txt", *classes)
+        return self.root
+
+
+@pytest.fixture
+def trees(tmp_path):
+    return Trees(tmp_path)

@@ -1,0 +1,131 @@
+import struct
+import zlib
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from lexiseg.data.io import image_size, read_image, read_label
+from lexiseg.errors import DataError
+
+
+def test_exif_orientation_is_applied(tmp_path):
+    pixels = np.zeros((4, 6, 3), dtype=np.uint8)
+    pixels[0, 0] = 255
+    image = Image.fromarray(pixels)
+    exif = image.getexif()
+    exif[0x0112] = 6  # the camera was held upright: rotate by 90 degrees clockwise to show
+    image.save(tmp_path / "a.png", exif=exif)
+    read = read_image(tmp_path / "a.png")
+    assert read.shape == (6, 4, 3)
+    assert image_size(tmp_path / "a.png") == (6, 4)
+    assert read[0, 3].tolist() == [255, 255, 255]
+    assert read.sum() == 3 * 255
+
+
+def test_grey_is_repeated(tmp_path):
+    Image.fromarray(np.array([[0, 100, 255]], dtype=np.uint8)).save(tmp_path / "a.png")
+    assert read_image(tmp_path / "a.png")[0].tolist() == [[0] * 3, [100] * 3, [255] * 3]
+
+
+def test_transparency_is_laid_on_white(tmp_path):
+    rgba = np.array([[[10, 20, 30, 255], [10, 20, 30, 0], [0, 0, 0, 128]]], dtype=np.uint8)
+    Image.fromarray(rgba).save(tmp_path / "a.png")
+    read = read_image(tmp_path / "a.png")[0]
+    assert read[0].tolist() == [10, 20, 30]
+    assert read[1].tolist() == [255, 255, 255]
+    assert read[2].tolist() == [127, 127, 127]
+
+
+def test_palette_colours_are_looked_up(tmp_path):
+    image = Image.new("P", (2, 1))
+    image.putpalette([1, 2, 3, 200, 100, 50])
+    image.putpixel((1, 0), 1)
+    image.save(tmp_path / "a.png")
+    assert read_image(tmp_path / "a.png")[0].tolist() == [[1, 2, 3], [200, 100, 50]]
+
+
+def test_sixteen_bits_are_scaled_not_clipped(tmp_path):
+    Image.fromarray(np.array([[0, 257, 32896, 65535]], dtype=np.uint16)).save(tmp_path / "a.png")
+    assert read_image(tmp_path / "a.png")[0, :, 0].tolist() == [0, 1, 128, 255]
+
+
+def test_cmyk_becomes_rgb(tmp_path):
+    Image.new("CMYK", (16, 8), (0, 0, 0, 0)).save(tmp_path / "a.jpg")
+    assert read_image(tmp_path / "a.jpg").min() > 250
+
+
+def test_first_frame_of_an_animation(tmp_path):
+    frames = [Image.new("RGB", (5, 3), colour) for colour in ("red", "blue")]
+    frames[0].save(tmp_path / "a.gif", save_all=True, append_images=frames[1:])
+    assert read_image(tmp_path / "a.gif")[0, 0].tolist() == [255, 0, 0]
+
+
+@pytest.mark.parametrize("suffix", ["jpg", "png", "tif"])
+def test_truncated_image_names_the_file(tmp_path, suffix):
+    path = tmp_path / f"photo.{suffix}"
+    noise = np.random.default_rng(0).integers(0, 256, (61, 67, 3), dtype=np.uint8)
+    Image.fromarray(noise).save(path)
+    path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
+    with pytest.raises(DataError, match=rf"photo\.{suffix}"):
+        read_image(path)
+
+
+def test_not_an_image_missing_and_folder(tmp_path):
+    (tmp_path / "text.jpg").write_text("not a picture")
+    with pytest.raises(DataError, match=r"text\.jpg is not an image"):
+        read_image(tmp_path / "text.jpg")
+    with pytest.raises(DataError, match=r"no file at .*gone\.png; check the path"):
+        read_image(tmp_path / "gone.png")
+    with pytest.raises(DataError, match="expected an image file, came the folder"):
+        read_image(tmp_path)
+
+
+def test_float_image_is_refused(tmp_path):
+    Image.fromarray(np.ones((3, 5), dtype=np.float32)).save(tmp_path / "a.tif")
+    with pytest.raises(DataError, match="floating-point"):
+        read_image(tmp_path / "a.tif")
+
+
+def test_label_keeps_palette_indices(tmp_path):
+    image = Image.fromarray(np.array([[0, 7, 255]], dtype=np.uint8)).convert("P")
+    image = Image.frombytes("P", (3, 1), bytes([0, 7, 255]))
+    image.putpalette([200] * 768)
+    image.save(tmp_path / "a.png")
+    assert read_label(tmp_path / "a.png").tolist() == [[0, 7, 255]]
+
+
+def test_label_of_one_bit_and_sixteen_bits(tmp_path):
+    Image.fromarray(np.array([[False, True]])).save(tmp_path / "one.png")
+    assert read_label(tmp_path / "one.png").tolist() == [[0, 1]]
+    Image.fromarray(np.array([[3, 255]], dtype=np.uint16)).save(tmp_path / "wide.png")
+    assert read_label(tmp_path / "wide.png").tolist() == [[3, 255]]
+    Image.fromarray(np.array([[3, 256]], dtype=np.uint16)).save(tmp_path / "high.png")
+    with pytest.raises(DataError, match=r"high\.png: ids from 3 to 256, but a label map holds 0 to 255"):
+        read_label(tmp_path / "high.png")
+
+
+@pytest.mark.parametrize(("bits", "row", "expected"), [(4, b"\x1f", [1, 15]), (2, b"\x1b", [0, 1, 2, 3])])
+def test_label_of_few_grey_bits_is_not_stretched(tmp_path, bits, row, expected):
+    def chunk(kind, content):
+        code = zlib.crc32(kind + content)
+        return struct.pack(">I", len(content)) + kind + content + struct.pack(">I", code)
+
+    header = struct.pack(">IIBBBBB", len(expected), 1, bits, 0, 0, 0, 0)
+    png = (
+        b"\x89PNG\r\n\x1a\n"
+        + chunk(b"IHDR", header)
+        + chunk(b"IDAT", zlib.compress(b"\0" + row))
+        + chunk(b"IEND", b"")
+    )
+    (tmp_path / "a.png").write_bytes(png)
+    assert read_label(tmp_path / "a.png").tolist() == [expected]
+
+
+def test_colour_and_jpeg_labels_are_refused(tmp_path):
+    Image.new("RGB", (4, 3)).save(tmp_path / "rgb.png")
+    with pytest.raises(DataError, match=r"rgb\.png: expected one channel of class ids, came a colour image"):
+        read_label(tmp_path / "rgb.png")
+    Image.new("L", (4, 3)).save(tmp_path / "grey.jpg")
+    with pytest.raises(DataError, match="store label maps as PNG"):
+        read_label(tmp_path / "grey.jpg")

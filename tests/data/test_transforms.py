@@ -1,0 +1,200 @@
+import json
+import os
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from lexiseg.constants import IMAGENET_MEAN, IMAGENET_STD
+from lexiseg.data.transforms import (
+    CROP_TRIES,
+    MEAN_COLOUR,
+    Pad,
+    PhotometricDistortion,
+    RandomCrop,
+    RandomFlip,
+    RandomScale,
+    fit_within,
+    resize_image,
+    resize_label,
+    short_side_size,
+    train_recipe,
+)
+from lexiseg.errors import ConfigError
+
+
+def sample(height=37, width=53, seed=0):
+    rng = np.random.default_rng(seed)
+    label = rng.integers(0, 5, (height, width)).astype(np.uint8)
+    return rng.integers(0, 256, (height, width, 3), dtype=np.uint8), label
+
+
+def rng(seed=0):
+    return np.random.default_rng(seed)
+
+
+@pytest.mark.skipif("LEXISEG_GOLDEN" not in os.environ, reason="LEXISEG_GOLDEN names no folder")
+@pytest.mark.golden
+def test_test_time_sizes_equal_the_published_pipeline():
+    cases = json.loads((Path(os.environ["LEXISEG_GOLDEN"]) / "cascade" / "test_resize.json").read_text())
+    assert cases
+    for size, expected in cases.items():
+        height, width = map(int, size.split("x"))
+        assert list(short_side_size((height, width), 512)) == expected["resized"], size
+
+
+def test_short_side_has_no_cap_and_rounds_halves_up():
+    assert short_side_size((100, 800), 512) == (512, 4096)
+    assert short_side_size((500, 333), 512) == (769, 512)
+    assert fit_within((4, 10), 25, 100) == (10, 25)
+    assert fit_within((2, 5), 3, 3) == (1, 3)  # 1.2 and 3.0
+
+
+def test_bilinear_by_hand():
+    image = np.array([[[0] * 3, [100] * 3]], dtype=np.uint8)
+    assert resize_image(image, (1, 4))[0, :, 0].tolist() == [0, 25, 75, 100]
+
+
+def test_nearest_label_by_hand():
+    label = np.array([[1, 2, 3]], dtype=np.uint8)
+    assert resize_label(label, (1, 5)).tolist() == [[1, 1, 2, 2, 3]]
+    assert resize_label(label, (2, 2)).tolist() == [[1, 2], [1, 2]]
+
+
+def test_random_scale_keeps_proportions_within_the_ratio():
+    image, label = sample()
+    heights = []
+    for seed in range(40):
+        scaled, ids = RandomScale((400, 37), (0.5, 2.0))(image, label, rng(seed))
+        assert scaled.shape[:2] == ids.shape
+        assert ids.shape[1] == pytest.approx(ids.shape[0] * 53 / 37, abs=1.5)
+        heights.append(ids.shape[0])
+    assert 18 <= min(heights) < 24
+    assert 66 < max(heights) <= 74
+
+
+def test_crop_takes_the_same_window_of_both():
+    label = np.arange(37 * 53, dtype=np.int64).reshape(37, 53) % 251
+    image = np.repeat(label[..., None], 3, axis=2).astype(np.uint8)
+    cut, ids = RandomCrop((11, 60), 1.0)(image, label.astype(np.uint8), rng(3))
+    assert ids.shape == (11, 53)
+    assert (cut[..., 0] == ids).all()
+
+
+def test_crop_avoids_windows_of_one_class():
+    label = np.zeros((11, 200), dtype=np.uint8)
+    label[:, 100:] = 1
+    image = np.zeros((11, 200, 3), dtype=np.uint8)
+    shares = [RandomCrop((11, 80), 0.75)(image, label, rng(seed))[1].mean() for seed in range(50)]
+    free = [RandomCrop((11, 80), 1.0)(image, label, rng(seed))[1].mean() for seed in range(50)]
+    # One draw is varied with probability 1/3, so about 1 in 90 samples still fails all eleven draws.
+    assert sum(0.25 < share < 0.75 for share in shares) >= 47
+    assert sum(0.25 < share < 0.75 for share in free) <= 30
+
+
+def test_crop_does_not_count_ignored_pixels_and_gives_up_after_ten():
+    class Counting(RandomCrop):
+        draws = 0
+
+        def _draw(self, shape, rng):
+            Counting.draws += 1
+            return super()._draw(shape, rng)
+
+    label = np.full((11, 200), 255, dtype=np.uint8)
+    label[:, ::7] = 3
+    _, ids = Counting((11, 80), 0.75)(np.zeros((11, 200, 3), dtype=np.uint8), label, rng())
+    assert Counting.draws == 1 + CROP_TRIES
+    assert ids.shape == (11, 80)
+
+
+def test_flip_mirrors_both_half_of_the_time():
+    image, label = sample()
+    flips = [RandomFlip()(image, label, rng(seed)) for seed in range(200)]
+    mirrored = [bool((ids == label[:, ::-1]).all()) for _, ids in flips]
+    assert 70 < sum(mirrored) < 130
+    index = mirrored.index(True)
+    assert (flips[index][0] == image[:, ::-1]).all()
+
+
+def test_distortion_changes_colours_only():
+    image, label = sample()
+    changed = 0
+    for seed in range(30):
+        distorted, ids = PhotometricDistortion()(image, label, rng(seed))
+        assert ids is label
+        assert distorted.dtype == np.uint8
+        changed += bool((distorted != image).any())
+    assert 22 < changed < 30  # untouched with probability 1/16
+
+
+def test_distortion_by_hand():
+    grey = np.full((3, 5, 3), 100, dtype=np.uint8)
+    label = np.zeros((3, 5), dtype=np.uint8)
+    levels = [
+        int(PhotometricDistortion(32, (1, 1), (1, 1), 0)(grey, label, rng(s))[0][0, 0, 0]) for s in range(99)
+    ]
+    assert 68 <= min(levels) < 75
+    assert 125 < max(levels) <= 132
+    doubled = {
+        tuple(PhotometricDistortion(0, (2.0, 2.0), (1, 1), 0)(grey, label, rng(seed))[0][0, 0])
+        for seed in range(20)
+    }
+    assert doubled == {(100,) * 3, (200,) * 3}
+    red = np.array([[[200, 0, 0]]], dtype=np.uint8)
+    hues = {
+        tuple(PhotometricDistortion(0, (1, 1), (1, 1), 18)(red, label, rng(seed))[0][0, 0])
+        for seed in range(60)
+    }
+    assert all(r == 200 and min(g, b) == 0 for r, g, b in hues)
+    assert 100 < max(max(g, b) for _, g, b in hues) <= 125  # 36 degrees of 60 up to yellow: 0.6 x 200
+
+
+def test_saturation_by_hand():
+    pink = np.array([[[200, 100, 100]]], dtype=np.uint8)
+    label = np.zeros((1, 1), dtype=np.uint8)
+    pale = [
+        PhotometricDistortion(0, (1, 1), (0.0, 0.0), 0)(pink, label, rng(s))[0][0, 0].tolist()
+        for s in range(20)
+    ]
+    assert [200, 200, 200] in pale
+    assert [200, 100, 100] in pale
+
+
+def test_pad_with_mean_colour_and_ignore():
+    image, label = sample(5, 7)
+    padded, ids = Pad((11, 7))(image, label, rng())
+    assert padded.shape == (11, 7, 3)
+    assert (padded[:5] == image).all()
+    assert (ids[:5] == label).all()
+    assert set(ids[5:].ravel()) == {255}
+    normalised = (padded[5:] / 255 - np.array(IMAGENET_MEAN)) / np.array(IMAGENET_STD)
+    assert np.abs(normalised).max() < 0.009
+    assert padded[6, 0].tolist() == list(MEAN_COLOUR)
+    assert Pad((3, 3))(image, label, rng())[0] is image
+
+
+def test_recipe_is_reproducible_leaves_its_input_alone_and_gives_one_size():
+    image, label = sample(70, 90)
+    before = image.copy(), label.copy()
+    recipe = train_recipe(base=(200, 61), crop=(47, 59))
+    results = [recipe(image, label, rng(seed)) for seed in range(20)]
+    assert {result[1].shape for result in results} == {(47, 59)}
+    again = recipe(image, label, rng(7))
+    assert (again[0] == results[7][0]).all()
+    assert (again[1] == results[7][1]).all()
+    assert (results[7][0] != results[8][0]).any()
+    assert (image == before[0]).all()
+    assert (label == before[1]).all()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"crop": [512]}, r"crop is \[512\]; expected two positive numbers"),
+        ({"base": [0, 5]}, "base is"),
+        ({"ratio": [2.0, 0.5]}, "smaller number first"),
+    ],
+)
+def test_recipe_mistakes(arguments, message):
+    with pytest.raises(ConfigError, match=message):
+        train_recipe(**arguments)
