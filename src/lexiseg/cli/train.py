@@ -4,6 +4,7 @@ import json
 import logging
 import warnings
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +13,7 @@ import torch
 from omegaconf import DictConfig, OmegaConf
 
 from lexiseg.clip.loading import FrozenCLIP
-from lexiseg.cli.building import build_clip, build_protocol, build_split_and_data, embed_split, pick_device
+from lexiseg.cli.building import build_clip, build_protocol, build_split_and_data, embed_split
 from lexiseg.cli.composing import compose_config, describe_groups, plain
 from lexiseg.data.datamodule import SegmentationDataModule
 from lexiseg.errors import CheckpointError, ConfigError
@@ -104,7 +105,7 @@ def build_task(config: DictConfig, clip: FrozenCLIP, split: ClassSplit) -> Segme
     model = build_model(plain(config.model), clip.vision)
     protocol = build_protocol(plain(config.protocol))
     if split.setting != "inductive":
-        protocol = protocol.replace(seen_penalty=0.0)
+        protocol = replace(protocol, seen_penalty=0.0)
     unknown = clip.unknown_words(split.classes)
     if unknown:
         logging.getLogger(__name__).warning(
@@ -120,7 +121,7 @@ def build_task(config: DictConfig, clip: FrozenCLIP, split: ClassSplit) -> Segme
         criterion=MaskCriterion(MaskLossWeights(**plain(config.loss))),
         optim=OptimSettings(**plain(config.optim)),
         info=_describe(config, model, clip, split, protocol, vocabulary.templates),
-        labeller=lambda image: segmenter.segment(image).labels,
+        labeller=lambda image: segmenter.segment(image, scores=False).labels,
     )
 
 
@@ -226,5 +227,3 @@ def _quiet() -> None:
         warnings.filterwarnings("ignore", message)
     warnings.filterwarnings("ignore", ".*Checkpoint directory.*exists.*")
 
-
-__all__ = ["build_task", "build_trainer", "pick_device", "run_train", "train"]
