@@ -1,1 +1,1 @@
-
+"""Data-set-level scores of zero-shot segmentation."""

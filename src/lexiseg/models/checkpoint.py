@@ -82,8 +82,9 @@ def load_tensors_only(path: Path | str, map_location: str | torch.device = "cpu"
             "from it was run. Expected a .ckpt file that lexiseg wrote"
         ) from error
     except (RuntimeError, EOFError, OSError, ValueError, KeyError) as error:
+        told = (str(error).splitlines() or [type(error).__name__])[0][:160]
         raise CheckpointError(
-            f"{path}: damaged or no checkpoint ({str(error).splitlines()[0][:160]}); expected a .ckpt file that lexiseg wrote"
+            f"{path}: damaged or no checkpoint ({told}); expected a .ckpt file that lexiseg wrote"
         ) from error
     if not isinstance(loaded, dict):
         raise CheckpointError(f"{path}: expected a checkpoint dictionary, got {type(loaded).__name__}")

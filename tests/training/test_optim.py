@@ -1,0 +1,54 @@
+"""Schedule and parameter groups by hand."""
+
+import pytest
+import torch
+from torch import nn
+
+from lexiseg.errors import ConfigError
+from lexiseg.training.optim import OptimSettings, build_optimizer, parameter_groups, polynomial_with_warmup
+
+
+def test_schedule_by_hand():
+    settings = OptimSettings(lr=1e-3, min_lr=1e-5, power=2.0, warmup_steps=4, warmup_ratio=0.1)
+    regular = lambda step: (1e-3 - 1e-5) * (1 - step / 10) ** 2 + 1e-5  # noqa: E731
+    assert polynomial_with_warmup(0, 10, settings) == pytest.approx(regular(0) * 0.1)
+    assert polynomial_with_warmup(2, 10, settings) == pytest.approx(regular(2) * (1 - 0.5 * 0.9))
+    assert polynomial_with_warmup(4, 10, settings) == pytest.approx(regular(4))
+    assert polynomial_with_warmup(10, 10, settings) == pytest.approx(1e-5)
+    assert polynomial_with_warmup(11, 10, settings) == pytest.approx(1e-5)
+
+
+def test_the_optimiser_follows_the_schedule():
+    model, settings = nn.Linear(3, 2), OptimSettings(lr=1e-2, warmup_steps=2)
+    optimizer, schedule = build_optimizer(model, settings, 5)
+    for step in range(5):
+        assert optimizer.param_groups[0]["lr"] == pytest.approx(polynomial_with_warmup(step, 5, settings))
+        optimizer.step()
+        schedule.step()
+
+
+def test_groups():
+    model = nn.Sequential(nn.Linear(3, 5), nn.LayerNorm(5), nn.Linear(5, 2))
+    model[2].requires_grad_(requires_grad=False)
+    (group,) = parameter_groups(model, OptimSettings(weight_decay=0.3))
+    assert [tuple(p.shape) for p in group["params"]] == [(5, 3), (5,), (5,), (5,)]
+    assert group["weight_decay"] == 0.3
+    decayed, free = parameter_groups(model, OptimSettings(weight_decay=0.3, decay_norms=False))
+    assert [tuple(p.shape) for p in decayed["params"]] == [(5, 3)]
+    assert len(free["params"]) == 3
+    assert free["weight_decay"] == 0.0
+
+
+def test_impossible_settings():
+    with pytest.raises(ConfigError, match="lr above 0"):
+        OptimSettings(lr=0.0)
+
+
+def test_frozen_parameters_do_not_move():
+    model = nn.Sequential(nn.Linear(3, 5), nn.Linear(5, 2))
+    model[0].requires_grad_(requires_grad=False)
+    before = model[0].weight.clone()
+    optimizer, _ = build_optimizer(model, OptimSettings(lr=1.0, warmup_steps=0), 10)
+    model(torch.ones(1, 3)).sum().backward()
+    optimizer.step()
+    assert torch.equal(model[0].weight, before)
