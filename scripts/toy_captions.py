@@ -26,6 +26,23 @@ ARTICLES = ("a", "the", "one", "my", "many")
 ENDINGS = (" in the scene", " in a video game")
 
 
+def tell(objects: tuple[str, ...], draw: random.Random) -> tuple[str, ...]:
+    """What a caption says of the objects: mostly everything, of a lone object sometimes its shape alone.
+
+    People do not always name a colour, and captions that leave it out are about nothing but the shape.
+    """
+    if len(objects) == 1 and draw.random() < 0.35:
+        return (objects[0].split()[1],)
+    return objects
+
+
+def tells(told: tuple[str, ...], shown: tuple[str, ...]) -> bool:
+    """Whether what ``tell`` said of one picture's objects holds for another's."""
+    if len(told) == 1 and " " not in told[0]:
+        return len(shown) == 1 and shown[0].endswith(f" {told[0]}")
+    return sorted(told) == sorted(shown)
+
+
 def caption(objects: tuple[str, ...], grounds: tuple[str, ...], draw: random.Random) -> str:
     """Tell in words what a crop shows: often plainly, sometimes with the filler words that templates use."""
     ground = " and ".join(grounds)

@@ -1,45 +1,9 @@
-"""Shared fixtures: where golden numbers lie, and tiny CLIPs made on the spot."""
-
-import os
-from pathlib import Path
+"""Fixtures for all tests."""
 
 import pytest
 import torch
-from transformers import CLIPConfig, CLIPModel
-
-GOLDEN_VARIABLE = "LEXISEG_GOLDEN"
-
-
-def golden_folders(kind: str) -> list[Path]:
-    """Folders named by LEXISEG_GOLDEN (several separated by ':') that hold ``kind``."""
-    roots = [Path(part) for part in os.environ.get(GOLDEN_VARIABLE, "").split(os.pathsep) if part]
-    candidates = [root / kind for root in roots] + [root for root in roots if root.name == kind]
-    return [folder for folder in candidates if folder.is_dir()]
-
-
-def tiny_clip_config(*, depth: int = 3, width: int = 24, heads: int = 3, patch: int = 8, image_size: int = 40):
-    """A CLIP of a few thousand weights; width, text width and embedding all differ."""
-    vision = {
-        "hidden_size": width,
-        "intermediate_size": 2 * width,
-        "num_hidden_layers": depth,
-        "num_attention_heads": heads,
-        "patch_size": patch,
-        "image_size": image_size,
-        "projection_dim": 16,
-    }
-    text = {
-        "hidden_size": 20,
-        "intermediate_size": 40,
-        "num_hidden_layers": 2,
-        "num_attention_heads": 2,
-        "max_position_embeddings": 13,
-        "vocab_size": 97,
-        "bos_token_id": 95,
-        "eos_token_id": 96,
-        "projection_dim": 16,
-    }
-    return CLIPConfig(vision_config=vision, text_config=text, projection_dim=16)
+from support import tiny_clip_config
+from transformers import CLIPModel
 
 
 @pytest.fixture

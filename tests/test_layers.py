@@ -23,6 +23,7 @@ LEVELS = {
     "inference": 4,
     "export": 4,
     "cli": 5,
+    "api": 5,
 }
 
 

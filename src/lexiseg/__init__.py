@@ -1,3 +1,56 @@
 """lexiseg: name things in words and get back which pixel is what."""
 
+import importlib
+from typing import TYPE_CHECKING, Any
+
 __version__ = "0.1.0"
+
+# Loaded when first asked for: `import lexiseg` and `lexiseg --help` must not wait for torch.
+_HOME = {
+    "segment": "lexiseg.api",
+    "Segmenter": "lexiseg.inference.segmenter",
+    "Segmentation": "lexiseg.inference.result",
+    "InferenceProtocol": "lexiseg.inference.protocol",
+    "load_segmentable": "lexiseg.inference.loading",
+    "load_clip": "lexiseg.clip.loading",
+    "Vocabulary": "lexiseg.clip.vocabulary",
+    "CascadeCLIP": "lexiseg.models.cascade_clip",
+    "CascadeSettings": "lexiseg.models.cascade_clip",
+    "ClassSplit": "lexiseg.types",
+    "LexisegError": "lexiseg.errors",
+    "read_image": "lexiseg.data.io",
+}
+
+if TYPE_CHECKING:
+    from lexiseg.api import segment
+    from lexiseg.clip.loading import load_clip
+    from lexiseg.clip.vocabulary import Vocabulary
+    from lexiseg.data.io import read_image
+    from lexiseg.errors import LexisegError
+    from lexiseg.inference.loading import load_segmentable
+    from lexiseg.inference.protocol import InferenceProtocol
+    from lexiseg.inference.result import Segmentation
+    from lexiseg.inference.segmenter import Segmenter
+    from lexiseg.models.cascade_clip import CascadeCLIP, CascadeSettings
+    from lexiseg.types import ClassSplit
+
+__all__ = [
+    "CascadeCLIP",
+    "CascadeSettings",
+    "ClassSplit",
+    "InferenceProtocol",
+    "LexisegError",
+    "Segmentation",
+    "Segmenter",
+    "Vocabulary",
+    "load_clip",
+    "load_segmentable",
+    "read_image",
+    "segment",
+]
+
+
+def __getattr__(name: str) -> Any:
+    if name in _HOME:
+        return getattr(importlib.import_module(_HOME[name]), name)
+    raise AttributeError(f"module 'lexiseg' has no attribute '{name}'")

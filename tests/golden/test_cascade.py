@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 import torch
 import torch.nn.functional as F
-from conftest import golden_folders
+from support import golden_folders
 from torch import Tensor
 
 from lexiseg.clip.convert import vision_config_from_openai, vision_model_from_openai

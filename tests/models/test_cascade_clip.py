@@ -5,7 +5,7 @@ import math
 import pytest
 import torch
 import torch.nn.functional as F
-from conftest import tiny_clip_config
+from support import tiny_clip_config
 from transformers import CLIPModel, CLIPVisionConfig, CLIPVisionModelWithProjection
 
 from lexiseg.clip.vision import VisionTower

@@ -12,12 +12,13 @@ from rich.console import Console
 from rich.table import Table
 
 from lexiseg.clip.loading import FrozenCLIP
-from lexiseg.cli.building import build_clip, build_split_and_data, embed_split, load_trained
+from lexiseg.cli.building import build_clip, build_split_and_data, embed_split
 from lexiseg.cli.composing import compose_config
 from lexiseg.cli.train import train
 from lexiseg.dense.registry import build_dense
 from lexiseg.drawing.overlay import annotate, panels
 from lexiseg.inference.evaluate import evaluate
+from lexiseg.inference.loading import load_trained
 from lexiseg.inference.protocol import InferenceProtocol
 from lexiseg.inference.segmenter import Segmenter
 from lexiseg.training.checkpointing import LAST

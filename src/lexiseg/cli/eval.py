@@ -5,10 +5,11 @@ from pathlib import Path
 
 from omegaconf import DictConfig
 
-from lexiseg.cli.building import Loaded, build_protocol, build_split_and_data, embed_split, load_trained
+from lexiseg.cli.building import build_protocol, build_split_and_data, embed_split
 from lexiseg.cli.composing import compose_config, describe_groups, plain
 from lexiseg.clip.templates import resolve_templates
 from lexiseg.inference.evaluate import EvaluationReport, evaluate
+from lexiseg.inference.loading import Loaded, load_trained
 from lexiseg.inference.segmenter import Segmenter
 from lexiseg.types import ClassSplit
 

@@ -168,8 +168,9 @@ def fingerprint(model: nn.Module) -> str:
 
 def _load_folder(location: str, tokenizer: str | Path | None, *, name: str) -> FrozenCLIP:
     """A Hugging Face folder or hub name, every key accounted for."""
-    verbosity = transformers_logging.get_verbosity()
+    verbosity, bar = transformers_logging.get_verbosity(), transformers_logging.is_progress_bar_enabled()
     transformers_logging.set_verbosity_error()  # the key account below is ours, and stricter
+    transformers_logging.disable_progress_bar()
     try:
         model, report = CLIPModel.from_pretrained(location, output_loading_info=True, torch_dtype=torch.float32)
     except (OSError, ValueError, RuntimeError) as error:
@@ -182,6 +183,8 @@ def _load_folder(location: str, tokenizer: str | Path | None, *, name: str) -> F
         ) from error
     finally:
         transformers_logging.set_verbosity(verbosity)
+        if bar:
+            transformers_logging.enable_progress_bar()
     _check_report(location, report)
     words = Path(location) / "known_words.txt"
     known = frozenset(words.read_text().split()) if words.is_file() else None

@@ -125,7 +125,7 @@ def sample_figure(
         shape=shape,
         centre=centre,
         radius=radius,
-        angle=rng.uniform(-np.pi, np.pi),
+        angle=rng.uniform(-0.5, 0.5),
         tint=(red, green, blue),
         pitch=rng.uniform(6.5, 8.5),
         ink=int(rng.integers(len(PATTERN_INKS))),

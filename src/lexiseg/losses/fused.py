@@ -16,7 +16,7 @@ Targets are 1 at one class per pixel only, so the first row is computed everywhe
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 import torch
 import torch.nn.functional as F
@@ -24,9 +24,10 @@ from torch import Tensor
 from torch.autograd.function import once_differentiable
 
 from lexiseg.constants import IGNORE_INDEX
+from lexiseg.errors import ConfigError
 from lexiseg.losses.functional import FOCAL_ALPHA, FOCAL_GAMMA
 from lexiseg.ops.interpolate import bilinear_matrix
-from lexiseg.types import chunks
+from lexiseg.types import chunks, require_plain_types
 
 IgnoredPixels = Literal["negative", "ignored"]
 
@@ -55,6 +56,12 @@ class MaskLossWeights:
     alpha: float = FOCAL_ALPHA
     gamma: float = FOCAL_GAMMA
     ignored: IgnoredPixels = "negative"
+
+    def __post_init__(self) -> None:
+        """Refuse settings that no loss can have."""
+        require_plain_types(self, "loss")
+        if self.ignored not in get_args(IgnoredPixels):
+            raise ConfigError(f"loss.ignored: expected one of {', '.join(get_args(IgnoredPixels))}, got '{self.ignored}'")
 
 
 class _FusedMaskLoss(torch.autograd.Function):

@@ -17,7 +17,7 @@ from lexiseg.models.text_image_decoder import TextImageDecoder
 from lexiseg.models.visual_prompts import VisualPrompts
 from lexiseg.ops.gaussian import NeighborhoodForm
 from lexiseg.ops.grid import map_to_tokens, tokens_to_map
-from lexiseg.types import MaskOutput, VisionFeatures, chunks
+from lexiseg.types import MaskOutput, VisionFeatures, chunks, require_plain_types
 
 _NORMALIZATIONS = {"imagenet": (IMAGENET_MEAN, IMAGENET_STD), "clip": (CLIP_MEAN, CLIP_STD)}
 
@@ -61,6 +61,7 @@ class CascadeSettings:
 
     def __post_init__(self) -> None:
         """Bring lists from a configuration file to tuples and reject impossible settings."""
+        require_plain_types(self, "model")
         object.__setattr__(self, "stages", tuple(tuple(int(b) for b in stage) for stage in self.stages))
         if not self.stages or any(not stage for stage in self.stages):
             raise ConfigError(f"model.stages: expected at least one block in every stage, got {self.stages}")

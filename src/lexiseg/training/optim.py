@@ -7,6 +7,7 @@ import torch
 from torch import nn
 
 from lexiseg.errors import ConfigError
+from lexiseg.types import require_plain_types
 
 
 @dataclass(frozen=True)
@@ -38,6 +39,7 @@ class OptimSettings:
 
     def __post_init__(self) -> None:
         """Refuse settings that would train nothing or divide by zero."""
+        require_plain_types(self, "optim")
         if self.lr <= 0 or self.min_lr < 0 or self.warmup_steps < 0:
             raise ConfigError(
                 f"optim: expected lr above 0 and min_lr, warmup_steps at least 0; got {self.lr}, {self.min_lr}, "

@@ -1,0 +1,185 @@
+"""The contract of a dense encoder: a frozen image tower whose every patch speaks the language of the words.
+
+No encoder has weights of its own. ``encode`` runs the tower once and knows no words; ``features`` and
+``decode`` answer for any vocabulary from the state it leaves.
+"""
+
+from abc import ABC, abstractmethod
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from lexiseg.clip.vision import VisionTower
+from lexiseg.constants import CLIP_MEAN, CLIP_STD
+from lexiseg.errors import ConfigError
+from lexiseg.ops.grid import PositionMode, tokens_to_map
+from lexiseg.types import MaskOutput
+
+BlockPosition = int | float
+"""A block: an index (negative from the end), or a fraction of the depth, which scales to other towers."""
+
+
+@dataclass(frozen=True)
+class DenseState:
+    """What encoders whose features do not depend on words leave behind.
+
+    Attributes:
+        features: ``(B, E, h, w)`` patch features in the joint image-text space, not normalised.
+    """
+
+    features: Tensor
+
+
+@dataclass(frozen=True)
+class BoundState(DenseState):
+    """Features that already know all words of a vocabulary, so that words may be decoded in parts."""
+
+
+class DenseEncoder(nn.Module, ABC):
+    """A frozen tower read densely; one subclass per method.
+
+    Attributes:
+        depends_on_text: Whether ``features`` or ``decode`` change a word's answer with the other words; such
+            an encoder must be given the whole vocabulary at once, or be bound to it (:meth:`bind`).
+        cosine_logits: Whether ``decode`` gives cosines of unit patch features and unit words.
+        patch_size: Height and width of images must be multiples of it.
+    """
+
+    depends_on_text: bool = False
+    cosine_logits: bool = True
+
+    def __init__(self, tower: VisionTower, *, position_mode: PositionMode = "bicubic_offset") -> None:
+        super().__init__()
+        self.tower = tower
+        self.patch_size = tower.patch_size
+        self.position_mode: PositionMode = position_mode
+
+    def normalize(self, images: Tensor) -> Tensor:
+        """``(B, 3, H, W)`` uint8 RGB to CLIP's normalised floats."""
+        mean = torch.tensor(CLIP_MEAN, device=images.device).view(3, 1, 1)
+        std = torch.tensor(CLIP_STD, device=images.device).view(3, 1, 1)
+        return (images.float() / 255 - mean) / std
+
+    @abstractmethod
+    def encode(self, images: Tensor) -> Any:
+        """Run the tower once on normalised ``(B, 3, H, W)``; H and W multiples of the patch size."""
+
+    def features(self, state: Any, text: Tensor | None = None) -> Tensor:
+        """Text-aligned patch features ``(B, E, h, w)``, not normalised.
+
+        Args:
+            state: What ``encode`` returned.
+            text: Unit text embeddings ``(K, E)``; only the encoders with ``depends_on_text`` look at them.
+        """
+        del text
+        return state.features
+
+    def decode(self, state: Any, text: Tensor) -> MaskOutput:
+        """Cosines of patch features and words, ``(B, K, h, w)``; ``text`` is ``(K, E)``, unit length."""
+        return MaskOutput(cosines(self.features(state, text), text))
+
+    def bind(self, state: Any, text: Tensor) -> Any:
+        """State for which ``decode`` may be called with parts of ``text``, for vocabularies of any size.
+
+        Only encoders with ``depends_on_text`` have anything to do; the others return the state itself.
+        """
+        del text
+        return state
+
+    def forward(self, images: Tensor, text: Tensor) -> Tensor:
+        """Normalised images ``(B, 3, H, W)`` and words ``(K, E)`` to logits ``(B, K, h, w)``."""
+        return self.decode(self.encode(images), text).logits
+
+    def embed(self, images: Tensor) -> Tensor:
+        """Tokens ``(B, 1 + P, D)`` that enter the first block."""
+        return self.tower.embed(images, position_mode=self.position_mode)
+
+    def run_to_last(self, images: Tensor) -> Tensor:
+        """Tokens ``(B, 1 + P, D)`` that enter the last block, which every method reads in its own way."""
+        tokens = self.embed(images)
+        for index in range(self.tower.depth - 1):
+            tokens = self.tower.block(index, tokens)
+        return tokens
+
+    def to_state(self, patches: Tensor, grid: tuple[int, int]) -> DenseState:
+        """Final norm, projection and grid arrangement of patch tokens ``(B, P, D)``."""
+        return DenseState(tokens_to_map(self.tower.project(patches), grid))
+
+
+def finish_block(
+    tower: VisionTower,
+    attended: Tensor,
+    tokens: Tensor,
+    *,
+    residual: bool = True,
+    feed_forward: bool = True,
+    index: int = -1,
+) -> Tensor:
+    """What follows a block's attention: output projection, then residual and feed-forward part if wanted.
+
+    Args:
+        tower: The frozen tower.
+        attended: ``(B, M, N, d)`` attended values.
+        tokens: ``(B, N, D)`` the same tokens before the block.
+        residual: Add ``tokens`` to the attention's output.
+        feed_forward: Run the MLP, with its own residual.
+        index: Which block, from the end if negative.
+    """
+    block = index % tower.depth
+    mixed = tower.attention_output(block, attended)
+    if residual:
+        mixed = tokens + mixed
+    return mixed + tower.mlp(block, mixed) if feed_forward else mixed
+
+
+def cosines(features: Tensor, text: Tensor) -> Tensor:
+    """Cosines ``(B, K, h, w)`` of ``(B, E, h, w)`` features of any length and words ``(K, E)``, float32."""
+    unit = F.normalize(features.float(), dim=1)
+    return (text.float() @ unit.flatten(2)).unflatten(2, features.shape[-2:])
+
+
+def block_index(position: BlockPosition, depth: int, *, what: str) -> int:
+    """Index from 0 of a block named by its number or by its place in the depth.
+
+    Args:
+        position: An int counts blocks, from the end if negative. A float from 0 to below 1 is a fraction of
+            the depth: 0.25 is block 3 of 12 and block 6 of 24; halves round up.
+        depth: Blocks of the tower.
+        what: Name of the setting, for the message.
+
+    Raises:
+        ConfigError: No such block.
+    """
+    index = int(position * depth + 0.5) if isinstance(position, float) else position
+    if isinstance(position, float) and not 0 <= position < 1:
+        raise ConfigError(f"{what}: expected a fraction of the depth from 0 to below 1, got {position}")
+    if not -depth <= index < depth:
+        raise ConfigError(f"{what}: the tower has {depth} blocks (0 to {depth - 1}), got {position}")
+    return index % depth
+
+
+def inner_block(position: BlockPosition, depth: int, *, what: str) -> int:
+    """:func:`block_index` of a block before the last; fractions that fall on the last take the one before it.
+
+    Raises:
+        ConfigError: No such block, or the last one by its number.
+    """
+    index = block_index(position, depth, what=what)
+    if index == depth - 1 and not isinstance(position, float):
+        raise ConfigError(f"{what}: expected a block before the last of {depth}, got {position}")
+    return max(min(index, depth - 2), 0)
+
+
+def block_count(count: BlockPosition, depth: int, *, what: str) -> int:
+    """How many of the last blocks a method changes; an int counts them, a float is a fraction of the depth.
+
+    Raises:
+        ConfigError: Below 1 block or more than the tower has.
+    """
+    blocks = int(count * depth + 0.5) if isinstance(count, float) else count
+    if not 1 <= blocks <= depth:
+        raise ConfigError(f"{what}: expected 1 to {depth} blocks (or a fraction of the depth), got {count}")
+    return blocks

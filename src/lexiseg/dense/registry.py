@@ -1,0 +1,56 @@
+"""Dense encoders by the names their papers gave them."""
+
+import inspect
+from collections.abc import Callable
+from typing import Any
+
+from lexiseg.clip.vision import VisionTower
+from lexiseg.dense.base import DenseEncoder
+from lexiseg.dense.clearclip import ClearCLIP
+from lexiseg.dense.clip import VanillaCLIP
+from lexiseg.dense.clip_surgery import CLIPSurgery
+from lexiseg.dense.gem import GEM
+from lexiseg.dense.maskclip import MaskCLIP
+from lexiseg.dense.naclip import NACLIP
+from lexiseg.dense.proxyclip import ProxyCLIP
+from lexiseg.dense.resclip import ResCLIP
+from lexiseg.dense.sc_clip import SCCLIP
+from lexiseg.dense.sclip import SCLIP
+from lexiseg.errors import ConfigError
+
+DENSE_ENCODERS: dict[str, Callable[..., DenseEncoder]] = {
+    "clip": VanillaCLIP,
+    "maskclip": MaskCLIP,
+    "sclip": SCLIP,
+    "clip-surgery": CLIPSurgery,
+    "gem": GEM,
+    "clearclip": ClearCLIP,
+    "naclip": NACLIP,
+    "sc-clip": SCCLIP,
+    "resclip": ResCLIP,
+    "proxyclip": ProxyCLIP,
+}
+"""Every training-free encoder; the keys are what configurations, tables and the command line say."""
+
+
+def build_dense(name: str, tower: VisionTower, **settings: Any) -> DenseEncoder:
+    """Read a frozen tower by one of the methods.
+
+    Args:
+        name: A key of :data:`DENSE_ENCODERS`.
+        tower: The frozen image tower, shared and never changed.
+        settings: The method's own constructor arguments; its class says which.
+
+    Raises:
+        ConfigError: No such method, or a setting that the method does not have.
+    """
+    if name not in DENSE_ENCODERS:
+        raise ConfigError(f"no dense encoder '{name}'; choose one of {', '.join(DENSE_ENCODERS)}")
+    builder = DENSE_ENCODERS[name]
+    accepted = [key for key in inspect.signature(builder).parameters if key != "tower"]
+    unknown = sorted(settings.keys() - set(accepted))
+    if unknown:
+        raise ConfigError(
+            f"{name} has no setting {', '.join(map(repr, unknown))}; its settings are {', '.join(accepted)}"
+        )
+    return builder(tower, **settings)

@@ -1,0 +1,57 @@
+"""Files that appear whole or not at all."""
+
+import json
+import os
+import tempfile
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from PIL import Image
+
+from lexiseg.errors import LexisegError
+
+
+def write_json(content: Mapping[str, Any], path: Path) -> None:
+    """Write plain values as JSON; NaN, which JSON lacks, becomes null."""
+    text = json.dumps(_plain(content), indent=2, ensure_ascii=False, allow_nan=False) + "\n"
+    write_atomically(path, lambda part: part.write_text(text, encoding="utf-8"))
+
+
+def write_png(image: Image.Image, path: Path) -> None:
+    """Write a picture as PNG."""
+    write_atomically(path, lambda part: image.save(part, format="PNG"))
+
+
+def write_atomically(path: Path, write: Callable[[Path], Any]) -> None:
+    """Let ``write`` fill a file beside the target, then rename: a kill never leaves half a file.
+
+    Raises:
+        LexisegError: The folder cannot be made or written to.
+    """
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        handle, name = tempfile.mkstemp(dir=path.parent, prefix=".", suffix=".part")
+        os.close(handle)
+        part = Path(name)
+        try:
+            write(part)
+            part.chmod(0o644)  # mkstemp makes files that only their owner may read
+            part.replace(path)
+        finally:
+            part.unlink(missing_ok=True)
+    except OSError as error:
+        raise LexisegError(
+            f"cannot write {path} ({error.strerror or error}); choose another folder"
+        ) from error
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, np.generic):
+        value = value.item()
+    if isinstance(value, float):
+        return value if np.isfinite(value) else None
+    if isinstance(value, Mapping):
+        return {str(key): _plain(item) for key, item in value.items()}
+    return [_plain(item) for item in value] if isinstance(value, list | tuple) else value

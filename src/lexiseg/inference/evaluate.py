@@ -1,0 +1,223 @@
+"""Score a segmenter on a labelled data set; the report carries every setting beside the numbers."""
+
+import hashlib
+import json
+import logging
+import math
+import platform
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+from lexiseg.errors import ConfigError
+from lexiseg.inference.atomic import write_json
+from lexiseg.inference.segmenter import Segmenter
+from lexiseg.metrics.functional import ZeroShotScores
+from lexiseg.metrics.segmentation import ZeroShotMetric
+from lexiseg.types import ClassSplit, SegmentationDataset
+
+log = logging.getLogger(__name__)
+
+_PACKAGES = ("lexiseg", "torch", "transformers", "numpy", "pillow")
+_COLUMNS = {
+    "seen": "seen",
+    "unseen": "unseen",
+    "harmonic": "harmonic",
+    "miou": "all",
+    "pixel_accuracy": "pixel acc.",
+}
+
+
+@dataclass(frozen=True)
+class EvaluationReport:
+    """Scores with the protocol they were measured under.
+
+    Attributes:
+        result: All scores, as fractions.
+        images: How many were scored.
+        split: The classes and which were seen.
+        settings: Everything else that decides a number, as plain values.
+    """
+
+    result: ZeroShotScores
+    images: int
+    split: ClassSplit
+    settings: Mapping[str, Any] = field(default_factory=dict)
+
+    @property
+    def scores(self) -> dict[str, float]:
+        """``seen``, ``unseen``, ``harmonic``, ``miou`` and ``pixel_accuracy``, as fractions."""
+        return self.result.summary()
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain values: scores, classes, split, settings, software."""
+        split = {
+            "name": self.split.name,
+            "setting": self.split.setting,
+            "unseen_pixels": self.split.unseen_pixels,
+            "seen": list(self.split.seen),
+            "unseen": list(self.split.unseen),
+        }
+        return {
+            "scores": self.scores,
+            "per_class": {
+                name: {"iou": self.result.iou[name], "accuracy": self.result.accuracy[name]}
+                for name in self.split.classes
+            },
+            "images": self.images,
+            "split": split,
+            **self.settings,
+            "software": software_versions(),
+        }
+
+    def write(self, path: Path | str) -> Path:
+        """Write :meth:`to_dict` as JSON, whole or not at all.
+
+        Raises:
+            LexisegError: The place cannot be written to.
+        """
+        write_json(self.to_dict(), Path(path))
+        return Path(path)
+
+    def to_markdown(self) -> str:
+        """The summary as a table of percentages, and one row per class below."""
+        rows = [
+            f"| {name} | {'unseen' if name in self.split.unseen else 'seen'} | "
+            f"{_percent(self.result.iou[name])} | {_percent(self.result.accuracy[name])} |"
+            for name in self.split.classes
+        ]
+        head = ["| class | | IoU % | accuracy % |", "| --- | --- | ---: | ---: |"]
+        return "\n".join([markdown_table({self.split.name: self}), "", *head, *rows, ""])
+
+
+def evaluate(
+    segmenter: Segmenter,
+    dataset: SegmentationDataset,
+    split: ClassSplit,
+    *,
+    limit: int | None = None,
+    context: Mapping[str, Any] | None = None,
+    progress: bool = True,
+) -> EvaluationReport:
+    """Segment every image of a data set by the path that prediction takes, and score it.
+
+    Under ``torch.distributed`` each process takes every n-th image and all report the same.
+
+    Args:
+        segmenter: Its vocabulary's classes are the split's, in order.
+        dataset: Photographs and labels.
+        split: Classes in label-id order.
+        limit: Score the first so many images only; the report says so.
+        context: What else the report shall say: CLIP source and fingerprint, checkpoint, seeds, data set.
+        progress: Show a bar on the terminal.
+
+    Raises:
+        ConfigError: Vocabulary, data set and split do not have the same classes, or there is no image.
+        DataError: An image or label map is unreadable or outside the schema.
+    """
+    _check_classes(segmenter, dataset, split, limit)
+    rank, world = _place()
+    metric = ZeroShotMetric(split, rejection=segmenter.protocol.rejects)
+    total = len(dataset) if limit is None else min(limit, len(dataset))
+    indices = range(rank, total, world)
+    with _bar(disable=not progress or rank > 0) as bar:
+        task = bar.add_task("evaluate", total=len(indices))
+        for index in indices:
+            sample = dataset[index]
+            labels = segmenter.segment(sample.image, scores=False).labels
+            metric.update(torch.from_numpy(labels.astype(np.int64)), torch.from_numpy(sample.label.copy()))
+            bar.advance(task)
+    scores = metric.compute()
+    absent = [name for name, iou in scores.iou.items() if math.isnan(iou)]
+    if absent:
+        log.warning("no labelled pixel of %s in these images: left out of the means", ", ".join(absent))
+    settings = {**_settings(segmenter), "limit": limit, **(context or {})}
+    return EvaluationReport(scores, total, split, settings)
+
+
+def markdown_table(reports: Mapping[str, EvaluationReport]) -> str:
+    """One row of percentages per named report."""
+    lines = [
+        f"| | {' | '.join(f'{title} %' for title in _COLUMNS.values())} | images |",
+        f"| --- |{' ---: |' * (len(_COLUMNS) + 1)}",
+    ]
+    for name, report in reports.items():
+        values = " | ".join(_percent(report.scores[key]) for key in _COLUMNS)
+        lines.append(f"| {name} | {values} | {report.images} |")
+    return "\n".join(lines)
+
+
+def software_versions() -> dict[str, str]:
+    """Versions of Python and of the packages that take part in a score."""
+    versions = {"python": platform.python_version()}
+    for name in _PACKAGES:
+        try:
+            versions[name] = version(name)
+        except PackageNotFoundError:  # run from a source tree that is not installed
+            versions[name] = "unknown"
+    return versions
+
+
+def names_hash(words: Sequence[Sequence[str]]) -> str:
+    """Short hash of class names with synonyms, in order: equal for equal words."""
+    return hashlib.sha256(json.dumps(list(map(list, words)), ensure_ascii=False).encode()).hexdigest()[:16]
+
+
+def _settings(segmenter: Segmenter) -> dict[str, Any]:
+    vocabulary = segmenter.vocabulary
+    templates = vocabulary.templates
+    return {
+        "protocol": segmenter.protocol.to_dict(),
+        "vocabulary": {
+            "templates": templates if isinstance(templates, str) else list(templates),
+            "words": [list(group) for group in vocabulary.words],
+            "words_hash": names_hash(vocabulary.words),
+        },
+        "seen_ids": list(segmenter.seen_ids),
+        "model": type(segmenter.model).__name__,
+    }
+
+
+def _check_classes(
+    segmenter: Segmenter, dataset: SegmentationDataset, split: ClassSplit, limit: int | None
+) -> None:
+    if tuple(dataset.classes) != split.classes:
+        raise ConfigError(
+            f"the {len(dataset.classes)} classes of the data set and the {len(split.classes)} of split "
+            f"'{split.name}' differ in number, names or order; use a split of this data set"
+        )
+    if len(segmenter.vocabulary) != len(split.classes):
+        raise ConfigError(
+            f"the vocabulary has {len(segmenter.vocabulary)} classes, the split '{split.name}' "
+            f"{len(split.classes)}; evaluation needs one group of words per class, in the split's order"
+        )
+    if not len(dataset) or (limit is not None and limit < 1):
+        raise ConfigError("no image to evaluate: the data set is empty or limit is below 1")
+
+
+def _place() -> tuple[int, int]:
+    """Rank and number of processes."""
+    distributed = torch.distributed
+    if distributed.is_available() and distributed.is_initialized():
+        return distributed.get_rank(), distributed.get_world_size()
+    return 0, 1
+
+
+def _bar(*, disable: bool) -> Progress:
+    return Progress(
+        TextColumn("{task.description}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TimeRemainingColumn(),
+        disable=disable,
+    )
+
+
+def _percent(value: float) -> str:
+    return "–" if math.isnan(value) else f"{100 * value:.1f}"

@@ -1,0 +1,123 @@
+"""Optional last touches on logits or labels: colour-adaptive refinement, and a vote inside given masks."""
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+
+from lexiseg.errors import ConfigError, DataError
+from lexiseg.ops.pamr import DEFAULT_DILATIONS, ColorAffinity, color_affinity, pamr
+
+_MASKS_AT_ONCE = 16
+
+
+class PAMR:
+    """Pixel-adaptive mask refinement of logits at the photograph's size (Araslanov and Roth 2020).
+
+    Usage: ``refined = PAMR().prepare(image)``, then ``refined(logits)`` for a few words at a time.
+
+    Args:
+        steps: How often logits spread to like-coloured neighbours; NACLIP takes 10.
+        dilations: Distances to those neighbours in pixels.
+
+    Raises:
+        ConfigError: Negative steps, or no or too small dilations.
+    """
+
+    def __init__(self, *, steps: int = 10, dilations: Sequence[int] = DEFAULT_DILATIONS) -> None:
+        if steps < 0 or not dilations or min(dilations) < 1:
+            raise ConfigError(
+                f"pamr: expected steps of at least 0 and dilations of at least 1 pixel, got steps {steps} "
+                f"and dilations {list(dilations)}"
+            )
+        self.steps = steps
+        self.dilations = tuple(dilations)
+
+    def prepare(self, images: Tensor) -> "PreparedPAMR":
+        """Measure the colours of ``(B, 3, H, W)`` images in any linear colour scale, once for all words."""
+        return PreparedPAMR(color_affinity(images, self.dilations), self.steps)
+
+
+class PreparedPAMR:
+    """:class:`PAMR` for given images.
+
+    Args:
+        affinity: Of their colours.
+        steps: As in :class:`PAMR`.
+    """
+
+    def __init__(self, affinity: ColorAffinity, steps: int) -> None:
+        self._affinity = affinity
+        self._steps = steps
+
+    def __call__(self, logits: Tensor) -> Tensor:
+        """Refine ``(B, k, h, w)`` logits of any number of words to ``(B, k, H, W)``; words do not mix."""
+        return pamr(logits, self._affinity, steps=self._steps)
+
+
+class MaskVote:
+    """All pixels of a class-agnostic mask take one class.
+
+    Where masks overlap, the smaller one decides; pixels outside all masks keep their label.
+
+    Args:
+        masks: ``(M, H, W)`` bool.
+
+    Raises:
+        DataError: Not such a tensor.
+    """
+
+    def __init__(self, masks: Tensor) -> None:
+        if masks.ndim != 3 or masks.dtype != torch.bool:
+            raise DataError(
+                f"expected masks as a (count, height, width) boolean tensor, got {masks.dtype} "
+                f"{tuple(masks.shape)}"
+            )
+        areas = masks.flatten(1).sum(dim=1)
+        self._masks = masks[areas.argsort(descending=True, stable=True)]
+
+    def mean_logits(self, logits: Tensor) -> Tensor:
+        """Mean logit of each word inside each mask, largest mask first: ``(k, H, W)`` to ``(k, M)``.
+
+        Words may come in parts; concatenate the results and take the argmax over the words.
+        """
+        flat = logits.float().flatten(1)
+        means = [flat @ _shares(part).T for part in self._masks.flatten(1).split(_MASKS_AT_ONCE)]
+        return torch.cat(means, dim=1) if means else flat.new_zeros(len(flat), 0)
+
+    def by_logits(self, labels: Tensor, logits: Tensor) -> Tensor:
+        """Labels ``(H, W)`` in which every mask has the class of the highest mean logit of ``(K, H, W)``."""
+        return self.paint(labels, self.mean_logits(logits).argmax(dim=0))
+
+    def by_labels(self, labels: Tensor) -> Tensor:
+        """Labels ``(H, W)`` in which every mask has its most frequent label."""
+        flat = labels.flatten().long()
+        count = int(flat.max()) + 1 if flat.numel() else 1
+        votes = [torch.bincount(flat[mask.flatten()], minlength=count).argmax() for mask in self._masks]
+        return self.paint(labels, torch.stack(votes)) if votes else labels
+
+    def paint(self, labels: Tensor, classes: Tensor) -> Tensor:
+        """Labels with one class per mask, largest mask first; masks without a pixel change nothing.
+
+        Args:
+            labels: ``(H, W)``; is not changed.
+            classes: ``(M,)`` in the order of :meth:`mean_logits`.
+
+        Raises:
+            DataError: Labels of another size than the masks.
+        """
+        if labels.shape != self._masks.shape[1:]:
+            raise DataError(
+                f"masks of {tuple(self._masks.shape[1:])} do not fit labels of {tuple(labels.shape)} "
+                "(height, width); give masks at the photograph's size"
+            )
+        painted = labels.clone()
+        for mask, chosen in zip(self._masks, classes, strict=True):
+            painted[mask] = chosen.to(painted.dtype)
+        return painted
+
+
+def _shares(masks: Tensor) -> Tensor:
+    """``(m, H * W)`` rows that average over a mask; an empty mask gives zeros."""
+    weights = masks.float()
+    return weights / weights.sum(dim=1, keepdim=True).clamp_min(1)

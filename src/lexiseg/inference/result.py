@@ -1,0 +1,201 @@
+"""What segmentation gives back: labels at the photograph's size, with names, scores and every common form."""
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+from PIL import Image
+
+from lexiseg.errors import LexisegError
+from lexiseg.inference.atomic import write_json, write_png
+from lexiseg.inference.pictures import label_image, overlay_image, score_image
+from lexiseg.inference.rle import encode_rle
+
+_SUFFIXES = {"labels": "_labels.png", "overlay": "_overlay.png", "json": ".json", "scores": "_scores.png"}
+
+
+@dataclass(frozen=True)
+class Segmentation:
+    """A labelled photograph.
+
+    Attributes:
+        labels: ``(H, W)`` class ids in the smallest of uint8, uint16 and int32 that holds them. No id is
+            special: 255 is class 255. With a rejection threshold and no background class, ``len(classes)``
+            means no class.
+        scores: ``(H, W)`` float32 score of the winning class: its sigmoid without the seen penalty, or its
+            soft-max probability over all words; None where they were not asked for.
+        id2label: Class name per id.
+        unseen: Names of classes without training labels, where the model knows which were seen.
+        protocol: The settings that led here, as plain values.
+    """
+
+    labels: npt.NDArray[np.integer[Any]]
+    scores: npt.NDArray[np.float32] | None
+    id2label: Mapping[int, str]
+    unseen: tuple[str, ...] = ()
+    protocol: Mapping[str, Any] = field(default_factory=dict)
+
+    @property
+    def size(self) -> tuple[int, int]:
+        """Height and width."""
+        return self.labels.shape[0], self.labels.shape[1]
+
+    @cached_property
+    def counts(self) -> dict[int, int]:
+        """Pixels of each class that occurs, by id, the largest first."""
+        counts = np.bincount(self.labels.ravel(), minlength=1)
+        order = np.argsort(-counts, kind="stable")
+        return {int(index): int(counts[index]) for index in order if counts[index]}
+
+    @property
+    def areas(self) -> dict[str, float]:
+        """Share of the picture of each class that occurs, by name, the largest first."""
+        return {self.id2label[index]: count / self.labels.size for index, count in self.counts.items()}
+
+    @cached_property
+    def mean_scores(self) -> dict[str, float]:
+        """Mean score over the pixels of each class that occurs, by name; empty without scores."""
+        if self.scores is None:
+            return {}
+        sums = np.bincount(self.labels.ravel(), weights=self.scores.ravel())
+        return {self.id2label[index]: float(sums[index] / count) for index, count in self.counts.items()}
+
+    def mask(self, class_id: int) -> npt.NDArray[np.bool_]:
+        """``(H, W)`` boolean mask of one class, made when asked for."""
+        return self.labels == class_id
+
+    def masks(self) -> Iterator[tuple[int, npt.NDArray[np.bool_]]]:
+        """Id and boolean mask of each class that occurs, one at a time, the largest first."""
+        for class_id in self.counts:
+            yield class_id, self.mask(class_id)
+
+    def to_hf(self) -> list[dict[str, Any]]:
+        """As transformers' image-segmentation pipeline: label, score and mode "L" mask (0 and 255)."""
+        return [
+            {
+                "label": self.id2label[class_id],
+                "score": self.mean_scores.get(self.id2label[class_id]),
+                "mask": Image.fromarray(mask.astype(np.uint8) * 255),
+            }
+            for class_id, mask in self.masks()
+        ]
+
+    def to_coco(self) -> list[dict[str, Any]]:
+        """One COCO annotation per class, its run lengths uncompressed (COCO marks such by ``iscrowd`` 1)."""
+        return [
+            {
+                "category_id": class_id,
+                "category_name": self.id2label[class_id],
+                "segmentation": {"size": list(self.size), "counts": encode_rle(mask)},
+                "area": self.counts[class_id],
+                "bbox": _box(mask),
+                "iscrowd": 1,
+                "score": self.mean_scores.get(self.id2label[class_id]),
+            }
+            for class_id, mask in self.masks()
+        ]
+
+    def to_supervision(self) -> dict[str, Any]:
+        """Keyword arguments of ``supervision.Detections``: boxes, boolean masks, class ids, confidences.
+
+        Holds one full-size mask per class that occurs; :meth:`masks` gives them one at a time.
+        """
+        pairs = list(self.masks())
+        names = [self.id2label[class_id] for class_id, _ in pairs]
+        boxes = np.array([_box(mask) for _, mask in pairs], dtype=np.float32).reshape(-1, 4)
+        boxes[:, 2:] += boxes[:, :2]
+        scores = (
+            None if self.scores is None else np.array([self.mean_scores[n] for n in names], dtype=np.float32)
+        )
+        return {
+            "xyxy": boxes,
+            "mask": np.stack([mask for _, mask in pairs]),
+            "class_id": np.array([class_id for class_id, _ in pairs]),
+            "confidence": scores,
+            "data": {"class_name": np.array(names)},
+        }
+
+    def to_dict(self) -> dict[str, Any]:
+        """Size, classes with areas and scores, the vocabulary and the whole protocol, as plain values."""
+        found = [
+            {
+                "id": class_id,
+                "name": self.id2label[class_id],
+                "pixels": count,
+                "area": count / self.labels.size,
+                "mean_score": self.mean_scores.get(self.id2label[class_id]),
+                "unseen": self.id2label[class_id] in self.unseen,
+            }
+            for class_id, count in self.counts.items()
+        ]
+        return {
+            "height": self.size[0],
+            "width": self.size[1],
+            "found": found,
+            "id2label": {str(class_id): name for class_id, name in self.id2label.items()},
+            "protocol": dict(self.protocol),
+        }
+
+    def save(
+        self,
+        folder: Path | str,
+        stem: str,
+        *,
+        image: npt.NDArray[np.uint8] | None = None,
+        label_png: bool = True,
+        overlay: bool = True,
+        json: bool = True,
+        score_png: bool = False,
+    ) -> dict[str, Path]:
+        """Write the chosen files; each appears whole or not at all.
+
+        Args:
+            folder: Is made if need be.
+            stem: ``STEM_labels.png``, ``STEM_overlay.png``, ``STEM.json``, ``STEM_scores.png`` are written.
+            image: ``(H, W, 3)`` uint8 photograph; no overlay without it.
+            label_png: Label map; palette PNG up to 255 ids, 16-bit grey PNG above; pixel values are ids.
+            overlay: The photograph coloured by class with a legend, unseen classes hatched.
+            json: :meth:`to_dict`.
+            score_png: Scores as 8-bit grey, 255 for 1.
+
+        Returns:
+            Path per kind: ``labels``, ``overlay``, ``json``, ``scores``.
+
+        Raises:
+            LexisegError: The folder cannot be written to, the photograph has another size, or a score map is
+                wanted of a segmentation without scores.
+        """
+        kinds = {
+            "labels": label_png,
+            "overlay": overlay and image is not None,
+            "json": json,
+            "scores": score_png,
+        }
+        paths = {kind: Path(folder) / f"{stem}{_SUFFIXES[kind]}" for kind, wanted in kinds.items() if wanted}
+        for kind, path in paths.items():
+            if kind == "json":
+                write_json(self.to_dict(), path)
+            else:
+                write_png(self._picture(kind, image), path)
+        return paths
+
+    def _picture(self, kind: str, image: npt.NDArray[np.uint8] | None) -> Image.Image:
+        names = [self.id2label[index] for index in range(len(self.id2label))]
+        if kind == "labels":
+            return label_image(self.labels, names)
+        if kind == "overlay" and image is not None:
+            return overlay_image(image, self.labels, names, unseen=self.unseen)
+        if self.scores is None:
+            raise LexisegError("this segmentation holds no scores; segment with scores=True")
+        return score_image(self.scores)
+
+
+def _box(mask: npt.NDArray[np.bool_]) -> list[int]:
+    """COCO box ``[left, top, width, height]`` around a mask that is not empty."""
+    rows, columns = np.flatnonzero(mask.any(1)), np.flatnonzero(mask.any(0))
+    left, top = int(columns[0]), int(rows[0])
+    return [left, top, int(columns[-1]) - left + 1, int(rows[-1]) - top + 1]

@@ -1,0 +1,215 @@
+"""From window logits to the best class of every source pixel, in memory that does not grow with the classes.
+
+The plain way upsamples all classes to full size, averages windows, resizes and takes the argmax: K full-size
+maps several times over. Here a tile of a few rows and classes passes through all of it at once and leaves
+behind three numbers a pixel: the best score, whose it is, and (for probabilities) the sum of exponentials.
+"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Literal, Protocol
+
+import torch
+from torch import Tensor
+
+from lexiseg.ops.window_merge import AxisPlan, BandedMatrix
+from lexiseg.types import chunks
+
+Activation = Literal["sigmoid", "linear"]
+"""``sigmoid``: mask models, whose windows are averaged after the sigmoid. ``linear``: logits are averaged."""
+
+TILE_BYTES = {"cpu": 4 * 2**20, "cuda": 256 * 2**20}
+"""Size of one tile. On a CPU it should stay in the last cache; a larger one costs several times the time."""
+
+_MIN_ROWS = 8
+_MAX_COLUMNS = 1024
+_FLOAT_BYTES = 4
+
+
+@dataclass(frozen=True)
+class Running:
+    """The state of a running argmax over words.
+
+    Attributes:
+        best: ``(H, W)`` highest score so far, ``-inf`` before the first.
+        words: ``(H, W)`` int32, whose it is; the lower index among equals.
+        total: ``(H, W)`` sum of ``exp(score - best)`` over all words so far; None where nobody asks.
+    """
+
+    best: Tensor
+    words: Tensor
+    total: Tensor | None
+
+    @classmethod
+    def start(
+        cls, size: tuple[int, int], *, with_total: bool, device: torch.device | None = None
+    ) -> "Running":
+        """Nothing seen yet."""
+        best = torch.full(size, -torch.inf, device=device)
+        words = torch.zeros(size, dtype=torch.int32, device=device)
+        return cls(best, words, torch.zeros(size, device=device) if with_total else None)
+
+    def update(self, scores: Tensor, rows: slice, columns: slice, first_word: int) -> None:
+        """Take in the scores ``(R, M, C)`` of words ``first_word…`` at some pixels; overwrites ``scores``."""
+        old, old_words = self.best[rows, columns], self.words[rows, columns]
+        best, word = scores.max(dim=1)
+        better = best > old
+        new = torch.where(better, best, old)
+        self.words[rows, columns] = torch.where(better, word.to(torch.int32) + first_word, old_words)
+        if self.total is not None:
+            fresh = scores.sub_(new[:, None]).exp_().sum(dim=1)
+            self.total[rows, columns] = self.total[rows, columns] * (old - new).exp_() + fresh
+        self.best[rows, columns] = new
+
+    def probability(self) -> Tensor:
+        """``(H, W)`` soft-max probability of the best word among all seen; overwrites ``total``."""
+        if self.total is None:
+            raise ValueError("probabilities need a state started with with_total=True")
+        return self.total.reciprocal_()
+
+
+class TileSource(Protocol):
+    """Scores of some words at some pixels, made when asked for."""
+
+    def tile(self, rows: slice, columns: slice, words: slice) -> Tensor:
+        """``(R, M, C)`` scores, which the caller may overwrite."""
+
+
+class LinearMerge:
+    """Tiles of window-averaged logits at source size: one product of three matrices.
+
+    Args:
+        logits: ``(W, M, h, w)`` of all windows, row by row.
+        vertical: Plan of the vertical axis.
+        horizontal: Plan of the horizontal axis.
+        scale: Factor on the logits.
+    """
+
+    def __init__(
+        self, logits: Tensor, vertical: AxisPlan, horizontal: AxisPlan, *, scale: float = 1.0
+    ) -> None:
+        grid = logits.float().unflatten(0, (len(vertical.starts), len(horizontal.starts)))  # Wy Wx M h w
+        self._maps = grid.permute(0, 3, 2, 1, 4).flatten(3).flatten(0, 1)  # (Wy * h, M, Wx * w)
+        self._vertical = BandedMatrix(vertical.fused() * scale)
+        self._horizontal = BandedMatrix(horizontal.fused())
+
+    def tile(self, rows: slice, columns: slice, words: slice) -> Tensor:
+        """``(R, M, C)`` scaled logits of some words at some source pixels."""
+        maps = self._maps[self._vertical.columns(rows), words, self._horizontal.columns(columns)]
+        return self._horizontal.times_rows(self._vertical.rows_times(rows, maps), columns)
+
+
+class SigmoidMerge:
+    """Tiles of window-averaged sigmoids at source size.
+
+    The sigmoid stands between upsampling and averaging, so the working image is built first, but only as much
+    of it as the tile reads.
+
+    Args:
+        logits: ``(W, M, h, w)`` of all windows, row by row.
+        vertical: Plan of the vertical axis.
+        horizontal: Plan of the horizontal axis.
+        scale: Factor on the logits.
+    """
+
+    def __init__(
+        self, logits: Tensor, vertical: AxisPlan, horizontal: AxisPlan, *, scale: float = 1.0
+    ) -> None:
+        grid = logits.float().unflatten(0, (len(vertical.starts), len(horizontal.starts)))
+        self._maps = grid.permute(0, 1, 3, 2, 4).contiguous()  # (Wy, Wx, h, M, w)
+        self._plans = (vertical, horizontal)
+        self._upsample = (BandedMatrix(vertical.upsample * scale), BandedMatrix(horizontal.upsample))
+        self._resample = tuple(None if p.resample is None else BandedMatrix(p.resample) for p in self._plans)
+        coverage = tuple(plan.coverage() for plan in self._plans)
+        self._share = tuple(count.reciprocal() for count in coverage)
+        self._overlapped: tuple[list[bool], ...] = tuple((count > 1).tolist() for count in coverage)
+
+    def tile(self, rows: slice, columns: slice, words: slice) -> Tensor:
+        """``(R, M, C)`` mean sigmoids of some words at some source pixels."""
+        vertical, horizontal = self._resample
+        maps = self._canvas(
+            rows if vertical is None else vertical.columns(rows),
+            columns if horizontal is None else horizontal.columns(columns),
+            words,
+        )
+        maps = maps if vertical is None else vertical.rows_times(rows, maps)
+        return maps if horizontal is None else horizontal.times_rows(maps, columns)
+
+    def _canvas(self, rows: slice, columns: slice, words: slice) -> Tensor:
+        """Mean sigmoids ``(R, M, C)`` at working pixels."""
+        canvas: Tensor | None = None
+        size = (_length(rows), _length(words), _length(columns))
+        vertical, horizontal = self._upsample
+        for row, window_rows, at_rows in self._overlaps(0, rows):
+            bands = self._maps[row, :, vertical.columns(window_rows), words]
+            for column, window_columns, at_columns in self._overlaps(1, columns):
+                maps = vertical.rows_times(
+                    window_rows, bands[column, ..., horizontal.columns(window_columns)]
+                )
+                part = horizontal.times_rows(maps, window_columns).sigmoid_()
+                if canvas is None and part.shape == size:
+                    canvas = part  # the first window covers the tile and is often the only one
+                    continue
+                if canvas is None:
+                    canvas = part.new_zeros(size)
+                canvas[at_rows, :, at_columns] += part
+        if canvas is None:
+            raise ValueError("windows must cover the image")
+        if any(self._overlapped[0][rows]) or any(self._overlapped[1][columns]):
+            canvas *= self._share[0][rows, None, None] * self._share[1][columns]
+        return canvas
+
+    def _overlaps(self, axis: int, pixels: slice) -> Iterator[tuple[int, slice, slice]]:
+        """Windows over some working pixels: index, the pixels counted from its start, and from the tile's."""
+        plan = self._plans[axis]
+        for index, start in enumerate(plan.starts):
+            first, last = max(pixels.start, start), min(pixels.stop, start + plan.window)
+            if first < last:
+                of_tile = slice(first - pixels.start, last - pixels.start)
+                yield index, slice(first - start, last - start), of_tile
+
+
+def running_argmax(
+    running: Running,
+    merge: TileSource,
+    *,
+    words: int,
+    first_word: int = 0,
+    bias: Tensor | None = None,
+    reduction: float = 1.0,
+) -> None:
+    """Take all words of ``merge`` into the running state, tile by tile.
+
+    Args:
+        running: Is updated.
+        merge: Gives tiles of scores.
+        words: How many words ``merge`` holds.
+        first_word: Index of its first word in the whole vocabulary.
+        bias: ``(words,)`` added to the scores before they compete, such as minus the seen-class penalty.
+        reduction: Working pixels per source pixel where that is above 1, so that tiles keep to their budget.
+    """
+    height, width = running.best.shape
+    tile_bytes = TILE_BYTES.get(running.best.device.type, TILE_BYTES["cpu"])
+    budget = tile_bytes / (_FLOAT_BYTES * max(reduction, 1.0))
+    column_step = min(width, _MAX_COLUMNS)
+    word_step = max(1, min(words, int(budget / (_MIN_ROWS * column_step))))
+    word_step = -(
+        -words // -(-words // word_step)
+    )  # even pieces: a small last one would cost like a full one
+    row_step = max(1, min(height, int(budget / (word_step * column_step))))
+    for rows in chunks(height, row_step):
+        for columns in chunks(width, column_step):
+            for part in chunks(words, word_step):
+                scores = merge.tile(rows, columns, part)
+                if bias is not None:
+                    scores += bias[part, None]
+                running.update(scores, rows, columns, first_word + part.start)
+
+
+def merged_maps(merge: TileSource, size: tuple[int, int], words: int) -> Tensor:
+    """All scores ``(M, H, W)`` at once, for callers that need them whole; memory grows with the words."""
+    return merge.tile(slice(0, size[0]), slice(0, size[1]), slice(0, words)).transpose(0, 1)
+
+
+def _length(part: slice) -> int:
+    return part.stop - part.start

@@ -1,0 +1,153 @@
+"""The command as a user meets it: help worth reading, mistakes answered in one message and status 2."""
+
+import os
+import pickle
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from lexiseg.cli.main import main
+
+
+def run(capsys, *arguments):
+    status = main(list(arguments))
+    captured = capsys.readouterr()
+    return status, captured.out, captured.err
+
+
+@pytest.mark.parametrize("command", [[], ["predict"], ["data"], ["data", "check"], ["data", "prepare"], ["demo"]])
+def test_help(command, capsys):
+    with pytest.raises(SystemExit) as caught:
+        main([*command, "--help"])
+    assert caught.value.code == 0
+    assert len(capsys.readouterr().out.splitlines()) > 8
+
+
+@pytest.mark.parametrize("command", ["train", "eval"])
+def test_help_of_the_hydra_commands(command, capsys):
+    status, out, _ = run(capsys, command, "--help")
+    assert status == 0
+    assert "groups (group=choice)" in out
+    assert "cascade_voc" in out
+
+
+def test_config_is_printed_and_nothing_runs(capsys, tmp_path):
+    status, out, _ = run(capsys, "train", "--config", "experiment=cascade_coco", f"output_dir={tmp_path / 'run'}")
+    assert status == 0
+    assert "prompt_length: 50" in out
+    assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["train", "model.prompt_lenght=3"], "prompt_lenght"),
+        (["train", "experiment=voc"], "cascade_voc"),
+        (["train", "split.unseen=[red square, zebra]"], "zebra"),
+        (["train", "split.unseen=[red square, red square]"], "twice"),
+        (["train", "data=camvid", "split=camvid", "data.root=/nowhere"], "/nowhere"),
+        (["train", "optim.lr=-1"], "lr above 0"),
+        (["train", "optim.lr=fast"], "optim.lr: expected a number, got 'fast'"),
+        (["train", "model.prompt_length=1.5"], "model.prompt_length: expected a whole number"),
+        (["train", "loss.ignored=maybe"], "loss.ignored: expected one of negative, ignored"),
+        (["train", "model.stages=[[13]]"], "blocks 1 to 12"),
+        (["train", "clip=file", "clip.source=/nowhere/ViT.pt"], "clip=toy"),
+        (["eval", "checkpoint=/nowhere/last.ckpt"], "no such checkpoint"),
+        (["eval", "checkpoint=x", "device=cuda:99"], "no such checkpoint"),
+    ],
+)
+def test_mistakes(capsys, tmp_path, monkeypatch, arguments, message):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+    status, out, err = run(capsys, *arguments)
+    assert status == 2
+    assert message in err
+    assert err.startswith("lexiseg: ")
+    assert "Traceback" not in out + err
+    assert not (tmp_path / "runs").exists(), "nothing may be half-written"
+
+
+class _Payload:
+    def __init__(self, mark):
+        self.mark = mark
+
+    def __reduce__(self):
+        return os.system, (f"touch {self.mark}",)
+
+
+@pytest.mark.filterwarnings("ignore:Detected pickle protocol")
+@pytest.mark.parametrize("how", ["eval", "resume", "predict"])
+def test_a_checkpoint_that_would_run_a_command(capsys, tmp_path, how):
+    mark, path = tmp_path / "was-run", tmp_path / "evil.ckpt"
+    path.write_bytes(pickle.dumps({"state_dict": _Payload(mark)}))
+    Image.fromarray(np.zeros((20, 30, 3), np.uint8)).save(tmp_path / "photo.png")
+    arguments = {
+        "eval": ["eval", f"checkpoint={path}"],
+        "resume": ["train", "debug=overfit", f"resume={path}", f"output_dir={tmp_path / 'run'}"],
+        "predict": ["predict", str(tmp_path / "photo.png"), "--classes", "a, b", "--checkpoint", str(path)],
+    }[how]
+    status, _, err = run(capsys, *arguments)
+    assert status == 2
+    assert "refused" in err
+    assert not mark.exists()
+
+
+def test_a_mask_of_another_size_and_an_id_outside_the_schema(capsys, tmp_path):
+    def build(root, mask):
+        for part in ("train", "val"):
+            (root / "images" / part).mkdir(parents=True)
+            (root / "masks" / part).mkdir(parents=True)
+            Image.fromarray(np.full((40, 56, 3), 90, np.uint8)).save(root / "images" / part / "a.png")
+            Image.fromarray(mask).save(root / "masks" / part / "a.png")
+        (root / "classes.txt").write_text("bricks\nsand\nred circle\n")
+
+    small, wild = tmp_path / "small", tmp_path / "wild"
+    build(small, np.zeros((40, 48), np.uint8))
+    build(wild, np.full((40, 56), 7, np.uint8))
+    for root, told in ((small, "40"), (wild, "7")):
+        arguments = ["train", "debug=overfit", "data=folder", f"data.root={root}", "split=custom"]
+        status, _, err = run(capsys, *arguments, "split.unseen=[sand]", f"output_dir={tmp_path / 'run'}")
+        assert status == 2, err
+        assert told in err
+        assert "a.png" in err
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_seen_class_absent_from_training(capsys, tmp_path):
+    for part in ("train", "val"):
+        (tmp_path / "d/images" / part).mkdir(parents=True)
+        (tmp_path / "d/masks" / part).mkdir(parents=True)
+        Image.fromarray(np.full((40, 56, 3), 90, np.uint8)).save(tmp_path / "d/images" / part / "a.png")
+        Image.fromarray(np.zeros((40, 56), np.uint8)).save(tmp_path / "d/masks" / part / "a.png")
+    (tmp_path / "d/classes.txt").write_text("bricks\nsand\nwater\n")
+    arguments = ["train", "debug=overfit", "data=folder", f"data.root={tmp_path / 'd'}", "split=custom"]
+    status, _, err = run(capsys, *arguments, "split.unseen=[sand]", f"output_dir={tmp_path / 'run'}")
+    assert status == 2
+    assert "water" in err
+
+
+def test_the_installed_command_runs_from_any_folder(tmp_path):
+    command = [sys.executable, "-m", "lexiseg.cli.main", "--version"]
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=True)
+    assert done.stdout.startswith("lexiseg ")
+
+
+def test_a_checkpoint_of_another_clip(capsys, tmp_path):
+    from lexiseg.models.checkpoint import CheckpointInfo
+    from lexiseg.types import ClassSplit
+
+    info = CheckpointInfo(
+        model={"name": "cascade_clip"},
+        clip={"source": "toy", "fingerprint": "0" * 16},
+        templates=("a {}",),
+        split=ClassSplit("s", ("a", "b"), ("b",)),
+        protocol={},
+    )
+    torch.save({"state_dict": {}, "lexiseg": info.to_dict()}, tmp_path / "x.ckpt")
+    status, _, err = run(capsys, "eval", f"checkpoint={tmp_path / 'x.ckpt'}")
+    assert status == 2
+    assert "fingerprint 0000000000000000" in err

@@ -1,0 +1,210 @@
+import argparse
+import io
+import json
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+from PIL import Image
+from rich.console import Console
+
+from lexiseg.cli import predict
+from lexiseg.clip.vocabulary import Vocabulary
+from lexiseg.errors import ConfigError, DataError, LexisegError
+from lexiseg.inference.loading import Loaded
+from lexiseg.inference.protocol import InferenceProtocol
+from lexiseg.types import ClassSplit
+from segmenter_fakes import ColourModel, colour_embeddings
+
+
+class Clip:
+    """Stands for a small CLIP that knows colours."""
+
+    source = "toy"
+    known_words = frozenset({"red", "green", "blue", "white", "black"})
+
+    def unknown_words(self, names):
+        return [name for name in names if name not in self.known_words]
+
+
+@pytest.fixture
+def command(monkeypatch):
+    """Runs ``predict`` with a colour model; returns exit status and what was printed."""
+    monkeypatch.setattr(Vocabulary, "embed", lambda self, clip, cache=None: colour_embeddings(self))
+
+    def run(*flags, split=None, asked=None, **settings):
+        parser = argparse.ArgumentParser()
+        predict.add_parser(parser.add_subparsers())
+        args = parser.parse_args(["predict", *map(str, flags)])
+
+        def build(**choices):
+            if asked is not None:
+                asked.update(choices)
+            protocol = InferenceProtocol(**settings)
+            info = SimpleNamespace(split=split) if split else None
+            return Loaded(ColourModel(), Clip(), protocol, ("{}",), info)
+
+        console = Console(width=300, record=True, force_terminal=False, file=io.StringIO())
+        return predict.run(args, build, console), console.export_text()
+
+    return run
+
+
+@pytest.fixture
+def photos(tmp_path):
+    folder = tmp_path / "photos"
+    folder.mkdir()
+    for index, colour in enumerate(("red", "blue", "white")):
+        Image.new("RGB", (24, 16), colour).save(folder / f"{index}_{colour}.png")
+    return folder
+
+
+def test_a_folder_of_photographs(command, photos, tmp_path):
+    status, printed = command(photos, "--classes", "red, blue; white", "--out", tmp_path / "out")
+    assert status == 0
+    assert "0_red.png: red 100.0 %" in printed
+    assert "2_white.png: blue 100.0 %" in printed
+    assert "3 of 3 photographs segmented" in printed
+    names = sorted(path.name for path in (tmp_path / "out").iterdir())
+    assert names == sorted(
+        f"{stem}{end}"
+        for stem in ("0_red", "1_blue", "2_white")
+        for end in (".json", "_labels.png", "_overlay.png")
+    )
+    content = json.loads((tmp_path / "out" / "1_blue.json").read_text())
+    assert (content["height"], content["width"]) == (16, 24)
+    assert content["found"][0]["name"] == "blue"
+    assert content["protocol"]["activation"] == "sigmoid"
+
+
+def test_a_broken_photograph_is_skipped_and_the_rest_done(command, photos, tmp_path):
+    whole = (photos / "1_blue.png").read_bytes()
+    (photos / "1_blue.png").write_bytes(whole[: len(whole) // 2])
+    status, printed = command(
+        photos, photos / "gone.png", "--classes", "red, blue", "--out", tmp_path / "out", "--no-overlay"
+    )
+    assert status == 1
+    assert "2 of 4 photographs segmented" in printed
+    assert "skipped 2:" in printed
+    assert "1_blue.png is damaged or cut short" in printed
+    assert "no file at" in printed
+    assert (tmp_path / "out" / "2_white_labels.png").is_file()
+    assert not (tmp_path / "out" / "1_blue.json").exists()
+    assert not list((tmp_path / "out").glob("*overlay*"))
+
+
+def test_globs_and_repeats(photos):
+    found = predict.find_photos([str(photos / "*_[rb]*.png"), str(photos), str(photos / "0_red.png")])
+    assert [path.name for path in found] == ["0_red.png", "1_blue.png", "2_white.png"]
+    nested = photos / "deep" / "er"
+    nested.mkdir(parents=True)
+    (photos / "0_red.png").rename(nested / "red.png")
+    assert predict.find_photos([str(photos / "**" / "r*.png")]) == [nested / "red.png"]
+
+
+def test_no_image_at_all(command, tmp_path):
+    (tmp_path / "notes.txt").write_text("nothing")
+    for pattern in (tmp_path, tmp_path / "*.jpg"):
+        with pytest.raises(DataError, match=r"no image found in .*; expected files ending in .jpg"):
+            command(pattern, "--classes", "red")
+
+
+def test_same_names_in_two_folders_do_not_overwrite(tmp_path):
+    paths = [tmp_path / "a" / "x.png", tmp_path / "b" / "x.png", tmp_path / "b" / "x.jpg", tmp_path / "y.png"]
+    assert predict.result_stems(paths) == ["a_x_png", "b_x_png", "b_x_jpg", "y"]
+    assert predict.result_stems([tmp_path / "x.png", tmp_path / "x.png"])[1].endswith("_2")
+
+
+def test_words_from_a_file(command, photos, tmp_path):
+    (tmp_path / "words.txt").write_text("red; white\n\nblue\n")
+    status, printed = command(photos, "--classes-file", tmp_path / "words.txt", "--out", tmp_path / "out")
+    assert status == 0
+    assert "2_white.png: red 100.0 %" in printed
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [("", "vocabulary is empty"), ("red,, blue", "class name is empty"), ("red, Red", "named twice: red")],
+)
+def test_bad_words_stop_before_anything_is_loaded(command, photos, words, message):
+    asked = {}
+    with pytest.raises(ConfigError, match=message):
+        command(photos, "--classes", words, asked=asked)
+    assert not asked
+
+
+def test_words_or_file_but_not_both(photos, capsys):
+    parser = argparse.ArgumentParser()
+    predict.add_parser(parser.add_subparsers())
+    for flags in ([], ["--classes", "red", "--classes-file", "x"]):
+        with pytest.raises(SystemExit):
+            parser.parse_args(["predict", str(photos), *flags])
+
+
+def test_unknown_words_are_warned_of(command, photos, tmp_path):
+    _, printed = command(photos, "--classes", "red, zebra", "--out", tmp_path / "out")
+    assert "warning: the CLIP 'toy' has never read zebra; its answer for that means nothing" in printed
+    assert "It knows: black, blue, green, red, white" in printed
+    _, printed = command(photos, "--classes", "red, blue", "--out", tmp_path / "out")
+    assert "warning" not in printed
+
+
+def test_background_and_threshold(command, photos, tmp_path):
+    settings = {"activation": "linear", "logit_scale": 8.0}
+    _, printed = command(
+        photos, "--classes", "red", "--background", "white, red", "--out", tmp_path / "out", **settings
+    )
+    assert "2_white.png: background 100.0 %" in printed
+    assert "0_red.png: red 100.0 %" in printed
+    _, printed = command(
+        photos, "--classes", "red, blue", "--threshold", "0.9", "--out", tmp_path / "out", **settings
+    )
+    assert "2_white.png: (no class) 100.0 %" in printed
+    with pytest.raises(ConfigError, match=r"--threshold is 1.5; expected a number from 0 to below 1"):
+        command(photos, "--classes", "red", "--threshold", "1.5", "--out", tmp_path / "out")
+
+
+def test_classes_the_model_trained_on_bear_its_penalty(command, photos, tmp_path):
+    split = ClassSplit("two", ("blue", "green"), unseen=("green",))
+    _, printed = command(
+        photos, "--classes", "blue, black", "--out", tmp_path / "out", split=split, seen_penalty=0.4
+    )
+    assert "1_blue.png: black 100.0 %" in printed
+    content = json.loads((tmp_path / "out" / "1_blue.json").read_text())
+    assert content["found"][0]["unseen"] is True
+
+
+def test_choices_reach_the_builder(command, photos, tmp_path):
+    asked = {}
+    command(
+        photos, "--classes", "red", "--clip", "toy", "--method", "sclip", "--templates", "single",
+        "--device", "cpu", "--out", tmp_path / "out", asked=asked,
+    )  # fmt: skip
+    assert asked == {
+        "checkpoint": None,
+        "clip": "toy",
+        "tokenizer": None,
+        "method": "sclip",
+        "templates": "single",
+        "device": "cpu",
+    }
+
+
+def test_a_folder_that_cannot_be_written(command, photos, tmp_path):
+    (tmp_path / "out").write_text("in the way")
+    with pytest.raises(LexisegError, match="cannot write"):
+        command(photos, "--classes", "red", "--out", tmp_path / "out")
+
+
+def test_score_maps_on_request(command, photos, tmp_path):
+    command(photos, "--classes", "red, blue", "--out", tmp_path / "out", "--scores")
+    with Image.open(tmp_path / "out" / "0_red_scores.png") as image:
+        assert np.asarray(image).shape == (16, 24)
+
+
+def test_help_shows_examples(capsys):
+    parser = argparse.ArgumentParser(prog="lexiseg")
+    predict.add_parser(parser.add_subparsers())
+    with pytest.raises(SystemExit):
+        parser.parse_args(["predict", "--help"])
+    assert 'lexiseg predict photo.jpg --classes "dog, grass, sky"' in capsys.readouterr().out

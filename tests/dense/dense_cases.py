@@ -1,0 +1,51 @@
+"""Images, words, and every encoder with the settings that a tower of three blocks needs."""
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from lexiseg.clip.vision import VisionTower
+from lexiseg.dense import DENSE_ENCODERS, DenseEncoder, build_dense
+
+ENCODERS = {
+    "clip": {},
+    "maskclip": {},
+    "maskclip-refined": {"denoising_threshold": 0.3, "smoothing_threshold": 0.9},
+    "sclip": {},
+    "sclip-identity": {"projections": ["identity"]},
+    "sclip-random": {"projections": ["random"]},
+    "clip-surgery": {"blocks": 2},
+    "clip-surgery-plain": {"feature_surgery": False},
+    "gem": {"blocks": 2},
+    "clearclip": {},
+    "naclip": {},
+    "sc-clip": {},
+    "resclip": {"feedback_threshold": 0.1},
+    "proxyclip": {},
+}
+"""Methods, with a setting after the dash, and what to build them with."""
+
+
+def pooled_colors(images: Tensor) -> Tensor:
+    """Stands for an external model: a finer grid than CLIP's, three channels and their products."""
+    pooled = F.avg_pool2d(images, 4)
+    return torch.cat([pooled, pooled * pooled.roll(1, dims=1)], dim=1)
+
+
+def make_encoder(name: str, tower: VisionTower, **settings) -> DenseEncoder:
+    method = max((key for key in DENSE_ENCODERS if name.startswith(key)), key=len)
+    extra = {"proxy": pooled_colors} if method == "proxyclip" else {}
+    return build_dense(method, tower, **extra, **(ENCODERS.get(name, {}) | settings))
+
+
+def some_images() -> Tensor:
+    """Three different images of 3×7 patches of 8 pixels."""
+    generator = torch.Generator().manual_seed(1)
+    coarse = torch.randn(3, 3, 5, 11, generator=generator)
+    smooth = F.interpolate(coarse, size=(24, 56), mode="bilinear")
+    return smooth + 0.3 * torch.randn(smooth.shape, generator=generator)
+
+
+def some_words() -> Tensor:
+    """Seven unit words in a joint space of 16."""
+    return F.normalize(torch.randn(7, 16, generator=torch.Generator().manual_seed(2)), dim=1)

@@ -1,0 +1,20 @@
+import pytest
+
+from lexiseg.clip.vocabulary import Vocabulary
+from lexiseg.errors import ConfigError
+from lexiseg.inference.background import with_background
+
+
+def test_negative_words_become_class_zero():
+    vocabulary = with_background(
+        Vocabulary.from_text("dog; puppy, grass", "plain"), [" sky ", "Grass", "wall", "sky"]
+    )
+    assert vocabulary.words == (("background", "sky", "wall"), ("dog", "puppy"), ("grass",))
+    assert vocabulary.templates == "plain"
+
+
+def test_what_cannot_be_a_background():
+    with pytest.raises(ConfigError, match="no negative word is left"):
+        with_background(Vocabulary.from_text("dog, sky"), ["sky", " "])
+    with pytest.raises(ConfigError, match="'background' is one of the classes already"):
+        with_background(Vocabulary.from_text("dog, background"), ["sky"])

@@ -1,0 +1,106 @@
+import math
+
+import pytest
+import torch
+
+from support import golden_folders
+from lexiseg.errors import DataError
+from lexiseg.metrics.functional import (
+    class_accuracy,
+    class_iou,
+    confusion_matrix,
+    harmonic_mean,
+    zero_shot_scores,
+)
+from lexiseg.types import ClassSplit
+
+LABEL = torch.tensor([[0, 0, 0, 1], [1, 2, 255, 255]])
+PREDICTED = torch.tensor([[0, 0, 1, 1], [2, 2, 0, 3]])
+SPLIT = ClassSplit("hand", ("a", "b", "c", "d"), unseen=("c", "d"))
+
+
+def test_hand_computed_scores():
+    confusion = confusion_matrix(PREDICTED, LABEL, 4)
+    assert confusion.tolist() == [[2, 1, 0, 0], [0, 1, 1, 0], [0, 0, 1, 0], [0, 0, 0, 0]]
+    scores = zero_shot_scores(confusion, SPLIT)
+    assert scores.per_class()["a"] == pytest.approx(2 / 3)
+    assert scores.per_class()["b"] == pytest.approx(1 / 3)
+    assert scores.per_class()["c"] == pytest.approx(1 / 2)
+    assert math.isnan(scores.per_class()["d"])
+    assert scores.accuracy["b"] == pytest.approx(1 / 2)
+    assert scores.summary() == pytest.approx(
+        {"seen": 1 / 2, "unseen": 1 / 2, "harmonic": 1 / 2, "miou": 1 / 2, "pixel_accuracy": 4 / 6}
+    )
+
+
+def test_a_class_that_is_only_predicted_is_nan_and_costs_the_others():
+    confusion = confusion_matrix(torch.tensor([0, 3]), torch.tensor([0, 0]), 4)
+    iou = class_iou(confusion)
+    assert iou[0] == 0.5
+    assert iou[1:].isnan().all()
+    assert class_accuracy(confusion)[3].isnan()
+
+
+def test_rejected_pixels_are_misses():
+    confusion = confusion_matrix(torch.tensor([0, 4, 1]), torch.tensor([0, 0, 1]), 4, rejection=True)
+    assert confusion.shape == (4, 5)
+    scores = zero_shot_scores(confusion, SPLIT)
+    assert scores.iou["a"] == 0.5
+    assert scores.iou["b"] == 1.0
+    assert scores.pixel_accuracy == pytest.approx(2 / 3)
+
+
+def test_harmonic_mean_rules():
+    assert harmonic_mean(0.0, 0.0) == 0.0
+    assert harmonic_mean(0.8, 0.0) == 0.0
+    assert harmonic_mean(0.6, 0.3) == pytest.approx(0.4)
+    assert math.isnan(harmonic_mean(0.5, float("nan")))
+
+
+def test_nothing_counted_is_nan_everywhere():
+    scores = zero_shot_scores(torch.zeros(4, 4, dtype=torch.long), SPLIT)
+    assert all(math.isnan(value) for value in scores.summary().values())
+
+
+def test_without_unseen_classes_unseen_is_nan():
+    scores = zero_shot_scores(
+        torch.eye(2, dtype=torch.long), ClassSplit("all", ("a", "b"), setting="supervised")
+    )
+    assert scores.seen == 1.0
+    assert math.isnan(scores.unseen)
+    assert math.isnan(scores.harmonic)
+
+
+@pytest.mark.parametrize(
+    ("predicted", "label", "message"),
+    [
+        ([0], [4], "label id 4 is outside the schema: expected 0 to 3, or 255"),
+        ([0], [-1], "label id -1 is outside the schema"),
+        ([4], [0], "prediction id 4 is outside the schema: expected 0 to 3"),
+        ([0, 0], [0], "must have the same size"),
+    ],
+)
+def test_ids_outside_the_schema(predicted, label, message):
+    with pytest.raises(DataError, match=message):
+        confusion_matrix(torch.tensor(predicted), torch.tensor(label), 4)
+
+
+def test_wrong_predictions_under_ignored_labels_do_not_matter():
+    assert confusion_matrix(torch.tensor([9]), torch.tensor([255]), 4).sum() == 0
+
+
+@pytest.mark.golden
+@pytest.mark.skipif(not golden_folders("cascade"), reason="LEXISEG_GOLDEN names no cascade folder")
+def test_published_scores():
+    for folder in golden_folders("cascade"):
+        golden = torch.load(folder / "eval_metrics.pt", weights_only=True)
+        names = tuple(f"class {i}" for i in range(len(golden["IoU"])))
+        split = ClassSplit("golden", names, unseen=tuple(names[i] for i in golden["novel"]))
+        scores = zero_shot_scores(confusion_matrix(golden["pred"], golden["gt"], len(names)), split)
+        assert list(scores.iou.values()) == pytest.approx(golden["IoU"].tolist(), rel=1e-6)
+        assert list(scores.accuracy.values()) == pytest.approx(golden["Acc"].tolist(), rel=1e-6)
+        published = [golden[key] for key in ("mIoU_seen", "mIoU_unseen", "mIoU", "aAcc")]
+        ours = [scores.seen, scores.unseen, scores.miou, scores.pixel_accuracy]
+        assert ours == pytest.approx(published, rel=1e-6)
+        harmonic = next(value for key, value in golden.items() if key.startswith("hIoU"))
+        assert scores.harmonic == pytest.approx(harmonic, rel=1e-6)

@@ -1,0 +1,54 @@
+"""The smallest things that can be segmented with: colours as features, and a random CLIP."""
+
+import zlib
+
+import torch
+import torch.nn.functional as F
+
+from lexiseg.clip.vocabulary import TextEmbeddings, Vocabulary
+from lexiseg.types import MaskOutput
+
+
+class ColourModel:
+    """A patch's mean colour, from -1 to 1, is its feature; counts how often the tower runs."""
+
+    def __init__(self, patch_size=4):
+        self.patch_size = patch_size
+        self.encoded = 0
+        self.decoded = []
+
+    def normalize(self, images):
+        return images.float() / 127.5 - 1
+
+    def encode(self, images):
+        assert images.shape[-1] % self.patch_size == 0
+        assert images.shape[-2] % self.patch_size == 0
+        self.encoded += len(images)
+        return F.avg_pool2d(images, self.patch_size)
+
+    def decode(self, state, text):
+        self.decoded.append(len(text))
+        return MaskOutput(torch.einsum("bchw,kc->bkhw", state, text))
+
+    def features(self, state, text=None):
+        return state
+
+
+COLOURS = {
+    "red": (1.0, -1.0, -1.0),
+    "green": (-1.0, 1.0, -1.0),
+    "blue": (-1.0, -1.0, 1.0),
+    "white": (1.0, 1.0, 1.0),
+    "black": (-1.0, -1.0, -1.0),
+}
+
+
+def colour_embeddings(vocabulary: Vocabulary) -> TextEmbeddings:
+    """Embeddings of colour words; unknown words get a vector of their own."""
+    rows, ids = [], []
+    for index, group in enumerate(vocabulary.words):
+        for word in group:
+            generator = torch.Generator().manual_seed(zlib.crc32(word.encode()))
+            rows.append(torch.tensor(COLOURS.get(word, torch.randn(3, generator=generator).tolist())))
+            ids.append(index)
+    return TextEmbeddings(F.normalize(torch.stack(rows), dim=-1), torch.tensor(ids))
