@@ -33,11 +33,15 @@ def _measure(form: str, args: argparse.Namespace) -> dict[str, float]:
     torch.manual_seed(0)
     grid = args.size // 16
     logits = torch.randn(args.batch, args.classes, grid, grid, requires_grad=True)
-    blocks = torch.randint(0, args.classes, (args.batch, 1, args.size // 64 or 1, args.size // 64 or 1)).float()
+    blocks = torch.randint(
+        0, args.classes, (args.batch, 1, args.size // 64 or 1, args.size // 64 or 1)
+    ).float()
     labels = torch.nn.functional.interpolate(blocks, size=(args.size, args.size)).squeeze(1).long()
     num_masks = count_masks(labels, args.classes)
     weights = MaskLossWeights()
-    torch.nn.functional.interpolate(torch.randn(1, 1, 8, 8), size=(16, 16))  # load kernels before the baseline
+    torch.nn.functional.interpolate(
+        torch.randn(1, 1, 8, 8), size=(16, 16)
+    )  # load kernels before the baseline
     before, seconds = _peak_mib(), []
     for _ in range(args.steps):
         logits.grad = None
@@ -59,12 +63,18 @@ def _measure(form: str, args: argparse.Namespace) -> dict[str, float]:
 
 def main() -> None:
     """Print a table of both forms and their ratios."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--size", type=int, default=512, help="side of the label map in pixels; logits have size/16")
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument(
+        "--size", type=int, default=512, help="side of the label map in pixels; logits have size/16"
+    )
     parser.add_argument("--classes", type=int, default=156, help="classes in the loss (156: COCO-Stuff seen)")
     parser.add_argument("--batch", type=int, default=2, help="images per step")
     parser.add_argument("--steps", type=int, default=5, help="steps per form; the median is printed")
-    parser.add_argument("--form", choices=("direct", "fused"), help="measure one form and print JSON (used by the parent)")
+    parser.add_argument(
+        "--form", choices=("direct", "fused"), help="measure one form and print JSON (used by the parent)"
+    )
     args = parser.parse_args()
     if args.form:
         print(json.dumps(_measure(args.form, args)))
@@ -76,10 +86,16 @@ def main() -> None:
             command += [f"--{name}", str(getattr(args, name))]
         results[form] = json.loads(subprocess.run(command, check=True, capture_output=True, text=True).stdout)
     direct, fused = results["direct"], results["fused"]
-    print(f"{args.batch} × {args.classes} × {args.size}×{args.size}, {torch.get_num_threads()} threads, forward + backward")
+    print(
+        f"{args.batch} × {args.classes} × {args.size}×{args.size}, {torch.get_num_threads()} threads, forward + backward"
+    )
     for form, row in results.items():
-        print(f"{form:7s} {row['seconds']:7.3f} s  {row['mib']:8.1f} MiB above the inputs  loss {row['loss']:.6f}")
-    print(f"direct / fused: time {direct['seconds'] / fused['seconds']:.1f}×, memory {direct['mib'] / fused['mib']:.1f}×")
+        print(
+            f"{form:7s} {row['seconds']:7.3f} s  {row['mib']:8.1f} MiB above the inputs  loss {row['loss']:.6f}"
+        )
+    print(
+        f"direct / fused: time {direct['seconds'] / fused['seconds']:.1f}×, memory {direct['mib'] / fused['mib']:.1f}×"
+    )
     gap = abs(direct["gradient_norm"] - fused["gradient_norm"]) / direct["gradient_norm"]
     print(f"relative difference of the gradients' norms {gap:.1e}")
 

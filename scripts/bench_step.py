@@ -38,7 +38,9 @@ def _attention_flops(query: torch.Size, key: torch.Size, value: torch.Size, *_: 
     return 2 * batch * heads * queries * key[2] * (width + value[3])
 
 
-def _attention_backward_flops(grad: torch.Size, query: torch.Size, key: torch.Size, value: torch.Size, *_: object, **__: object) -> int:
+def _attention_backward_flops(
+    grad: torch.Size, query: torch.Size, key: torch.Size, value: torch.Size, *_: object, **__: object
+) -> int:
     """Five products: the map once more, and the gradients of map, queries, keys and values."""
     return 5 * _attention_flops(query, key, value) // 2
 
@@ -70,7 +72,12 @@ def _product_rate(device: torch.device, tokens: int) -> float:
 
 def _model(device: torch.device) -> CascadeCLIP:
     config = CLIPVisionConfig(
-        hidden_size=768, intermediate_size=3072, num_hidden_layers=12, num_attention_heads=12, patch_size=16, projection_dim=512
+        hidden_size=768,
+        intermediate_size=3072,
+        num_hidden_layers=12,
+        num_attention_heads=12,
+        patch_size=16,
+        projection_dim=512,
     )
     tower = VisionTower(CLIPVisionModelWithProjection(config))
     return CascadeCLIP(tower, CascadeSettings(prompt_length=50)).to(device)
@@ -129,20 +136,26 @@ def _measure(args: argparse.Namespace) -> dict[str, float]:
 
 def main() -> None:
     """Print one line per configuration."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--size", type=int, default=512, help="side of the square image")
     parser.add_argument("--classes", type=int, default=156, help="classes in training (156: COCO-Stuff seen)")
     parser.add_argument("--batch", type=int, nargs="*", default=[1, 2], help="batch sizes")
     parser.add_argument("--steps", type=int, default=5, help="timed steps; the median is printed")
     parser.add_argument("--device", default="cpu")
     parser.add_argument("--precision", choices=("fp32", "bf16"), default="fp32")
-    parser.add_argument("--mode", choices=("step", "infer"), help="measure one thing and print JSON (used by the parent)")
+    parser.add_argument(
+        "--mode", choices=("step", "infer"), help="measure one thing and print JSON (used by the parent)"
+    )
     args = parser.parse_args()
     if args.mode:
         args.batch = args.batch[0]
         print(json.dumps(_measure(args)))
         return
-    print(f"ViT-B/16, {args.size}×{args.size}, {args.precision}, {args.device}, {torch.get_num_threads()} threads")
+    print(
+        f"ViT-B/16, {args.size}×{args.size}, {args.precision}, {args.device}, {torch.get_num_threads()} threads"
+    )
     runs = [("step", batch, args.classes) for batch in args.batch] + [("infer", 1, 171)]
     for mode, batch, classes in runs:
         command = [sys.executable, __file__, "--mode", mode, "--batch", str(batch), "--classes", str(classes)]
@@ -156,7 +169,8 @@ def main() -> None:
         )
         if mode == "step" and batch in _PUBLISHED and args.device == "cpu" and args.size == 512:
             seconds, gib = _PUBLISHED[batch]
-            line += f"; published {seconds} s, {gib} GiB: {row['seconds'] / seconds:.2f} and {row['mib'] / 1024 / gib:.2f} of it"
+            shares = f"{row['seconds'] / seconds:.2f} and {row['mib'] / _KIB_PER_MIB / gib:.2f}"
+            line += f"; published {seconds} s, {gib} GiB: {shares} of it"
         print(line)
 
 

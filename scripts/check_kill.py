@@ -102,9 +102,13 @@ def _weights(folder: Path) -> dict[str, torch.Tensor]:
 
 def main() -> None:
     """Run both trainings and compare."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--kills", type=int, default=10, help="how often to kill")
-    parser.add_argument("--writing", type=int, default=3, help="how many of the kills hit a checkpoint being written")
+    parser.add_argument(
+        "--writing", type=int, default=3, help="how many of the kills hit a checkpoint being written"
+    )
     parser.add_argument("--steps", type=int, default=90, help="length of the training")
     parser.add_argument("--every", type=int, default=5, help="checkpoint interval")
     parser.add_argument("--seed", type=int, default=0, help="of the moments")
@@ -120,14 +124,20 @@ def main() -> None:
         while kinds:
             process = _start(killed, args)
             kind = kinds[-1]
-            hit = _kill_while_writing(process, killed) if kind == "writing" else _kill_at_random(process, killed, rng)
+            hit = (
+                _kill_while_writing(process, killed)
+                if kind == "writing"
+                else _kill_at_random(process, killed, rng)
+            )
             if process.returncode == 0:
                 sys.exit(f"the run ended after {sum(done.values())} kills; give more --steps")
             # A kill that came a moment after the write still counts, as a random one.
             done[kind if hit else "random"] += 1
             if hit or kind == "random":
                 kinds.pop()
-            print(f"kill {sum(done.values())} ({kind if hit else 'just after writing'}), steps so far {_executed(killed)}")
+            print(
+                f"kill {sum(done.values())} ({kind if hit else 'just after writing'}), steps so far {_executed(killed)}"
+            )
         if _start(killed, args).wait():
             sys.exit("the last resumption failed")
         expected, found = _weights(straight), _weights(killed)
@@ -135,7 +145,9 @@ def main() -> None:
         kills, executed = sum(done.values()), _executed(killed)
         allowed = args.steps + kills * args.every
         print(f"{kills} kills ({done['writing']} while writing): weights equal bit for bit: {equal}")
-        print(f"steps executed {executed} for {args.steps}; allowed {args.steps} + {kills} × {args.every} = {allowed}")
+        print(
+            f"steps executed {executed} for {args.steps}; allowed {args.steps} + {kills} × {args.every} = {allowed}"
+        )
         sys.exit(0 if equal and executed <= allowed else 1)
 
 

@@ -292,7 +292,7 @@ class Batches:
                     shown = (rows[1] - rows[0]) * (columns[1] - columns[0]) / cell**2
                     if shown >= MOSAIC_SHOWN:
                         chosen.append(int(index))
-                        cells.append((window, *map(int, rows), *map(int, columns)))
+                        cells.append((window, int(rows[0]), int(rows[1]), int(columns[0]), int(columns[1])))
         numbers = np.array(chosen)
         told = [tell(self.crops.objects[i], self.draw) for i in numbers]
         texts = [caption(t, self.crops.grounds[i], self.draw) for t, i in zip(told, numbers, strict=True)]
@@ -372,7 +372,10 @@ def main() -> None:
     parser.add_argument("--steps", type=int, default=3500, help="optimiser steps")
     parser.add_argument("--batch", type=int, default=64, help="crops per step")
     parser.add_argument(
-        "--mosaics", type=int, default=0, help="windows per step of the second part, which teaches patches locality"
+        "--mosaics",
+        type=int,
+        default=0,
+        help="windows per step of the second part, which teaches patches locality",
     )
     parser.add_argument("--crops", type=int, default=48000, help="crops to render, then to draw batches from")
     parser.add_argument("--rate", type=float, default=1e-3, help="peak learning rate")

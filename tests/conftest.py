@@ -2,8 +2,9 @@
 
 import pytest
 import torch
-from support import tiny_clip_config
 from transformers import CLIPModel
+
+from support import tiny_clip_config
 
 
 @pytest.fixture

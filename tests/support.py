@@ -15,7 +15,9 @@ def golden_folders(kind: str) -> list[Path]:
     return [folder for folder in candidates if folder.is_dir()]
 
 
-def tiny_clip_config(*, depth: int = 3, width: int = 24, heads: int = 3, patch: int = 8, image_size: int = 40):
+def tiny_clip_config(
+    *, depth: int = 3, width: int = 24, heads: int = 3, patch: int = 8, image_size: int = 40
+):
     """A CLIP of a few thousand weights; width, text width and embedding all differ."""
     vision = {
         "hidden_size": width,

@@ -57,7 +57,9 @@ class ClassSplit:
                 f"({', '.join(self.classes)}); spell unseen names exactly as the data set does"
             )
         if self.classes and not self.seen:
-            raise ConfigError(f"split '{self.name}': all {len(self.classes)} classes are unseen; leave some seen")
+            raise ConfigError(
+                f"split '{self.name}': all {len(self.classes)} classes are unseen; leave some seen"
+            )
 
     @property
     def unseen_ids(self) -> tuple[int, ...]:
@@ -166,7 +168,9 @@ class Segmentable(Protocol):
     models both have this form, which is why evaluation, prediction and export share one path.
     """
 
-    patch_size: int
+    @property
+    def patch_size(self) -> int:
+        """Side of a patch in pixels."""
 
     def normalize(self, images: Tensor) -> Tensor:
         """``(B, 3, H, W)`` uint8 RGB to what ``encode`` takes."""

@@ -19,7 +19,9 @@ def run(capsys, *arguments):
     return status, captured.out, captured.err
 
 
-@pytest.mark.parametrize("command", [[], ["predict"], ["data"], ["data", "check"], ["data", "prepare"], ["demo"]])
+@pytest.mark.parametrize(
+    "command", [[], ["predict"], ["data"], ["data", "check"], ["data", "prepare"], ["demo"]]
+)
 def test_help(command, capsys):
     with pytest.raises(SystemExit) as caught:
         main([*command, "--help"])
@@ -36,7 +38,9 @@ def test_help_of_the_hydra_commands(command, capsys):
 
 
 def test_config_is_printed_and_nothing_runs(capsys, tmp_path):
-    status, out, _ = run(capsys, "train", "--config", "experiment=cascade_coco", f"output_dir={tmp_path / 'run'}")
+    status, out, _ = run(
+        capsys, "train", "--config", "experiment=cascade_coco", f"output_dir={tmp_path / 'run'}"
+    )
     assert status == 0
     assert "prompt_length: 50" in out
     assert not (tmp_path / "run").exists()

@@ -6,11 +6,11 @@ import pickle
 
 import pytest
 import torch
-from openai_files import openai_state, save_torchscript
 from safetensors.torch import save_file
 
 from lexiseg.clip.loading import load_clip
 from lexiseg.errors import CheckpointError, LexisegError
+from openai_files import openai_state, save_torchscript
 
 HEADS = {"vision_heads": 3, "text_heads": 2}
 
@@ -30,7 +30,9 @@ def test_all_formats_agree(quick_clip, tmp_path):
     expected = quick_clip.get_image_features(image)
     expected = getattr(expected, "pooler_output", expected)
     torch.save(state, tmp_path / "plain.pt")
-    torch.save({"epoch": 3, "state_dict": {f"module.{k}": v for k, v in state.items()}}, tmp_path / "open_clip.pt")
+    torch.save(
+        {"epoch": 3, "state_dict": {f"module.{k}": v for k, v in state.items()}}, tmp_path / "open_clip.pt"
+    )
     save_file(state, tmp_path / "open_clip.safetensors")
     save_torchscript(state, tmp_path / "script.pt")
     quick_clip.save_pretrained(tmp_path / "folder")
@@ -66,7 +68,10 @@ def test_head_count_defaults_to_width_over_64(tiny_clip, tmp_path):
     [
         (lambda s: s.pop("visual.ln_post.bias"), "missing: vision_model.post_layernorm.bias"),
         (lambda s: s.update({"visual.surprise": torch.ones(1)}), "unknown: .*visual.surprise"),
-        (lambda s: s.update({"ln_final.bias": torch.ones(3)}), "wrong shape: text_model.final_layer_norm.bias"),
+        (
+            lambda s: s.update({"ln_final.bias": torch.ones(3)}),
+            "wrong shape: text_model.final_layer_norm.bias",
+        ),
     ],
 )
 def test_strict_keys(tiny_clip, tmp_path, change, message):

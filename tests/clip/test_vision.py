@@ -23,7 +23,9 @@ def test_rectangles_and_batches(tiny_clip):
     one_by_one = torch.cat([tower(image[None]) for image in images])
     torch.testing.assert_close(both, one_by_one, rtol=1e-5, atol=1e-6)
     assert tower.grid(images) == (3, 7)
-    assert (tower(images.transpose(2, 3)) - both).abs().max() > 1e-3, "height and width must not be interchangeable"
+    assert (tower(images.transpose(2, 3)) - both).abs().max() > 1e-3, (
+        "height and width must not be interchangeable"
+    )
 
 
 def test_class_embedding_twice_changes_the_class_token_only(tiny_clip):
@@ -35,7 +37,9 @@ def test_class_embedding_twice_changes_the_class_token_only(tiny_clip):
 
 
 def test_size_that_the_patch_does_not_divide(tiny_clip):
-    with pytest.raises(ConfigError, match=r"41×40 pixels is no multiple of the patch size 8; pad it to 48×40"):
+    with pytest.raises(
+        ConfigError, match=r"41×40 pixels is no multiple of the patch size 8; pad it to 48×40"
+    ):
         VisionTower(tiny_clip).embed(torch.zeros(1, 3, 41, 40))
 
 

@@ -34,7 +34,12 @@ def test_reading_words():
 
 @pytest.mark.parametrize(
     ("text", "message"),
-    [("", "empty"), ("cat,,dog", "two commas"), ("cat, Cat", "named twice: cat"), ("cat; dog, dog", "named twice: dog")],
+    [
+        ("", "empty"),
+        ("cat,,dog", "two commas"),
+        ("cat, Cat", "named twice: cat"),
+        ("cat; dog, dog", "named twice: dog"),
+    ],
 )
 def test_words_that_cannot_be_a_vocabulary(text, message):
     with pytest.raises(ConfigError, match=message):

@@ -11,7 +11,6 @@ from pathlib import Path
 import pytest
 import torch
 import torch.nn.functional as F
-from support import golden_folders
 from torch import Tensor
 
 from lexiseg.clip.convert import vision_config_from_openai, vision_model_from_openai
@@ -22,13 +21,17 @@ from lexiseg.models.cascade_clip import CascadeCLIP, CascadeSettings
 from lexiseg.models.published import clip_visual_state, from_published, name_map
 from lexiseg.ops.grid import resize_position_embedding
 from lexiseg.training.optim import OptimSettings, build_optimizer, parameter_groups, polynomial_with_warmup
+from support import golden_folders
 
 TOLERANCE = 1e-4
 FOLDERS = golden_folders("cascade")
 NOISE = ".multihead_attn.k.bias"
 """In all decoder layers but the last this gradient is zero in theory: rounding noise, not to be compared."""
 
-pytestmark = [pytest.mark.golden, pytest.mark.skipif(not FOLDERS, reason="LEXISEG_GOLDEN names no cascade folder")]
+pytestmark = [
+    pytest.mark.golden,
+    pytest.mark.skipif(not FOLDERS, reason="LEXISEG_GOLDEN names no cascade folder"),
+]
 
 
 def load(folder: Path, name: str):
@@ -66,8 +69,10 @@ def case(folder: Path, *, unused: bool = False):
         model.load_state_dict(from_published(published, settings))
         model.eval()
         with torch.no_grad():
-            masks = model.stages[0].decoder.layers[0].attention.similarity(
-                expected["q"][0], expected["decoder_memory_NBC"][0].transpose(0, 1)
+            masks = (
+                model.stages[0]
+                .decoder.layers[0]
+                .attention.similarity(expected["q"][0], expected["decoder_memory_NBC"][0].transpose(0, 1))
             )
         if _difference(masks, expected["decoder_attn_BCN"][0][0]) < TOLERANCE:
             return model, inputs, published
@@ -96,7 +101,9 @@ def _tower_model(published, expected):
 
 def _stages(published, depth: int) -> tuple[tuple[int, ...], ...]:
     """The release taps the blocks right below the last, three a stage, as its weights say."""
-    sizes = [len(tensor) for name, tensor in sorted(published.items()) if name.startswith("decode_head.weights_s")]
+    sizes = [
+        len(tensor) for name, tensor in sorted(published.items()) if name.startswith("decode_head.weights_s")
+    ]
     first = depth - sum(sizes)
     stages, block = [], first
     for size in sizes:
@@ -127,7 +134,8 @@ def _block_features(model, image) -> list[Tensor]:
     """Every tapped block's unit features, shallow to deep, then the last block's, by stages of one block each."""
     captured = []
     hooks = [
-        stage.aggregation.register_forward_pre_hook(lambda _, args: captured.extend(args[0])) for stage in model.stages
+        stage.aggregation.register_forward_pre_hook(lambda _, args: captured.extend(args[0]))
+        for stage in model.stages
     ]
     try:
         state = model.encode(image)
@@ -224,7 +232,9 @@ def test_training_losses_and_gradients(folder, setting):
     assert_close(losses["loss_focal"], expected["losses"]["decode.loss_mask"], "focal")
     assert_close(losses["loss_dice"], expected["losses"]["decode.loss_dice"], "dice")
     assert_close(losses["loss"], expected["total"], "total")
-    gradients = {name: parameter.grad for name, parameter in model.named_parameters() if parameter.requires_grad}
+    gradients = {
+        name: parameter.grad for name, parameter in model.named_parameters() if parameter.requires_grad
+    }
     compared = 0
     for theirs, ours in _trained_pairs(published, model).items():
         if theirs in expected["grads"] and not _is_noise(theirs, model):
@@ -237,7 +247,11 @@ def test_training_losses_and_gradients(folder, setting):
 
 
 def _trained_pairs(published, model) -> dict[str, str]:
-    return {theirs: ours for theirs, ours in name_map(published, model.settings).items() if "ln_layers" not in theirs}
+    return {
+        theirs: ours
+        for theirs, ours in name_map(published, model.settings).items()
+        if "ln_layers" not in theirs
+    }
 
 
 def _is_noise(name: str, model) -> bool:
@@ -304,7 +318,9 @@ def _labels_for(folder, setting, inputs, logits) -> Tensor:
     if setting == "inductive":
         return _remapped(folder, setting, inputs)
     labels = inputs["label"].squeeze(1)
-    scores = F.interpolate(logits.detach(), size=labels.shape[-2:], mode="bilinear", align_corners=False).sigmoid()
+    scores = F.interpolate(
+        logits.detach(), size=labels.shape[-2:], mode="bilinear", align_corners=False
+    ).sigmoid()
     scores[:, inputs["base_class"]] = -1
     pseudo = scores.argmax(1)
     unlabelled = torch.isin(labels, torch.tensor(inputs["novel_class"]))
@@ -320,7 +336,10 @@ def test_parameter_groups(folder):
     trained = {id(p): (g["lr"], g["weight_decay"]) for g in groups for p in g["params"]}
     assert sum(p.numel() for g in groups for p in g["params"]) == expected["trainable_elements"]
     live = case(folder)[0]
-    assert sum(p.numel() for p in live.parameters() if p.requires_grad) == expected["trainable_with_gradient_elements"]
+    assert (
+        sum(p.numel() for p in live.parameters() if p.requires_grad)
+        == expected["trainable_with_gradient_elements"]
+    )
     parameters = dict(model.named_parameters())
     names = name_map(published, model.settings)
     for row in expected["per_param"]:
@@ -356,7 +375,9 @@ def test_loss_alone(folder):
         if name == "cascade_functions":
             logits, targets = numbers["x"], numbers["t"].float()
             assert_close(dice_loss(logits, targets) / len(logits), numbers["dice"], "dice function")
-            assert_close(sigmoid_focal_loss(logits, targets) / len(logits), numbers["focal"], "focal function")
+            assert_close(
+                sigmoid_focal_loss(logits, targets) / len(logits), numbers["focal"], "focal function"
+            )
             continue
         masks = numbers["pred_masks"].clone().requires_grad_()
         losses = MaskCriterion()(masks, numbers["label"])
@@ -374,4 +395,6 @@ def test_position_embedding():
         numbers = load(folder, "pos_embed_resize.pt")
         native, expected = numbers["clip_pos_197x768"], numbers["resized_1025x768"]
         side = round((len(expected) - 1) ** 0.5)
-        assert_close(resize_position_embedding(native, (side, side), "bilinear"), expected, "position embedding")
+        assert_close(
+            resize_position_embedding(native, (side, side), "bilinear"), expected, "position embedding"
+        )

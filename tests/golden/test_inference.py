@@ -7,11 +7,11 @@ import pytest
 import torch
 from test_cascade import FOLDERS, assert_close, case, load
 
-from support import golden_folders
 from lexiseg.inference.decision import WindowLayout, decide
 from lexiseg.inference.protocol import InferenceProtocol
 from lexiseg.ops.class_chunks import SigmoidMerge, merged_maps
 from lexiseg.ops.sliding_window import window_grid
+from support import golden_folders
 
 FREE = golden_folders("training-free")
 

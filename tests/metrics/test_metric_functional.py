@@ -3,7 +3,6 @@ import math
 import pytest
 import torch
 
-from support import golden_folders
 from lexiseg.errors import DataError
 from lexiseg.metrics.functional import (
     class_accuracy,
@@ -13,6 +12,7 @@ from lexiseg.metrics.functional import (
     zero_shot_scores,
 )
 from lexiseg.types import ClassSplit
+from support import golden_folders
 
 LABEL = torch.tensor([[0, 0, 0, 1], [1, 2, 255, 255]])
 PREDICTED = torch.tensor([[0, 0, 1, 1], [2, 2, 0, 3]])

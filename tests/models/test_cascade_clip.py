@@ -5,7 +5,6 @@ import math
 import pytest
 import torch
 import torch.nn.functional as F
-from support import tiny_clip_config
 from transformers import CLIPModel, CLIPVisionConfig, CLIPVisionModelWithProjection
 
 from lexiseg.clip.vision import VisionTower
@@ -16,6 +15,7 @@ from lexiseg.models.registry import build_model, model_settings
 from lexiseg.models.relationship_descriptor import relationship_descriptor
 from lexiseg.models.text_image_decoder import CrossAttention, TextImageDecoder
 from lexiseg.ops.gaussian import neighborhood_weights
+from support import tiny_clip_config
 
 SETTINGS = CascadeSettings(stages=((1,), (2, 3), (4, 5)), prompt_length=3, decoder_heads=2, decoder_layers=2)
 
@@ -88,7 +88,9 @@ def test_batch_one_equals_batch_two(model):
     model.eval()
     images, words = torch.randn(2, 3, 24, 56), text()
     both = model(images, words).logits
-    torch.testing.assert_close(both, torch.cat([model(i[None], words).logits for i in images]), rtol=1e-4, atol=1e-5)
+    torch.testing.assert_close(
+        both, torch.cat([model(i[None], words).logits for i in images]), rtol=1e-4, atol=1e-5
+    )
 
 
 def test_classes_do_not_see_each_other(model, monkeypatch):
@@ -104,7 +106,11 @@ def test_classes_do_not_see_each_other(model, monkeypatch):
 @pytest.mark.parametrize("projection", ["random", "clip", "trained"])
 def test_gradient_reaches_every_trainable_and_no_frozen_parameter(tower, projection):
     settings = CascadeSettings(
-        stages=((1,), (2, 3), (4, 5)), prompt_length=3, decoder_heads=2, decoder_layers=2, projection=projection
+        stages=((1,), (2, 3), (4, 5)),
+        prompt_length=3,
+        decoder_heads=2,
+        decoder_layers=2,
+        projection=projection,
     )
     model = CascadeCLIP(tower, settings).train()
     model(torch.randn(2, 3, 24, 40), text()).logits.square().sum().backward()
@@ -136,7 +142,12 @@ def test_training_moves_no_frozen_parameter(tower):
 def test_parameter_count_of_the_published_voc_model():
     """ViT-B/16, 10 prompts: 40.09 M trainable in the released layout, 22.75 M of them reached by a gradient."""
     config = CLIPVisionConfig(
-        hidden_size=768, intermediate_size=3072, num_hidden_layers=12, num_attention_heads=12, patch_size=16, projection_dim=512
+        hidden_size=768,
+        intermediate_size=3072,
+        num_hidden_layers=12,
+        num_attention_heads=12,
+        patch_size=16,
+        projection_dim=512,
     )
     tower = VisionTower(CLIPVisionModelWithProjection(config))
     model = CascadeCLIP(tower, CascadeSettings(unused_parameters=True)).train()
@@ -173,7 +184,10 @@ def test_settings_round_trip(model, tower):
         ({"stages": ((6,), (7,))}, "names block 6, 7, but this CLIP has blocks 1 to 5"),
         ({"stages": ()}, "at least one block"),
         ({"stages": ((5,),), "decoder_heads": 5}, "decoder_heads=5 does not divide the 16 channels"),
-        ({"stages": ((5,),), "projection": "other"}, "projection: expected one of random, clip, trained, got 'other'"),
+        (
+            {"stages": ((5,),), "projection": "other"},
+            "projection: expected one of random, clip, trained, got 'other'",
+        ),
     ],
 )
 def test_impossible_settings(tower, settings, message):

@@ -3,8 +3,8 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from support import golden_folders
 from lexiseg.ops.resize import keep_ratio_size, resize_image
+from support import golden_folders
 
 
 def test_the_size_itself_changes_nothing():

@@ -2,10 +2,10 @@ import json
 
 import pytest
 
-from support import golden_folders
 from lexiseg.errors import ConfigError
 from lexiseg.ops.resize import keep_ratio_size
 from lexiseg.ops.sliding_window import window_grid, window_starts
+from support import golden_folders
 
 
 @pytest.mark.parametrize(

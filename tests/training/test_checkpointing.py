@@ -61,7 +61,8 @@ def test_code_is_refused_and_not_run(tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("content", "message"), [(b"", "damaged"), (b"not a checkpoint", "refused|damaged"), (None, "no such checkpoint")]
+    ("content", "message"),
+    [(b"", "damaged"), (b"not a checkpoint", "refused|damaged"), (None, "no such checkpoint")],
 )
 def test_files_that_are_no_checkpoint(tmp_path, content, message):
     path = tmp_path / "x.ckpt"
@@ -88,7 +89,9 @@ def test_somebody_elses_checkpoint(tmp_path):
 
 def test_another_clip_and_another_model():
     check_same(INFO, model=INFO.model, fingerprint="abc", path="x.ckpt")
-    with pytest.raises(CheckpointError, match="trained on the CLIP 'toy' .fingerprint abc.*loaded has fingerprint xyz"):
+    with pytest.raises(
+        CheckpointError, match="trained on the CLIP 'toy' .fingerprint abc.*loaded has fingerprint xyz"
+    ):
         check_same(INFO, model=INFO.model, fingerprint="xyz", path="x.ckpt")
     with pytest.raises(CheckpointError, match="prompt_length: checkpoint 3, now 5"):
         check_same(INFO, model={"name": "cascade_clip", "prompt_length": 5}, fingerprint="abc", path="x.ckpt")
@@ -96,5 +99,8 @@ def test_another_clip_and_another_model():
 
 def test_keys_are_accounted_for():
     model = torch.nn.Linear(2, 3)
-    with pytest.raises(CheckpointError, match="missing: bias; unknown: extra; wrong shape: weight: expected .3, 2., got .2, 2."):
+    with pytest.raises(
+        CheckpointError,
+        match="missing: bias; unknown: extra; wrong shape: weight: expected .3, 2., got .2, 2.",
+    ):
         load_weights(model, {"model.weight": torch.zeros(2, 2), "model.extra": torch.zeros(1)}, "x.ckpt")

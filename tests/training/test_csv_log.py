@@ -12,7 +12,13 @@ def test_append_and_rewind(tmp_path):
     again = CsvLog(tmp_path)
     again.rewind(3)
     again.log_metrics({"loss": 9.0}, 3)
-    assert log.path.read_text().splitlines() == ["step,name,value", "0,loss,0.0", "1,loss,0.5", "2,loss,1.0", "3,loss,9.0"]
+    assert log.path.read_text().splitlines() == [
+        "step,name,value",
+        "0,loss,0.0",
+        "1,loss,0.5",
+        "2,loss,1.0",
+        "3,loss,9.0",
+    ]
 
 
 def test_rewind_without_a_file(tmp_path):

@@ -109,7 +109,9 @@ def test_missing_checkpoint(tmp_path):
 
 
 def test_unseen_label_in_an_inductive_loss(tmp_path, monkeypatch):
-    monkeypatch.setattr("lexiseg.data.datamodule.seen_label_map", lambda split: __import__("numpy").arange(256, dtype="uint8"))
+    monkeypatch.setattr(
+        "lexiseg.data.datamodule.seen_label_map", lambda split: __import__("numpy").arange(256, dtype="uint8")
+    )
     with pytest.raises(TrainingError, match="reached an inductive loss"):
         run(tmp_path, "trainer.max_steps=20")
 
@@ -121,14 +123,25 @@ def test_loss_that_is_no_number(tmp_path):
 
 
 def test_gradient_accumulation_counts_optimiser_steps(tmp_path):
-    run(tmp_path, "trainer.max_steps=4", "trainer.accumulate_grad_batches=2", "checkpoint.every_steps=2", "validation.every_steps=4")
+    run(
+        tmp_path,
+        "trainer.max_steps=4",
+        "trainer.accumulate_grad_batches=2",
+        "checkpoint.every_steps=2",
+        "validation.every_steps=4",
+    )
     assert load_tensors_only(tmp_path / "last.ckpt")["global_step"] == 4
 
 
 @pytest.mark.slow
 def test_it_learns(tmp_path):
     """Sixty steps on small scenes lower the loss by more than half: the machine learns at all."""
-    overrides = ("trainer.max_steps=60", "validation.every_steps=60", "optim.lr=0.002", "checkpoint.every_steps=60")
+    overrides = (
+        "trainer.max_steps=60",
+        "validation.every_steps=60",
+        "optim.lr=0.002",
+        "checkpoint.every_steps=60",
+    )
     run(tmp_path, *overrides)
     rows = [row for row in read_log(tmp_path) if row["name"] == "train/loss"]
     first, last = float(rows[0]["value"]), float(rows[-1]["value"])
@@ -138,11 +151,24 @@ def test_it_learns(tmp_path):
 @pytest.mark.slow
 def test_two_processes_report_what_one_reports(straight, tmp_path):
     """Validation under gloo equals one process to the last digit, also with an odd number of images."""
-    command = [sys.executable, "-m", "lexiseg.cli.main", "train", *SMALL, "trainer.max_steps=1", "validation.every_steps=1"]
+    command = [
+        sys.executable,
+        "-m",
+        "lexiseg.cli.main",
+        "train",
+        *SMALL,
+        "trainer.max_steps=1",
+        "validation.every_steps=1",
+    ]
     scores = []
     for devices in (1, 2):
         folder = tmp_path / str(devices)
-        settings = [f"output_dir={folder}", f"trainer.devices={devices}", "optim.warmup_steps=1000000", "+trainer.strategy=ddp"]
+        settings = [
+            f"output_dir={folder}",
+            f"trainer.devices={devices}",
+            "optim.warmup_steps=1000000",
+            "+trainer.strategy=ddp",
+        ]
         subprocess.run([*command, *settings], check=True, capture_output=True, timeout=280)
         scores.append(json.loads((folder / "result.json").read_text())["val"])
     assert scores[0] == scores[1]

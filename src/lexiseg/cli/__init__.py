@@ -1,1 +1,1 @@
-
+"""The `lexiseg` command: parse, call, print."""

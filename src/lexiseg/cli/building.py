@@ -58,4 +58,3 @@ def _instantiate(config: Any, **kwargs: Any) -> Any:
         if isinstance(cause, LexisegError):
             raise cause from None
         raise ConfigError(f"{str(error).splitlines()[0]}") from error
-

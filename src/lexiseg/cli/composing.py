@@ -33,7 +33,9 @@ def compose_config(name: str, overrides: Sequence[str]) -> DictConfig:
         missing = OmegaConf.missing_keys(config)
         if missing:
             example = sorted(missing)[0]
-            raise ConfigError(f"{', '.join(sorted(missing))} has no default; give it, for example {example}=…")
+            raise ConfigError(
+                f"{', '.join(sorted(missing))} has no default; give it, for example {example}=…"
+            )
         OmegaConf.resolve(config)
     except (HydraException, OmegaConfBaseException) as error:
         raise ConfigError(f"{_told(error)} See `lexiseg {name} --help` for groups and keys") from error
@@ -54,7 +56,9 @@ def describe_groups(name: str) -> str:
         lines.append(f"  {folder.name:11s} {choices}")
     text = (root / f"{name}.yaml").read_text()
     keys = [line for line in text.splitlines() if line and not line.startswith(("#", "defaults", "  - "))]
-    return "\n".join([*lines, "", "keys (key=value), besides those of the chosen groups:", *(f"  {k}" for k in keys)])
+    return "\n".join(
+        [*lines, "", "keys (key=value), besides those of the chosen groups:", *(f"  {k}" for k in keys)]
+    )
 
 
 def _told(error: Exception) -> str:

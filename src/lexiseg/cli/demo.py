@@ -11,10 +11,10 @@ from omegaconf import DictConfig
 from rich.console import Console
 from rich.table import Table
 
-from lexiseg.clip.loading import FrozenCLIP
 from lexiseg.cli.building import build_clip, build_split_and_data, embed_split
 from lexiseg.cli.composing import compose_config
 from lexiseg.cli.train import train
+from lexiseg.clip.loading import FrozenCLIP
 from lexiseg.dense.registry import build_dense
 from lexiseg.drawing.overlay import annotate, panels
 from lexiseg.inference.evaluate import evaluate
@@ -63,8 +63,12 @@ def add_parser(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") 
         epilog=_EPILOG,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    parser.add_argument("--out", type=Path, default=Path("runs/demo"), help="folder for runs, table and pictures")
-    parser.add_argument("--seeds", type=int, default=1, help="trainings with different seeds; the table gives mean ± spread")
+    parser.add_argument(
+        "--out", type=Path, default=Path("runs/demo"), help="folder for runs, table and pictures"
+    )
+    parser.add_argument(
+        "--seeds", type=int, default=1, help="trainings with different seeds; the table gives mean ± spread"
+    )
     parser.add_argument("--steps", type=int, help="training steps (default: the toy experiment's)")
     parser.add_argument("--scenes", type=int, help="validation scenes (default: the toy experiment's)")
     parser.set_defaults(func=run)
@@ -142,15 +146,20 @@ def _trained_segmenter(config: DictConfig, split: ClassSplit) -> Segmenter:
     return Segmenter(loaded.model, vocabulary, embeddings, loaded.protocol, seen_ids=split.seen_ids)
 
 
-def _draw(folder: Path, dataset: SegmentationDataset, split: ClassSplit, segmenters: dict[str, Segmenter]) -> None:
+def _draw(
+    folder: Path, dataset: SegmentationDataset, split: ClassSplit, segmenters: dict[str, Segmenter]
+) -> None:
     """Photograph, truth and every segmenter's answer, on the scenes that show the most of unseen classes."""
     folder.mkdir(parents=True, exist_ok=True)
     shares = [float(np.isin(dataset[i].label, split.unseen_ids).mean()) for i in range(min(len(dataset), 60))]
     for place, index in enumerate(np.argsort(shares)[::-1][:_PICTURES]):
         sample = dataset[int(index)]
-        answers = [segmenter.segment(sample.image).labels.astype(np.uint8) for segmenter in segmenters.values()]
+        answers = [
+            segmenter.segment(sample.image).labels.astype(np.uint8) for segmenter in segmenters.values()
+        ]
         drawn = [
-            annotate(sample.image, labels, split.classes, hatched=split.unseen) for labels in (sample.label, *answers)
+            annotate(sample.image, labels, split.classes, hatched=split.unseen)
+            for labels in (sample.label, *answers)
         ]
         sheet = panels([sample.image, *drawn], titles=["scene", "truth", *segmenters], min_side=300)
         sheet.save(folder / f"unseen_{place}.png")
@@ -165,7 +174,9 @@ def _mean(title: str, rows: list[Row]) -> Row:
 
 
 def _spread(rows: list[Row]) -> str:
-    return ", ".join(f"{name} {100 * np.std([getattr(r, name) for r in rows], ddof=1):.1f}" for name in _SCORES)
+    return ", ".join(
+        f"{name} {100 * np.std([getattr(r, name) for r in rows], ddof=1):.1f}" for name in _SCORES
+    )
 
 
 def _table(rows: list[Row]) -> Table:

@@ -60,7 +60,9 @@ def judge(config: DictConfig) -> EvaluationReport:
             "checkpoint": str(config.checkpoint),
             "model": loaded.info.model if loaded.info else None,
             "clip": loaded.info.clip if loaded.info else None,
-            "trained_on": {"split": loaded.info.split.name, "setting": loaded.info.split.setting} if loaded.info else None,
+            "trained_on": {"split": loaded.info.split.name, "setting": loaded.info.split.setting}
+            if loaded.info
+            else None,
             "data": plain(config.data.val),
         },
     )
@@ -73,4 +75,3 @@ def _segmenter(loaded: Loaded, config: DictConfig, split: ClassSplit) -> Segment
     protocol = build_protocol(loaded.protocol.to_dict() | changes)
     seen = split.seen_ids if split.unseen else ()
     return Segmenter(loaded.model, vocabulary, embeddings, protocol, seen_ids=seen)
-

@@ -12,9 +12,9 @@ import pytorch_lightning as pl
 import torch
 from omegaconf import DictConfig, OmegaConf
 
-from lexiseg.clip.loading import FrozenCLIP
 from lexiseg.cli.building import build_clip, build_protocol, build_split_and_data, embed_split
 from lexiseg.cli.composing import compose_config, describe_groups, plain
+from lexiseg.clip.loading import FrozenCLIP
 from lexiseg.data.datamodule import SegmentationDataModule
 from lexiseg.errors import CheckpointError, ConfigError
 from lexiseg.inference.protocol import InferenceProtocol
@@ -94,7 +94,9 @@ def train(config: DictConfig) -> dict[str, float]:
     trainer.fit(task, datamodule=data, ckpt_path=resume_from, weights_only=True)
     scores = task.last_scores
     if trainer.is_global_zero:
-        (run_folder / _RESULT_FILE).write_text(json.dumps({"step": trainer.global_step, "val": scores}, indent=2))
+        (run_folder / _RESULT_FILE).write_text(
+            json.dumps({"step": trainer.global_step, "val": scores}, indent=2)
+        )
         _tell(scores, run_folder)
     return scores
 
@@ -109,9 +111,13 @@ def build_task(config: DictConfig, clip: FrozenCLIP, split: ClassSplit) -> Segme
     unknown = clip.unknown_words(split.classes)
     if unknown:
         logging.getLogger(__name__).warning(
-            "this CLIP (%s) has never read %s: it cannot know what these words mean", clip.source, ", ".join(unknown)
+            "this CLIP (%s) has never read %s: it cannot know what these words mean",
+            clip.source,
+            ", ".join(unknown),
         )
-    segmenter = Segmenter(model, vocabulary, embeddings, protocol, seen_ids=split.seen_ids if split.unseen else ())
+    segmenter = Segmenter(
+        model, vocabulary, embeddings, protocol, seen_ids=split.seen_ids if split.unseen else ()
+    )
     # The text tower has done its work; training needs the image tower only.
     clip.text_tower = None
     return SegmentationTask(
@@ -223,7 +229,10 @@ def _quiet() -> None:
     """Silence what libraries say about choices that are deliberate here."""
     for name in ("pytorch_lightning.utilities.rank_zero", "pytorch_lightning.accelerators.cuda"):
         logging.getLogger(name).setLevel(logging.ERROR)
-    for message in (".*does not have many workers.*", ".*resuming from a checkpoint.*", ".*lr_scheduler.step.*"):
+    for message in (
+        ".*does not have many workers.*",
+        ".*resuming from a checkpoint.*",
+        ".*lr_scheduler.step.*",
+    ):
         warnings.filterwarnings("ignore", message)
     warnings.filterwarnings("ignore", ".*Checkpoint directory.*exists.*")
-

@@ -107,7 +107,9 @@ def vision_config_from_openai(
     )
 
 
-def vision_model_from_openai(state: Mapping[str, Tensor], config: CLIPVisionConfig) -> CLIPVisionModelWithProjection:
+def vision_model_from_openai(
+    state: Mapping[str, Tensor], config: CLIPVisionConfig
+) -> CLIPVisionModelWithProjection:
     """Build only the image tower, from the ``visual.*`` keys of an OpenAI-layout state dict."""
     visual = {name: tensor for name, tensor in state.items() if name.startswith("visual.")}
     with torch.device("meta"):
@@ -143,7 +145,9 @@ def openai_to_transformers(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
     return converted
 
 
-def check_keys(expected: Mapping[str, tuple[int, ...]], found: Mapping[str, tuple[int, ...]], *, what: str) -> None:
+def check_keys(
+    expected: Mapping[str, tuple[int, ...]], found: Mapping[str, tuple[int, ...]], *, what: str
+) -> None:
     """Compare names and shapes and report every difference at once.
 
     Raises:

@@ -6,7 +6,7 @@ import json
 import logging
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 from safetensors import SafetensorError
@@ -112,7 +112,9 @@ def load_clip(
         CheckpointError: The file is damaged, unsafe, or not such a CLIP.
     """
     if str(source) == TOY_CLIP:
-        return _load_folder(str(importlib.resources.files("lexiseg") / "assets" / "toy_clip"), tokenizer, name=TOY_CLIP)
+        return _load_folder(
+            str(importlib.resources.files("lexiseg") / "assets" / "toy_clip"), tokenizer, name=TOY_CLIP
+        )
     path = Path(source)
     if not path.is_file():
         return _load_folder(str(source), tokenizer, name=str(source))
@@ -172,10 +174,12 @@ def _load_folder(location: str, tokenizer: str | Path | None, *, name: str) -> F
     transformers_logging.set_verbosity_error()  # the key account below is ours, and stricter
     transformers_logging.disable_progress_bar()
     try:
-        model, report = CLIPModel.from_pretrained(location, output_loading_info=True, torch_dtype=torch.float32)
+        loaded: Any = CLIPModel.from_pretrained(location, output_loading_info=True, torch_dtype=torch.float32)
     except (OSError, ValueError, RuntimeError) as error:
         if Path(location).is_dir():
-            raise CheckpointError(f"{location}: not a usable Hugging Face CLIP folder ({_first_line(error)})") from error
+            raise CheckpointError(
+                f"{location}: not a usable Hugging Face CLIP folder ({_first_line(error)})"
+            ) from error
         raise LexisegError(
             f"CLIP weights '{location}' are neither a file, nor a folder, nor to be had from the Hugging Face hub "
             f"({_first_line(error)}). Choose: go online once (the hub keeps a copy) or point clip=PATH at local weights; "
@@ -185,6 +189,7 @@ def _load_folder(location: str, tokenizer: str | Path | None, *, name: str) -> F
         transformers_logging.set_verbosity(verbosity)
         if bar:
             transformers_logging.enable_progress_bar()
+    model, report = loaded
     _check_report(location, report)
     words = Path(location) / "known_words.txt"
     known = frozenset(words.read_text().split()) if words.is_file() else None
@@ -198,7 +203,9 @@ def _check_report(location: str, report: Mapping[str, object]) -> None:
     }
     told = "; ".join(f"{kind}: {', '.join(keys)}" for kind, keys in problems.items() if keys)
     if told:
-        raise CheckpointError(f"{location}: the weights are not the CLIP that its config.json describes. {told}")
+        raise CheckpointError(
+            f"{location}: the weights are not the CLIP that its config.json describes. {told}"
+        )
 
 
 def _activation_of(path: Path, *, says_openai: bool) -> Activation:

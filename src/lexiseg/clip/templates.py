@@ -5,9 +5,7 @@ from lexiseg.errors import ConfigError
 PLAIN = ("{}",)
 """The bare word."""
 
-SINGLE = (
-    "a photo of a {}",
-)
+SINGLE = ("a photo of a {}",)
 """ZegCLIP and Cascade-CLIP on PASCAL VOC."""
 
 MULTI15 = (
@@ -202,9 +200,7 @@ SURGERY85 = (
 )
 """CLIP Surgery and MaskCLIP."""
 
-PIXELCLIP_TRAIN = (
-    "A photo of a {} in the scene",
-)
+PIXELCLIP_TRAIN = ("A photo of a {} in the scene",)
 """PixelCLIP, training."""
 
 PIXELCLIP_TEST8 = (
@@ -219,9 +215,7 @@ PIXELCLIP_TEST8 = (
 )
 """PixelCLIP, testing."""
 
-GEM = (
-    "a photo of a {}.",
-)
+GEM = ("a photo of a {}.",)
 """GEM."""
 
 TEMPLATE_SETS: dict[str, tuple[str, ...]] = {
@@ -248,9 +242,13 @@ def resolve_templates(templates: str | tuple[str, ...] | list[str]) -> tuple[str
             return TEMPLATE_SETS[templates]
         if "{}" not in templates:
             known = ", ".join(TEMPLATE_SETS)
-            raise ConfigError(f"no template set '{templates}'; expected one of {known}, or a text with {{}} in it")
+            raise ConfigError(
+                f"no template set '{templates}'; expected one of {known}, or a text with {{}} in it"
+            )
         templates = (templates,)
     wrong = [template for template in templates if template.count("{}") != 1]
     if wrong or not templates:
-        raise ConfigError(f"every template needs exactly one {{}} for the class name; got {wrong or 'no template'}")
+        raise ConfigError(
+            f"every template needs exactly one {{}} for the class name; got {wrong or 'no template'}"
+        )
     return tuple(templates)

@@ -1,6 +1,7 @@
 """CLIP's text tower, frozen."""
 
 from collections.abc import Sequence
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -26,7 +27,8 @@ class TextTower(nn.Module):
         self.text = model.text_model
         self.text_projection = model.text_projection
         self.tokenizer = tokenizer
-        self.context_length: int = model.config.text_config.max_position_embeddings
+        config: Any = model.config.text_config
+        self.context_length: int = config.max_position_embeddings
         self.embed_dim: int = model.text_projection.out_features
         self.requires_grad_(requires_grad=False)
 

@@ -50,7 +50,11 @@ class ClipBpe:
         """
         ids = torch.full((len(texts), context_length), self._pad, dtype=torch.long)
         for row, text in enumerate(texts):
-            tokens = [self._start, *self._tokenizer.encode(clean_text(text), add_special_tokens=False).ids, self._end]
+            tokens = [
+                self._start,
+                *self._tokenizer.encode(clean_text(text), add_special_tokens=False).ids,
+                self._end,
+            ]
             if len(tokens) > context_length:
                 raise LexisegError(
                     f"text of {len(tokens)} tokens is longer than the {context_length} that CLIP reads: "
@@ -67,12 +71,15 @@ def openai_tokenizer(path: Path) -> ClipBpe:
         LexisegError: The file is missing or of another form.
     """
     try:
-        lines = gzip.open(path, "rt", encoding="utf-8").read().split("\n")
+        with gzip.open(path, "rt", encoding="utf-8") as file:
+            lines = file.read().split("\n")
     except OSError as error:
         raise LexisegError(f"{path}: expected OpenAI's bpe_simple_vocab_16e6.txt.gz ({error})") from error
     merges = [tuple(line.split()) for line in lines[1 : _MERGES + 1]]
     if len(merges) != _MERGES or any(len(pair) != 2 for pair in merges):
-        raise LexisegError(f"{path}: expected a header and at least {_MERGES} merges of two, got {len(lines)} lines")
+        raise LexisegError(
+            f"{path}: expected a header and at least {_MERGES} merges of two, got {len(lines)} lines"
+        )
     alphabet = _byte_alphabet()
     tokens = [*alphabet, *(letter + "</w>" for letter in alphabet), *("".join(pair) for pair in merges)]
     tokens += ["<|startoftext|>", "<|endoftext|>"]
@@ -111,5 +118,9 @@ def huggingface_tokenizer(source: str) -> ClipBpe:
 
 def _byte_alphabet() -> list[str]:
     """The printable stand-ins for the 256 bytes, in the order in which OpenAI numbers them."""
-    printable = [*range(ord("!"), ord("~") + 1), *range(ord("¡"), ord("¬") + 1), *range(ord("®"), ord("ÿ") + 1)]
+    printable = [
+        *range(ord("!"), ord("~") + 1),
+        *range(ord("¡"), ord("¬") + 1),
+        *range(ord("®"), ord("ÿ") + 1),
+    ]
     return [chr(code) for code in printable] + [chr(256 + extra) for extra in range(256 - len(printable))]

@@ -48,7 +48,9 @@ class _Storage:
         self.flat = flat
 
 
-def _rebuild_tensor(storage: _Storage, offset: int, size: tuple[int, ...], stride: tuple[int, ...], *_: Any) -> Tensor:
+def _rebuild_tensor(
+    storage: _Storage, offset: int, size: tuple[int, ...], stride: tuple[int, ...], *_: Any
+) -> Tensor:
     """View ``size`` and ``stride`` into a storage; bounds are checked by ``as_strided``."""
     return storage.flat.as_strided(size, stride, offset)
 
@@ -109,7 +111,9 @@ def read_torchscript_tensors(path: Path) -> dict[str, Tensor]:
             data = next(name for name in archive.namelist() if name.endswith("/data.pkl"))
             tree = _Unpickler(archive, data.removesuffix("/data.pkl")).load()
     except (pickle.UnpicklingError, zipfile.BadZipFile, KeyError, EOFError, RuntimeError, TypeError) as error:
-        raise CheckpointError(f"{path}: expected a TorchScript archive, could not read it ({error})") from error
+        raise CheckpointError(
+            f"{path}: expected a TorchScript archive, could not read it ({error})"
+        ) from error
     return dict(_walk(tree, ""))
 
 

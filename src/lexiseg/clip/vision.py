@@ -5,6 +5,7 @@ block's attention must be reachable, and because a frozen tower can be read with
 """
 
 from collections.abc import Callable
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -32,7 +33,7 @@ class VisionTower(nn.Module):
 
     def __init__(self, model: CLIPModel | CLIPVisionModelWithProjection) -> None:
         super().__init__()
-        config = getattr(model.config, "vision_config", model.config)
+        config: Any = getattr(model.config, "vision_config", model.config)
         self.depth: int = config.num_hidden_layers
         self.width: int = config.hidden_size
         self.patch_size: int = config.patch_size

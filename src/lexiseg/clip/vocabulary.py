@@ -62,11 +62,15 @@ class Vocabulary:
     def __post_init__(self) -> None:
         """Reject a vocabulary that could not name its own output."""
         if not self.words:
-            raise ConfigError("the vocabulary is empty; give at least one class name, such as \"dog, grass, sky\"")
+            raise ConfigError(
+                'the vocabulary is empty; give at least one class name, such as "dog, grass, sky"'
+            )
         if any(not group or any(not word.strip() for word in group) for group in self.words):
             raise ConfigError("a class name is empty; look for two commas in a row or a blank line")
         names = [word.strip().lower() for group in self.words for word in group]
-        repeated = sorted({name for name in names if names.count(name) > 1}) if len(set(names)) < len(names) else []
+        repeated = (
+            sorted({name for name in names if names.count(name) > 1}) if len(set(names)) < len(names) else []
+        )
         if repeated:
             raise ConfigError(f"named twice: {', '.join(repeated)}; every class and synonym may stand once")
         resolve_templates(self.templates)
@@ -76,7 +80,11 @@ class Vocabulary:
         """Classes separated by commas or new lines, synonyms within a class by ``;``: ``"cat; kitten, sofa, wall"``."""
         separator = "\n" if "\n" in text.strip() else ","
         groups = [group for group in text.strip().split(separator) if group.strip() or separator == ","]
-        words = tuple(tuple(word.strip() for word in group.split(";")) for group in groups) if text.strip() else ()
+        words = (
+            tuple(tuple(word.strip() for word in group.split(";")) for group in groups)
+            if text.strip()
+            else ()
+        )
         return cls(words, templates)
 
     @classmethod
@@ -89,7 +97,9 @@ class Vocabulary:
         try:
             text = Path(path).read_text(encoding="utf-8-sig")
         except (OSError, UnicodeDecodeError) as error:
-            raise ConfigError(f"{path}: expected a UTF-8 text file with one class name a line ({error})") from error
+            raise ConfigError(
+                f"{path}: expected a UTF-8 text file with one class name a line ({error})"
+            ) from error
         lines = [line for line in text.splitlines() if line.strip()]
         return cls(tuple(tuple(word.strip() for word in line.split(";")) for line in lines), templates)
 

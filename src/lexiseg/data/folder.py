@@ -48,10 +48,8 @@ class FolderDataset(LabelledFiles):
         background: Background = "ignore",
         background_id: int | None = None,
     ) -> None:
-        if isinstance(classes, str | Path):
-            words = read_class_file(classes)
-        else:
-            words = parse_classes(classes, "classes")
+        given = isinstance(classes, str | Path)
+        words = read_class_file(classes) if given else parse_classes(classes, "classes")  # type: ignore[arg-type]
         images, masks = Path(images), Path(masks)
         for folder in (images, masks):
             require_folders(folder, (), title=TITLE, tree=TREE)

@@ -102,9 +102,13 @@ def load_segmentable(
     frozen = load_clip(clip or DEFAULT_CLIP, tokenizer=tokenizer).to(pick_device(device))
     built = build_method(method or DEFAULT_METHOD, frozen.vision)
     if built.views != SINGLE_VIEW:
-        raise ConfigError(f"method '{built.name}' fuses several views, which this version cannot do yet; use sc-clip")
+        raise ConfigError(
+            f"method '{built.name}' fuses several views, which this version cannot do yet; use sc-clip"
+        )
     chosen = resolve_templates(templates or "imagenet80")
-    return Loaded(built.model, frozen, InferenceProtocol.training_free(native_side=frozen.vision.image_size), chosen)
+    return Loaded(
+        built.model, frozen, InferenceProtocol.training_free(native_side=frozen.vision.image_size), chosen
+    )
 
 
 def pick_device(device: str) -> torch.device:
@@ -123,4 +127,3 @@ def pick_device(device: str) -> torch.device:
             f"device '{device}' cannot be used here ({str(error).splitlines()[0]}); try cpu or auto"
         ) from error
     return chosen
-

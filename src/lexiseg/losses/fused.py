@@ -61,7 +61,9 @@ class MaskLossWeights:
         """Refuse settings that no loss can have."""
         require_plain_types(self, "loss")
         if self.ignored not in get_args(IgnoredPixels):
-            raise ConfigError(f"loss.ignored: expected one of {', '.join(get_args(IgnoredPixels))}, got '{self.ignored}'")
+            raise ConfigError(
+                f"loss.ignored: expected one of {', '.join(get_args(IgnoredPixels))}, got '{self.ignored}'"
+            )
 
 
 class _FusedMaskLoss(torch.autograd.Function):
@@ -202,7 +204,9 @@ class _Chunk:
     def _positive_gradient(self) -> Tensor:
         w, p = self.weights, self.p_pos
         q = 1 - p
-        focal = -w.alpha * q.pow(w.gamma) * (w.gamma * p * self.miss + q) * (w.focal / self.area / self.num_masks)
+        focal = (
+            -w.alpha * q.pow(w.gamma) * (w.gamma * p * self.miss + q) * (w.focal / self.area / self.num_masks)
+        )
         return focal + p * q * (self.dice_slope[self.classes] - self.dice_hit[self.classes])
 
     def _dice(self) -> None:

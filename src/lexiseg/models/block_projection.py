@@ -2,7 +2,6 @@
 
 from typing import Literal
 
-import torch
 from torch import Tensor, nn
 
 from lexiseg.clip.vision import VisionTower
@@ -25,7 +24,9 @@ class BlockProjection(nn.Module):
 
     def __init__(self, tower: VisionTower, kind: ProjectionKind = "random") -> None:
         super().__init__()
-        self._tower = (tower,)  # in a tuple, so that the frozen tower is no submodule and enters no checkpoint
+        self._tower = (
+            tower,
+        )  # in a tuple, so that the frozen tower is no submodule and enters no checkpoint
         self.norm, self.projection = None, None
         if kind != "clip":
             self.norm = nn.LayerNorm(tower.width)

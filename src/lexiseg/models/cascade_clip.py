@@ -1,7 +1,8 @@
 """Cascade-CLIP: stages of a prompted frozen tower, one text-image decoder each, masks summed (ICML 2024)."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, cast
 
 import torch
 import torch.nn.functional as F
@@ -71,7 +72,9 @@ class CascadeSettings:
             ("normalization", tuple(_NORMALIZATIONS)),
         ):
             if getattr(self, name) not in allowed:
-                raise ConfigError(f"model.{name}: expected one of {', '.join(allowed)}, got '{getattr(self, name)}'")
+                raise ConfigError(
+                    f"model.{name}: expected one of {', '.join(allowed)}, got '{getattr(self, name)}'"
+                )
         if self.decoder_layers < 1 or self.prompt_length < 1:
             raise ConfigError(
                 "model.decoder_layers and model.prompt_length: expected at least 1, "
@@ -109,6 +112,24 @@ class CascadeStage(nn.Module):
             unused_parameters=settings.unused_parameters,
         )
 
+    def aggregate(self, taps: Mapping[int, Tensor], last: Tensor, grid: tuple[int, int]) -> Tensor:
+        """Bring the stage's blocks to the text's space and aggregate them.
+
+        Args:
+            taps: ``(B, h*w, D)`` normed patch tokens per tapped block.
+            last: ``(B, h*w, E)`` projected patch tokens of the last block.
+            grid: h and w.
+
+        Returns:
+            ``(B, E, h, w)``.
+        """
+        layers = []
+        for block in self.blocks:
+            key = str(block)
+            projected = self.projections[key](taps[block]) if key in self.projections else last
+            layers.append(tokens_to_map(F.normalize(projected, dim=-1), grid))
+        return self.aggregation(layers)
+
     def forward(self, descriptor: Tensor, features: Tensor) -> Tensor:
         """Descriptor ``(B, K, 2E)`` and stage features ``(B, E, h, w)`` to mask logits ``(B, K, h, w)``."""
         masks = self.decoder(self.query_projection(descriptor), map_to_tokens(features))  # (B, K, h*w)
@@ -134,11 +155,16 @@ class CascadeCLIP(nn.Module):
         ConfigError: A stage names a block that the tower does not have.
     """
 
+    _mean: Tensor
+    _std: Tensor
+
     def __init__(self, tower: VisionTower, settings: CascadeSettings | None = None) -> None:
         super().__init__()
         self.settings = settings = settings or CascadeSettings()
         _check_fit(tower, settings)
-        self._tower = (tower,)  # in a tuple, so that the frozen tower is no submodule and enters no checkpoint
+        self._tower = (
+            tower,
+        )  # in a tuple, so that the frozen tower is no submodule and enters no checkpoint
         self.prompts = VisualPrompts(
             depth=tower.depth,
             width=tower.width,
@@ -181,28 +207,21 @@ class CascadeCLIP(nn.Module):
             One unit-channel feature map per stage before any word is known, and the unit class token.
         """
         grid = self.tower.grid(images)
-        tapped = {block for stage in self.stages for block in stage.blocks}
+        patches = grid[0] * grid[1]
+        tapped = {block for stage in self.settings.stages for block in stage}
         taps: dict[int, Tensor] = {}
         tokens = self.tower.embed(images, position_mode="bilinear", class_embedding_twice=True)
         for index in range(self.tower.depth):
             tokens = self.tower.block(index, self.prompts.insert(tokens, index))
             if index + 1 in tapped and index + 1 < self.tower.depth:
-                taps[index + 1] = tokens[:, -grid[0] * grid[1] :]
+                taps[index + 1] = self.prompt_norm(tokens[:, -patches:])
         final = self.tower.project(self.prompt_norm(tokens))
         cls = F.normalize(final[:, 0], dim=-1)
-        last = final[:, -grid[0] * grid[1] :]
-        return VisionFeatures(tuple(self._stage_features(stage, taps, last, grid) for stage in self.stages), cls)
+        last = final[:, -patches:]
+        return VisionFeatures(tuple(stage.aggregate(taps, last, grid) for stage in self._stages()), cls)
 
-    def _stage_features(
-        self, stage: nn.Module, taps: dict[int, Tensor], last: Tensor, grid: tuple[int, int]
-    ) -> Tensor:
-        """Project, normalise and aggregate the blocks of one stage: ``(B, E, h, w)``."""
-        layers = []
-        for block in stage.blocks:  # type: ignore[union-attr]
-            key = str(block)
-            projected = stage.projections[key](self.prompt_norm(taps[block])) if key in stage.projections else last  # type: ignore[index, operator]
-            layers.append(tokens_to_map(F.normalize(projected, dim=-1), grid))
-        return stage.aggregation(layers)  # type: ignore[operator]
+    def _stages(self) -> list[CascadeStage]:
+        return cast(list[CascadeStage], list(self.stages))
 
     def decode(self, state: VisionFeatures, text: Tensor) -> MaskOutput:
         """Mask logits for any words.
@@ -215,7 +234,9 @@ class CascadeCLIP(nn.Module):
         if self.training or len(text) <= _QUERY_CHUNK:
             return self._decode(state, text)
         parts = [self._decode(state, text[part]) for part in chunks(len(text), _QUERY_CHUNK)]
-        stage_logits = tuple(torch.cat(masks, 1) for masks in zip(*(p.stage_logits for p in parts), strict=True))
+        stage_logits = tuple(
+            torch.cat(masks, 1) for masks in zip(*(p.stage_logits for p in parts), strict=True)
+        )
         return MaskOutput(torch.cat([part.logits for part in parts], 1), stage_logits)
 
     def _decode(self, state: VisionFeatures, text: Tensor) -> MaskOutput:

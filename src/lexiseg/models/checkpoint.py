@@ -42,7 +42,10 @@ class CheckpointInfo:
 
     def to_dict(self) -> dict[str, Any]:
         """Plain lists, dictionaries, text and numbers, readable with ``weights_only=True``."""
-        split = {key: list(value) if isinstance(value, tuple) else value for key, value in asdict(self.split).items()}
+        split = {
+            key: list(value) if isinstance(value, tuple) else value
+            for key, value in asdict(self.split).items()
+        }
         return {
             "format": FORMAT,
             "model": self.model,
@@ -138,5 +141,9 @@ def check_same(info: CheckpointInfo, *, model: Mapping[str, Any], fingerprint: s
         )
     different = sorted(key for key in {*info.model, *model} if info.model.get(key) != model.get(key))
     if different:
-        told = "; ".join(f"{key}: checkpoint {info.model.get(key)}, now {model.get(key)}" for key in different)
-        raise CheckpointError(f"{path} is a checkpoint of another model ({told}); use its settings or start a new run")
+        told = "; ".join(
+            f"{key}: checkpoint {info.model.get(key)}, now {model.get(key)}" for key in different
+        )
+        raise CheckpointError(
+            f"{path} is a checkpoint of another model ({told}); use its settings or start a new run"
+        )

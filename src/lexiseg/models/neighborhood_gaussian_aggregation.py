@@ -24,7 +24,9 @@ class NeighborhoodGaussianAggregation(nn.Module):
         super().__init__()
         self.weights = None
         if blocks > 1:
-            self.weights = nn.Parameter(neighborhood_weights(blocks, sigma=sigma, form=form), requires_grad=trained)
+            self.weights = nn.Parameter(
+                neighborhood_weights(blocks, sigma=sigma, form=form), requires_grad=trained
+            )
 
     def forward(self, layers: Sequence[Tensor]) -> Tensor:
         """Block features, d times ``(B, D, h, w)`` shallow to deep, to one ``(B, D, h, w)``.

@@ -10,7 +10,15 @@ from torch import Tensor
 
 from lexiseg.models.cascade_clip import CascadeSettings
 
-_CLIP_PARTS = ("class_embedding", "positional_embedding", "proj", "conv1.", "ln_pre.", "ln_post.", "transformer.")
+_CLIP_PARTS = (
+    "class_embedding",
+    "positional_embedding",
+    "proj",
+    "conv1.",
+    "ln_pre.",
+    "ln_post.",
+    "transformer.",
+)
 """What of ``backbone.*`` is the frozen CLIP image tower, under OpenAI's names."""
 
 _LAYER_NAMES = {
@@ -49,7 +57,9 @@ def from_published(published: Mapping[str, Tensor], settings: CascadeSettings) -
     Returns:
         Tensors under our names, in the file's types.
     """
-    prompts = torch.cat([published["backbone.prompt_embeddings"], published["backbone.deep_prompt_embeddings"]])
+    prompts = torch.cat(
+        [published["backbone.prompt_embeddings"], published["backbone.deep_prompt_embeddings"]]
+    )
     ours = {"prompts.tokens": prompts}
     for name, new_name in name_map(published, settings).items():
         ours[new_name] = published[name]
@@ -70,7 +80,9 @@ def name_map(published: Mapping[str, object], settings: CascadeSettings) -> dict
             stage, block = tapped[int(parts[2])]
             renamed[name] = f"stages.{stage}.projections.{block}.norm.{parts[3]}"
         elif name.startswith("decode_head.weights_s"):
-            renamed[name] = f"stages.{int(name.removeprefix('decode_head.weights_s')) - 1}.aggregation.weights"
+            renamed[name] = (
+                f"stages.{int(name.removeprefix('decode_head.weights_s')) - 1}.aggregation.weights"
+            )
         elif name.startswith("decode_head.q_projs."):
             renamed[name] = f"stages.{parts[2]}.query_projection.{parts[3]}"
         elif name.startswith("decode_head.cascade_decoders."):

@@ -33,7 +33,9 @@ def build_model(settings: Mapping[str, Any], tower: VisionTower) -> CascadeCLIP:
     known = {field.name for field in fields(settings_class)}
     unknown = sorted(values.keys() - known)
     if unknown:
-        raise ConfigError(f"model '{name}' has no setting {', '.join(unknown)}; it has {', '.join(sorted(known))}")
+        raise ConfigError(
+            f"model '{name}' has no setting {', '.join(unknown)}; it has {', '.join(sorted(known))}"
+        )
     return model_class(tower, settings_class(**values))
 
 

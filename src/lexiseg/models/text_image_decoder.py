@@ -38,7 +38,9 @@ class CrossAttention(nn.Module):
             for layer, x in ((self.q, queries), (self.k, patches), (self.v, patches))
         )
         dropout = self.dropout if self.training else 0.0
-        return self.proj(F.scaled_dot_product_attention(q, k, v, dropout_p=dropout).transpose(1, 2).flatten(2))
+        return self.proj(
+            F.scaled_dot_product_attention(q, k, v, dropout_p=dropout).transpose(1, 2).flatten(2)
+        )
 
 
 class DecoderLayer(nn.Module):
@@ -83,7 +85,13 @@ class TextImageDecoder(nn.Module):
     """
 
     def __init__(
-        self, width: int, *, layers: int = 3, heads: int = 8, dropout: float = 0.1, unused_parameters: bool = False
+        self,
+        width: int,
+        *,
+        layers: int = 3,
+        heads: int = 8,
+        dropout: float = 0.1,
+        unused_parameters: bool = False,
     ) -> None:
         super().__init__()
         first = DecoderLayer(width, heads, dropout)

@@ -21,7 +21,9 @@ class VisualPrompts(nn.Module):
         dropout: On projected prompts, drawn anew for each image.
     """
 
-    def __init__(self, *, depth: int, width: int, patch_size: int, length: int = 10, dropout: float = 0.1) -> None:
+    def __init__(
+        self, *, depth: int, width: int, patch_size: int, length: int = 10, dropout: float = 0.1
+    ) -> None:
         super().__init__()
         self.length = length
         bound = math.sqrt(6 / (3 * patch_size**2 + width))

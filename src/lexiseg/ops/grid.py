@@ -55,6 +55,10 @@ def resize_position_embedding(embedding: Tensor, grid: tuple[int, int], mode: Po
         resized = F.interpolate(patches, scale_factor=scale, mode="bicubic", align_corners=False)
     else:
         resized = F.interpolate(
-            patches, size=grid, mode=mode.split("_")[0], align_corners=False, antialias=mode.endswith("antialias")
+            patches,
+            size=grid,
+            mode=mode.split("_")[0],
+            align_corners=False,
+            antialias=mode.endswith("antialias"),
         )
     return torch.cat([embedding[:1], map_to_tokens(resized)[0].to(embedding.dtype)])

@@ -21,7 +21,9 @@ class AtomicCheckpointIO(TorchCheckpointIO):
     Reads tensors and plain values only.
     """
 
-    def save_checkpoint(self, checkpoint: dict[str, Any], path: Any, storage_options: Any | None = None) -> None:
+    def save_checkpoint(
+        self, checkpoint: dict[str, Any], path: Any, storage_options: Any | None = None
+    ) -> None:
         """Save; a kill leaves either the old or the new checkpoint under ``path``."""
         target = Path(path)
         target.parent.mkdir(parents=True, exist_ok=True)
@@ -37,7 +39,9 @@ class AtomicCheckpointIO(TorchCheckpointIO):
         finally:
             os.close(folder)
 
-    def load_checkpoint(self, path: Any, map_location: Any | None = None, weights_only: bool | None = None) -> dict[str, Any]:
+    def load_checkpoint(
+        self, path: Any, map_location: Any | None = None, weights_only: bool | None = None
+    ) -> dict[str, Any]:
         """Load tensors and plain values.
 
         Raises:

@@ -1,6 +1,5 @@
 """Optimiser and schedule as the published recipe really has them."""
 
-from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
@@ -70,7 +69,11 @@ def parameter_groups(model: nn.Module, settings: OptimSettings) -> list[dict[str
     if settings.decay_norms:
         return [{"params": trainable, "lr": settings.lr, "weight_decay": settings.weight_decay}]
     return [
-        {"params": [p for p in trainable if p.ndim > 1], "lr": settings.lr, "weight_decay": settings.weight_decay},
+        {
+            "params": [p for p in trainable if p.ndim > 1],
+            "lr": settings.lr,
+            "weight_decay": settings.weight_decay,
+        },
         {"params": [p for p in trainable if p.ndim <= 1], "lr": settings.lr, "weight_decay": 0.0},
     ]
 
@@ -80,5 +83,8 @@ def build_optimizer(
 ) -> tuple[torch.optim.AdamW, torch.optim.lr_scheduler.LambdaLR]:
     """AdamW over what trains, and its schedule to be stepped once per optimiser step."""
     optimizer = torch.optim.AdamW(parameter_groups(model, settings), betas=settings.betas, eps=settings.eps)
-    factor: Callable[[int], float] = lambda step: polynomial_with_warmup(step, max_steps, settings) / settings.lr  # noqa: E731
+
+    def factor(step: int) -> float:
+        return polynomial_with_warmup(step, max_steps, settings) / settings.lr
+
     return optimizer, torch.optim.lr_scheduler.LambdaLR(optimizer, factor)

@@ -22,7 +22,9 @@ class ValidationPanels(pl.Callback):
         count: How many images; 0 for none.
     """
 
-    def __init__(self, folder: Path, *, dataset: SegmentationDataset, split: ClassSplit, count: int = 4) -> None:
+    def __init__(
+        self, folder: Path, *, dataset: SegmentationDataset, split: ClassSplit, count: int = 4
+    ) -> None:
         self.folder, self.dataset, self.split = folder, dataset, split
         self.count = min(count, len(dataset))
 
@@ -38,12 +40,20 @@ class ValidationPanels(pl.Callback):
                 annotate(sample.image, labels, self.split.classes, hatched=self.split.unseen)
                 for labels in (sample.label, predicted.astype(np.uint8))
             ]
-            panels([sample.image, *drawn], titles=["photograph", "truth", f"step {trainer.global_step}"]).save(
-                self.folder / f"{index:02d}_{sample.name.replace('/', '_')}.png"
-            )
+            panels(
+                [sample.image, *drawn], titles=["photograph", "truth", f"step {trainer.global_step}"]
+            ).save(self.folder / f"{index:02d}_{sample.name.replace('/', '_')}.png")
             for logger in trainer.loggers:
                 if isinstance(logger, WandbLogger):
-                    _log_masks(logger, sample.name, sample.image, predicted, sample.label, self.split, trainer.global_step)
+                    _log_masks(
+                        logger,
+                        sample.name,
+                        sample.image,
+                        predicted,
+                        sample.label,
+                        self.split,
+                        trainer.global_step,
+                    )
 
 
 def _log_masks(

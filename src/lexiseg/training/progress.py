@@ -35,7 +35,9 @@ class TrainingProgress(pl.Callback):
             TextColumn("{task.fields[told]}"),
         )
         self._bar = Progress(*columns, console=self._console)
-        self._task = self._bar.add_task("training", total=trainer.max_steps, completed=trainer.global_step, told="")
+        self._task = self._bar.add_task(
+            "training", total=trainer.max_steps, completed=trainer.global_step, told=""
+        )
         self._bar.start()
 
     def on_train_batch_end(self, trainer: pl.Trainer, pl_module: Any, *_: Any) -> None:
@@ -58,7 +60,9 @@ class TrainingProgress(pl.Callback):
         if self._bar is not None:
             self._bar.stop()
 
-    def on_exception(self, trainer: pl.Trainer, pl_module: pl.LightningModule, exception: BaseException) -> None:
+    def on_exception(
+        self, trainer: pl.Trainer, pl_module: pl.LightningModule, exception: BaseException
+    ) -> None:
         """Close the bar, so that the message stands on a clean line."""
         if self._bar is not None:
             self._bar.stop()
@@ -86,5 +90,7 @@ class TrainingProgress(pl.Callback):
         scores = getattr(pl_module, "last_scores", {})
         if scores:
             named = (("seen", "S"), ("unseen", "U"), ("harmonic", "H"))
-            told.append(" ".join(f"{letter} {100 * scores[name]:.1f}" for name, letter in named if name in scores))
+            told.append(
+                " ".join(f"{letter} {100 * scores[name]:.1f}" for name, letter in named if name in scores)
+            )
         return "  ".join(told)

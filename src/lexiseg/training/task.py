@@ -85,21 +85,27 @@ class SegmentationTask(pl.LightningModule):
                 "expected a finite number. Lower optim.lr, use trainer.precision=32-true, or look at these images; the last "
                 "checkpoint is good"
             )
-        self.log_dict({f"train/{name}": value.detach() for name, value in losses.items()}, batch_size=len(batch))
+        self.log_dict(
+            {f"train/{name}": value.detach() for name, value in losses.items()}, batch_size=len(batch)
+        )
         return losses["loss"]
 
     def validation_step(self, batch: SegBatch, batch_index: int) -> None:
         """Count one image into the data-set-level confusion matrix."""
         for image, label in zip(batch.images, batch.labels, strict=True):
             predicted = self.labeller(image.permute(1, 2, 0).cpu().numpy())
-            self.metric.update(torch.from_numpy(predicted.astype(np.int64)).to(label.device)[None], label[None])
+            self.metric.update(
+                torch.from_numpy(predicted.astype(np.int64)).to(label.device)[None], label[None]
+            )
 
     def on_validation_epoch_end(self) -> None:
         """Compute the scores from the counts of all processes, log them, start counting anew."""
         scores = self.metric.compute()
         self.metric.reset()
         self.last_scores = {name: float(value) for name, value in scores.summary().items()}
-        self.log_dict({f"val/{name}": value for name, value in self.last_scores.items()}, rank_zero_only=False)
+        self.log_dict(
+            {f"val/{name}": value for name, value in self.last_scores.items()}, rank_zero_only=False
+        )
         for name, value in scores.per_class().items():
             self.log(f"val_iou/{name}", value)
 
