@@ -44,10 +44,6 @@ KINDS = (1, 2, 0)
 KIND_SHARES = (0.68, 0.23, 0.09)
 """How many objects a training crop shows, and how often."""
 EASY_RADIUS, EASY_SHARE = 17.0, 0.3
-MOSAIC_WINDOW = 128
-"""Side in pixels of the windows of the second part: the size of the toy scenes."""
-MOSAIC_SHOWN = 2 / 3
-"""Share of a mosaic's cell that a window must show for its caption to count."""
 
 
 @dataclass(frozen=True)
@@ -206,37 +202,6 @@ def save(model: CLIPModel, tokenizer: CLIPTokenizer, words: list[str], out: Path
             file.replace(out / file.name)
 
 
-def mosaic_loss(model: CLIPModel, batch: "Mosaic") -> Tensor:
-    """The same loss between captions and the patches of their cells, read out as the class token is."""
-    vision = model.vision_model(pixel_values=batch.pixels, interpolate_pos_encoding=True)
-    patches = model.visual_projection(model.vision_model.post_layernorm(vision.last_hidden_state[:, 1:]))
-    side = batch.pixels.shape[-1] // PATCH
-    grid = patches.unflatten(1, (side, side))
-    pooled = torch.stack([grid[i, r0:r1, c0:c1].mean((0, 1)) for i, r0, r1, c0, c1 in batch.cells])
-    text = model.text_projection(model.text_model(**batch.tokens).pooler_output)
-    images, texts = nn.functional.normalize(pooled, dim=-1), nn.functional.normalize(text, dim=-1)
-    logits = (model.logit_scale.exp() * images @ texts.T).masked_fill(batch.also_true, -torch.inf)
-    target = torch.arange(len(logits))
-    return (nn.functional.cross_entropy(logits, target) + nn.functional.cross_entropy(logits.T, target)) / 2
-
-
-@dataclass(frozen=True)
-class Mosaic:
-    """Windows on mosaics of crops.
-
-    Attributes:
-        pixels: ``(B, 3, H, W)`` normalised.
-        cells: Per caption: window, and first and last row and column of the patches that show its crop.
-        tokens: Tokenised captions.
-        also_true: As in :func:`contrastive_loss`.
-    """
-
-    pixels: Tensor
-    cells: list[tuple[int, int, int, int, int]]
-    tokens: dict[str, Tensor]
-    also_true: Tensor
-
-
 class Batches:
     """Endless batches of pixels and tokens: crops drawn by lot, mirrored by lot, with fresh captions.
 
@@ -266,38 +231,6 @@ class Batches:
         ]
         tokens = self.tokenizer(texts, padding=True, return_tensors="pt")
         return pixels(images), tokens, self.also_true(chosen, told, texts)
-
-    def mosaic(self, windows: int) -> Mosaic:
-        """Draw windows on mosaics of crops: several captioned pictures side by side, cut at a random patch.
-
-        A cell counts if two thirds of it are in the window. Cells touch at patch borders and the cut moves them
-        about, so a patch can learn what is around it, not where it stands.
-        """
-        side, cell = MOSAIC_WINDOW // PATCH, SIZE // PATCH
-        per_row = MOSAIC_WINDOW // SIZE + 2
-        images = np.empty((windows, MOSAIC_WINDOW, MOSAIC_WINDOW, 3), np.uint8)
-        chosen, cells = [], []
-        for window in range(windows):
-            drawn = self.order.choice(len(self.crops.images), per_row**2, replace=False)
-            whole = self.crops.images[drawn].reshape(per_row, per_row, SIZE, SIZE, 3).swapaxes(1, 2)
-            whole = whole.reshape(per_row * SIZE, per_row * SIZE, 3)
-            top, left = self.order.integers(0, (per_row * SIZE - MOSAIC_WINDOW) // PATCH + 1, 2)
-            images[window] = whole[top * PATCH :, left * PATCH :][:MOSAIC_WINDOW, :MOSAIC_WINDOW]
-            for place, index in enumerate(drawn):
-                rows, columns = (
-                    (max(at * cell - cut, 0), min(at * cell - cut + cell, side))
-                    for at, cut in zip(divmod(place, per_row), (top, left), strict=True)
-                )
-                if (rows[1] - rows[0]) > 0 and (columns[1] - columns[0]) > 0:
-                    shown = (rows[1] - rows[0]) * (columns[1] - columns[0]) / cell**2
-                    if shown >= MOSAIC_SHOWN:
-                        chosen.append(int(index))
-                        cells.append((window, int(rows[0]), int(rows[1]), int(columns[0]), int(columns[1])))
-        numbers = np.array(chosen)
-        told = [tell(self.crops.objects[i], self.draw) for i in numbers]
-        texts = [caption(t, self.crops.grounds[i], self.draw) for t, i in zip(told, numbers, strict=True)]
-        tokens = self.tokenizer(texts, padding=True, return_tensors="pt")
-        return Mosaic(pixels(images), cells, tokens, self.also_true(numbers, told, texts))
 
     def also_true(
         self, chosen: npt.NDArray[np.int64], told: list[tuple[str, ...]], texts: list[str]
@@ -333,8 +266,6 @@ def train(args: argparse.Namespace, console: Console) -> None:
         task = bar.add_task("training", total=args.steps)
         for step in range(1, args.steps + 1):
             loss = contrastive_loss(model, *batches(step / args.steps))
-            if args.mosaics:
-                loss = loss + mosaic_loss(model, batches.mosaic(args.mosaics))
             optimiser.zero_grad()
             loss.backward()
             nn.utils.clip_grad_norm_(model.parameters(), 1.0)
@@ -371,12 +302,6 @@ def main() -> None:
     )
     parser.add_argument("--steps", type=int, default=3500, help="optimiser steps")
     parser.add_argument("--batch", type=int, default=64, help="crops per step")
-    parser.add_argument(
-        "--mosaics",
-        type=int,
-        default=0,
-        help="windows per step of the second part, which teaches patches locality",
-    )
     parser.add_argument("--crops", type=int, default=48000, help="crops to render, then to draw batches from")
     parser.add_argument("--rate", type=float, default=1e-3, help="peak learning rate")
     parser.add_argument("--seed", type=int, default=0, help="seed of crops, captions and first weights")

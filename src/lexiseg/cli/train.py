@@ -227,7 +227,7 @@ def _tell(scores: dict[str, float], run_folder: Path) -> None:
 
 def _quiet() -> None:
     """Silence what libraries say about choices that are deliberate here."""
-    for name in ("pytorch_lightning.utilities.rank_zero", "pytorch_lightning.accelerators.cuda"):
+    for name in ("pytorch_lightning", "lightning_fabric", "lightning.fabric", "pytorch_lightning.utilities.rank_zero"):
         logging.getLogger(name).setLevel(logging.ERROR)
     for message in (
         ".*does not have many workers.*",
@@ -235,4 +235,6 @@ def _quiet() -> None:
         ".*lr_scheduler.step.*",
     ):
         warnings.filterwarnings("ignore", message)
+    warnings.filterwarnings("ignore", ".*smaller than the logging interval.*")
+    warnings.filterwarnings("ignore", ".*isinstance.treespec.*")
     warnings.filterwarnings("ignore", ".*Checkpoint directory.*exists.*")
