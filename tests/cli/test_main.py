@@ -110,9 +110,9 @@ def test_a_mask_of_another_size_and_an_id_outside_the_schema(capsys, tmp_path):
         (root / "classes.txt").write_text("bricks\nsand\nred circle\n")
 
     small, wild = tmp_path / "small", tmp_path / "wild"
-    build(small, np.zeros((40, 48), np.uint8))
+    build(small, np.arange(40 * 48).reshape(40, 48).astype(np.uint8) % 3)
     build(wild, np.full((40, 56), 7, np.uint8))
-    for root, told in ((small, "40"), (wild, "7")):
+    for root, told in ((small, "40x48"), (wild, "7")):
         arguments = ["train", "debug=overfit", "data=folder", f"data.root={root}", "split=custom"]
         status, _, err = run(capsys, *arguments, "split.unseen=[sand]", f"output_dir={tmp_path / 'run'}")
         assert status == 2, err
@@ -155,3 +155,25 @@ def test_a_checkpoint_of_another_clip(capsys, tmp_path):
     status, _, err = run(capsys, "eval", f"checkpoint={tmp_path / 'x.ckpt'}")
     assert status == 2
     assert "fingerprint 0000000000000000" in err
+
+
+def test_a_truncated_image_in_training(capsys, tmp_path):
+    for part in ("train", "val"):
+        (tmp_path / "d/images" / part).mkdir(parents=True)
+        (tmp_path / "d/masks" / part).mkdir(parents=True)
+        rng = np.random.default_rng(0)
+        image = tmp_path / "d/images" / part / "a.jpg"
+        Image.fromarray(rng.integers(0, 255, (40, 56, 3)).astype(np.uint8)).save(image)
+        Image.fromarray(np.arange(40 * 56).reshape(40, 56).astype(np.uint8) % 3).save(
+            tmp_path / "d/masks" / part / "a.png"
+        )
+    (tmp_path / "d/classes.txt").write_text("bricks\nsand\nwater\n")
+    broken = tmp_path / "d/images/train/a.jpg"
+    broken.write_bytes(broken.read_bytes()[:900])
+    arguments = ["train", "debug=overfit", "data=folder", f"data.root={tmp_path / 'd'}", "split=custom"]
+    status, _, err = run(
+        capsys, *arguments, "split.unseen=[sand]", f"output_dir={tmp_path / 'run'}", "data.num_workers=1"
+    )
+    assert status == 2
+    assert "a.jpg" in err
+    assert "Traceback" not in err

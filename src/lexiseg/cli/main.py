@@ -57,11 +57,17 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except LexisegError as error:
         if os.environ.get("LEXISEG_TRACEBACK"):
             raise
-        print(f"lexiseg: {error}", file=sys.stderr)
+        print(f"lexiseg: {_message(error)}", file=sys.stderr)
         return 2
     except KeyboardInterrupt:
         print("lexiseg: interrupted", file=sys.stderr)
         return 130
+
+
+def _message(error: Exception) -> str:
+    """The error's own sentence; one from a data loader's process comes wrapped in that process's traceback."""
+    text = str(error)
+    return text.rpartition(f"{type(error).__name__}: ")[2].strip() if "Original Traceback" in text else text
 
 
 def _dispatch(arguments: list[str]) -> int:

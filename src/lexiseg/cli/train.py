@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import Any
 
 import pytorch_lightning as pl
-import torch
 from omegaconf import DictConfig, OmegaConf
 
 from lexiseg.cli.building import build_clip, build_protocol, build_split_and_data, embed_split
@@ -22,7 +21,7 @@ from lexiseg.inference.segmenter import Segmenter
 from lexiseg.losses.criterion import MaskCriterion
 from lexiseg.losses.fused import MaskLossWeights
 from lexiseg.models.cascade_clip import CascadeCLIP
-from lexiseg.models.checkpoint import CheckpointInfo
+from lexiseg.models.checkpoint import CheckpointInfo, load_tensors_only, read_info
 from lexiseg.models.registry import build_model, model_settings
 from lexiseg.training.checkpointing import LAST, AtomicCheckpointIO, KeepCheckpoints
 from lexiseg.training.csv_log import CsvLog
@@ -34,9 +33,9 @@ from lexiseg.types import ClassSplit
 
 _HELP = """usage: lexiseg train [group=choice ...] [key=value ...]
 
-Train a model on the seen classes of a split. Without arguments: Cascade-CLIP on the toy world, offline.
+Train a model on the seen classes of a split.
 
-  lexiseg train                                              the toy world, a few minutes on two cores
+  lexiseg train experiment=toy                               the toy world, offline, a few minutes on two cores
   lexiseg train experiment=camvid data.root=PATH             street photographs
   lexiseg train experiment=cascade_voc data.root=PATH        the published PASCAL VOC 15/5 recipe
   lexiseg train data=folder data.root=PATH split=custom split.unseen='[zebra]' clip=vit_b16
@@ -75,6 +74,7 @@ def train(config: DictConfig) -> dict[str, float]:
     _quiet()
     run_folder = Path(config.output_dir)
     resume_from = _resume_path(config, run_folder)
+    resumed_step = _resumed_step(resume_from)
     pl.seed_everything(config.seed, verbose=False)
     split, data = build_split_and_data(config)
     clip = build_clip(config.clip)
@@ -85,7 +85,7 @@ def train(config: DictConfig) -> dict[str, float]:
     if resume_from is None:
         (run_folder / "metrics.csv").unlink(missing_ok=True)
     else:
-        log.rewind(torch.load(resume_from, weights_only=True, map_location="cpu")["global_step"])
+        log.rewind(resumed_step)
     (run_folder / _CONFIG_FILE).write_text(OmegaConf.to_yaml(config))
     keep = KeepCheckpoints(
         run_folder, every_steps=config.checkpoint.every_steps, monitor=config.checkpoint.monitor
@@ -206,6 +206,15 @@ def _resume_path(config: DictConfig, run_folder: Path) -> Path | None:
     return last
 
 
+def _resumed_step(path: Path | None) -> int:
+    """Step that a run goes on from; reading it early refuses a bad checkpoint before anything is built."""
+    if path is None:
+        return 0
+    checkpoint = load_tensors_only(path)
+    read_info(checkpoint, path)
+    return int(checkpoint["global_step"])
+
+
 def _check_same_run(config: DictConfig, run_folder: Path) -> None:
     """A folder goes on only as the run that it holds."""
     recorded = run_folder / _CONFIG_FILE
@@ -227,7 +236,12 @@ def _tell(scores: dict[str, float], run_folder: Path) -> None:
 
 def _quiet() -> None:
     """Silence what libraries say about choices that are deliberate here."""
-    for name in ("pytorch_lightning", "lightning_fabric", "lightning.fabric", "pytorch_lightning.utilities.rank_zero"):
+    for name in (
+        "pytorch_lightning",
+        "lightning_fabric",
+        "lightning.fabric",
+        "pytorch_lightning.utilities.rank_zero",
+    ):
         logging.getLogger(name).setLevel(logging.ERROR)
     for message in (
         ".*does not have many workers.*",

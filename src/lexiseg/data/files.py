@@ -9,7 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 from lexiseg.data.class_files import Words
-from lexiseg.data.io import IMAGE_SUFFIXES, read_image, read_label
+from lexiseg.data.io import IMAGE_SUFFIXES, image_size, read_image, read_label
 from lexiseg.data.schema import LabelSchema
 from lexiseg.errors import DataError
 from lexiseg.types import Sample
@@ -62,19 +62,25 @@ class LabelledFiles:
                 an id outside the schema.
         """
         pair = self.pairs[index]
-        image, label = read_image(pair.image), self.read_label(index)
-        if image.shape[:2] != label.shape:
+        label = self.read_label(index)
+        return Sample(read_image(pair.image), label, pair.name)
+
+    def read_label(self, index: int) -> npt.NDArray[np.uint8]:
+        """Class ids ``(H, W)`` of one label map; of its photograph only the size is read.
+
+        Raises:
+            DataError: As for a whole sample, a damaged photograph apart.
+        """
+        pair = self.pairs[index]
+        label = self.schema.apply(read_label(pair.mask), pair.mask)
+        size = image_size(pair.image)
+        if size != label.shape:
             raise DataError(
-                f"image {pair.image} is {image.shape[0]}x{image.shape[1]} (height x width) but its label map "
+                f"image {pair.image} is {size[0]}x{size[1]} (height x width) but its label map "
                 f"{pair.mask} is {label.shape[0]}x{label.shape[1]}; both must have the same size (a "
                 "photograph with an EXIF orientation is turned before comparing)"
             )
-        return Sample(image, label, pair.name)
-
-    def read_label(self, index: int) -> npt.NDArray[np.uint8]:
-        """Class ids ``(H, W)`` of one label map, without touching its photograph."""
-        mask = self.pairs[index].mask
-        return self.schema.apply(read_label(mask), mask)
+        return label
 
     def fingerprint(self) -> str:
         """Changes whenever a label map, its place in the list, a class name or the schema does."""
