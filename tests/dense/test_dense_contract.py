@@ -1,10 +1,10 @@
 """What every dense encoder promises, whatever its method."""
 
-import dense_cases as cases
 import pytest
 import torch
 from torch import Tensor
 
+import dense_cases as cases
 from lexiseg.clip.vision import VisionTower
 from lexiseg.dense import DENSE_ENCODERS, build_dense
 from lexiseg.dense.base import block_count, block_index, cosines, inner_block

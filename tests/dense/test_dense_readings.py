@@ -1,11 +1,11 @@
 """Each method against its formula, written out plainly for one image and one head after the other."""
 
-import dense_cases as cases
 import pytest
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+import dense_cases as cases
 from lexiseg.clip.vision import VisionTower
 from lexiseg.dense import build_dense
 from lexiseg.dense.clip_surgery import CLIPSurgery

@@ -1,6 +1,5 @@
 """``lexiseg train``: compose, build, fit, judge."""
 
-import json
 import logging
 import warnings
 from collections.abc import Sequence
@@ -16,6 +15,7 @@ from lexiseg.cli.composing import compose_config, describe_groups, plain
 from lexiseg.clip.loading import FrozenCLIP
 from lexiseg.data.datamodule import SegmentationDataModule
 from lexiseg.errors import CheckpointError, ConfigError
+from lexiseg.inference.atomic import write_json
 from lexiseg.inference.protocol import InferenceProtocol
 from lexiseg.inference.segmenter import Segmenter
 from lexiseg.losses.criterion import MaskCriterion
@@ -94,9 +94,7 @@ def train(config: DictConfig) -> dict[str, float]:
     trainer.fit(task, datamodule=data, ckpt_path=resume_from, weights_only=True)
     scores = task.last_scores
     if trainer.is_global_zero:
-        (run_folder / _RESULT_FILE).write_text(
-            json.dumps({"step": trainer.global_step, "val": scores}, indent=2)
-        )
+        write_json({"step": trainer.global_step, "val": scores}, run_folder / _RESULT_FILE)
         _tell(scores, run_folder)
     return scores
 
