@@ -16,6 +16,7 @@ your photographs and words:
   lexiseg predict photo.jpg --classes "dog, grass, sky"
 
 train, then judge (Hydra overrides; each has --help):
+  lexiseg train experiment=toy
   lexiseg train experiment=cascade_voc data.root=data/VOCdevkit/VOC2012
   lexiseg eval checkpoint=runs/cascade_voc/last.ckpt data=voc split=voc_15_5
 """
