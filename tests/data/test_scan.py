@@ -1,5 +1,6 @@
 import numpy as np
 import pytest
+from PIL import Image
 
 from lexiseg.data import CamVid, make_split
 from lexiseg.data.scan import WithoutClasses, require_seen_classes, scan_labels, warn_absent_classes
@@ -32,10 +33,17 @@ def test_counts_pixels_images_and_unlabelled(trees):
     assert (scan.unlabelled, scan.scanned, scan.total) == (1, 3, 3)
 
 
-def test_scan_leaves_photographs_unread(trees):
+def test_scan_reads_no_more_of_a_photograph_than_its_size(trees, monkeypatch):
     root = trees.camvid(stems=("a",))
-    (root / "train/a.jpg").write_bytes(b"broken")
+    monkeypatch.setattr("lexiseg.data.files.read_image", lambda _: pytest.fail("pixels were read"))
     assert scan_labels(CamVid(root=root)).scanned == 1
+
+
+def test_scan_finds_a_mask_of_another_size(trees):
+    root = trees.camvid(stems=("a",))
+    Image.fromarray(np.zeros((3, 5), np.uint8)).save(root / "trainannot/a.png")
+    with pytest.raises(DataError, match="both must have the same size"):
+        scan_labels(CamVid(root=root))
 
 
 def test_cache_is_used_until_a_file_changes(trees, tmp_path, monkeypatch):
