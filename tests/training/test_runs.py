@@ -68,9 +68,9 @@ def test_checkpoint_holds_what_the_clip_file_does_not(straight):
     assert len(checkpoint["lexiseg"]["clip"]["fingerprint"]) == 16
 
 
-@pytest.mark.parametrize("stop", [3, 6])
+@pytest.mark.parametrize("stop", [2, 4, 6], ids=["before", "at", "after"])
 def test_resuming_is_exact(straight, tmp_path, stop, monkeypatch):
-    """A run killed right after a checkpoint ends with the very weights of one that was not."""
+    """A run killed after a checkpoint ends with the very weights of one that was not, also around a validation."""
     from lexiseg.training.task import SegmentationTask
 
     original = SegmentationTask.training_step
@@ -80,7 +80,7 @@ def test_resuming_is_exact(straight, tmp_path, stop, monkeypatch):
             raise KeyboardInterrupt
         return original(self, batch, index)
 
-    settings = ("resume=auto", "trainer.max_steps=8", "checkpoint.every_steps=3", "validation.every_steps=4")
+    settings = ("resume=auto", "trainer.max_steps=8", "checkpoint.every_steps=2", "validation.every_steps=4")
     monkeypatch.setattr(SegmentationTask, "training_step", dies)
     with pytest.raises((KeyboardInterrupt, SystemExit)):
         run(tmp_path, *settings)

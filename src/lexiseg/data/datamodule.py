@@ -235,6 +235,9 @@ class SegmentationDataModule(pl.LightningDataModule):
             collate_fn=collate,
             pin_memory=torch.cuda.is_available(),
             persistent_workers=self.num_workers > 0,
+            # A loader draws its workers' seed from here; from the global generator it would shift dropout by one
+            # draw per validation, and a run resumed at a validation would not repeat the uninterrupted one.
+            generator=torch.Generator().manual_seed(self.seed),
         )
 
 
