@@ -111,7 +111,7 @@ def _measure(args: argparse.Namespace) -> dict[str, float]:
             model(images, text)
 
     if args.mode == "infer":
-        model.eval()
+        model.eval().requires_grad_(requires_grad=False)  # the flop counter trips over unused gradients
     run = infer if args.mode == "infer" else step
     run()
     peak = _peak_mib(device)
