@@ -2,8 +2,8 @@
 
 The result is an ordinary Hugging Face CLIP folder (weights, configuration, tokenizer, image preprocessing)
 and ``known_words.txt``, every word the captions used. The folder shipped in ``src/lexiseg/assets/toy_clip``
-was made by this script with its default arguments. That took 26.8 minutes on two cores shared
-with other work.
+was made with these default arguments, in 26.8 minutes on two cores shared with other work; the
+script was tidied afterwards and has not been run again to check for identical weights.
 
     python scripts/pretrain_toy_clip.py --out /path/to/folder
 """
