@@ -68,6 +68,27 @@ class Trees:
             self.label(f"annotations/{folder}/000001.png", [0, 181, 255], (13, 173))
         return self.root
 
+    def coco_object(self):
+        for folder in ("train2017", "val2017"):
+            self.image(f"images/{folder}/000001.jpg", (13, 89))
+            self.label(f"annotations/{folder}/000001_instanceTrainIds.png", [*range(81), 255], (13, 89))
+            self.label(f"annotations/{folder}/000001_labelTrainIds.png", [170, 255], (13, 89))
+            self.label(f"annotations/{folder}/000001.png", [0, 181, 255], (13, 89))
+        return self.root
+
+    def ade20k(self):
+        for folder in ("training", "validation"):
+            self.image(f"images/{folder}/ADE_{folder}_1.jpg", (13, 157))
+            self.label(f"annotations/{folder}/ADE_{folder}_1.png", range(151), (13, 157))
+        return self.root
+
+    def cityscapes(self, ids=(*range(19), 255), kind="labelTrainIds"):
+        for partition, city in (("train", "bonn"), ("train", "aachen"), ("val", "ulm")):
+            stem = f"{city}_000000_000019"
+            self.image(f"leftImg8bit/{partition}/{city}/{stem}_leftImg8bit.png", (13, 41))
+            self.label(f"gtFine/{partition}/{city}/{stem}_gtFine_{kind}.png", list(ids), (13, 41))
+        return self.root
+
     def folder(self, classes=("cat; kitten", "dog")):
         for partition in ("train", "val"):
             self.image(f"images/{partition}/a.png")

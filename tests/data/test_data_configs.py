@@ -96,6 +96,9 @@ def test_keys_are_constructor_arguments(name):
         ("camvid", "camvid"),
         ("toy", "toy"),
         ("folder", "custom"),
+        ("ade20k", "custom"),
+        ("cityscapes", "custom"),
+        ("coco_object", "custom"),
     ],
 )
 def test_every_data_set_gives_a_batch(trees, name, split):
@@ -111,8 +114,8 @@ def test_every_data_set_gives_a_batch(trees, name, split):
     }
     partial = build(name, **small, **({} if name == "toy" else {"root": str(trees.root)}))
     settings = OmegaConf.to_container(load("split", split))
-    if name == "folder":
-        settings["unseen"] = ["dog"]
+    if split == "custom":
+        settings["unseen"] = ["dog"] if name in ("folder", "coco_object") else ["car"]
     module = partial(split=make_split(partial.keywords["train"].classes, **settings))
     batch = next(iter(module.train_dataloader()))
     assert batch.images.shape == (2, 3, 16, 24)
@@ -121,7 +124,7 @@ def test_every_data_set_gives_a_batch(trees, name, split):
 
 
 def test_sizes_of_the_published_recipe():
-    for name in ("voc", "context", "coco_stuff"):
+    for name in ("voc", "context", "coco_stuff", "coco_object", "ade20k"):
         recipe = load("data", name).train_transform
         assert (recipe.base, recipe.crop, recipe.cat_max_ratio) == ([2048, 512], [512, 512], 0.75)
 
@@ -131,7 +134,22 @@ def test_root_follows_the_environment(monkeypatch):
     assert load("data", "voc").train.root == "/store/VOCdevkit/VOC2012"
 
 
-@pytest.mark.skipif("LEXISEG_CLASSES" not in os.environ, reason="LEXISEG_CLASSES names no file")
+reference_classes = pytest.mark.skipif(
+    "LEXISEG_CLASSES" not in os.environ, reason="LEXISEG_CLASSES names no file"
+)
+
+
+@reference_classes
+def test_benchmark_words_equal_the_reference():
+    published = json.loads(Path(os.environ["LEXISEG_CLASSES"]).read_text())
+    shipped = {"coco_stuff": "coco_stuff171", "ade20k": "ade20k150", "cityscapes": "cityscapes19"}
+    lists = {key: groups for key, groups in published.items() if isinstance(groups, list)}
+    assert len(lists) >= 12
+    for key, groups in lists.items():
+        assert [list(group) for group in builtin_classes(shipped.get(key, key))] == groups, key
+
+
+@reference_classes
 def test_class_lists_equal_the_reference():
     splits = json.loads(Path(os.environ["LEXISEG_CLASSES"]).read_text())["splits"]
     for split, name in (

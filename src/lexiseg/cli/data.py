@@ -11,12 +11,13 @@ from rich.markup import escape
 from rich.table import Table
 
 import lexiseg
-from lexiseg.data.camvid import CamVid
 from lexiseg.data.catalogue import CATALOGUE, open_dataset
 from lexiseg.data.check import class_rows, findings, write_overlays
 from lexiseg.data.files import LabelledFiles
 from lexiseg.data.folder import FolderDataset
 from lexiseg.data.prepare import Report, count_note
+from lexiseg.data.prepare_cityscapes import prepare_cityscapes
+from lexiseg.data.prepare_coco_object import prepare_coco_object
 from lexiseg.data.prepare_coco_stuff import prepare_coco_stuff
 from lexiseg.data.prepare_context import prepare_context
 from lexiseg.data.prepare_voc import prepare_voc
@@ -38,7 +39,9 @@ _PREPARE = """Make what mmsegmentation's layout needs and the original downloads
   voc         SBD's .mat masks -> SegmentationClassAug/*.png and aug.txt (the 10,582 training images)
   context     trainval_merged.json or trainval/*.mat -> SegmentationClassContext/*.png and the two lists
   coco_stuff  raw *.png with 182 ids -> *_labelTrainIds.png with 171
-  camvid      nothing to convert; reads every label map once to verify it
+  coco_object the same raw *.png -> *_instanceTrainIds.png: background and 80 things
+  cityscapes  *_gtFine_labelIds.png with 34 ids -> *_gtFine_labelTrainIds.png with 19
+  ade20k, camvid  nothing to convert; reads every label map once to verify it
 Finished files are skipped, so an interrupted run goes on where it stopped. Nothing is downloaded."""
 
 _CHECK = """Print the number of images, the id mapping, a histogram of the labels and who is seen or unseen,
@@ -49,6 +52,8 @@ _CONVERTERS: dict[str, Callable[..., Report]] = {
     "voc": prepare_voc,
     "context": prepare_context,
     "coco_stuff": prepare_coco_stuff,
+    "coco_object": prepare_coco_object,
+    "cityscapes": prepare_cityscapes,
 }
 _TOY_SAMPLES = 1000
 
@@ -117,7 +122,8 @@ def run_prepare(args: argparse.Namespace) -> int:
     """Convert; 0 if every label map is there, 1 if some sources were corrupt."""
     console = Console(soft_wrap=True)
     root = args.root or Path("data") / CATALOGUE[args.name].folder
-    report = _verify_camvid(root) if args.name == "camvid" else _CONVERTERS[args.name](root, args.source)
+    converter = _CONVERTERS.get(args.name)
+    report = converter(root, args.source) if converter else _verify(args.name, root)
     for target, reason in report.failed:
         console.print(f"[red]skipped[/red] {escape(target.name)}: {escape(reason)}")
     for note in report.notes:
@@ -218,13 +224,13 @@ def _mapping(dataset: LabelledFiles) -> Table:
     return table
 
 
-def _verify_camvid(root: Path) -> Report:
-    """CamVid comes as it is needed; read every sample to know."""
+def _verify(name: str, root: Path) -> Report:
+    """A data set that comes as it is needed; read every sample to know."""
     report = Report()
-    for partition, published in CATALOGUE["camvid"].counts.items():
-        if partition == "test" and not (root / "test").is_dir():
+    for partition, published in CATALOGUE[name].counts.items():
+        if name == "camvid" and partition == "test" and not (root / "test").is_dir():
             continue
-        dataset = CamVid(root=root, partition=partition)  # type: ignore[arg-type]
+        dataset = open_dataset(name, root, partition)
         report.skipped += len(dataset)
         report.notes.append(count_note(partition, len(dataset), published))
         for index, pair in enumerate(dataset.pairs):

@@ -4,7 +4,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-from lexiseg.data import camvid, coco_stuff, context, voc
+from lexiseg.data import ade20k, camvid, cityscapes, coco_object, coco_stuff, context, voc
 from lexiseg.data.files import LabelledFiles
 from lexiseg.errors import DataError
 
@@ -32,6 +32,11 @@ CATALOGUE = {
     "coco_stuff": Entry(
         coco_stuff.CocoStuff, "coco_stuff164k", ("train", "val"), coco_stuff.PUBLISHED_COUNTS
     ),
+    "coco_object": Entry(
+        coco_object.CocoObject, "coco_stuff164k", ("train", "val"), coco_object.PUBLISHED_COUNTS
+    ),
+    "ade20k": Entry(ade20k.ADE20K, "ade/ADEChallengeData2016", ("train", "val"), ade20k.PUBLISHED_COUNTS),
+    "cityscapes": Entry(cityscapes.Cityscapes, "cityscapes", ("train", "val"), cityscapes.PUBLISHED_COUNTS),
     "camvid": Entry(camvid.CamVid, "camvid", ("train", "val", "test"), camvid.PUBLISHED_COUNTS),
 }
 

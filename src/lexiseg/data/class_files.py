@@ -10,6 +10,12 @@ from lexiseg.errors import DataError
 Words = tuple[tuple[str, ...], ...]
 """Per class its name and then its synonyms."""
 
+SHARED_WORDS = ("coco_object", "coco_object_proxyclip")
+"""Shipped lists in which a word stands in two classes, because it was published so: "bed" is a negative word of
+the background and a class. The background, which comes first, then scores at least as high as class "bed"
+everywhere, but for rounding. Taking the word out of either class would be another protocol, with other
+probabilities for all classes."""
+
 
 def read_class_file(path: str | Path) -> Words:
     """Read a class file such as ``cat; kitten`` one class a line; the line number is the label id.
@@ -38,7 +44,14 @@ def read_class_file(path: str | Path) -> Words:
 
 
 def builtin_classes(name: str) -> Words:
-    """The class list shipped for a data set: ``voc``, ``context``, ``coco_stuff`` or ``camvid``.
+    """A class list that is shipped, in label-id order.
+
+    Two kinds lie side by side. Lists with a data set's name (``voc``, ``context``, ``coco_stuff``, ``ade20k``,
+    ``cityscapes``, ``camvid``) hold its class names. The others hold the words in which training-free methods
+    ask for the classes of a benchmark (``voc21``, ``voc20``, ``context60``, ``context59``, ``coco_object``,
+    ``coco_stuff171``, ``ade20k150``, ``cityscapes19``, and ``voc21``, ``voc20`` and ``coco_object`` with
+    ``_clearclip`` or ``_proxyclip`` behind). There, class 0 of a benchmark with background may be a group of
+    negative words, so the first word of a class is not always its name: names come from the data set.
 
     Raises:
         DataError: No list of that name is shipped.
@@ -48,15 +61,17 @@ def builtin_classes(name: str) -> Words:
     if not file.is_file():
         known = sorted(item.name.removesuffix(".txt") for item in folder.iterdir())
         raise DataError(f"no class list named '{name}' is shipped; there are {', '.join(known)}")
-    return parse_classes(file.read_text(encoding="utf-8").splitlines(), f"class list '{name}'")
+    lines = file.read_text(encoding="utf-8").splitlines()
+    return parse_classes(lines, f"class list '{name}'", shared=name in SHARED_WORDS)
 
 
-def parse_classes(lines: Iterable[str], source: str) -> Words:
+def parse_classes(lines: Iterable[str], source: str, *, shared: bool = False) -> Words:
     """Turn lines of ``name; synonym`` into words, refusing what would make two classes one.
 
     Args:
         lines: One class each; comments start with ``#``.
         source: What messages call the origin of the lines.
+        shared: Two classes may have a word in common; within a class it may still stand once only.
 
     Raises:
         DataError: No class at all, more than 255, an empty name, or a name that stands twice.
@@ -72,6 +87,8 @@ def parse_classes(lines: Iterable[str], source: str) -> Words:
                 f"{source}, line {number}: a class name is empty ({line!r}); write one class a line, "
                 "synonyms after semicolons, no blank line between"
             )
+        if shared:
+            first_seen.clear()
         for name in names:
             if name in first_seen:
                 raise DataError(

@@ -1,5 +1,6 @@
 """COCO-Stuff 164k: its own label maps with 182 ids become ``*_labelTrainIds.png`` with 171."""
 
+from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 
@@ -34,21 +35,44 @@ def prepare_coco_stuff(root: str | Path, source: str | Path | None = None) -> Re
     Raises:
         DataError: No raw label map is there.
     """
+    return convert_raw_maps(root, source, suffix=MASK_SUFFIX, convert=to_train_ids, title=TITLE)
+
+
+def convert_raw_maps(
+    root: str | Path,
+    source: str | Path | None,
+    *,
+    suffix: str,
+    convert: Callable[[Path], npt.NDArray[np.uint8]],
+    title: str,
+) -> Report:
+    """Make ``annotations/{train,val}2017/STEM`` + ``suffix`` of every raw label map ``STEM.png``.
+
+    Args:
+        root: ``coco_stuff164k``.
+        source: As in `prepare_coco_stuff`.
+        suffix: What the converted label maps end with.
+        convert: Reads one raw label map and returns the converted ids.
+        title: What is made, for messages.
+
+    Raises:
+        DataError: No raw label map is there.
+    """
     root = Path(root)
     raw = Path(source) if source is not None else root / "annotations"
     if source is None:
-        require_folders(root, ("annotations",), title=TITLE, tree=SOURCE_TREE)
+        require_folders(root, ("annotations",), title=title, tree=SOURCE_TREE)
     jobs, notes = [], []
     for partition, folder in FOLDERS.items():
         files = sorted(path for path in (raw / folder).glob("*.png") if not path.stem.endswith("TrainIds"))
         target = root / "annotations" / folder
-        jobs += [Job(target / f"{path.stem}{MASK_SUFFIX}", partial(to_train_ids, path)) for path in files]
+        jobs += [Job(target / f"{path.stem}{suffix}", partial(convert, path)) for path in files]
         notes.append(count_note(partition, len(files), PUBLISHED_COUNTS[partition]))
     if not jobs:
         require_folders(
-            raw, [f"{folder}/*.png" for folder in FOLDERS.values()], title=TITLE, tree=SOURCE_TREE
+            raw, [f"{folder}/*.png" for folder in FOLDERS.values()], title=title, tree=SOURCE_TREE
         )
-    report = run_jobs(jobs, "COCO-Stuff label maps")
+    report = run_jobs(jobs, f"{title} label maps")
     report.notes += notes
     return report
 
@@ -59,7 +83,12 @@ def to_train_ids(path: Path) -> npt.NDArray[np.uint8]:
     Raises:
         DataError: The file is damaged or holds ids that no COCO-Stuff label map has.
     """
+    return remap(read_label(path), train_id_table(), path)
+
+
+def train_id_table() -> npt.NDArray[np.int16]:
+    """Raw id to training id, for `remap`: the 171 used of 182 ids in order, 255 to itself, nothing else."""
     table = empty_table(256)
     used = [raw for raw in range(_RAW_IDS) if raw not in NEVER_LABELLED]
     table[used] = np.arange(len(used))
-    return remap(read_label(path), table, path)
+    return table

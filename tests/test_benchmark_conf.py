@@ -1,0 +1,210 @@
+"""Every benchmark file holds known keys only, and the published numbers."""
+
+import inspect
+import json
+from dataclasses import fields
+from pathlib import Path
+
+import pytest
+from hydra.utils import get_object
+from omegaconf import OmegaConf
+
+from lexiseg.data.class_files import builtin_classes
+from lexiseg.dense.registry import DENSE_ENCODERS
+from lexiseg.inference.methods import METHODS
+from lexiseg.inference.protocol import InferenceProtocol
+from support import golden_folders
+
+FOLDER = Path(__file__).parents[1] / "conf" / "benchmark"
+PUBLISHED = {
+    "voc21": "voc21",
+    "voc20": "voc20",
+    "context60": "context60",
+    "context59": "context59",
+    "coco_object": "coco_object",
+    "coco_stuff": "coco_stuff164k",
+    "ade20k": "ade20k",
+    "cityscapes": "city_scapes",
+}
+"""Our benchmarks and what the methods' own files call them."""
+CLASSES = {
+    "voc21": 21,
+    "voc20": 20,
+    "context60": 60,
+    "context59": 59,
+    "coco_object": 81,
+    "coco_stuff": 171,
+    "ade20k": 150,
+    "cityscapes": 19,
+}
+WITH_BACKGROUND = {"voc21", "context60", "coco_object"}
+TITLES = {
+    "sclip": "SCLIP",
+    "clearclip": "ClearCLIP",
+    "naclip": "NACLIP",
+    "resclip": "ResCLIP",
+    "proxyclip": "ProxyCLIP",
+    "sc-clip": "SC-CLIP",
+}
+SETTINGS = {
+    "attn_rcs_weights": ("resclip", "cross_weights"),
+    "attn_sfr_weights": ("resclip", "feedback_weights"),
+    "temp_thd": ("resclip", "feedback_threshold"),
+    "delete_same_entity": ("resclip", "decay_detached"),
+    "res_cls": ("sc-clip", "class_share"),
+}
+"""Published constructor arguments under our names; ``beta``, ``gamma`` and blocks have tests of their own."""
+DEPTH = 12
+FILES = sorted(path.stem for path in FOLDER.glob("*.yaml"))
+
+
+def load(name):
+    return OmegaConf.to_container(OmegaConf.load(FOLDER / f"{name}.yaml"))
+
+
+def protocol(name, method):
+    settings = load(name)
+    own = settings["methods"].get(method, {}).get("protocol", {})
+    return InferenceProtocol.from_dict({**settings["protocol"], **own})
+
+
+def words(name, method):
+    settings = load(name)
+    return builtin_classes(settings["methods"].get(method, {}).get("words", settings["words"]))
+
+
+def encoder_setting(name, method, key):
+    """What the method gets under a benchmark: the file's value, or the constructor's default."""
+    own = load(name)["methods"].get(method, {}).get("settings", {})
+    return own.get(key, inspect.signature(DENSE_ENCODERS[method]).parameters[key].default)
+
+
+def test_there_are_eight_benchmarks_and_three_more():
+    assert set(FILES) == {*PUBLISHED, "camvid", "toy", "folder"}
+
+
+@pytest.mark.parametrize("name", FILES)
+def test_keys_are_known(name):
+    settings = load(name)
+    assert list(settings) == ["name", "data", "words", "protocol", "methods"]
+    assert settings["name"] == name
+    target = get_object(settings["data"]["_target_"])
+    given = set(settings["data"]) - {"_target_"}
+    assert given <= set(inspect.signature(target).parameters)
+    assert set(settings["protocol"]) <= {field.name for field in fields(InferenceProtocol)}
+    for method, own in settings["methods"].items():
+        assert method in METHODS
+        assert own.keys() <= {"words", "settings", "protocol"}
+        encoder = DENSE_ENCODERS["sc-clip" if method == "tg-clip" else method]
+        assert own.get("settings", {}).keys() <= inspect.signature(encoder).parameters.keys()
+
+
+@pytest.mark.parametrize("name", FILES)
+def test_protocols_can_be_built(name):
+    background = "class" if name in WITH_BACKGROUND else "none"
+    for method in METHODS:
+        built = protocol(name, method)
+        assert (built.activation, built.background) == ("linear", background)
+
+
+@pytest.mark.parametrize("name", FILES)
+def test_a_comment_says_what_it_is(name):
+    text = (FOLDER / f"{name}.yaml").read_text()
+    assert text.startswith("# ")
+    assert "\t" not in text
+
+
+@pytest.mark.parametrize("name", PUBLISHED)
+def test_each_class_of_the_data_has_its_words(name):
+    for method in METHODS:
+        assert len(words(name, method)) == CLASSES[name]
+
+
+def test_names_come_from_the_data_and_words_from_the_file():
+    assert words("voc21", "sclip")[0][0] == "sky"
+    assert words("voc21", "clearclip")[0] == ("background",)
+    assert words("coco_object", "proxyclip")[0][-1] == "rail"
+
+
+def test_methods_without_an_entry_take_sc_clips_values():
+    assert protocol("voc21", "tg-clip") == protocol("voc21", "gem") == protocol("voc21", "sc-clip")
+    assert protocol("voc21", "sc-clip").area_threshold == 0.1
+    assert protocol("voc21", "resclip").area_threshold == 0.0
+
+
+def test_toy_and_camvid_windows_follow_the_native_side():
+    toy, camvid = protocol("toy", "clip"), protocol("camvid", "clip")
+    reference = InferenceProtocol.training_free(native_side=48)
+    assert (toy.short_side, toy.window, toy.stride) == (None, reference.window, reference.stride)
+    reference = InferenceProtocol.training_free()
+    assert (camvid.short_side, camvid.window, camvid.stride) == (
+        reference.short_side,
+        reference.window,
+        reference.stride,
+    )
+
+
+GOLDEN = [folder / "hparams.json" for folder in golden_folders("training-free")]
+CASES = [(name, method) for name in PUBLISHED for method in TITLES]
+golden = [
+    pytest.mark.golden,
+    pytest.mark.skipif(not GOLDEN, reason="LEXISEG_GOLDEN names no training-free folder"),
+]
+
+
+def published(name, method):
+    for path in GOLDEN:
+        yield json.loads(path.read_text())[f"{TITLES[method]}/{PUBLISHED[name]}"]
+
+
+class TestPublished:
+    pytestmark = golden
+
+    @pytest.mark.parametrize(("name", "method"), CASES)
+    def test_protocol(self, name, method):
+        ours = protocol(name, method)
+        for theirs in published(name, method):
+            window = theirs["slide_crop"] or None
+            assert ours.short_side == theirs["short_side"]
+            assert (ours.window, ours.stride) == (window, theirs["slide_stride"] if window else None)
+            assert ours.logit_scale == theirs["logit_scale"]
+            assert ours.probability_threshold == theirs["prob_thd"]
+            assert ours.area_threshold == (theirs.get("area_thd") or 0)
+            assert ours.pamr_steps == theirs.get("pamr_steps", 0)
+
+    @pytest.mark.parametrize(("name", "method"), CASES)
+    def test_words(self, name, method):
+        ours = words(name, method)
+        for theirs in published(name, method):
+            assert (len(ours), sum(map(len, ours))) == (theirs["classes"], theirs["queries"])
+
+    @pytest.mark.parametrize(("name", "method"), CASES)
+    def test_encoder_settings(self, name, method):
+        for theirs in published(name, method):
+            for key, (owner, own) in SETTINGS.items():
+                if owner == method:
+                    value = encoder_setting(name, method, own)
+                    assert (list(value) if isinstance(value, tuple) else value) == theirs[key]
+            if "gaussian_std" in theirs:
+                assert encoder_setting(name, method, "sigma") == theirs["gaussian_std"]
+            if method == "proxyclip":
+                assert encoder_setting(name, method, "shift") == theirs["beta"]
+                assert encoder_setting(name, method, "sharpness") == theirs["gamma"]
+
+    @pytest.mark.parametrize("name", PUBLISHED)
+    def test_blocks_of_sc_clip(self, name):
+        def block(share):
+            return round(share * DEPTH)
+
+        for theirs in published(name, "sc-clip"):
+            assert encoder_setting(name, "sc-clip", "threshold") == theirs["beta"]
+            assert block(encoder_setting(name, "sc-clip", "pre_block")) == theirs["pre_adjust_idx"]
+            assert block(encoder_setting(name, "sc-clip", "post_block")) == theirs["post_adjust_idx"]
+            first, last = (block(share) for share in encoder_setting(name, "sc-clip", "multi_blocks"))
+            # Theirs is the end of a Python range.
+            assert (first, last + 1) == (theirs["multi_start_idx"], theirs["multi_end_idx"])
+
+    def test_nothing_published_is_left_out(self):
+        for path in GOLDEN:
+            expected = {f"{title}/{PUBLISHED[name]}" for title in TITLES.values() for name in PUBLISHED}
+            assert set(json.loads(path.read_text())) == expected
