@@ -7,7 +7,8 @@ import pytest
 import torch
 from test_cascade import FOLDERS, assert_close, case, load
 
-from lexiseg.inference.decision import WindowLayout, decide
+from lexiseg.inference.decision import decide
+from lexiseg.inference.layout import ImageLayout, WindowLayout
 from lexiseg.inference.protocol import InferenceProtocol
 from lexiseg.ops.class_chunks import SigmoidMerge, merged_maps
 from lexiseg.ops.sliding_window import window_grid
@@ -40,7 +41,12 @@ def test_cascade_sliding_windows(folder, setting, penalty):
         assert_close(maps - offset, expected[key], key)
     protocol = InferenceProtocol(window=side, stride=side * 3 // 4, seen_penalty=penalty)
     labels, _ = decide(
-        [(slice(0, len(words)), logits)], layout, protocol, class_ids=words, seen_ids=seen, scores=False
+        [(slice(0, len(words)), (logits,))],
+        ImageLayout.single(layout),
+        protocol,
+        class_ids=words,
+        seen_ids=seen,
+        scores=False,
     )
     scores = expected["slide_rescaled_120x187"][0].topk(2, dim=0).values
     clear = (scores[0] - scores[1] > 1e-5).numpy()
@@ -72,7 +78,9 @@ def test_sclip_post_processing(folder: Path, key: str):
         area_threshold=0.0 if area == "None" else float(area),
         background="class",
     )
-    labels, scores = decide([(slice(0, len(class_ids)), logits)], layout, protocol, class_ids=class_ids)
+    labels, scores = decide(
+        [(slice(0, len(class_ids)), (logits,))], ImageLayout.single(layout), protocol, class_ids=class_ids
+    )
     assert (labels == archive[key][0]).mean() > 0.9995
     stored = f"{queries}/{settings}/seg_logits"
     if stored in archive and float(threshold) == 0:

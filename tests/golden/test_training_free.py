@@ -21,7 +21,8 @@ from torch import Tensor, nn
 from lexiseg.clip.convert import vision_config_from_openai, vision_model_from_openai
 from lexiseg.clip.vision import VisionTower
 from lexiseg.dense import DenseEncoder, build_dense
-from lexiseg.inference.decision import WindowLayout, decide
+from lexiseg.inference.decision import decide
+from lexiseg.inference.layout import ImageLayout, WindowLayout
 from lexiseg.inference.protocol import InferenceProtocol
 from lexiseg.ops.affinity import contrasted_scores, cosine_affinity
 from lexiseg.ops.attention import attention_map, neighborhood_bias
@@ -449,7 +450,9 @@ def test_sliding_window_prediction_equals_published(path: Path) -> None:
     logits = encoder(parts, case.text)
     class_ids = case.file.get("query_idx", torch.arange(len(case.text)))
     protocol = InferenceProtocol(activation="linear", logit_scale=float(case.file.get("logit_scale", 40)))
-    labels, _ = decide([(slice(0, len(case.text)), logits)], layout, protocol, class_ids=class_ids)
+    labels, _ = decide(
+        [(slice(0, len(case.text)), (logits,))], ImageLayout.single(layout), protocol, class_ids=class_ids
+    )
     different = (torch.from_numpy(labels.astype(np.int64)) != expected).double().mean().item()
     assert different <= 1e-3, f"{path.stem}: {different:.2%} of the pixels differ"
 

@@ -40,7 +40,7 @@ def test_goes_through_plain_values():
 )
 def test_bad_settings_are_named(settings, message):
     with pytest.raises(ConfigError, match=message):
-        InferenceProtocol(**settings)
+        InferenceProtocol.from_dict(settings)
 
 
 def test_unknown_settings_are_named():

@@ -33,7 +33,7 @@ def noise(height=31, width=47, seed=0):
 
 def plain(segmenter, image):
     """Every step for every word at full size; the segmenter must agree with it."""
-    protocol, layout = segmenter.protocol, segmenter._layout(image)
+    protocol, layout = segmenter.protocol, segmenter._layout(image).windows[0]
     resized = resize_image(torch.from_numpy(image), layout.working).permute(2, 0, 1)
     text, ids = segmenter.embeddings.vectors, segmenter.embeddings.class_ids
     total, count = torch.zeros(len(text), *layout.working), torch.zeros(layout.working)
@@ -93,7 +93,7 @@ def test_words_per_pass_and_windows_per_batch_change_nothing(monkeypatch):
     image = noise()
     expected = make(words).segment(image)
     monkeypatch.setattr(segmenter_module, "_WORDS_PER_PASS", 5)
-    small = make(words, InferenceProtocol(**{**WINDOWS.to_dict(), "window_batch": 2}))
+    small = make(words, InferenceProtocol.from_dict({**WINDOWS.to_dict(), "window_batch": 2}))
     result = small.segment(image)
     assert max(small.model.decoded) == 5
     assert (result.labels == expected.labels).all()
@@ -175,7 +175,9 @@ def test_small_areas_go_to_the_next_best():
     protocol = InferenceProtocol(activation="linear", logit_scale=5.0)
     before = make(protocol=protocol).segment(image)
     assert before.labels[0, 0] == 2
-    after = make(protocol=InferenceProtocol(**{**protocol.to_dict(), "area_threshold": 0.1})).segment(image)
+    after = make(protocol=InferenceProtocol.from_dict({**protocol.to_dict(), "area_threshold": 0.1})).segment(
+        image
+    )
     assert set(np.unique(after.labels)) == {0}
     assert after.scores[0, 0] < before.scores[0, 0]
     np.testing.assert_allclose(after.scores[20, 20], before.scores[20, 20], rtol=1e-6)
@@ -286,7 +288,7 @@ def test_a_mask_model_has_no_dense_features():
 
 def test_bfloat16_is_close_and_deterministic():
     exact = make().segment(noise())
-    rounded = make(protocol=InferenceProtocol(**{**WINDOWS.to_dict(), "precision": "bfloat16"}))
+    rounded = make(protocol=InferenceProtocol.from_dict({**WINDOWS.to_dict(), "precision": "bfloat16"}))
     one, two = rounded.segment(noise()), rounded.segment(noise())
     assert (one.labels == two.labels).all()
     assert (one.labels == exact.labels).mean() > 0.9

@@ -4,6 +4,7 @@ import hashlib
 import json
 import os
 import tempfile
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -51,6 +52,8 @@ class Vocabulary:
     Attributes:
         words: One tuple per class: its name, then synonyms.
         templates: A template set's name, or templates with one ``{}`` each.
+        shared: Whether two classes may share a word, as in the published words of COCO-Object, where "bed" is
+            a class and one of the background's. A tie goes to the first class.
 
     Raises:
         ConfigError: No class, an empty or a repeated name.
@@ -58,6 +61,7 @@ class Vocabulary:
 
     words: tuple[tuple[str, ...], ...]
     templates: str | tuple[str, ...] = "single"
+    shared: bool = False
 
     def __post_init__(self) -> None:
         """Reject a vocabulary that could not name its own output."""
@@ -67,10 +71,9 @@ class Vocabulary:
             )
         if any(not group or any(not word.strip() for word in group) for group in self.words):
             raise ConfigError("a class name is empty; look for two commas in a row or a blank line")
-        names = [word.strip().lower() for group in self.words for word in group]
-        repeated = (
-            sorted({name for name in names if names.count(name) > 1}) if len(set(names)) < len(names) else []
-        )
+        cleaned = [[word.strip().lower() for word in group] for group in self.words]
+        scopes = cleaned if self.shared else [[word for group in cleaned for word in group]]
+        repeated = sorted(word for scope in scopes for word, count in Counter(scope).items() if count > 1)
         if repeated:
             raise ConfigError(f"named twice: {', '.join(repeated)}; every class and synonym may stand once")
         resolve_templates(self.templates)

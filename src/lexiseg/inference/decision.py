@@ -1,6 +1,6 @@
-"""From window logits to labels: merging, competition, penalty, area rule, threshold, in this order."""
+"""From window logits to labels: merging, refinement, competition, penalty, area rule, threshold, vote, in this order."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
 import numpy as np
@@ -8,164 +8,164 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
+from lexiseg.inference.layout import ImageLayout
 from lexiseg.inference.protocol import InferenceProtocol
-from lexiseg.ops.class_chunks import LinearMerge, Running, SigmoidMerge, running_argmax
-from lexiseg.ops.sliding_window import WindowGrid
-from lexiseg.ops.window_merge import (
-    AxisPlan,
-    Padding,
-    cell_matrix,
-    merge_features,
-    padding_before,
-    plan_axis,
-)
+from lexiseg.inference.refine import MaskVote, PreparedPAMR
+from lexiseg.inference.views import TileSource
+from lexiseg.ops.class_chunks import Running, running_argmax
+from lexiseg.types import chunks
 
-WordPass = tuple[slice, Tensor]
-"""Which words, and their ``(W, M, h, w)`` logits in all windows."""
+WordPass = tuple[slice, tuple[Tensor, ...]]
+"""Which words, and their ``(W, M, h, w)`` logits in all windows of each view."""
+
+_MAP_BYTES = 64 * 2**20
+"""Size of whole-image maps that refinement and vote hold at once."""
 
 
 @dataclass(frozen=True)
-class WindowLayout:
-    """Sizes on the way from a photograph to windows and back.
+class LastTouches:
+    """What works on whole maps of a word instead of single pixels.
 
     Attributes:
-        source: Height and width of the photograph.
-        working: Height and width that the windows lie on.
-        windows: The windows.
-        patch_size: Windows are padded to multiples of it.
-        padding: Where the padding lies.
+        refine: Spreads scores between pixels of like colour.
+        vote: Gives every mask one class.
     """
 
-    source: tuple[int, int]
-    working: tuple[int, int]
-    windows: WindowGrid
-    patch_size: int
-    padding: Padding
+    refine: PreparedPAMR | None = None
+    vote: MaskVote | None = None
 
-    @property
-    def padded(self) -> tuple[int, int]:
-        """Height and width of a window after padding."""
-        patch = self.patch_size
-        return -(-self.windows.height // patch) * patch, -(-self.windows.width // patch) * patch
 
-    def axes(self, grid: tuple[int, int], device: torch.device) -> tuple[AxisPlan, AxisPlan]:
-        """Vertical and horizontal plan for windows of ``grid`` logits."""
-        windows = self.windows
-        vertical, horizontal = (
-            plan_axis(
-                starts=starts,
-                window=window,
-                padded=self.padded[axis],
-                patches=grid[axis],
-                working=self.working[axis],
-                source=self.source[axis],
-                padding=self.padding,
-                device=device,
-            )
-            for axis, (starts, window) in enumerate(
-                [(windows.tops, windows.height), (windows.lefts, windows.width)]
-            )
-        )
-        return vertical, horizontal
-
-    def merge_features(self, maps: Tensor) -> Tensor:
-        """Features ``(W, D, h, w)`` of all windows to ``(D, H', W')`` on the working image's patch grid."""
-        windows = self.windows
-        vertical, horizontal = (
-            cell_matrix(
-                starts=starts,
-                window=window,
-                patches=maps.shape[2 + axis],
-                cell=self.padded[axis] / maps.shape[2 + axis],
-                working=self.working[axis],
-                before=padding_before(window, self.padded[axis], self.padding),
-            ).to(maps.device)
-            for axis, (starts, window) in enumerate(
-                [(windows.tops, windows.height), (windows.lefts, windows.width)]
-            )
-        )
-        grid = maps.unflatten(0, (len(windows.tops), len(windows.lefts)))
-        return merge_features(grid, vertical, horizontal)
+NO_TOUCHES = LastTouches()
 
 
 def decide(
     passes: Iterable[WordPass],
-    layout: WindowLayout,
+    layout: ImageLayout,
     protocol: InferenceProtocol,
     *,
     class_ids: Tensor,
     seen_ids: tuple[int, ...] = (),
     scores: bool = True,
+    touches: LastTouches = NO_TOUCHES,
 ) -> tuple[npt.NDArray[np.integer], npt.NDArray[np.float32] | None]:
     """Label every source pixel.
 
     Args:
         passes: Words and their logits, in the order of the vocabulary, together all of them.
-        layout: Of the windows.
+        layout: Of the views and their windows.
         protocol: The settings.
         class_ids: ``(M,)`` class of each word, ascending.
         seen_ids: Classes that bear the seen penalty.
         scores: Whether the score map is wanted.
+        touches: Refinement and vote, where they are wanted. A vote changes labels, not scores.
 
     Returns:
         ``(H, W)`` class ids, uint8, uint16 or int32 as the number of ids asks, and the ``(H, W)`` scores or
         None.
     """
-    if protocol.area_threshold > 0:
-        passes = list(passes)  # the second competition reads them again
+    if protocol.area_threshold > 0 or touches.vote is not None:
+        passes = list(passes)  # another competition reads them again
     ids = int(class_ids[-1]) + 1 + protocol.rejects
     valued = scores or protocol.probability_threshold > 0
     penalty = _penalties(class_ids, seen_ids, protocol.seen_penalty)
+    contest = _Contest(layout, protocol, touches)
     with_total = valued and protocol.activation == "linear"
-    running = _compete(passes, layout, protocol, penalty=penalty, with_total=with_total)
+    running = contest.run(passes, penalty=penalty, with_total=with_total)
     words, best = running.words, running.best
     if protocol.area_threshold > 0:
         kept = _kept_words(_look_up(words, class_ids), class_ids, protocol)
-        subset = [(part, logits[:, kept[part]]) for part, logits in passes]
-        final = _compete(subset, layout, protocol, penalty=None if penalty is None else penalty[kept])
+        passes = [(part, tuple(maps[:, kept[part]] for maps in logits)) for part, logits in passes]
         class_ids, penalty = class_ids[kept], None if penalty is None else penalty[kept]
+        final = contest.run(passes, penalty=penalty)
         words, best = final.words, final.best
     labels = _look_up(words, class_ids)
-    if not valued:
-        return _to_numpy(labels, ids), None
-    if with_total:
-        values = running.probability()
-        if best is not running.best:
-            values *= (best - running.best).exp_()
-    else:
+    values = None
+    if valued:
         values = best if penalty is None else best + _look_up(words, penalty)
-    if protocol.probability_threshold > 0:
-        labels[values < protocol.probability_threshold] = ids - 1 if protocol.rejects else 0
-    return _to_numpy(labels, ids), values.cpu().numpy() if scores else None
+        if with_total:
+            values = running.probability()
+            if best is not running.best:
+                values *= (best - running.best).exp_()
+        if protocol.probability_threshold > 0:
+            labels[values < protocol.probability_threshold] = ids - 1 if protocol.rejects else 0
+    if touches.vote is not None:
+        labels = touches.vote.paint(labels, class_ids[contest.votes(passes, touches.vote, penalty)])
+    return _to_numpy(labels, ids), values.cpu().numpy() if scores and values is not None else None
 
 
-def _compete(
-    passes: Iterable[WordPass],
-    layout: WindowLayout,
-    protocol: InferenceProtocol,
-    *,
-    penalty: Tensor | None,
-    with_total: bool = False,
-) -> Running:
-    """Run all words against each other; words are counted in the order in which they come."""
-    running: Running | None = None
-    first = 0
-    reduction = np.prod(layout.working) / np.prod(layout.source)
-    for _, logits in passes:
+@dataclass(frozen=True)
+class _Contest:
+    """Lets words compete for the pixels of one photograph, or for its masks."""
+
+    layout: ImageLayout
+    protocol: InferenceProtocol
+    touches: LastTouches
+
+    def run(self, passes: Iterable[WordPass], *, penalty: Tensor | None, with_total: bool = False) -> Running:
+        """All words against each other; words are counted in the order in which they come."""
+        running: Running | None = None
+        for words, merge, device in self._merges(passes):
+            if running is None:
+                running = Running.start(self.layout.source, with_total=with_total, device=device)
+            bias = None if penalty is None else -penalty[words]
+            if self.touches.refine is None:
+                count, reduction = words.stop - words.start, self._reduction()
+                running_argmax(
+                    running, merge, words=count, first_word=words.start, bias=bias, reduction=reduction
+                )
+                continue
+            for part, maps in self._maps(words, merge):
+                of_part = None if penalty is None else -penalty[part]
+                running_argmax(running, _HeldMaps(maps), words=len(maps), first_word=part.start, bias=of_part)
         if running is None:
-            running = Running.start(layout.source, with_total=with_total, device=logits.device)
-            axes = layout.axes((logits.shape[-2], logits.shape[-1]), logits.device)
-        count = logits.shape[1]
-        if not count:
-            continue
-        kind = SigmoidMerge if protocol.activation == "sigmoid" else LinearMerge
-        merge = kind(logits, *axes, scale=protocol.logit_scale)
-        bias = None if penalty is None else -penalty[first : first + count]
-        running_argmax(running, merge, words=count, first_word=first, bias=bias, reduction=float(reduction))
-        first += count
-    if running is None:
-        raise ValueError("expected logits of at least one word")
-    return running
+            raise ValueError("expected logits of at least one word")
+        return running
+
+    def votes(self, passes: Iterable[WordPass], vote: MaskVote, penalty: Tensor | None) -> Tensor:
+        """Word with the highest mean score inside each mask, ``(masks,)``."""
+        means = [
+            vote.mean_logits(maps)
+            for words, merge, _ in self._merges(passes)
+            for _, maps in self._maps(words, merge)
+        ]
+        scores = torch.cat(means)
+        return (scores if penalty is None else scores - penalty[:, None]).argmax(dim=0)
+
+    def _merges(self, passes: Iterable[WordPass]) -> Iterator[tuple[slice, TileSource, torch.device]]:
+        """Words, their scores, and where those are computed."""
+        first = 0
+        for _, logits in passes:
+            count = logits[0].shape[1]
+            if count:
+                merge = self.layout.merge(logits, self.protocol.activation, self.protocol.logit_scale)
+                yield slice(first, first + count), merge, logits[0].device
+            first += count
+
+    def _maps(self, words: slice, merge: TileSource) -> Iterator[tuple[slice, Tensor]]:
+        """Whole maps ``(m, H, W)`` of a few words at a time, refined if that is wanted."""
+        height, width = self.layout.source
+        step = max(1, _MAP_BYTES // (4 * height * width))
+        for part in chunks(words.stop - words.start, step):
+            maps = merge.tile(slice(0, height), slice(0, width), part).transpose(0, 1)
+            refine = self.touches.refine
+            maps = maps if refine is None else refine(maps[None])[0]
+            yield slice(words.start + part.start, words.start + part.stop), maps
+
+    def _reduction(self) -> float:
+        """Working pixels per pixel of the photograph, in the largest view."""
+        largest = max(view.working[0] * view.working[1] for view in self.layout.windows)
+        return largest / (self.layout.source[0] * self.layout.source[1])
+
+
+class _HeldMaps:
+    """Whole maps ``(M, H, W)`` as a source of tiles."""
+
+    def __init__(self, maps: Tensor) -> None:
+        self._maps = maps
+
+    def tile(self, rows: slice, columns: slice, words: slice) -> Tensor:
+        """``(R, M, C)``, a copy: the caller may overwrite it."""
+        return self._maps[words, rows, columns].transpose(0, 1).clone()
 
 
 def _penalties(class_ids: Tensor, seen_ids: tuple[int, ...], penalty: float) -> Tensor | None:

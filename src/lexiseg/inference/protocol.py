@@ -5,6 +5,7 @@ from dataclasses import asdict, dataclass, fields
 from typing import Any, Literal, get_args
 
 from lexiseg.errors import ConfigError
+from lexiseg.inference.views import SINGLE_VIEW, MultiView
 from lexiseg.ops.class_chunks import Activation
 from lexiseg.ops.window_merge import Padding
 from lexiseg.types import require_plain_types
@@ -41,6 +42,9 @@ class InferenceProtocol:
             a background class, otherwise to an extra id after the last class.
         area_threshold: Classes other than the background that cover at most this share of all pixels given
             to such classes are dropped, and their pixels go to the next best class (SCLIP's rule for VOC21).
+        views: Which views of the photograph are read and fused; one is the photograph as it is.
+        pamr_steps: Rounds of pixel-adaptive mask refinement at the photograph's size; 0 leaves it out, NACLIP
+            takes 10.
         padding: Where the zeros of the padding lie.
         precision: Of the model's own arithmetic; merging is always in float32.
         window_batch: Windows per pass of the tower.
@@ -59,6 +63,8 @@ class InferenceProtocol:
     background: Background = "none"
     probability_threshold: float = 0.0
     area_threshold: float = 0.0
+    views: MultiView = SINGLE_VIEW
+    pamr_steps: int = 0
     padding: Padding = "bottom_right"
     precision: Precision = "float32"
     window_batch: int = 8
@@ -66,6 +72,11 @@ class InferenceProtocol:
     def __post_init__(self) -> None:
         """Reject what could only fail, or silently mislead, later."""
         require_plain_types(self, "protocol")
+        if not isinstance(self.views, MultiView):
+            raise ConfigError(
+                f"protocol: views is {self.views!r}; expected settings such as {{scales: [0.75, 1.25], "
+                "flip: horizontal}}"
+            )
         self._check_choices()
         self._check_sizes()
         self._check_numbers()
@@ -85,7 +96,10 @@ class InferenceProtocol:
         unknown = sorted(set(settings) - set(known))
         if unknown:
             raise ConfigError(f"protocol: no setting {', '.join(unknown)}; there are {', '.join(known)}")
-        return cls(**settings)
+        given = dict(settings)
+        if isinstance(given.get("views"), Mapping):
+            given["views"] = MultiView.from_dict(given["views"])
+        return cls(**given)
 
     @classmethod
     def training_free(cls, *, native_side: int = 224) -> "InferenceProtocol":
@@ -136,6 +150,8 @@ class InferenceProtocol:
     def _check_numbers(self) -> None:
         if not self.logit_scale > 0:
             raise ConfigError(f"protocol: logit_scale is {self.logit_scale}; expected a number above 0")
+        if self.pamr_steps < 0:
+            raise ConfigError(f"protocol: pamr_steps is {self.pamr_steps}; expected 0 (off) or more")
         for key in ("seen_penalty", "probability_threshold", "area_threshold"):
             value = getattr(self, key)
             if not 0 <= value < 1:

@@ -2,6 +2,8 @@
 
 from collections.abc import Sequence
 
+import numpy as np
+import numpy.typing as npt
 import torch
 from torch import Tensor
 
@@ -9,6 +11,9 @@ from lexiseg.errors import ConfigError, DataError
 from lexiseg.ops.pamr import DEFAULT_DILATIONS, ColorAffinity, color_affinity, pamr
 
 _MASKS_AT_ONCE = 16
+
+_REFINED_PIXELS = 2**24
+"""Largest photograph that is refined: the colours of 16 neighbours take 200 bytes a pixel."""
 
 
 class PAMR:
@@ -34,7 +39,17 @@ class PAMR:
         self.dilations = tuple(dilations)
 
     def prepare(self, images: Tensor) -> "PreparedPAMR":
-        """Measure the colours of ``(B, 3, H, W)`` images in any linear colour scale, once for all words."""
+        """Measure the colours of ``(B, 3, H, W)`` images in any linear colour scale, once for all words.
+
+        Raises:
+            DataError: Too many pixels for the memory that colours take.
+        """
+        height, width = images.shape[-2:]
+        if height * width > _REFINED_PIXELS:
+            raise DataError(
+                f"refinement works at the photograph's size, and {height}x{width} pixels (height x width) are "
+                "too many for it; set pamr_steps=0 or give a smaller photograph"
+            )
         return PreparedPAMR(color_affinity(images, self.dilations), self.steps)
 
 
@@ -75,6 +90,21 @@ class MaskVote:
             )
         areas = masks.flatten(1).sum(dim=1)
         self._masks = masks[areas.argsort(descending=True, stable=True)]
+
+    @classmethod
+    def of(cls, masks: npt.NDArray[np.bool_], size: tuple[int, int]) -> "MaskVote":
+        """From an array, for a photograph of this height and width.
+
+        Raises:
+            DataError: Not ``(M, H, W)`` bool of that size.
+        """
+        if not isinstance(masks, np.ndarray) or masks.dtype != np.bool_ or masks.shape[1:] != size:
+            found = f"{masks.dtype} {masks.shape}" if isinstance(masks, np.ndarray) else type(masks).__name__
+            raise DataError(
+                f"expected masks as a (count, {size[0]}, {size[1]}) boolean array, the photograph's height and "
+                f"width, got {found}"
+            )
+        return cls(torch.from_numpy(masks))
 
     def mean_logits(self, logits: Tensor) -> Tensor:
         """Mean logit of each word inside each mask, largest mask first: ``(k, H, W)`` to ``(k, M)``.

@@ -1,49 +1,32 @@
 """The one path from a photograph and words to labels, for prediction, evaluation and export alike."""
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import AbstractContextManager, nullcontext
-from dataclasses import dataclass
-from typing import Any
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
 
 import numpy as np
 import numpy.typing as npt
 import torch
 import torch.nn.functional as F
-from torch import Tensor, nn
+from torch import Tensor
 
 from lexiseg.clip.vocabulary import TextEmbeddings, Vocabulary
 from lexiseg.errors import ConfigError, DataError
-from lexiseg.inference.decision import WindowLayout, decide
+from lexiseg.inference.decision import LastTouches, WordPass, decide
+from lexiseg.inference.encoding import EncodedImage, Picture, Place, WindowEncoder, collect
+from lexiseg.inference.layout import ImageLayout, lay_out
 from lexiseg.inference.pictures import NO_CLASS
 from lexiseg.inference.protocol import InferenceProtocol
+from lexiseg.inference.refine import PAMR, MaskVote, PreparedPAMR
 from lexiseg.inference.result import Segmentation
-from lexiseg.ops.resize import keep_ratio_size, resize_image
-from lexiseg.ops.sliding_window import window_grid
-from lexiseg.ops.window_merge import padding_before
+from lexiseg.inference.views import SINGLE_VIEW
 from lexiseg.types import Segmentable, chunks
 
 Embedder = Callable[[Vocabulary], TextEmbeddings]
 """Words to text embeddings, for changing the words later; usually ``lambda v: v.embed(clip)``."""
 
-_WORKING_PIXELS = 2**28
-"""Largest image that windows are laid on: beyond it only a photograph of an absurd aspect ratio gets."""
-
 _LOGIT_BYTES = 64 * 2**20
 _WORDS_PER_PASS = 512
 """Words decoded at once; a mask model's decoder holds several numbers per word and patch."""
-
-
-@dataclass(frozen=True)
-class EncodedImage:
-    """A photograph after the tower, ready for any words.
-
-    Attributes:
-        layout: Where its windows lie, and its sizes.
-        states: What the model's ``encode`` gave, per batch of windows.
-    """
-
-    layout: WindowLayout
-    states: tuple[Any, ...]
 
 
 class Segmenter:
@@ -96,29 +79,70 @@ class Segmenter:
         vocabulary = self._as_vocabulary(words)
         self._assign(vocabulary, self._embed(vocabulary, embeddings), seen_ids)
 
-    @torch.inference_mode()
-    def segment(self, image: npt.NDArray[np.uint8], *, scores: bool = True) -> Segmentation:
+    def segment(
+        self, image: Picture, *, scores: bool = True, masks: npt.NDArray[np.bool_] | None = None
+    ) -> Segmentation:
         """Label every pixel.
 
         Args:
             image: ``(H, W, 3)`` uint8 RGB of any size from one pixel up; see
                 :func:`lexiseg.data.io.read_image`.
             scores: Whether to compute the score map; labels alone are faster.
+            masks: ``(M, H, W)`` bool, class-agnostic: each takes the class of its highest mean logit, the
+                smaller mask deciding where two overlap. Scores stay those of the pixels.
 
         Returns:
             The result at the photograph's own size.
 
         Raises:
-            DataError: Not such an array, or an image too large to work on.
+            DataError: Not such arrays, or an image too large to work on.
         """
-        layout = self._layout(image)
-        return self._result(layout, self._encode(image, layout), scores=scores)
+        return self.segment_batch([image], scores=scores, masks=None if masks is None else [masks])[0]
 
     @torch.inference_mode()
-    def encode(self, image: npt.NDArray[np.uint8]) -> EncodedImage:
+    def segment_batch(
+        self,
+        images: Sequence[Picture],
+        *,
+        scores: bool = True,
+        masks: Sequence[npt.NDArray[np.bool_]] | None = None,
+    ) -> list[Segmentation]:
+        """Label several photographs, of any sizes; their windows share the tower's batches.
+
+        Args:
+            images: As in :meth:`segment`.
+            scores: As in :meth:`segment`.
+            masks: Per photograph, as in :meth:`segment`.
+
+        Returns:
+            One result per photograph, the same as :meth:`segment` gives for each alone.
+        """
+        layouts = [self._layout(image) for image in images]
+        votes: list[MaskVote | None] = (
+            [None] * len(images)
+            if masks is None
+            else [MaskVote.of(m, i.shape[:2]) for m, i in zip(masks, images, strict=True)]
+        )
+        text = self._text(self._encoder.device)
+        if any(self._words_per_pass(layout) < len(text) for layout in layouts):
+            return [
+                self._result(self._encoded(image), scores=scores, vote=vote)
+                for image, vote in zip(images, votes, strict=True)
+            ]
+        maps: dict[Place, list[Tensor]] = {}
+        for batch in self._encoder.encode(images, layouts):
+            collect(maps, batch.places, self._encoder.decode(batch.state, text))
+        results = []
+        for index, (image, layout, vote) in enumerate(zip(images, layouts, votes, strict=True)):
+            logits = tuple(torch.cat(maps.pop((index, view))) for view in range(len(layout.views)))
+            passes = iter([(slice(0, len(text)), logits)])
+            results.append(self._decide(image, layout, passes, scores=scores, vote=vote))
+        return results
+
+    @torch.inference_mode()
+    def encode(self, image: Picture) -> EncodedImage:
         """Run the tower once, for :meth:`segment_encoded` with any words; raises as :meth:`segment` does."""
-        layout = self._layout(image)
-        return EncodedImage(layout, tuple(self._encode(image, layout)))
+        return self._encoded(image)
 
     @torch.inference_mode()
     def segment_encoded(
@@ -139,17 +163,18 @@ class Segmenter:
             scores: As in :meth:`segment`.
         """
         if words is None:
-            return self._result(encoded.layout, encoded.states, scores=scores)
+            return self._result(encoded, scores=scores)
         vocabulary = self._as_vocabulary(words)
         other = Segmenter(self.model, vocabulary, self._embed(vocabulary, embeddings), self.protocol)
         return other.segment_encoded(encoded, scores=scores)
 
     @torch.inference_mode()
-    def encode_dense(self, image: npt.NDArray[np.uint8]) -> Tensor:
+    def encode_dense(self, image: Picture) -> Tensor:
         """Text-aligned features ``(D, h, w)`` on the patch grid of the resized photograph.
 
-        Where windows overlap, a cell is the mean of the patches over it, weighted by their overlap with it.
-        Cosines with text embeddings of the same CLIP are the training-free logits.
+        The photograph is read as it is, whatever views the protocol fuses. Where windows overlap, a cell is
+        the mean of the patches over it, weighted by their overlap with it. Cosines with text embeddings of
+        the same CLIP are the training-free logits.
 
         Raises:
             ConfigError: The model offers no features.
@@ -159,10 +184,16 @@ class Segmenter:
             raise ConfigError(
                 f"{type(self.model).__name__} gives masks, not features; use one of the training-free methods"
             )
-        layout = self._layout(image)
-        text = self._text(self._device())
-        maps = torch.cat([reader(state, text).float() for state in self._encode(image, layout)])
-        return layout.merge_features(maps)
+        layout = self._layout(image, replace(self.protocol, views=SINGLE_VIEW))
+        text = self._text(self._encoder.device)
+        batches = self._encoder.encode([image], [layout])
+        maps = torch.cat([reader(batch.state, text).float() for batch in batches])
+        return layout.windows[0].merge_features(maps)
+
+    @property
+    def _encoder(self) -> WindowEncoder:
+        protocol = self.protocol
+        return WindowEncoder(self.model, window_batch=protocol.window_batch, precision=protocol.precision)
 
     def _assign(self, vocabulary: Vocabulary, embeddings: TextEmbeddings, seen_ids: Sequence[int]) -> None:
         expected = [index for index, group in enumerate(vocabulary.words) for _ in group]
@@ -194,7 +225,7 @@ class Segmenter:
             )
         return self._embedder(vocabulary)
 
-    def _layout(self, image: npt.NDArray[np.uint8]) -> WindowLayout:
+    def _layout(self, image: Picture, protocol: InferenceProtocol | None = None) -> ImageLayout:
         if (
             not isinstance(image, np.ndarray)
             or image.ndim != 3
@@ -209,48 +240,39 @@ class Segmenter:
         source = (image.shape[0], image.shape[1])
         if min(source) < 1:
             raise DataError(f"the image has no pixels ({source[0]}x{source[1]})")
-        protocol = self.protocol
-        working = source if protocol.short_side is None else keep_ratio_size(source, protocol.short_side)
-        if working[0] * working[1] > _WORKING_PIXELS:
-            raise DataError(
-                f"an image of {source[0]}x{source[1]} pixels (height x width) would be resized to "
-                f"{working[0]}x{working[1]}, which is too large; crop it, or set a smaller short_side"
-            )
-        windows = window_grid(working, protocol.window, protocol.stride)
-        return WindowLayout(source, working, windows, self.model.patch_size, protocol.padding)
+        return lay_out(source, protocol or self.protocol, self.model.patch_size)
 
-    def _encode(self, image: npt.NDArray[np.uint8], layout: WindowLayout) -> Iterator[Any]:
-        """State per batch of windows, made when asked for: a segmentation need not hold all of them."""
-        device = self._device()
-        picture = torch.from_numpy(np.ascontiguousarray(image)).to(device)
-        picture = resize_image(picture, layout.working).permute(2, 0, 1)
-        boxes = layout.windows.boxes
-        for part in chunks(len(boxes), self.protocol.window_batch):
-            windows = torch.stack(
-                [picture[:, top:bottom, left:right] for top, left, bottom, right in boxes[part]]
-            )
-            with self._precision(device):
-                state = self.model.encode(self._pad(self.model.normalize(windows), layout))
-            yield state
+    def _encoded(self, image: Picture) -> EncodedImage:
+        layout = self._layout(image)
+        return EncodedImage(image, layout, tuple(self._encoder.encode([image], [layout])))
 
-    def _pad(self, windows: Tensor, layout: WindowLayout) -> Tensor:
-        """Zeros up to the patch grid."""
-        (height, width), (full_height, full_width) = windows.shape[-2:], layout.padded
-        top = padding_before(height, full_height, layout.padding)
-        left = padding_before(width, full_width, layout.padding)
-        return F.pad(windows, (left, full_width - width - left, top, full_height - height - top))
+    def _result(self, encoded: EncodedImage, *, scores: bool, vote: MaskVote | None = None) -> Segmentation:
+        passes = self._passes(encoded)
+        return self._decide(encoded.image, encoded.layout, passes, scores=scores, vote=vote)
 
-    def _result(self, layout: WindowLayout, states: Iterable[Any], *, scores: bool) -> Segmentation:
-        device = self._device()
-        text = self._text(device)
-        step = len(text) if getattr(self.model, "depends_on_text", False) else self._words_per_pass(layout)
-        states = states if step >= len(text) else tuple(states)
+    def _passes(self, encoded: EncodedImage) -> Iterator[WordPass]:
+        """Logits of all windows, a few words at a time."""
+        text = self._text(self._encoder.device)
+        step, views = self._words_per_pass(encoded.layout), range(len(encoded.layout.views))
+        states = [batch.state for batch in encoded.batches]
+        if step < len(text) and getattr(self.model, "depends_on_text", False):
+            states = [self.model.bind(state, text) for state in states]  # type: ignore[attr-defined]
+        for words in chunks(len(text), step):
+            maps: dict[Place, list[Tensor]] = {}
+            for batch, state in zip(encoded.batches, states, strict=True):
+                collect(maps, batch.places, self._encoder.decode(state, text[words]))
+            yield words, tuple(torch.cat(maps[(0, view)]) for view in views)
 
-        def logits_of(words: slice) -> Tensor:
-            with self._precision(device):
-                return torch.cat([self.model.decode(state, text[words]).logits.float() for state in states])
-
-        passes = ((part, logits_of(part)) for part in chunks(len(text), step))
+    def _decide(
+        self,
+        image: Picture,
+        layout: ImageLayout,
+        passes: Iterator[WordPass],
+        *,
+        scores: bool,
+        vote: MaskVote | None,
+    ) -> Segmentation:
+        device = self._encoder.device
         labels, values = decide(
             passes,
             layout,
@@ -258,6 +280,7 @@ class Segmenter:
             class_ids=self.embeddings.class_ids.to(device),
             seen_ids=self.seen_ids,
             scores=scores,
+            touches=LastTouches(self._refinement(image, layout), vote),
         )
         id2label = self.vocabulary.id2label
         if self.protocol.rejects:
@@ -266,21 +289,21 @@ class Segmenter:
         unseen = tuple(name for name in self.vocabulary.names if name not in seen) if seen else ()
         return Segmentation(labels, values, id2label, unseen, self.protocol.to_dict())
 
-    def _words_per_pass(self, layout: WindowLayout) -> int:
-        patches = layout.padded[0] * layout.padded[1] // self.model.patch_size**2
-        return max(1, min(_WORDS_PER_PASS, _LOGIT_BYTES // (4 * patches * len(layout.windows))))
+    def _refinement(self, image: Picture, layout: ImageLayout) -> PreparedPAMR | None:
+        """Colours of the resized photograph, brought back to its own size as NACLIP does."""
+        if not self.protocol.pamr_steps:
+            return None
+        working = self._encoder.working(image, layout)[None].float()
+        colors = F.interpolate(working, size=layout.source, mode="bilinear", align_corners=False)
+        return PAMR(steps=self.protocol.pamr_steps).prepare(colors)
+
+    def _words_per_pass(self, layout: ImageLayout) -> int:
+        """All words where they must be seen together, else as many as keep the logits small."""
+        words = len(self.embeddings.vectors)
+        bindable = hasattr(self.model, "bind") or not getattr(self.model, "depends_on_text", False)
+        if self.protocol.views.compares_words or not bindable:
+            return words
+        return max(1, min(_WORDS_PER_PASS, _LOGIT_BYTES // (4 * layout.patches)))
 
     def _text(self, device: torch.device) -> Tensor:
         return self.embeddings.vectors.to(device)
-
-    def _device(self) -> torch.device:
-        """Where the model's tensors are."""
-        if isinstance(self.model, nn.Module):
-            for tensor in (*self.model.parameters(), *self.model.buffers()):
-                return tensor.device
-        return torch.device("cpu")
-
-    def _precision(self, device: torch.device) -> AbstractContextManager[Any]:
-        if self.protocol.precision == "float32":
-            return nullcontext()
-        return torch.autocast(device.type, dtype=torch.bfloat16)

@@ -6,9 +6,9 @@ a few words at a time, for vocabularies of any size.
 """
 
 import math
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
-from typing import Literal, Protocol, get_args
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, fields, replace
+from typing import Any, Literal, Protocol, get_args
 
 import torch
 import torch.nn.functional as F
@@ -69,7 +69,12 @@ class MultiView:
 
     def __post_init__(self) -> None:
         """Reject settings that no image could satisfy."""
-        object.__setattr__(self, "scales", tuple(float(scale) for scale in self.scales))
+        try:
+            object.__setattr__(self, "scales", tuple(float(scale) for scale in self.scales))
+        except (TypeError, ValueError):
+            raise ConfigError(
+                f"views: expected a list of scales such as [0.75, 1.25], got {self.scales!r}"
+            ) from None
         if not self.scales or min(self.scales) <= 0:
             raise ConfigError(f"views: expected scales above 0 such as [0.75, 1.25], got {list(self.scales)}")
         for name, value, kind in (("flip", self.flip, Flip), ("fusion", self.fusion, Fusion)):
@@ -79,6 +84,19 @@ class MultiView:
             raise ConfigError(
                 f"views: flip 'uncertain' already says how views join; set fusion=mean, not {self.fusion}"
             )
+
+    @classmethod
+    def from_dict(cls, settings: Mapping[str, Any]) -> "MultiView":
+        """From plain values, as a configuration or a checkpoint holds them.
+
+        Raises:
+            ConfigError: A key that is no setting, or a bad value.
+        """
+        known = [field.name for field in fields(cls)]
+        unknown = sorted(set(settings) - set(known))
+        if unknown:
+            raise ConfigError(f"views: no setting {', '.join(unknown)}; there are {', '.join(known)}")
+        return cls(**settings)
 
     @property
     def compares_words(self) -> bool:

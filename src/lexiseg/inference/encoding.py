@@ -1,0 +1,139 @@
+"""From photographs to the tower's states: windows of all views, and of several photographs, in full batches."""
+
+from collections.abc import Iterator, Sequence
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass
+from itertools import groupby
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from lexiseg.inference.layout import ImageLayout, WindowLayout
+from lexiseg.inference.protocol import Precision
+from lexiseg.inference.views import render_view
+from lexiseg.ops.resize import resize_image
+from lexiseg.ops.window_merge import padding_before
+from lexiseg.types import Segmentable
+
+Picture = npt.NDArray[np.uint8]
+"""``(H, W, 3)`` uint8 RGB."""
+
+Place = tuple[int, int]
+"""Which photograph of several, and which of its views."""
+
+
+@dataclass(frozen=True)
+class EncodedWindows:
+    """Some windows after the tower.
+
+    Attributes:
+        state: What the model's ``encode`` gave.
+        places: Of each window; windows of one place stand in their layout's order.
+    """
+
+    state: Any
+    places: tuple[Place, ...]
+
+
+@dataclass(frozen=True)
+class EncodedImage:
+    """A photograph after the tower, ready for any words.
+
+    Attributes:
+        image: The photograph; refinement looks at its colours.
+        layout: Its views, where their windows lie, and its sizes.
+        batches: All windows of all views.
+    """
+
+    image: Picture
+    layout: ImageLayout
+    batches: tuple[EncodedWindows, ...]
+
+
+class WindowEncoder:
+    """Runs a model's tower over the windows of photographs.
+
+    Args:
+        model: A dense encoder or a trained mask model.
+        window_batch: Windows per pass of the tower.
+        precision: Of the model's own arithmetic.
+    """
+
+    def __init__(self, model: Segmentable, *, window_batch: int, precision: Precision) -> None:
+        self.model = model
+        self.window_batch = window_batch
+        self.precision = precision
+
+    @property
+    def device(self) -> torch.device:
+        """Where the model's tensors are."""
+        if isinstance(self.model, nn.Module):
+            for tensor in (*self.model.parameters(), *self.model.buffers()):
+                return tensor.device
+        return torch.device("cpu")
+
+    def encode(self, images: Sequence[Picture], layouts: Sequence[ImageLayout]) -> Iterator[EncodedWindows]:
+        """Full batches of windows of one size, across views and photographs, made when asked for."""
+        waiting: dict[tuple[int, int], list[tuple[Place, Tensor]]] = {}
+        for place, window in self._windows(images, layouts):
+            group = waiting.setdefault((window.shape[-2], window.shape[-1]), [])
+            group.append((place, window))
+            if len(group) == self.window_batch:
+                yield self._run_tower(group)
+                group.clear()
+        yield from (self._run_tower(group) for group in waiting.values() if group)
+
+    def decode(self, state: Any, text: Tensor) -> Tensor:
+        """Logits ``(W, M, h, w)`` of some words ``(M, D)`` in a batch of windows, float32."""
+        with self._autocast(text.device):
+            return self.model.decode(state, text).logits.float()
+
+    def working(self, image: Picture, layout: ImageLayout) -> Tensor:
+        """The photograph ``(3, H, W)`` uint8 at the protocol's size, before any view."""
+        first = layout.windows[0]
+        picture = torch.from_numpy(np.ascontiguousarray(image)).to(self.device)
+        return resize_image(picture, first.by_way_of or first.working).permute(2, 0, 1)
+
+    def _windows(
+        self, images: Sequence[Picture], layouts: Sequence[ImageLayout]
+    ) -> Iterator[tuple[Place, Tensor]]:
+        """Windows ``(3, h, w)`` with their place, normalised, padded to the patch grid."""
+        for index, (image, layout) in enumerate(zip(images, layouts, strict=True)):
+            picture = self.working(image, layout)
+            for number, (view, of_view) in enumerate(zip(layout.views, layout.windows, strict=True)):
+                rendered = render_view(picture[None], view)[0]
+                for top, left, bottom, right in of_view.windows.boxes:
+                    window = self.model.normalize(rendered[None, :, top:bottom, left:right])
+                    yield (index, number), _pad(window, of_view)[0]
+
+    def _run_tower(self, group: Sequence[tuple[Place, Tensor]]) -> EncodedWindows:
+        windows = torch.stack([window for _, window in group])
+        with self._autocast(windows.device):
+            state = self.model.encode(windows)
+        return EncodedWindows(state, tuple(place for place, _ in group))
+
+    def _autocast(self, device: torch.device) -> AbstractContextManager[Any]:
+        if self.precision == "float32":
+            return nullcontext()
+        return torch.autocast(device.type, dtype=torch.bfloat16)
+
+
+def collect(maps: dict[Place, list[Tensor]], places: Sequence[Place], logits: Tensor) -> None:
+    """Sort the logits ``(W, M, h, w)`` of a batch of windows into ``maps`` by place."""
+    start = 0
+    for place, run in groupby(places):
+        count = len(list(run))
+        maps.setdefault(place, []).append(logits[start : start + count])
+        start += count
+
+
+def _pad(windows: Tensor, layout: WindowLayout) -> Tensor:
+    """Zeros up to the patch grid."""
+    (height, width), (full_height, full_width) = windows.shape[-2:], layout.padded
+    top = padding_before(height, full_height, layout.padding)
+    left = padding_before(width, full_width, layout.padding)
+    return F.pad(windows, (left, full_width - width - left, top, full_height - height - top))

@@ -1,0 +1,179 @@
+"""Where the windows of a photograph lie, in each of its views, and the way from their logits back to its pixels."""
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from lexiseg.errors import DataError
+from lexiseg.inference.protocol import InferenceProtocol
+from lexiseg.inference.views import SINGLE_VIEW, FusedTiles, MultiView, TileSource, View, route_through
+from lexiseg.ops.class_chunks import Activation, LinearMerge, SigmoidMerge
+from lexiseg.ops.resize import keep_ratio_size
+from lexiseg.ops.sliding_window import WindowGrid, window_grid
+from lexiseg.ops.window_merge import (
+    AxisPlan,
+    Padding,
+    cell_matrix,
+    merge_features,
+    padding_before,
+    plan_axis,
+)
+
+_WORKING_PIXELS = 2**28
+"""Largest image that windows are laid on: beyond it only a photograph of an absurd aspect ratio gets."""
+
+
+@dataclass(frozen=True)
+class WindowLayout:
+    """Sizes on the way from a photograph to the windows of one view and back.
+
+    Attributes:
+        source: Height and width of the photograph.
+        working: Height and width that the windows lie on.
+        windows: The windows.
+        patch_size: Windows are padded to multiples of it.
+        padding: Where the padding lies.
+        by_way_of: Height and width of the unscaled image, through which a scaled view's logits reach the
+            photograph; None where they reach it directly.
+    """
+
+    source: tuple[int, int]
+    working: tuple[int, int]
+    windows: WindowGrid
+    patch_size: int
+    padding: Padding
+    by_way_of: tuple[int, int] | None = None
+
+    @property
+    def padded(self) -> tuple[int, int]:
+        """Height and width of a window after padding."""
+        patch = self.patch_size
+        return -(-self.windows.height // patch) * patch, -(-self.windows.width // patch) * patch
+
+    def axes(self, grid: tuple[int, int], device: torch.device) -> tuple[AxisPlan, AxisPlan]:
+        """Vertical and horizontal plan for windows of ``grid`` logits."""
+        windows = self.windows
+        return (
+            self._axis(0, windows.tops, windows.height, grid[0], device),
+            self._axis(1, windows.lefts, windows.width, grid[1], device),
+        )
+
+    def merge_features(self, maps: Tensor) -> Tensor:
+        """Features ``(W, D, h, w)`` of all windows to ``(D, H', W')`` on the working image's patch grid."""
+        windows = self.windows
+        vertical, horizontal = (
+            cell_matrix(
+                starts=starts,
+                window=window,
+                patches=maps.shape[2 + axis],
+                cell=self.padded[axis] / maps.shape[2 + axis],
+                working=self.working[axis],
+                before=padding_before(window, self.padded[axis], self.padding),
+            ).to(maps.device)
+            for axis, (starts, window) in enumerate(
+                [(windows.tops, windows.height), (windows.lefts, windows.width)]
+            )
+        )
+        grid = maps.unflatten(0, (len(windows.tops), len(windows.lefts)))
+        return merge_features(grid, vertical, horizontal)
+
+    def _axis(
+        self, axis: int, starts: tuple[int, ...], window: int, patches: int, device: torch.device
+    ) -> AxisPlan:
+        plan = plan_axis(
+            starts=starts,
+            window=window,
+            padded=self.padded[axis],
+            patches=patches,
+            working=self.working[axis],
+            source=self.source[axis] if self.by_way_of is None else self.working[axis],
+            padding=self.padding,
+            device=device,
+        )
+        if self.by_way_of is None:
+            return plan
+        return route_through(plan, self.by_way_of[axis], self.source[axis])
+
+
+@dataclass(frozen=True)
+class ImageLayout:
+    """Every view of a photograph with its windows.
+
+    Attributes:
+        views: What is looked at, in the order of :meth:`MultiView.plan`.
+        windows: Where the windows of each view lie.
+        rule: How the views become one.
+    """
+
+    views: tuple[View, ...]
+    windows: tuple[WindowLayout, ...]
+    rule: MultiView = SINGLE_VIEW
+
+    @classmethod
+    def single(cls, windows: WindowLayout) -> "ImageLayout":
+        """The image as it is, in one view."""
+        return cls((View(1.0, windows.working),), (windows,))
+
+    @property
+    def source(self) -> tuple[int, int]:
+        """Height and width of the photograph."""
+        return self.windows[0].source
+
+    @property
+    def patches(self) -> int:
+        """Patches of all windows of all views together."""
+        return sum(
+            layout.padded[0] * layout.padded[1] // layout.patch_size**2 * len(layout.windows)
+            for layout in self.windows
+        )
+
+    def merge(self, logits: tuple[Tensor, ...], activation: Activation, scale: float) -> TileSource:
+        """Scores at the photograph's pixels, made when asked for.
+
+        Args:
+            logits: ``(W, M, h, w)`` per view, of all its windows.
+            activation: As in the protocol.
+            scale: Factor on the logits.
+        """
+        kind = SigmoidMerge if activation == "sigmoid" else LinearMerge
+        sources = [
+            kind(maps, *layout.axes((maps.shape[-2], maps.shape[-1]), maps.device), scale=scale)
+            for maps, layout in zip(logits, self.windows, strict=True)
+        ]
+        if len(sources) == 1:
+            return sources[0]
+        return FusedTiles(self.rule, sources, size=self.source, words=logits[0].shape[1])
+
+
+def lay_out(source: tuple[int, int], protocol: InferenceProtocol, patch_size: int) -> ImageLayout:
+    """Lay windows on every view of a photograph of this height and width.
+
+    One view at scale 1 is the image as it is: windows are padded to the patch grid, nothing is resampled for
+    it. Several views are resampled to the grid, as TG-CLIP's eq. 2 has it.
+
+    Raises:
+        DataError: The protocol would make an image too large to work on.
+    """
+    working = source if protocol.short_side is None else keep_ratio_size(source, protocol.short_side)
+    rule = protocol.views
+    single = rule == SINGLE_VIEW
+    views = (View(1.0, working),) if single else rule.plan(working, patch_size)
+    largest = max((view.size for view in views), key=lambda size: size[0] * size[1])
+    if largest[0] * largest[1] > _WORKING_PIXELS:
+        raise DataError(
+            f"an image of {source[0]}x{source[1]} pixels (height x width) would be resized to "
+            f"{largest[0]}x{largest[1]}, which is too large; crop it, or set a smaller short_side"
+        )
+    windows = tuple(
+        WindowLayout(
+            source,
+            view.size,
+            window_grid(view.size, protocol.window, protocol.stride),
+            patch_size,
+            protocol.padding,
+            None if single else working,
+        )
+        for view in views
+    )
+    return ImageLayout(views, windows, rule)
