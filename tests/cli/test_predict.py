@@ -40,7 +40,7 @@ def command(monkeypatch):
         def build(**choices):
             if asked is not None:
                 asked.update(choices)
-            protocol = InferenceProtocol(**settings)
+            protocol = InferenceProtocol.from_dict(settings)
             info = SimpleNamespace(split=split) if split else None
             return Loaded(ColourModel(), Clip(), protocol, ("{}",), info)
 

@@ -2,11 +2,13 @@
 
 import pytest
 
+from lexiseg.clip.templates import resolve_templates
 from lexiseg.clip.vision import VisionTower
 from lexiseg.dense.sc_clip import SCCLIP
 from lexiseg.dense.sclip import SCLIP
 from lexiseg.errors import ConfigError
-from lexiseg.inference.methods import METHODS, build_method
+from lexiseg.inference.loading import load_segmentable
+from lexiseg.inference.methods import METHODS, build_method, published_templates
 from lexiseg.inference.recalibration import Recalibrated
 from lexiseg.inference.views import SINGLE_VIEW, MultiView
 
@@ -39,3 +41,16 @@ def test_names(tower) -> None:
     assert METHODS[-1] == "tg-clip"
     with pytest.raises(ConfigError, match=r"no training-free method 'tgclip'; choose one of clip, .*"):
         build_method("tgclip", tower)
+
+
+def test_templates_as_published() -> None:
+    assert published_templates("gem") == "gem"
+    assert published_templates("clip-surgery") == "surgery85"
+    assert published_templates("tg-clip") == published_templates("sclip") == "imagenet80"
+
+
+def test_tg_clip_loads_with_its_views() -> None:
+    loaded = load_segmentable(clip="toy", method="tg-clip", device="cpu")
+    assert loaded.protocol.views == MultiView()
+    assert loaded.protocol.short_side == 72
+    assert loaded.templates == resolve_templates("imagenet80")

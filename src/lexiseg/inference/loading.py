@@ -9,10 +9,9 @@ from lexiseg.clip.loading import DEFAULT_CLIP, FrozenCLIP, load_clip
 from lexiseg.clip.templates import resolve_templates
 from lexiseg.clip.vocabulary import Vocabulary, default_cache_dir
 from lexiseg.errors import ConfigError
-from lexiseg.inference.methods import build_method
+from lexiseg.inference.methods import build_method, published_templates
 from lexiseg.inference.protocol import InferenceProtocol
 from lexiseg.inference.segmenter import Segmenter
-from lexiseg.inference.views import SINGLE_VIEW
 from lexiseg.models.checkpoint import CheckpointInfo, check_same, load_tensors_only, load_weights, read_info
 from lexiseg.models.registry import build_model
 from lexiseg.types import Segmentable
@@ -101,14 +100,9 @@ def load_segmentable(
         return replace(loaded, templates=resolve_templates(templates)) if templates else loaded
     frozen = load_clip(clip or DEFAULT_CLIP, tokenizer=tokenizer).to(pick_device(device))
     built = build_method(method or DEFAULT_METHOD, frozen.vision)
-    if built.views != SINGLE_VIEW:
-        raise ConfigError(
-            f"method '{built.name}' fuses several views, which this version cannot do yet; use sc-clip"
-        )
-    chosen = resolve_templates(templates or "imagenet80")
-    return Loaded(
-        built.model, frozen, InferenceProtocol.training_free(native_side=frozen.vision.image_size), chosen
-    )
+    protocol = InferenceProtocol.training_free(native_side=frozen.vision.image_size)
+    chosen = resolve_templates(templates or published_templates(built.name))
+    return Loaded(built.model, frozen, replace(protocol, views=built.views), chosen)
 
 
 def pick_device(device: str) -> torch.device:

@@ -19,6 +19,14 @@ METHODS = (*DENSE_ENCODERS, TG_CLIP)
 _TG_STRENGTH = 0.1
 """λ of TG-CLIP, which its paper does not state: a placeholder to sweep."""
 
+_OWN_TEMPLATES = {"gem": "gem", "clip-surgery": "surgery85", "maskclip": "surgery85"}
+"""Template sets of those who published with others than ImageNet's 80."""
+
+
+def published_templates(name: str) -> str:
+    """The template set that a method was published with."""
+    return _OWN_TEMPLATES.get(name, "imagenet80")
+
 
 @dataclass(frozen=True)
 class TrainingFreeMethod:
