@@ -30,10 +30,10 @@ def build_split_and_data(config: DictConfig) -> tuple[ClassSplit, SegmentationDa
         LexisegError: What the data layer found wrong, without Hydra's wrapping.
     """
     data = config.data
-    train, val = (_instantiate(data[part]) for part in ("train", "val"))
+    train, val = (instantiate_config(data[part]) for part in ("train", "val"))
     split = make_split(train.classes, **plain(config.split))
     rest = OmegaConf.masked_copy(data, [key for key in data if key not in ("train", "val")])
-    builder = _instantiate(rest, _partial_=True)
+    builder = instantiate_config(rest, _partial_=True)
     return split, builder(train=train, val=val, split=split)
 
 
@@ -49,7 +49,7 @@ def embed_split(clip: FrozenCLIP, split: ClassSplit, templates: Any) -> tuple[Vo
     return vocabulary, vocabulary.embed(clip, default_cache_dir())
 
 
-def _instantiate(config: Any, **kwargs: Any) -> Any:
+def instantiate_config(config: Any, **kwargs: Any) -> Any:
     """Hydra's instantiate, with the user's mistake as the error instead of Hydra's account of the call."""
     try:
         return instantiate(config, **kwargs)

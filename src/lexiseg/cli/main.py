@@ -24,11 +24,12 @@ train, then judge (Hydra overrides; each has --help):
 _HYDRA_COMMANDS = {
     "train": "train a model on the seen classes of a split",
     "eval": "judge a checkpoint on seen and unseen classes",
+    "benchmark": "put training-free methods side by side in one table",
 }
 
 
 def build_parser() -> argparse.ArgumentParser:
-    """The parser of all commands; ``train`` and ``eval`` take Hydra overrides instead of flags."""
+    """The parser of all commands; ``train``, ``eval`` and ``benchmark`` take Hydra overrides instead of flags."""
     # Imported here so that `--help` answers without loading torch twice over.
     from lexiseg.cli import data, demo, predict
 
@@ -80,6 +81,10 @@ def _dispatch(arguments: list[str]) -> int:
         from lexiseg.cli.eval import run_eval
 
         return run_eval(arguments[1:])
+    if arguments and arguments[0] == "benchmark":
+        from lexiseg.cli.benchmark import run_benchmark
+
+        return run_benchmark(arguments[1:])
     args = build_parser().parse_args(arguments)
     return int(args.func(args))
 

@@ -3,7 +3,7 @@
 import json
 import os
 import tempfile
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -13,9 +13,13 @@ from PIL import Image
 from lexiseg.errors import LexisegError
 
 
-def write_json(content: Mapping[str, Any], path: Path) -> None:
+def write_json(content: Mapping[str, Any] | Sequence[Any], path: Path) -> None:
     """Write plain values as JSON; NaN, which JSON lacks, becomes null."""
-    text = json.dumps(_plain(content), indent=2, ensure_ascii=False, allow_nan=False) + "\n"
+    write_text(json.dumps(_plain(content), indent=2, ensure_ascii=False, allow_nan=False) + "\n", path)
+
+
+def write_text(text: str, path: Path) -> None:
+    """Write a text in UTF-8."""
     write_atomically(path, lambda part: part.write_text(text, encoding="utf-8"))
 
 

@@ -5,8 +5,10 @@ import json
 import logging
 import math
 import platform
+import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import lru_cache
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
@@ -20,7 +22,7 @@ from lexiseg.inference.atomic import write_json
 from lexiseg.inference.segmenter import Segmenter
 from lexiseg.metrics.functional import ZeroShotScores
 from lexiseg.metrics.segmentation import ZeroShotMetric
-from lexiseg.types import ClassSplit, SegmentationDataset
+from lexiseg.types import ClassSplit, SegmentationDataset, chunks
 
 log = logging.getLogger(__name__)
 
@@ -43,12 +45,15 @@ class EvaluationReport:
         images: How many were scored.
         split: The classes and which were seen.
         settings: Everything else that decides a number, as plain values.
+        seconds_per_image: From pixels to labels, without reading and scoring; the first batch, which warms
+            up, left out. NaN where there was no other.
     """
 
     result: ZeroShotScores
     images: int
     split: ClassSplit
     settings: Mapping[str, Any] = field(default_factory=dict)
+    seconds_per_image: float = math.nan
 
     @property
     def scores(self) -> dict[str, float]:
@@ -71,6 +76,7 @@ class EvaluationReport:
                 for name in self.split.classes
             },
             "images": self.images,
+            "seconds_per_image": self.seconds_per_image,
             "split": split,
             **self.settings,
             "software": software_versions(),
@@ -104,6 +110,7 @@ def evaluate(
     limit: int | None = None,
     context: Mapping[str, Any] | None = None,
     progress: bool = True,
+    images_per_batch: int = 1,
 ) -> EvaluationReport:
     """Segment every image of a data set by the path that prediction takes, and score it.
 
@@ -116,6 +123,7 @@ def evaluate(
         limit: Score the first so many images only; the report says so.
         context: What else the report shall say: CLIP source and fingerprint, checkpoint, seeds, data set.
         progress: Show a bar on the terminal.
+        images_per_batch: Photographs whose windows share the tower's batches; does not change a score.
 
     Raises:
         ConfigError: Vocabulary, data set and split do not have the same classes, or there is no image.
@@ -126,19 +134,24 @@ def evaluate(
     metric = ZeroShotMetric(split, rejection=segmenter.protocol.rejects)
     total = len(dataset) if limit is None else min(limit, len(dataset))
     indices = range(rank, total, world)
+    spent: list[tuple[int, float]] = []
     with _bar(disable=not progress or rank > 0) as bar:
-        task = bar.add_task("evaluate", total=len(indices))
-        for index in indices:
-            sample = dataset[index]
-            labels = segmenter.segment(sample.image, scores=False).labels
-            metric.update(torch.from_numpy(labels.astype(np.int64)), torch.from_numpy(sample.label.copy()))
-            bar.advance(task)
+        task = bar.add_task(f"evaluate {segmenter.protocol.name}", total=len(indices))
+        for part in chunks(len(indices), images_per_batch):
+            samples = [dataset[index] for index in indices[part]]
+            start = time.perf_counter()
+            results = segmenter.segment_batch([sample.image for sample in samples], scores=False)
+            spent.append((len(samples), time.perf_counter() - start))
+            for sample, result in zip(samples, results, strict=True):
+                labels = torch.from_numpy(result.labels.astype(np.int64))
+                metric.update(labels, torch.from_numpy(sample.label.copy()))
+            bar.advance(task, len(samples))
     scores = metric.compute()
     absent = [name for name, iou in scores.iou.items() if math.isnan(iou)]
     if absent:
-        log.warning("no labelled pixel of %s in these images: left out of the means", ", ".join(absent))
+        _warn_absent(", ".join(absent))
     settings = {**_settings(segmenter), "limit": limit, **(context or {})}
-    return EvaluationReport(scores, total, split, settings)
+    return EvaluationReport(scores, total, split, settings, _seconds_per_image(spent))
 
 
 def markdown_table(reports: Mapping[str, EvaluationReport]) -> str:
@@ -199,6 +212,18 @@ def _check_classes(
         )
     if not len(dataset) or (limit is not None and limit < 1):
         raise ConfigError("no image to evaluate: the data set is empty or limit is below 1")
+
+
+@lru_cache(maxsize=64)
+def _warn_absent(names: str) -> None:
+    """Said once, however many methods are scored on the same images."""
+    log.warning("no labelled pixel of %s in these images: left out of the means", names)
+
+
+def _seconds_per_image(spent: Sequence[tuple[int, float]]) -> float:
+    """Mean over all batches but the first."""
+    images = sum(count for count, _ in spent[1:])
+    return sum(seconds for _, seconds in spent[1:]) / images if images else math.nan
 
 
 def _place() -> tuple[int, int]:
