@@ -11,7 +11,6 @@ floor is of this implementation's own arithmetic: what the published code comput
 import argparse
 import contextlib
 import json
-import resource
 import statistics
 import subprocess
 import sys
@@ -20,9 +19,8 @@ from collections.abc import Callable
 
 import torch
 from torch.utils.flop_counter import FlopCounterMode
-from transformers import CLIPVisionConfig, CLIPVisionModelWithProjection
 
-from lexiseg.clip.vision import VisionTower
+from bench_support import peak_mib, product_rate, random_tower, synchronize
 from lexiseg.losses.criterion import MaskCriterion
 from lexiseg.models.cascade_clip import CascadeCLIP, CascadeSettings
 from lexiseg.training.optim import OptimSettings, build_optimizer
@@ -51,36 +49,8 @@ _FLOPS = {
 }
 
 
-def _peak_mib(device: torch.device) -> float:
-    if device.type == "cuda":
-        return torch.cuda.max_memory_allocated() / 2**20
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / _KIB_PER_MIB
-
-
-def _product_rate(device: torch.device, tokens: int) -> float:
-    """GFLOP/s of a token-by-MLP product, the step's largest: best of several, which is what a floor needs."""
-    a, b = torch.randn(tokens, 768, device=device), torch.randn(3072, 768, device=device)
-    best = float("inf")
-    for _ in range(30):
-        start = time.perf_counter()
-        torch.nn.functional.linear(a, b)
-        if device.type == "cuda":
-            torch.cuda.synchronize()
-        best = min(best, time.perf_counter() - start)
-    return 2 * tokens * 768 * 3072 / best / 1e9
-
-
 def _model(device: torch.device) -> CascadeCLIP:
-    config = CLIPVisionConfig(
-        hidden_size=768,
-        intermediate_size=3072,
-        num_hidden_layers=12,
-        num_attention_heads=12,
-        patch_size=16,
-        projection_dim=512,
-    )
-    tower = VisionTower(CLIPVisionModelWithProjection(config))
-    return CascadeCLIP(tower, CascadeSettings(prompt_length=50)).to(device)
+    return CascadeCLIP(random_tower(device), CascadeSettings(prompt_length=50)).to(device)
 
 
 def _measure(args: argparse.Namespace) -> dict[str, float]:
@@ -114,21 +84,20 @@ def _measure(args: argparse.Namespace) -> dict[str, float]:
         model.eval().requires_grad_(requires_grad=False)  # the flop counter trips over unused gradients
     run = infer if args.mode == "infer" else step
     run()
-    peak = _peak_mib(device)
+    peak = peak_mib(device)
     seconds = []
     for _ in range(args.steps):
         start = time.perf_counter()
         run()
-        if device.type == "cuda":
-            torch.cuda.synchronize()
+        synchronize(device)
         seconds.append(time.perf_counter() - start)
     tokens = args.batch * (1 + 50 + (args.size // 16) ** 2)
-    rates = [_product_rate(device, tokens) for _ in range(3)]
+    rates = [product_rate(device, tokens) for _ in range(3)]
     with FlopCounterMode(display=False, custom_mapping=_FLOPS) as counter:
         run()
     return {
         "seconds": statistics.median(seconds),
-        "mib": max(peak, _peak_mib(device) if device.type == "cuda" else peak),
+        "mib": max(peak, peak_mib(device) if device.type == "cuda" else peak),
         "gflop": counter.get_total_flops() / 1e9,
         "rate": max(rates),
     }
