@@ -20,7 +20,7 @@ def run(capsys, *arguments):
 
 
 @pytest.mark.parametrize(
-    "command", [[], ["predict"], ["data"], ["data", "check"], ["data", "prepare"], ["demo"]]
+    "command", [[], ["predict"], ["compare"], ["data"], ["data", "check"], ["data", "prepare"], ["demo"]]
 )
 def test_help(command, capsys):
     with pytest.raises(SystemExit) as caught:

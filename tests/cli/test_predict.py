@@ -8,7 +8,7 @@ import pytest
 from PIL import Image
 from rich.console import Console
 
-from lexiseg.cli import predict
+from lexiseg.cli import photographs, predict
 from lexiseg.clip.vocabulary import Vocabulary
 from lexiseg.errors import ConfigError, DataError, LexisegError
 from lexiseg.inference.loading import Loaded
@@ -94,12 +94,12 @@ def test_a_broken_photograph_is_skipped_and_the_rest_done(command, photos, tmp_p
 
 
 def test_globs_and_repeats(photos):
-    found = predict.find_photos([str(photos / "*_[rb]*.png"), str(photos), str(photos / "0_red.png")])
+    found = photographs.find_photos([str(photos / "*_[rb]*.png"), str(photos), str(photos / "0_red.png")])
     assert [path.name for path in found] == ["0_red.png", "1_blue.png", "2_white.png"]
     nested = photos / "deep" / "er"
     nested.mkdir(parents=True)
     (photos / "0_red.png").rename(nested / "red.png")
-    assert predict.find_photos([str(photos / "**" / "r*.png")]) == [nested / "red.png"]
+    assert photographs.find_photos([str(photos / "**" / "r*.png")]) == [nested / "red.png"]
 
 
 def test_no_image_at_all(command, tmp_path):
@@ -111,8 +111,8 @@ def test_no_image_at_all(command, tmp_path):
 
 def test_same_names_in_two_folders_do_not_overwrite(tmp_path):
     paths = [tmp_path / "a" / "x.png", tmp_path / "b" / "x.png", tmp_path / "b" / "x.jpg", tmp_path / "y.png"]
-    assert predict.result_stems(paths) == ["a_x_png", "b_x_png", "b_x_jpg", "y"]
-    assert predict.result_stems([tmp_path / "x.png", tmp_path / "x.png"])[1].endswith("_2")
+    assert photographs.result_stems(paths) == ["a_x_png", "b_x_png", "b_x_jpg", "y"]
+    assert photographs.result_stems([tmp_path / "x.png", tmp_path / "x.png"])[1].endswith("_2")
 
 
 def test_words_from_a_file(command, photos, tmp_path):
@@ -194,6 +194,79 @@ def test_a_folder_that_cannot_be_written(command, photos, tmp_path):
     (tmp_path / "out").write_text("in the way")
     with pytest.raises(LexisegError, match="cannot write"):
         command(photos, "--classes", "red", "--out", tmp_path / "out")
+
+
+@pytest.fixture
+def masks(tmp_path):
+    (tmp_path / "masks").mkdir()
+    return tmp_path / "masks"
+
+
+def save_two_tone(path, masks, *, kind=np.uint8):
+    """A third red, the rest blue; of three masks one lies over both, mostly over the blue."""
+    pixels = np.zeros((16, 24, 3), dtype=np.uint8)
+    pixels[:, :8] = (255, 0, 0)
+    pixels[:, 8:] = (0, 0, 255)
+    Image.fromarray(pixels).save(path)
+    ids = np.zeros((16, 24), dtype=kind)
+    ids[:8, 4:20] = 255
+    ids[8:12, :4] = 7
+    ids[12:, 12:] = 3
+    if kind == np.uint16:
+        ids[ids == 7] = 40_000
+    Image.fromarray(ids).save(masks / f"{path.stem}.png")
+
+
+@pytest.mark.parametrize("kind", [np.uint8, np.uint16])
+def test_every_mask_has_one_class(command, tmp_path, masks, kind):
+    save_two_tone(tmp_path / "two.png", masks, kind=kind)
+    flags = [tmp_path / "two.png", "--classes", "red, blue", "--out", tmp_path / "out"]
+    command(*flags)
+    with Image.open(tmp_path / "out" / "two_labels.png") as image:
+        plain = np.asarray(image).copy()
+    assert plain[4, 5] == 0
+    assert (plain[8:12, :4] == 0).all()
+    status, _ = command(*flags, "--masks", masks)
+    assert status == 0
+    with Image.open(tmp_path / "out" / "two_labels.png") as image:
+        voted = np.asarray(image).copy()
+    assert (voted[:8, 4:20] == 1).all()
+    changed = np.zeros_like(plain, dtype=bool)
+    changed[:8, 4:20] = True
+    assert (voted[~changed] == plain[~changed]).all()
+    content = json.loads((tmp_path / "out" / "two.json").read_text())
+    assert content["protocol"]["masks"] == str(masks / "two.png")
+
+
+def test_masks_that_are_missing_or_do_not_fit(command, photos, tmp_path, masks):
+    Image.new("L", (24, 16)).save(masks / "0_red.png")
+    Image.new("L", (16, 24)).save(masks / "1_blue.png")
+    status, printed = command(photos, "--classes", "red, blue", "--out", tmp_path / "out", "--masks", masks)
+    assert status == 1
+    assert "0_red.png: red 100.0 %" in printed, "a file without any mask votes for nothing"
+    assert "1_blue.png has 24x16 pixels (height x width), the photograph, turned upright, 16x24" in printed
+    assert f"no file at {masks / '2_white.png'}; check the path" in printed
+    assert "1 of 3 photographs segmented" in printed
+
+
+def test_masks_without_a_folder(command, photos, tmp_path):
+    asked = {}
+    with pytest.raises(ConfigError, match=r"--masks: expected a folder holding STEM.png per photograph"):
+        command(photos, "--classes", "red", "--masks", tmp_path / "gone", asked=asked)
+    assert not asked
+
+
+@pytest.mark.parametrize(("flags", "steps"), [([], 0), (["--refine"], 10), (["--refine", "3"], 3)])
+def test_refinement(command, photos, tmp_path, flags, steps):
+    command(photos / "0_red.png", "--classes", "red, blue", "--out", tmp_path / "out", *flags)
+    content = json.loads((tmp_path / "out" / "0_red.json").read_text())
+    assert content["protocol"]["pamr_steps"] == steps
+    assert content["found"][0]["name"] == "red"
+
+
+def test_negative_steps(command, photos):
+    with pytest.raises(ConfigError, match=r"--refine is -1; expected a number of steps"):
+        command(photos, "--classes", "red", "--refine", "-1")
 
 
 def test_score_maps_on_request(command, photos, tmp_path):

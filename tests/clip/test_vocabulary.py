@@ -1,11 +1,15 @@
 """Words to classes to unit vectors."""
 
+import gzip
+
 import pytest
 import torch
 import torch.nn.functional as F
 
 from lexiseg.clip.loading import FrozenCLIP
 from lexiseg.clip.templates import TEMPLATE_SETS, resolve_templates
+from lexiseg.clip.text import without_padding
+from lexiseg.clip.tokenizer import openai_tokenizer
 from lexiseg.clip.vocabulary import Vocabulary
 from lexiseg.errors import ConfigError
 
@@ -90,3 +94,70 @@ def test_class_file_that_is_no_text(tmp_path):
     (tmp_path / "c.txt").write_bytes(b"\xff\xfe\x00")
     with pytest.raises(ConfigError, match="UTF-8"):
         Vocabulary.from_file(tmp_path / "c.txt")
+
+
+@pytest.mark.parametrize("pad", [0, 96])
+def test_padding_is_left_out_and_changes_nothing(tiny_clip, pad):
+    ids = torch.full((3, 13), pad)
+    for row, length in enumerate((4, 7, 2)):
+        ids[row, :length] = torch.tensor([95, *range(10, 8 + length), 96])
+    short = without_padding(ids)
+    assert short.shape[1] in (7, 8)
+    assert torch.equal(short, ids[:, : short.shape[1]])
+    tower = FrozenCLIP(tiny_clip, LetterTokenizer(), source="test").text_tower
+    torch.testing.assert_close(tower(short), tower(ids))
+    full = torch.arange(13)[None].clone()
+    full[0, -1] = 96
+    assert torch.equal(without_padding(full), full)
+
+
+def test_words_in_parts_are_the_words_together(clip, monkeypatch):
+    vocabulary = Vocabulary.from_text("cat, dog, sofa, wall, sky", ("a {}", "the {}."))
+    together = vocabulary.embed(clip)
+    monkeypatch.setattr("lexiseg.clip.vocabulary._SENTENCES", 4)
+    torch.testing.assert_close(vocabulary.embed(clip).vectors, together.vectors)
+
+
+@pytest.fixture
+def openai_words(tmp_path):
+    """OpenAI's vocabulary file in form: as many merges, of two letters each."""
+    printable = [
+        *range(ord("!"), ord("~") + 1),
+        *range(ord("¡"), ord("¬") + 1),
+        *range(ord("®"), ord("ÿ") + 1),
+    ]
+    letters = [chr(code) for code in printable] + [chr(256 + extra) for extra in range(256 - len(printable))]
+    merges = [f"{a} {b}" for a in letters for b in letters][: 49152 - 256 - 2]
+    with gzip.open(tmp_path / "bpe_simple_vocab_16e6.txt.gz", "wt", encoding="utf-8") as file:
+        file.write("\n".join(["version", *merges, ""]))
+    return openai_tokenizer(tmp_path / "bpe_simple_vocab_16e6.txt.gz")
+
+
+def test_a_word_of_500_characters_for_the_openai_tokenizer(tiny_clip, openai_words, monkeypatch):
+    clip = FrozenCLIP(tiny_clip, openai_words, source="test")
+    clip.text_tower.context_length = 77
+    encoded = []
+    monkeypatch.setattr(clip.text_tower, "encode", lambda texts: encoded.extend(texts))
+    word = "wing " * 99 + "wings"
+    vocabulary = Vocabulary((("dog",), (word,)), "imagenet80")
+    message = rf"the class name '{word[:40]}…' \(500 characters\) makes a sentence of \d+ tokens, and CLIP reads at most 77"
+    with pytest.raises(ConfigError, match=message):
+        vocabulary.embed(clip)
+    assert not encoded, "long words are tried before any is encoded"
+
+
+def test_a_word_too_long_in_another_template_than_was_tried(tiny_clip, openai_words, monkeypatch):
+    clip = FrozenCLIP(tiny_clip, openai_words, source="test")
+    monkeypatch.setattr("lexiseg.clip.vocabulary._try_long_words", lambda *_: None)
+    with pytest.raises(ConfigError, match=r"the class name 'dog' \(3 characters\) .* at most 13"):
+        Vocabulary.from_text("dog", ("{}", "a {}" + " a" * 12)).embed(clip)
+
+
+def test_braces_in_words_and_templates_are_letters(clip):
+    braced = Vocabulary((("a {x}",),), "{} {y}").embed(clip)
+    torch.testing.assert_close(braced.vectors, clip.text_tower.encode(["a {x} {y}"]))
+
+
+def test_many_repeats_are_summed_up():
+    with pytest.raises(ConfigError, match=r"named twice: w0, .* and 2 more; every class"):
+        Vocabulary.from_names([f"w{i}" for i in range(10)] * 2)

@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from lexiseg.data.io import image_size, read_image, read_label
+from lexiseg.data.io import image_size, read_image, read_label, read_masks
 from lexiseg.errors import DataError
 
 
@@ -129,3 +129,43 @@ def test_colour_and_jpeg_labels_are_refused(tmp_path):
     Image.new("L", (4, 3)).save(tmp_path / "grey.jpg")
     with pytest.raises(DataError, match="store label maps as PNG"):
         read_label(tmp_path / "grey.jpg")
+
+
+@pytest.mark.parametrize("kind", [np.uint8, np.uint16])
+def test_masks_by_id(tmp_path, kind):
+    high = 255 if kind == np.uint8 else 65535
+    ids = np.array([[0, 3, 3], [high, 0, 3]], dtype=kind)
+    Image.fromarray(ids).save(tmp_path / "a.png")
+    masks = read_masks(tmp_path / "a.png", (2, 3))
+    assert masks.dtype == bool
+    assert masks.tolist() == [(ids == 3).tolist(), (ids == high).tolist()]
+
+
+def test_palette_masks_count_by_index_and_no_mask_is_none(tmp_path):
+    image = Image.frombytes("P", (3, 1), bytes([0, 7, 255]))
+    image.putpalette([200] * 768)
+    image.save(tmp_path / "a.png")
+    assert read_masks(tmp_path / "a.png", (1, 3)).tolist() == [[[False, True, False]], [[False, False, True]]]
+    Image.new("L", (5, 3)).save(tmp_path / "none.png")
+    assert read_masks(tmp_path / "none.png", (3, 5)).shape == (0, 3, 5)
+
+
+def test_masks_that_cannot_be_used(tmp_path, monkeypatch):
+    Image.new("L", (5, 3), 9).save(tmp_path / "a.png")
+    with pytest.raises(DataError, match=r"a\.png has 3x5 pixels \(height x width\), the photograph, .* 5x3"):
+        read_masks(tmp_path / "a.png", (5, 3))
+    Image.new("RGB", (5, 3)).save(tmp_path / "rgb.png")
+    with pytest.raises(DataError, match=r"mask file .*rgb\.png: expected one channel of mask ids"):
+        read_masks(tmp_path / "rgb.png", (3, 5))
+    with pytest.raises(DataError, match="no file at"):
+        read_masks(tmp_path / "gone.png", (3, 5))
+    monkeypatch.setattr("lexiseg.data.io._MASK_BYTES", 14)
+    with pytest.raises(DataError, match="1 masks of 3x5 pixels take more than"):
+        read_masks(tmp_path / "a.png", (3, 5))
+
+
+def test_an_image_of_more_pixels_than_pillow_opens(tmp_path, monkeypatch):
+    Image.new("RGB", (50, 60)).save(tmp_path / "a.png")
+    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 1000)
+    with pytest.raises(DataError, match=r"a\.png has more pixels than Pillow opens .*; crop or shrink it"):
+        read_image(tmp_path / "a.png")

@@ -1,24 +1,19 @@
 """``lexiseg predict``: photographs and words in, labelled masks out."""
 
 import argparse
-import warnings
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from PIL import Image
 from rich.console import Console
 from rich.markup import escape
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-from lexiseg.clip.loading import FrozenCLIP
-from lexiseg.clip.templates import TEMPLATE_SETS
+from lexiseg.cli.flags import add_clip, add_photos, add_place, add_words, read_vocabulary, warn_unknown
+from lexiseg.cli.photographs import Photograph, Step, conclude, describe, each_photograph, find_photos
 from lexiseg.clip.vocabulary import Vocabulary
-from lexiseg.data.io import IMAGE_SUFFIXES, read_image
-from lexiseg.errors import ConfigError, DataError
-from lexiseg.inference.background import with_background
-from lexiseg.inference.result import Segmentation
+from lexiseg.data.io import read_masks
+from lexiseg.errors import ConfigError
 from lexiseg.inference.segmenter import Segmenter
 
 if TYPE_CHECKING:
@@ -40,11 +35,14 @@ _EXAMPLES = """examples:
   lexiseg predict photo.jpg --classes "cat; kitten, sofa, wall"            synonyms behind a semicolon
   lexiseg predict photo.jpg --classes "dog" --background "grass, sky, wall, floor"
   lexiseg predict photo.jpg --classes "dog, grass" --threshold 0.6         unsure pixels get no class
+  lexiseg predict photo.jpg --classes "dog, grass" --method tg-clip        all methods: lexiseg compare
+  lexiseg predict photo.jpg --classes "dog, grass" --refine                borders along the colours
+  lexiseg predict photos/ --classes "dog, grass" --masks sam/              one class per mask of sam/STEM.png
   lexiseg predict photo.jpg --classes "road, car" --checkpoint runs/camvid/best.ckpt
   lexiseg predict scene.png --classes "red circle, bricks" --clip toy      offline, toy scenes only"""
 
-_SHOWN = 8
-
+_REFINE_STEPS = 10
+"""NACLIP's."""
 
 Builder = Callable[..., "Loaded"]
 """Takes ``checkpoint``, ``clip``, ``tokenizer``, ``method``, ``templates`` and ``device`` by name."""
@@ -60,52 +58,48 @@ def add_parser(subparsers: "argparse._SubParsersAction[argparse.ArgumentParser]"
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     add = parser.add_argument
+    add_photos(parser)
+    add_words(parser)
+    add("--checkpoint", metavar="CKPT", help="a trained model, best.ckpt or last.ckpt of a run")
     add(
-        "photos",
-        nargs="+",
-        metavar="PHOTO",
-        help='files, folders (their images), or globs such as "photos/**/*.jpg"',
+        "--method",
+        metavar="NAME",
+        help="training-free method, such as maskclip or sc-clip; not with --checkpoint",
     )
-    words = parser.add_mutually_exclusive_group(required=True)
-    words.add_argument("--classes", metavar="WORDS", help='class names separated by commas, synonyms by ";"')
-    words.add_argument("--classes-file", metavar="FILE", help='one class a line, synonyms separated by ";"')
-    add("--background", metavar="WORDS", help="what else may be there: a background class takes such pixels")
+    add_clip(parser)
+    _add_touches(parser)
+    add_place(parser, out="predictions")
+    add("--no-overlay", action="store_true", help="write no overlay pictures")
+    add(
+        "--scores", action="store_true", help="write STEM_scores.png as well: score of each pixel, white is 1"
+    )
+    parser.set_defaults(func=run)
+
+
+def _add_touches(parser: argparse.ArgumentParser) -> None:
+    """What happens to the scores on their way to labels."""
+    add = parser.add_argument
     add(
         "--threshold",
         type=float,
         metavar="P",
         help="pixels scored below P (0 to 1) go to the background or no class",
     )
-    add("--checkpoint", metavar="CKPT", help="a trained model, best.ckpt or last.ckpt of a run")
     add(
-        "--clip",
-        metavar="NAME|PATH",
-        help="hub name, folder or file of CLIP weights, or toy (default: hub ViT-B/16)",
+        "--refine",
+        type=int,
+        nargs="?",
+        const=_REFINE_STEPS,
+        metavar="STEPS",
+        help=f"spread scores between pixels of like colour (PAMR; {_REFINE_STEPS} steps if no number is given)",
     )
     add(
-        "--tokenizer",
-        metavar="PATH",
-        help="for CLIP files that bring none: bpe_simple_vocab_16e6.txt.gz or a folder",
-    )
-    add(
-        "--method",
-        metavar="NAME",
-        help="training-free method, such as maskclip or sc-clip; not with --checkpoint",
-    )
-    add("--templates", metavar="NAME", help=f"prompt templates: {', '.join(TEMPLATE_SETS)}")
-    add(
-        "--out",
-        metavar="DIR",
+        "--masks",
         type=Path,
-        default=Path("predictions"),
-        help="result folder (default: predictions)",
+        metavar="DIR",
+        help="one class per mask: DIR/STEM.png, STEM as in the results, holds mask ids as 8- or 16-bit pixel "
+        "values at the photograph's size, 0 for no mask",
     )
-    add("--device", default="auto", help="auto, cpu, cuda, cuda:1, mps (default: auto)")
-    add("--no-overlay", action="store_true", help="write no overlay pictures")
-    add(
-        "--scores", action="store_true", help="write STEM_scores.png as well: score of each pixel, white is 1"
-    )
-    parser.set_defaults(func=run)
 
 
 def run(args: argparse.Namespace, build: Builder | None = None, console: Console | None = None) -> int:
@@ -125,6 +119,8 @@ def run(args: argparse.Namespace, build: Builder | None = None, console: Console
     console = console or Console()
     photos = find_photos(args.photos)
     vocabulary = read_vocabulary(args)
+    if args.masks is not None and not args.masks.is_dir():
+        raise ConfigError(f"--masks: expected a folder holding STEM.png per photograph, got {args.masks}")
     loaded = (build or _default_builder())(
         checkpoint=args.checkpoint,
         clip=args.clip,
@@ -133,15 +129,14 @@ def run(args: argparse.Namespace, build: Builder | None = None, console: Console
         templates=args.templates,
         device=args.device,
     )
-    warn_unknown(console, loaded.clip, vocabulary)
     segmenter = make_segmenter(loaded, replace(vocabulary, templates=loaded.templates), args)
-    failures = segment_all(photos, segmenter, args, console)
-    done = len(photos) - len(failures)
-    console.print(f"{done} of {len(photos)} photographs segmented; results in {escape(str(args.out))}")
-    if failures:
-        names = ", ".join(escape(str(path)) for path in failures)
-        console.print(f"[red]skipped {len(failures)}:[/red] {names}")
-    return 1 if failures else 0
+    warn_unknown(console, loaded.clip, vocabulary)
+
+    def work(photograph: Photograph, step: Step) -> None:
+        console.print(f"{escape(str(photograph.path))}: {escape(segment_one(photograph, segmenter, args))}")
+
+    failures = each_photograph(photos, console, work, told="segment")
+    return conclude(console, photos, failures, done=f"segmented; results in {args.out}")
 
 
 def _default_builder() -> Builder:
@@ -150,68 +145,8 @@ def _default_builder() -> Builder:
     return load_segmentable
 
 
-def find_photos(patterns: Sequence[str]) -> list[Path]:
-    """Files as given, images of folders, matches of globs; each once, in the order given.
-
-    A file that does not exist stays in the list, to be reported beside the others.
-
-    Raises:
-        DataError: No image at all.
-    """
-    found: dict[Path, None] = {}
-    for pattern in patterns:
-        for path in _expand(pattern):
-            found.setdefault(path)
-    if not found:
-        raise DataError(
-            f"no image found in {', '.join(patterns)}; expected files ending in {', '.join(IMAGE_SUFFIXES)}"
-        )
-    return list(found)
-
-
-def _expand(pattern: str) -> Iterator[Path]:
-    path = Path(pattern).expanduser()
-    if path.is_dir():
-        yield from sorted(p for p in path.iterdir() if _is_image(p))
-    elif path.exists() or not any(sign in pattern for sign in "*?["):
-        yield path
-    else:
-        root = Path(path.anchor)
-        yield from sorted(p for p in root.glob(str(path.relative_to(root))) if _is_image(p))
-
-
-def _is_image(path: Path) -> bool:
-    return path.is_file() and path.suffix.lower() in IMAGE_SUFFIXES and not path.name.startswith(".")
-
-
-def read_vocabulary(args: argparse.Namespace) -> Vocabulary:
-    """The words of the flags, with the background's if there are any.
-
-    Raises:
-        ConfigError: No, empty or repeated names, or an unreadable file.
-    """
-    if args.classes_file is not None:
-        vocabulary = Vocabulary.from_file(args.classes_file)
-    else:
-        vocabulary = Vocabulary.from_text(args.classes)
-    if args.background is None:
-        return vocabulary
-    return with_background(vocabulary, args.background.split(","))
-
-
-def warn_unknown(console: Console, clip: FrozenCLIP, vocabulary: Vocabulary) -> None:
-    """Say which words a small CLIP has never read: for them its answer means nothing."""
-    unknown = clip.unknown_words(tuple(word for group in vocabulary.words for word in group))
-    if unknown:
-        known = ", ".join(sorted(clip.known_words or ())[:40])
-        console.print(
-            f"[yellow]warning:[/yellow] the CLIP '{escape(clip.source)}' has never read "
-            f"{escape(', '.join(unknown))}; its answer for that means nothing. It knows: {escape(known)}"
-        )
-
-
 def make_segmenter(loaded: "Loaded", vocabulary: Vocabulary, args: argparse.Namespace) -> Segmenter:
-    """The segmenter that evaluation uses, for these words and with the background that the flags ask for."""
+    """The segmenter that evaluation uses, for these words and with what the flags ask for."""
     protocol = loaded.protocol
     if args.background is not None:
         protocol = replace(protocol, background="class")
@@ -219,53 +154,25 @@ def make_segmenter(loaded: "Loaded", vocabulary: Vocabulary, args: argparse.Name
         if not 0 <= args.threshold < 1:
             raise ConfigError(f"--threshold is {args.threshold}; expected a number from 0 to below 1")
         protocol = replace(protocol, probability_threshold=args.threshold)
+    if args.refine is not None:
+        if args.refine < 0:
+            raise ConfigError(f"--refine is {args.refine}; expected a number of steps, 0 (off) or more")
+        protocol = replace(protocol, pamr_steps=args.refine)
     return replace(loaded, protocol=protocol).segmenter(vocabulary)
 
 
-def segment_all(
-    photos: Sequence[Path], segmenter: Segmenter, args: argparse.Namespace, console: Console
-) -> list[Path]:
-    """Segment and save each photograph; returns those that could not be read."""
-    failures: list[Path] = []
-    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-    with Progress(*columns, console=console, transient=True) as bar, warnings.catch_warnings():
-        # Large photographs are welcome here; Pillow warns of them as a possible attack.
-        warnings.simplefilter("ignore", Image.DecompressionBombWarning)
-        task = bar.add_task("segment", total=len(photos))
-        for path, stem in zip(photos, result_stems(photos), strict=True):
-            try:
-                image = read_image(path)
-                result = segmenter.segment(image)
-            except DataError as error:
-                bar.console.print(f"[red]skipped:[/red] {escape(str(error))}")
-                failures.append(path)
-            else:
-                result.save(args.out, stem, image=image, overlay=not args.no_overlay, score_png=args.scores)
-                bar.console.print(f"{escape(str(path))}: {escape(describe(result))}")
-            bar.advance(task)
-    return failures
+def segment_one(photograph: Photograph, segmenter: Segmenter, args: argparse.Namespace) -> str:
+    """Segment and save one photograph; says what was found.
 
-
-def result_stems(photos: Sequence[Path]) -> list[str]:
-    """A file stem per photograph: its own; where two are the same, folder and ending join, then a number."""
-    own = [path.stem for path in photos]
-    stems = [
-        stem if own.count(stem) == 1 else f"{path.absolute().parent.name}_{path.name.replace('.', '_')}"
-        for path, stem in zip(photos, own, strict=True)
-    ]
-    taken: set[str] = set()
-    for index, stem in enumerate(stems):
-        number, name = 1, stem
-        while name in taken:
-            number += 1
-            name = f"{stem}_{number}"
-        taken.add(name)
-        stems[index] = name
-    return stems
-
-
-def describe(result: Segmentation) -> str:
-    """Classes found, largest first, with their share of the picture."""
-    areas = [f"{name} {100 * area:.1f} %" for name, area in result.areas.items()]
-    more = [f"and {len(areas) - _SHOWN} more"] if len(areas) > _SHOWN else []
-    return ", ".join(areas[:_SHOWN] + more)
+    Raises:
+        DataError: Its masks are missing or do not fit, or it is too large.
+    """
+    pixels, masks = photograph.pixels, None
+    if args.masks is not None:
+        path = args.masks / f"{photograph.stem}.png"
+        masks = read_masks(path, (pixels.shape[0], pixels.shape[1]))
+    result = segmenter.segment(pixels, masks=masks)
+    if masks is not None:
+        result = replace(result, protocol={**result.protocol, "masks": str(path)})
+    result.save(args.out, photograph.stem, image=pixels, overlay=not args.no_overlay, score_png=args.scores)
+    return describe(result)

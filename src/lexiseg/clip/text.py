@@ -41,6 +41,19 @@ class TextTower(nn.Module):
     def encode(self, texts: Sequence[str]) -> Tensor:
         """Unit embeddings ``(B, embed_dim)`` of whole sentences, in float32."""
         device = self.text_projection.weight.device
-        ids = self.tokenizer(texts, self.context_length)
-        rows = [self(ids[part].to(device)).float() for part in chunks(len(texts), _BATCH)]
+        rows = []
+        for part in chunks(len(texts), _BATCH):
+            ids = without_padding(self.tokenizer(texts[part], self.context_length))
+            rows.append(self(ids.to(device)).float())
         return nn.functional.normalize(torch.cat(rows), dim=-1)
+
+
+def without_padding(ids: Tensor) -> Tensor:
+    """Leave out the columns of ``(B, context)`` token ids that are padding in every row.
+
+    Attention is causal and a text is read at its end marker, so what stands behind it changes nothing; class
+    names are short, and most of the context is padding. Whatever the padding's id, even the end marker's
+    own, columns equal to the last one hold nothing but it; one of them stays, for it may be that marker.
+    """
+    told = (ids != ids[:, -1:]).any(dim=0).nonzero()
+    return ids[:, : int(told[-1]) + 2] if len(told) else ids

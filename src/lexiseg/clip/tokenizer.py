@@ -20,6 +20,23 @@ _MERGES = 49152 - 256 - 2
 """OpenAI keeps this many of the merges in its file: 49,408 tokens less 512 bytes and two markers."""
 
 
+class TextTooLongError(LexisegError):
+    """A sentence does not fit what CLIP reads.
+
+    Attributes:
+        text: The sentence.
+        tokens: Its length, markers included.
+        limit: What CLIP reads.
+    """
+
+    def __init__(self, text: str, *, tokens: int, limit: int) -> None:
+        super().__init__(
+            f"text of {tokens} tokens is longer than the {limit} that CLIP reads: "
+            f"'{text[:60]}…'; shorten the class name or the template"
+        )
+        self.text, self.tokens, self.limit = text, tokens, limit
+
+
 class TextTokenizer(Protocol):
     """Sentences to fixed-length token ids."""
 
@@ -46,7 +63,7 @@ class ClipBpe:
         """Tokenise; see :class:`TextTokenizer`.
 
         Raises:
-            LexisegError: A sentence does not fit the context; names its length and its beginning.
+            TextTooLongError: A sentence does not fit the context; names its length and its beginning.
         """
         ids = torch.full((len(texts), context_length), self._pad, dtype=torch.long)
         for row, text in enumerate(texts):
@@ -56,10 +73,7 @@ class ClipBpe:
                 self._end,
             ]
             if len(tokens) > context_length:
-                raise LexisegError(
-                    f"text of {len(tokens)} tokens is longer than the {context_length} that CLIP reads: "
-                    f"'{text[:60]}…'; shorten the class name or the template"
-                )
+                raise TextTooLongError(text, tokens=len(tokens), limit=context_length)
             ids[row, : len(tokens)] = torch.tensor(tokens)
         return ids
 

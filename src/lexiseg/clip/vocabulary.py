@@ -16,10 +16,19 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from lexiseg.clip.templates import resolve_templates
+from lexiseg.clip.tokenizer import TextTooLongError
 from lexiseg.errors import ConfigError
+from lexiseg.types import chunks
 
 if TYPE_CHECKING:
     from lexiseg.clip.loading import FrozenCLIP
+    from lexiseg.clip.text import TextTower
+
+_SENTENCES = 8192
+"""Sentences encoded before they are averaged over the templates: bounds memory for any number of words."""
+
+_SHOWN_LETTERS = 40
+_SHOWN_WORDS = 8
 
 
 @dataclass(frozen=True)
@@ -75,7 +84,9 @@ class Vocabulary:
         scopes = cleaned if self.shared else [[word for group in cleaned for word in group]]
         repeated = sorted(word for scope in scopes for word, count in Counter(scope).items() if count > 1)
         if repeated:
-            raise ConfigError(f"named twice: {', '.join(repeated)}; every class and synonym may stand once")
+            told = ", ".join(word[:_SHOWN_LETTERS] for word in repeated[:_SHOWN_WORDS])
+            more = f" and {len(repeated) - _SHOWN_WORDS} more" if len(repeated) > _SHOWN_WORDS else ""
+            raise ConfigError(f"named twice: {told}{more}; every class and synonym may stand once")
         resolve_templates(self.templates)
 
     @classmethod
@@ -148,10 +159,47 @@ class Vocabulary:
 
 
 def embed_words(clip: "FrozenCLIP", words: Sequence[str], templates: tuple[str, ...]) -> Tensor:
-    """``(M, D)`` unit embeddings of ``words``: template ensemble as CLIP's authors build it."""
-    sentences = [template.format(word) for word in words for template in templates]
-    vectors = clip.require_text().encode(sentences).unflatten(0, (len(words), len(templates)))
-    return F.normalize(vectors.mean(1), dim=-1).cpu()
+    """``(M, D)`` unit embeddings of ``words``: template ensemble as CLIP's authors build it.
+
+    Raises:
+        ConfigError: A word does not fit what CLIP reads; the message shows its beginning and the limit.
+    """
+    tower = clip.require_text()
+    _try_long_words(tower, words, templates)
+    rows = []
+    for part in chunks(len(words), max(1, _SENTENCES // len(templates))):
+        sentences = [_sentence(template, word) for word in words[part] for template in templates]
+        try:
+            vectors = tower.encode(sentences)
+        except TextTooLongError as error:
+            raise _word_too_long(error, words[part], templates) from error
+        rows.append(vectors.unflatten(0, (-1, len(templates))).mean(1))
+    return F.normalize(torch.cat(rows), dim=-1).cpu()
+
+
+def _sentence(template: str, word: str) -> str:
+    return template.replace("{}", word)
+
+
+def _try_long_words(tower: "TextTower", words: Sequence[str], templates: tuple[str, ...]) -> None:
+    """Words that may be too long are tried before any is encoded, which takes minutes for long lists."""
+    longest = max(templates, key=len)
+    for word in words:
+        sentence = _sentence(longest, word)
+        if len(sentence.encode()) > tower.context_length - 2:  # a token is at least a byte
+            try:
+                tower.tokenizer([sentence], tower.context_length)
+            except TextTooLongError as error:
+                raise _word_too_long(error, [word], templates) from error
+
+
+def _word_too_long(error: TextTooLongError, words: Sequence[str], templates: tuple[str, ...]) -> ConfigError:
+    word = next(word for word in words if any(_sentence(t, word) == error.text for t in templates))
+    shown = word if len(word) <= _SHOWN_LETTERS else f"{word[:_SHOWN_LETTERS]}…"
+    return ConfigError(
+        f"the class name '{shown}' ({len(word)} characters) makes a sentence of {error.tokens} tokens, and CLIP "
+        f"reads at most {error.limit}; shorten the name"
+    )
 
 
 def default_cache_dir() -> Path:

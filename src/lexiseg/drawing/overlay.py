@@ -12,10 +12,12 @@ from lexiseg.drawing.palette import Colour, class_colours, palette_bytes
 PAPER: Colour = (250, 250, 248)
 INK: Colour = (34, 38, 44)
 FAINT: Colour = (128, 134, 142)
-_MARGIN = 14
+MARGIN = 14
 _HATCH_PERIOD = 10
 _LEGEND_LIMIT = 24
 """Legend rows before the rest is summed up in one line."""
+
+_LETTERS = 60
 
 
 def palette_image(label: npt.NDArray[np.uint8], names: Sequence[str]) -> Image.Image:
@@ -105,21 +107,24 @@ def legend(
         height: Height to fill; more rows make the panel taller.
     """
     rows = _rows(label, names)
-    size = int(np.clip((height - 2 * _MARGIN) / max(len(rows), 1) / 1.7, 12, 18))
+    size = int(np.clip((height - 2 * MARGIN) / max(len(rows), 1) / 1.7, 12, 18))
     step = round(1.7 * size)
     font = ImageFont.load_default(size=size)
-    texts = [(text + ("  · unseen" if text in hatched else ""), f"{share:.1f} %") for text, share, _ in rows]
+    texts = [
+        (elided(text, _LETTERS) + ("  · unseen" if text in hatched else ""), f"{share:.1f} %")
+        for text, share, _ in rows
+    ]
     name_width = max((font.getlength(text) for text, _ in texts), default=0)
     share_width = font.getlength("100.0 %")
-    width = round(3 * _MARGIN + step + name_width + share_width + 10)
-    panel = Image.new("RGB", (width, max(height, 2 * _MARGIN + step * len(rows))), PAPER)
+    width = round(3 * MARGIN + step + name_width + share_width + 10)
+    panel = Image.new("RGB", (width, max(height, 2 * MARGIN + step * len(rows))), PAPER)
     pen = ImageDraw.Draw(panel)
     for i, ((text, share), (name, _, colour)) in enumerate(zip(texts, rows, strict=True)):
-        top = _MARGIN + i * step
-        _swatch(panel, (_MARGIN, top), step - 6, colour, striped=name in hatched)
+        top = MARGIN + i * step
+        draw_swatch(panel, (MARGIN, top), step - 6, colour, striped=name in hatched)
         middle = top + (step - 6) / 2
-        pen.text((_MARGIN + step + 4, middle), text, INK, font=font, anchor="lm")
-        pen.text((width - _MARGIN, middle), share, FAINT, font=font, anchor="rm")
+        pen.text((MARGIN + step + 4, middle), text, INK, font=font, anchor="lm")
+        pen.text((width - MARGIN, middle), share, FAINT, font=font, anchor="rm")
     return panel
 
 
@@ -142,19 +147,25 @@ def panels(
         )
     images = [_as_image(picture, min_side) for picture in pictures]
     font = ImageFont.load_default(size=18)
-    head = 18 + 2 * _MARGIN
+    head = 18 + 2 * MARGIN
     widths = [
         max(image.width, round(font.getlength(title))) for image, title in zip(images, titles, strict=True)
     ]
-    width = sum(widths) + _MARGIN * (len(images) + 1)
-    sheet = Image.new("RGB", (width, max(image.height for image in images) + head + _MARGIN), PAPER)
+    width = sum(widths) + MARGIN * (len(images) + 1)
+    sheet = Image.new("RGB", (width, max(image.height for image in images) + head + MARGIN), PAPER)
     pen = ImageDraw.Draw(sheet)
-    left = _MARGIN
+    left = MARGIN
     for image, title, column in zip(images, titles, widths, strict=True):
         pen.text((left, head / 2), title, INK, font=font, anchor="lm")
         sheet.paste(image, (left, head))
-        left += column + _MARGIN
+        left += column + MARGIN
     return sheet
+
+
+def elided(text: str, letters: int) -> str:
+    """The text in one line, cut to so many letters."""
+    line = " ".join(text.split())
+    return line if len(line) <= letters else f"{line[: letters - 1]}…"
 
 
 def _as_image(picture: Image.Image | npt.NDArray[np.uint8], min_side: int) -> Image.Image:
@@ -181,7 +192,10 @@ def _rows(label: npt.NDArray[np.uint8], names: Sequence[str]) -> list[tuple[str,
     return rows
 
 
-def _swatch(panel: Image.Image, corner: tuple[int, int], side: int, colour: Colour, *, striped: bool) -> None:
+def draw_swatch(
+    panel: Image.Image, corner: tuple[int, int], side: int, colour: Colour, *, striped: bool
+) -> None:
+    """Paint a square in a class colour at ``(x, y)``, striped as an unseen class is."""
     square = np.empty((side, side, 3), dtype=np.uint8)
     square[:] = colour
     if striped:

@@ -1,0 +1,289 @@
+"""``lexiseg compare`` with the toy CLIP: one picture per photograph, whatever a method or a photograph refuses."""
+
+import argparse
+import io
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from rich.console import Console
+from transformers import ViTConfig, ViTModel
+
+from lexiseg.cli import compare
+from lexiseg.cli.photographs import Photograph
+from lexiseg.clip.loading import load_clip
+from lexiseg.clip.vocabulary import Vocabulary
+from lexiseg.data.toy import ToyWorld
+from lexiseg.errors import ConfigError, DataError, LexisegError
+from lexiseg.inference.methods import METHODS
+from lexiseg.models.checkpoint import CheckpointInfo
+from lexiseg.models.registry import build_model
+from lexiseg.types import ClassSplit
+
+WORDS = "red circle, bricks, grass, water"
+
+
+@pytest.fixture(autouse=True)
+def _cache(tmp_path, monkeypatch):
+    monkeypatch.setenv("LEXISEG_CACHE", str(tmp_path / "cache"))
+    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+
+
+@pytest.fixture(scope="session")
+def scene():
+    return ToyWorld(partition="val", length=1, seed=3, image_size=(56, 72))[0].image
+
+
+@pytest.fixture
+def photo(tmp_path, scene):
+    Image.fromarray(scene).save(tmp_path / "scene.png")
+    return tmp_path / "scene.png"
+
+
+@pytest.fixture
+def proxy(tmp_path):
+    torch.manual_seed(1)
+    config = ViTConfig(
+        hidden_size=12, num_hidden_layers=1, num_attention_heads=2, intermediate_size=20, patch_size=8
+    )
+    ViTModel(config).save_pretrained(tmp_path / "vit")
+    return tmp_path / "vit"
+
+
+@pytest.fixture
+def command(tmp_path):
+    """Runs ``compare`` with the toy CLIP; returns exit status and what was printed."""
+
+    def run(*flags):
+        parser = argparse.ArgumentParser()
+        compare.add_parser(parser.add_subparsers())
+        args = parser.parse_args(
+            ["compare", *map(str, flags), "--clip", "toy", "--out", str(tmp_path / "out"), "--device", "cpu"]
+        )
+        console = Console(width=300, record=True, force_terminal=False, file=io.StringIO())
+        return compare.run(args, console), console.export_text()
+
+    return run
+
+
+def lines_of(printed, names):
+    return {
+        name: next((row for row in printed.splitlines() if row.startswith(f"│ {name} ")), "")
+        for name in names
+    }
+
+
+def test_a_few_methods(command, photo, tmp_path, monkeypatch):
+    loads, embeds = [], []
+    load, embed = compare.load_clip, Vocabulary.embed
+    monkeypatch.setattr(compare, "load_clip", lambda *a, **k: loads.append(1) or load(*a, **k))
+    monkeypatch.setattr(
+        Vocabulary, "embed", lambda self, *a: embeds.append(self.templates) or embed(self, *a)
+    )
+    status, printed = command(photo, "--classes", WORDS, "--methods", "sclip, gem,sc-clip")
+    assert status == 0
+    assert len(loads) == 1
+    assert len(embeds) == len(set(embeds)) == 2, "sclip and sc-clip share their templates"
+    rows = lines_of(printed, ["sclip", "gem", "sc-clip"])
+    assert all("%" in row for row in rows.values())
+    assert "56x72 pixels (height x width)" in printed
+    assert "1 of 1 photographs compared" in printed
+    assert [path.name for path in (tmp_path / "out").iterdir()] == ["scene_compare.png"]
+    with Image.open(tmp_path / "out" / "scene_compare.png") as picture:
+        # Four panels of five times the scene, in one row, over the legend.
+        assert picture.width > 4 * 5 * 72
+        assert 5 * 56 < picture.height < 2 * 5 * 56
+
+
+def test_all_methods(command, photo, proxy, tmp_path):
+    status, printed = command(photo, "--classes", WORDS, "--templates", "single", "--proxy", proxy)
+    assert status == 0
+    assert all("%" in row for row in lines_of(printed, METHODS).values())
+    assert "left out" not in printed
+    with Image.open(tmp_path / "out" / "scene_compare.png") as picture:
+        assert 4 * 360 < picture.width < 5 * 360
+        assert 3 * 280 < picture.height < 4 * 280
+
+
+def test_panels_are_what_predict_finds(photo, scene):
+    from lexiseg.inference.loading import load_segmentable
+
+    loaded = load_segmentable(clip="toy", method="tg-clip", templates="single", device="cpu")
+    expected = loaded.segmenter(Vocabulary.from_text(WORDS, "single")).segment(scene)
+    args = SimpleNamespace(templates="single", proxy=None, background=None)
+    contestants = compare.gather(
+        load_clip("toy"), ["tg-clip"], Vocabulary.from_text(WORDS), args, Console(file=io.StringIO())
+    )
+    found = contestants[0].segmenter.segment(scene)
+    assert (found.labels == expected.labels).all()
+    assert found.protocol == expected.protocol
+
+
+@pytest.mark.parametrize(
+    ("text", "proxy", "expected"),
+    [
+        ("all", None, tuple(name for name in METHODS if name != "proxyclip")),
+        ("all", "folder", METHODS),
+        ("tg-clip,clip , clip", None, ("tg-clip", "clip")),
+        ("proxyclip", None, ("proxyclip",)),
+    ],
+)
+def test_names(text, proxy, expected):
+    assert compare.choose_methods(text, proxy=proxy) == expected
+
+
+@pytest.mark.parametrize(
+    ("text", "proxy", "message"),
+    [
+        ("sclip,tgclip", None, "no training-free method 'tgclip'; give all, or some of clip, maskclip"),
+        ("sclip,all", None, "no training-free method 'all'"),
+        (" , ", None, "--methods names no method; give all, or some of"),
+        ("sclip", "folder", "--proxy is for proxyclip, which is not among --methods sclip"),
+    ],
+)
+def test_wrong_names_stop_before_anything_is_loaded(command, photo, monkeypatch, text, proxy, message):
+    monkeypatch.setattr(compare, "load_clip", lambda *_, **__: pytest.fail("loaded"))
+    flags = [] if proxy is None else ["--proxy", proxy]
+    with pytest.raises(ConfigError, match=message):
+        command(photo, "--classes", "grass", "--methods", text, *flags)
+
+
+def test_proxyclip_needs_a_name_among_all(command, photo):
+    _, printed = command(photo, "--classes", WORDS, "--templates", "single")
+    assert lines_of(printed, ["proxyclip"]) == {"proxyclip": ""}
+    assert "proxyclip is left out: it needs a second vision model; name one by --proxy" in printed
+
+
+def test_a_second_model_that_cannot_be_had(command, photo, tmp_path):
+    flags = [photo, "--classes", WORDS, "--templates", "single", "--proxy", tmp_path]
+    status, printed = command(*flags, "--methods", "clip,proxyclip")
+    assert status == 0
+    assert "proxyclip is left out: " in printed
+    assert "not a usable Hugging Face model folder" in printed
+    with pytest.raises(ConfigError, match="no method is left to compare"):
+        command(*flags, "--methods", "proxyclip")
+
+
+def test_a_method_that_refuses_the_clip(monkeypatch):
+    build = compare.build_method
+
+    def refuse(name, tower, **settings):
+        if name == "gem":
+            raise ConfigError("gem: the tower is too shallow")
+        return build(name, tower, **settings)
+
+    monkeypatch.setattr(compare, "build_method", refuse)
+    console = Console(width=200, record=True, file=io.StringIO())
+    args = SimpleNamespace(templates="single", proxy=None, background=None)
+    contestants = compare.gather(
+        load_clip("toy"), ["clip", "gem", "sclip"], Vocabulary.from_text(WORDS), args, console
+    )
+    assert [contestant.title for contestant in contestants] == ["clip", "sclip"]
+    assert "gem is left out: gem: the tower is too shallow" in console.export_text()
+
+
+class Refuses:
+    def segment(self, pixels, scores):
+        raise DataError("too large for me")
+
+
+def test_a_method_that_refuses_the_photograph(scene, tmp_path):
+    args = SimpleNamespace(templates="single", proxy=None, background=None)
+    console = Console(width=200, record=True, file=io.StringIO())
+    good = compare.gather(load_clip("toy"), ["clip"], Vocabulary.from_text(WORDS), args, console)
+    bad = compare.Contestant("gem", Refuses())
+    photograph = Photograph(tmp_path / "a.png", "a", scene)
+    readings = compare.read_all(photograph, [bad, *good], console, lambda _: None)
+    assert [reading.title for reading in readings] == ["clip"]
+    assert "gem is left out: too large for me" in console.export_text()
+    with pytest.raises(DataError, match=r"a\.png: no method could read it"):
+        compare.read_all(photograph, [bad], console, lambda _: None)
+
+
+def test_broken_photographs_are_skipped(command, photo, tmp_path):
+    (tmp_path / "broken.png").write_bytes(photo.read_bytes()[:200])
+    status, printed = command(
+        tmp_path / "broken.png", tmp_path / "gone.png", photo, "--classes", WORDS,
+        "--methods", "clip", "--templates", "single",
+    )  # fmt: skip
+    assert status == 1
+    assert "broken.png is damaged or cut short" in printed
+    assert "no file at" in printed
+    assert "1 of 3 photographs compared" in printed
+    assert (tmp_path / "out" / "scene_compare.png").is_file()
+
+
+def test_background_and_many_classes(command, photo, tmp_path):
+    (tmp_path / "words.txt").write_text("\n".join(f"thing {index}" for index in range(300)))
+    status, printed = command(
+        photo, "--classes-file", tmp_path / "words.txt", "--background", "grass, sand",
+        "--methods", "clip,maskclip", "--templates", "single",
+    )  # fmt: skip
+    assert status == 0
+    assert "and 289 more; its answer for that means nothing" in printed
+    assert (tmp_path / "out" / "scene_compare.png").is_file()
+
+
+def test_a_word_too_long_is_one_error_not_a_refusal_of_every_method(command, photo, capsys):
+    with pytest.raises(LexisegError, match=r"the class name 'zzzz.*…' \(500 characters\).* at most 77"):
+        command(photo, "--classes", "z" * 500)
+
+
+def test_a_trained_model_beside_a_method(command, photo, tmp_path):
+    settings = {
+        "name": "cascade_clip", "stages": ((3, 4), (11, 12)), "prompt_length": 2,
+        "decoder_layers": 1, "decoder_heads": 2,
+    }  # fmt: skip
+    clip = load_clip("toy")
+    info = CheckpointInfo(
+        model=settings,
+        clip={"source": "toy", "fingerprint": clip.fingerprint},
+        templates=("a {}",),
+        split=ClassSplit("s", ("grass", "water"), ("water",)),
+        protocol={"short_side": 48, "seen_penalty": 0.1},
+    )
+    weights = build_model(settings, clip.vision).state_dict()
+    (tmp_path / "mine").mkdir()
+    torch.save({"state_dict": weights, "lexiseg": info.to_dict()}, tmp_path / "mine" / "best.ckpt")
+    status, printed = command(
+        photo, "--classes", WORDS, "--methods", "clip", "--templates", "single",
+        "--checkpoint", tmp_path / "mine" / "best.ckpt",
+    )  # fmt: skip
+    assert status == 0
+    assert "trained: mine" in printed
+
+
+def test_nothing_is_written_half(command, photo, tmp_path):
+    (tmp_path / "out").write_text("in the way")
+    with pytest.raises(LexisegError, match="cannot write"):
+        command(photo, "--classes", WORDS, "--methods", "clip", "--templates", "single")
+
+
+def test_help_names_methods_and_examples(capsys):
+    parser = argparse.ArgumentParser(prog="lexiseg")
+    compare.add_parser(parser.add_subparsers())
+    with pytest.raises(SystemExit):
+        parser.parse_args(["compare", "--help"])
+    told = capsys.readouterr().out
+    assert "--methods clip,sclip,sc-clip,tg-clip" in told
+    assert "default: comparisons" in told
+    assert all(name in told for name in METHODS)
+
+
+def test_colours_are_shared_by_panels_even_beyond_those_of_one_file(scene, tmp_path):
+    names = [f"c{index}" for index in range(300)]
+    # Alone, the last panel's many classes would drive class 7 out of the 254 that have a colour of their own.
+    many = np.arange(280 * 360).reshape(280, 360) % 300
+    many[many == 7] = 8
+    many[100:110, 100:110] = 7
+    labels = [np.full((280, 360), 7), np.full((280, 360), 299), many]
+    readings = [compare.Reading(str(i), 0.1, "", label, ()) for i, label in enumerate(labels)]
+    photograph = Photograph(tmp_path / "a", "a", np.full((56, 72, 3), 90, dtype=np.uint8))
+    picture = np.asarray(compare.draw(photograph, readings, names))
+    left, top, step = 14, 46, 360 + 14
+    first, second, third = (picture[top : top + 280, left + step * k :][:, :360] for k in (1, 2, 3))
+    assert len(np.unique(first.reshape(-1, 3), axis=0)) == 1
+    assert (first[5, 5] != second[5, 5]).any()
+    assert (third[104, 104] == first[5, 5]).all()
