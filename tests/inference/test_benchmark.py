@@ -83,6 +83,7 @@ def test_a_cell_carries_score_cost_and_settings(clip):
     assert cell.report["recalibration"] == {"strength": 0.3, "temperature": 2.0}
     assert cell.report["protocol"]["views"]["scales"] == (0.75, 1.25)
     assert cell.report["scores"]["miou"] == cell.miou
+    assert (cell.report["encoder"]["class_share"], cell.report["encoder"]["threshold"]) == (0.1, 0.4)
     assert cell.efficiency.seconds > 0
 
 

@@ -54,3 +54,10 @@ def build_dense(name: str, tower: VisionTower, **settings: Any) -> DenseEncoder:
             f"{name} has no setting {', '.join(map(repr, unknown))}; its settings are {', '.join(accepted)}"
         )
     return builder(tower, **settings)
+
+
+def dense_settings(name: str, **given: Any) -> dict[str, Any]:
+    """Every setting of a method: those given, and its own defaults for the rest; for result files."""
+    parameters = inspect.signature(DENSE_ENCODERS[name]).parameters.values()
+    defaults = {item.name: item.default for item in parameters if item.default is not inspect.Parameter.empty}
+    return {**defaults, **given}

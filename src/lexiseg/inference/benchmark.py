@@ -6,9 +6,12 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, fields, replace
 from typing import Any
 
+from torch import nn
+
 from lexiseg.clip.loading import FrozenCLIP
 from lexiseg.clip.templates import resolve_templates
 from lexiseg.clip.vocabulary import Vocabulary, default_cache_dir
+from lexiseg.dense.registry import dense_settings
 from lexiseg.errors import ConfigError
 from lexiseg.inference.benchmark_table import Cell
 from lexiseg.inference.efficiency import Efficiency, count_operations, count_parameters
@@ -161,6 +164,8 @@ def prepare(
         views=choice.views,
         **{**own, **choice.settings},
     )
+    if isinstance(method.model, nn.Module):
+        method.model.to(next(clip.parameters()).device)  # a second vision model is not there yet
     templates = choice.templates or published_templates(choice.name)
     vocabulary = Vocabulary(benchmark.words_for(choice.name), resolve_templates(templates), shared=True)
     row = replace(choice, protocol={**(changes or {}), **choice.protocol})
@@ -215,7 +220,10 @@ def measure(
             "strength": getattr(segmenter.model, "strength", 0.0),
             "temperature": getattr(segmenter.model, "temperature", None),
         },
-        "encoder": {**benchmark.own(choice.name).get("settings", {}), **choice.settings},
+        "encoder": dense_settings(
+            "sc-clip" if choice.name == TG_CLIP else choice.name,
+            **{**benchmark.own(choice.name).get("settings", {}), **choice.settings},
+        ),
         "clip": {"source": clip.source, "fingerprint": clip.fingerprint},
         "data": data_name(benchmark.dataset),
     }

@@ -4,6 +4,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 import torch
+from torch import nn
 
 from lexiseg.clip.loading import DEFAULT_CLIP, FrozenCLIP, load_clip
 from lexiseg.clip.templates import resolve_templates
@@ -100,6 +101,8 @@ def load_segmentable(
         return replace(loaded, templates=resolve_templates(templates)) if templates else loaded
     frozen = load_clip(clip or DEFAULT_CLIP, tokenizer=tokenizer).to(pick_device(device))
     built = build_method(method or DEFAULT_METHOD, frozen.vision)
+    if isinstance(built.model, nn.Module):
+        built.model.to(pick_device(device))  # a second vision model is not there yet
     protocol = InferenceProtocol.training_free(native_side=frozen.vision.image_size)
     chosen = resolve_templates(templates or published_templates(built.name))
     return Loaded(built.model, frozen, replace(protocol, views=built.views), chosen)

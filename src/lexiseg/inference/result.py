@@ -14,6 +14,9 @@ from lexiseg.errors import LexisegError
 from lexiseg.inference.atomic import write_json, write_png
 from lexiseg.inference.pictures import label_image, overlay_image, score_image
 from lexiseg.inference.rle import encode_rle
+from lexiseg.types import chunks
+
+_COUNTED_PIXELS = 2**22
 
 _SUFFIXES = {"labels": "_labels.png", "overlay": "_overlay.png", "json": ".json", "scores": "_scores.png"}
 
@@ -47,7 +50,7 @@ class Segmentation:
     @cached_property
     def counts(self) -> dict[int, int]:
         """Pixels of each class that occurs, by id, the largest first."""
-        counts = np.bincount(self.labels.ravel(), minlength=1)
+        counts = self._sum_per_class()
         order = np.argsort(-counts, kind="stable")
         return {int(index): int(counts[index]) for index in order if counts[index]}
 
@@ -61,7 +64,7 @@ class Segmentation:
         """Mean score over the pixels of each class that occurs, by name; empty without scores."""
         if self.scores is None:
             return {}
-        sums = np.bincount(self.labels.ravel(), weights=self.scores.ravel())
+        sums = self._sum_per_class(self.scores)
         return {self.id2label[index]: float(sums[index] / count) for index, count in self.counts.items()}
 
     def mask(self, class_id: int) -> npt.NDArray[np.bool_]:
@@ -182,6 +185,16 @@ class Segmentation:
             else:
                 write_png(self._picture(kind, image), path)
         return paths
+
+    def _sum_per_class(self, weights: npt.NDArray[np.float32] | None = None) -> npt.NDArray[Any]:
+        """Pixels of each id, or the sum of their weights; a few rows at a time, since numpy widens both."""
+        total: npt.NDArray[Any] = np.zeros(
+            len(self.id2label), dtype=np.int64 if weights is None else np.float64
+        )
+        for rows in chunks(self.labels.shape[0], max(1, _COUNTED_PIXELS // max(self.labels.shape[1], 1))):
+            part = None if weights is None else weights[rows].ravel()
+            total += np.bincount(self.labels[rows].ravel(), weights=part, minlength=len(total))
+        return total
 
     def _picture(self, kind: str, image: npt.NDArray[np.uint8] | None) -> Image.Image:
         names = [self.id2label[index] for index in range(len(self.id2label))]
