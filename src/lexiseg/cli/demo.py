@@ -12,7 +12,7 @@ from rich.console import Console
 from rich.table import Table
 
 from lexiseg.cli.building import build_clip, build_split_and_data, embed_split
-from lexiseg.cli.composing import compose_config
+from lexiseg.cli.composing import compose_config, plain
 from lexiseg.cli.train import train
 from lexiseg.clip.loading import FrozenCLIP
 from lexiseg.dense.registry import build_dense
@@ -84,7 +84,8 @@ def run(args: argparse.Namespace) -> int:
         f"Toy world: {len(split.seen)} seen and {len(split.unseen)} unseen classes ({', '.join(split.unseen)}); "
         f"{len(data.val)} validation scenes.\n\nThe frozen CLIP alone, read densely in three ways:"
     )
-    readings = zero_shot_readings(clip, split, data.val, configs[0].templates)
+    windows = InferenceProtocol.from_dict(plain(configs[0].protocol))
+    readings = zero_shot_readings(clip, split, data.val, configs[0].templates, windows)
     console.print(_table([row for row, _ in readings]))
     best, best_segmenter = max(readings, key=lambda pair: pair[0].harmonic)
     trained, segmenter = [], best_segmenter
@@ -109,17 +110,21 @@ def run(args: argparse.Namespace) -> int:
 
 
 def zero_shot_readings(
-    clip: FrozenCLIP, split: ClassSplit, dataset: SegmentationDataset, templates: str
+    clip: FrozenCLIP,
+    split: ClassSplit,
+    dataset: SegmentationDataset,
+    templates: str,
+    trained: InferenceProtocol,
 ) -> list[tuple[Row, Segmenter]]:
-    """Score every reading of the frozen tower, on whole scenes and in windows of its native size.
+    """Score every reading of the frozen tower, on whole scenes and in the windows that the trained model gets.
 
     The labels are an argmax of cosines, which no logit scale can change; so every reading is at its best scale.
     """
     vocabulary, embeddings = embed_split(clip, split, templates)
-    native = clip.vision.image_size
+    shared = replace(trained, activation="linear", seen_penalty=0.0)
     views = {
-        "whole": InferenceProtocol(name="whole", activation="linear"),
-        "windows": InferenceProtocol(name="windows", activation="linear", window=native, stride=native // 2),
+        "whole": replace(shared, name="whole", window=None, stride=None),
+        "windows": replace(shared, name="windows"),
     }
     results = []
     for method, title in READINGS.items():

@@ -48,6 +48,8 @@ class ToyWorld:
             longer one shows more of the world.
         seed: Seed of the whole world, 0 or more.
         exclude: Classes that never appear, for splits whose training images must not show unseen objects.
+        keep: Keep every scene once it is drawn, 64 KiB each at the native size: drawing one takes longer than
+            learning from a crop of it. For short lengths; each data-loading process keeps its own.
 
     Raises:
         ConfigError: Unknown partition, length, size, seed or class, or nothing left to draw.
@@ -61,6 +63,7 @@ class ToyWorld:
         image_size: tuple[int, int] = (NATIVE_SIZE, NATIVE_SIZE),
         seed: int = 0,
         exclude: Sequence[str] = (),
+        keep: bool = False,
     ) -> None:
         if partition not in PARTITION_STREAM:
             raise ConfigError(f"toy world: partition must be 'train' or 'val', but is {partition!r}")
@@ -79,6 +82,7 @@ class ToyWorld:
                 f"its classes are {', '.join(TOY_CLASSES)}"
             )
         self.partition, self.length, self.seed = partition, length, seed
+        self._kept: dict[int, Sample] | None = {} if keep else None
         self.image_size = (int(image_size[0]), int(image_size[1]))
         self.grounds = tuple(name for name in TOY_GROUNDS if name not in exclude)
         self.objects = tuple(name for name in TOY_OBJECTS if name not in exclude)
@@ -123,5 +127,10 @@ class ToyWorld:
         )
 
     def __getitem__(self, index: int) -> Sample:
+        if self._kept is not None and index in self._kept:
+            return self._kept[index]
         image, label = render_scene(self.scene(index))
-        return Sample(image=image, label=label, name=f"toy_{self.partition}_{self.seed}_{index:06d}")
+        sample = Sample(image=image, label=label, name=f"toy_{self.partition}_{self.seed}_{index:06d}")
+        if self._kept is not None:
+            self._kept[index] = sample
+        return sample
