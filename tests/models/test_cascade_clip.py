@@ -196,7 +196,9 @@ def test_impossible_settings(tower, settings, message):
 
 
 def test_registry_errors(tower):
-    with pytest.raises(ConfigError, match="expected one of cascade_clip, got 'cascade'"):
+    with pytest.raises(
+        ConfigError, match="one of cascade_clip, zegclip, frozen_clip, spt_seg, got 'cascade'"
+    ):
         build_model({"name": "cascade"}, tower)
     with pytest.raises(ConfigError, match="no setting stage"):
         build_model({"name": "cascade_clip", "stage": 3}, tower)

@@ -145,6 +145,37 @@ def openai_to_transformers(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
     return converted
 
 
+def vision_to_openai(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """The inverse of :func:`openai_to_transformers` for an image tower.
+
+    Args:
+        state: ``vision_model.*`` and ``visual_projection.weight``.
+
+    Returns:
+        ``visual.*``; query, key and value projections fused, in this order.
+    """
+    top = {new: old for old, new in _TOP.items() if old.startswith("visual.")}
+    block = {new: old for old, new in _BLOCK.items()}
+    converted: dict[str, Tensor] = {}
+    for name, tensor in state.items():
+        stem, _, kind = name.rpartition(".")
+        if name == "visual_projection.weight":
+            converted["visual.proj"] = tensor.T
+        elif name in top:
+            converted[top[name]] = tensor
+        elif stem in top:
+            converted[f"{top[stem]}.{kind}"] = tensor
+        else:
+            index, rest = stem.split("encoder.layers.")[1].split(".", 1)
+            base = f"visual.transformer.resblocks.{index}"
+            if rest == "self_attn.q_proj":
+                parts = [state[f"{stem.removesuffix('q_proj')}{letter}_proj.{kind}"] for letter in "qkv"]
+                converted[f"{base}.attn.in_proj_{kind}"] = torch.cat(parts)
+            elif rest not in ("self_attn.k_proj", "self_attn.v_proj"):
+                converted[f"{base}.{block[rest]}.{kind}"] = tensor
+    return converted
+
+
 def check_keys(
     expected: Mapping[str, tuple[int, ...]], found: Mapping[str, tuple[int, ...]], *, what: str
 ) -> None:

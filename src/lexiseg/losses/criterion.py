@@ -1,4 +1,4 @@
-"""The mask criterion of ZegCLIP and Cascade-CLIP as a module: loss, its normalisation over processes, guards."""
+"""The mask criterion of ZegCLIP, SPT-SEG and Cascade-CLIP as a module: loss, its normalisation over processes, guards."""
 
 import torch
 import torch.distributed as dist
@@ -7,10 +7,11 @@ from torch import Tensor, nn
 from lexiseg.constants import IGNORE_INDEX
 from lexiseg.errors import TrainingError
 from lexiseg.losses.fused import MaskLossWeights, count_masks, fused_mask_loss
+from lexiseg.losses.structural_similarity import mask_ssim_loss
 
 
 class MaskCriterion(nn.Module):
-    """``focal_weight * focal + dice_weight * dice`` over all classes of the batch (Cascade-CLIP, eq. 3).
+    """``focal_weight * focal + dice_weight * dice`` over all classes of the batch (Cascade-CLIP, eq. 3), or with SSIM.
 
     Focal runs over every class, dice over those present in each image; both are divided by the number of pairs of
     image and present class, averaged over processes, at least one (released code; the paper gives no normalisation).
@@ -31,7 +32,8 @@ class MaskCriterion(nn.Module):
             labels: ``(B, H, W)`` int64 class indices below K, or 255.
 
         Returns:
-            ``loss`` (weighted, differentiable), ``loss_focal`` and ``loss_dice`` (weighted, for logging).
+            ``loss`` (weighted, differentiable), ``loss_focal`` and ``loss_dice`` (weighted, for logging); with a
+            weight on it also ``loss_ssim``, a mean over pixels, classes and images.
 
         Raises:
             TrainingError: A label is neither a class nor 255.
@@ -48,4 +50,12 @@ class MaskCriterion(nn.Module):
             dist.all_reduce(num_masks)
             num_masks = num_masks / dist.get_world_size()
         loss, focal, dice = fused_mask_loss(logits, labels, torch.clamp(num_masks, min=1), self.weights)
-        return {"loss": loss, "loss_focal": focal * self.weights.focal, "loss_dice": dice * self.weights.dice}
+        losses = {
+            "loss": loss,
+            "loss_focal": focal * self.weights.focal,
+            "loss_dice": dice * self.weights.dice,
+        }
+        if self.weights.ssim:
+            ssim = mask_ssim_loss(logits, labels, ignored=self.weights.ignored) * self.weights.ssim
+            losses |= {"loss": loss + ssim, "loss_ssim": ssim}
+        return losses

@@ -12,6 +12,7 @@ from torch import Tensor
 from lexiseg.clip.convert import check_keys
 from lexiseg.errors import CheckpointError
 from lexiseg.models.cascade_clip import CascadeCLIP
+from lexiseg.models.registry import complete_settings
 from lexiseg.types import ClassSplit
 
 CHECKPOINT_KEY = "lexiseg"
@@ -20,6 +21,9 @@ CHECKPOINT_KEY = "lexiseg"
 FORMAT = 1
 MODEL_PREFIX = "model."
 """Prefix of the mask model's tensors in a training checkpoint's ``state_dict``."""
+
+TEACHER_PREFIX = "teacher."
+"""Prefix of a self-training teacher's tensors there: needed to go on training, not to use the model."""
 
 
 @dataclass(frozen=True)
@@ -69,26 +73,34 @@ class CheckpointInfo:
         )
 
 
-def load_tensors_only(path: Path | str, map_location: str | torch.device = "cpu") -> dict[str, Any]:
+def load_tensors_only(
+    path: Path | str,
+    map_location: str | torch.device = "cpu",
+    *,
+    expected: str = "a .ckpt file that lexiseg wrote",
+) -> dict[str, Any]:
     """Read a checkpoint of tensors and plain values; code inside it is refused, not run.
+
+    Args:
+        path: The file.
+        map_location: Where its tensors go.
+        expected: What the messages say was expected.
 
     Raises:
         CheckpointError: Missing, damaged, or holding anything but tensors and plain values.
     """
     if not Path(path).is_file():
-        raise CheckpointError(f"{path}: no such checkpoint; expected a .ckpt file that lexiseg wrote")
+        raise CheckpointError(f"{path}: no such checkpoint; expected {expected}")
     try:
         loaded = torch.load(path, map_location=map_location, weights_only=True)
     except pickle.UnpicklingError as error:
         raise CheckpointError(
             f"{path}: refused. The file asks to run or build something that no checkpoint needs, or is damaged; nothing "
-            "from it was run. Expected a .ckpt file that lexiseg wrote"
+            f"from it was run. Expected {expected}"
         ) from error
     except (RuntimeError, EOFError, OSError, ValueError, KeyError) as error:
         told = (str(error).splitlines() or [type(error).__name__])[0][:160]
-        raise CheckpointError(
-            f"{path}: damaged or no checkpoint ({told}); expected a .ckpt file that lexiseg wrote"
-        ) from error
+        raise CheckpointError(f"{path}: damaged or no checkpoint ({told}); expected {expected}") from error
     if not isinstance(loaded, dict):
         raise CheckpointError(f"{path}: expected a checkpoint dictionary, got {type(loaded).__name__}")
     return loaded
@@ -122,7 +134,11 @@ def load_weights(model: CascadeCLIP, state_dict: Mapping[str, Tensor], path: Pat
     Raises:
         CheckpointError: Names every missing, unknown or wrongly shaped tensor.
     """
-    found = {name.removeprefix(MODEL_PREFIX): tensor for name, tensor in state_dict.items()}
+    found = {
+        name.removeprefix(MODEL_PREFIX): tensor
+        for name, tensor in state_dict.items()
+        if not name.startswith(TEACHER_PREFIX)
+    }
     expected = {name: tuple(tensor.shape) for name, tensor in model.state_dict().items()}
     check_keys(expected, {name: tuple(t.shape) for name, t in found.items()}, what=f"model ({path})")
     model.load_state_dict(found)
@@ -139,11 +155,10 @@ def check_same(info: CheckpointInfo, *, model: Mapping[str, Any], fingerprint: s
             f"{path} was trained on the CLIP '{info.clip['source']}' (fingerprint {info.clip['fingerprint']}), but the one "
             f"loaded has fingerprint {fingerprint}; give the same CLIP weights as clip"
         )
-    different = sorted(key for key in {*info.model, *model} if info.model.get(key) != model.get(key))
+    was, now = complete_settings(info.model), complete_settings(model)
+    different = sorted(key for key in {*was, *now} if was.get(key) != now.get(key))
     if different:
-        told = "; ".join(
-            f"{key}: checkpoint {info.model.get(key)}, now {model.get(key)}" for key in different
-        )
+        told = "; ".join(f"{key}: checkpoint {was.get(key)}, now {now.get(key)}" for key in different)
         raise CheckpointError(
             f"{path} is a checkpoint of another model ({told}); use its settings or start a new run"
         )

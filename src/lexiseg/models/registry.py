@@ -10,8 +10,16 @@ from typing import Any
 from lexiseg.clip.vision import VisionTower
 from lexiseg.errors import ConfigError
 from lexiseg.models.cascade_clip import CascadeCLIP, CascadeSettings
+from lexiseg.models.frozen_clip import FrozenClipModel, FrozenClipSettings
+from lexiseg.models.spt_seg import SptSeg, SptSegSettings
+from lexiseg.models.zegclip import ZegCLIP, ZegCLIPSettings
 
-MODELS = {"cascade_clip": (CascadeCLIP, CascadeSettings)}
+MODELS: dict[str, tuple[type[CascadeCLIP], type[CascadeSettings]]] = {
+    "cascade_clip": (CascadeCLIP, CascadeSettings),
+    "zegclip": (ZegCLIP, ZegCLIPSettings),
+    "frozen_clip": (FrozenClipModel, FrozenClipSettings),
+    "spt_seg": (SptSeg, SptSegSettings),
+}
 """Model name to its class and the dataclass of its settings."""
 
 
@@ -25,6 +33,28 @@ def build_model(settings: Mapping[str, Any], tower: VisionTower) -> CascadeCLIP:
     Raises:
         ConfigError: No such model, or a setting that it does not have.
     """
+    model_class, chosen = _resolve(settings)
+    return model_class(tower, chosen)
+
+
+def complete_settings(settings: Mapping[str, Any]) -> dict[str, Any]:
+    """``settings`` with every one that it does not name at its default: checkpoints may be older than a setting.
+
+    Raises:
+        ConfigError: No such model, or a setting that it does not have.
+    """
+    _, chosen = _resolve(settings)
+    return {"name": settings["name"], **{key: _plain(value) for key, value in asdict(chosen).items()}}
+
+
+def model_settings(model: CascadeCLIP) -> dict[str, Any]:
+    """What :func:`build_model` needs to build this model again: plain values only."""
+    name = next(name for name, (model_class, _) in MODELS.items() if type(model) is model_class)
+    values = {key: _plain(value) for key, value in asdict(model.settings).items()}
+    return {"name": name, **values}
+
+
+def _resolve(settings: Mapping[str, Any]) -> tuple[type[CascadeCLIP], CascadeSettings]:
     values = dict(settings)
     name = values.pop("name", None)
     if name not in MODELS:
@@ -36,14 +66,7 @@ def build_model(settings: Mapping[str, Any], tower: VisionTower) -> CascadeCLIP:
         raise ConfigError(
             f"model '{name}' has no setting {', '.join(unknown)}; it has {', '.join(sorted(known))}"
         )
-    return model_class(tower, settings_class(**values))
-
-
-def model_settings(model: CascadeCLIP) -> dict[str, Any]:
-    """What :func:`build_model` needs to build this model again: plain values only."""
-    name = next(name for name, (model_class, _) in MODELS.items() if type(model) is model_class)
-    values = {key: _plain(value) for key, value in asdict(model.settings).items()}
-    return {"name": name, **values}
+    return model_class, settings_class(**values)
 
 
 def _plain(value: Any) -> Any:

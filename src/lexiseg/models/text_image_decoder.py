@@ -5,6 +5,8 @@ import copy
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from lexiseg.ops.grid import map_to_tokens
+
 
 class CrossAttention(nn.Module):
     """Multi-head attention from queries to patches, which also gives its raw map.
@@ -108,16 +110,17 @@ class TextImageDecoder(nn.Module):
         else:
             del self.last.v, self.last.proj
 
-    def forward(self, queries: Tensor, patches: Tensor) -> Tensor:
+    def forward(self, queries: Tensor, features: Tensor) -> Tensor:
         """Mask logits of every class at every patch.
 
         Args:
             queries: ``(B, K, E)``.
-            patches: ``(B, N, E)``; keys and values.
+            features: ``(B, E, h, w)``; its patches are keys and values.
 
         Returns:
-            ``(B, K, N)``.
+            ``(B, K, h, w)``.
         """
+        patches = map_to_tokens(features)
         for layer in self.layers:
             queries = layer(queries, patches)
-        return self.last.similarity(queries, patches)
+        return self.last.similarity(queries, patches).unflatten(2, features.shape[-2:])

@@ -1,4 +1,4 @@
-"""Gaussian weights over neighbouring blocks (Cascade-CLIP)."""
+"""Gaussian weights over neighbouring blocks (Cascade-CLIP) and neighbouring pixels."""
 
 from typing import Literal
 
@@ -28,3 +28,10 @@ def neighborhood_weights(blocks: int, *, sigma: float = 1.0, form: NeighborhoodF
     nearest = 1 if form == "paper" else 0
     distance = torch.arange(blocks - 1, -1, -1, dtype=torch.float32) + nearest
     return torch.exp(-0.5 * (distance / sigma) ** 2)
+
+
+def gaussian_window(size: int, sigma: float) -> Tensor:
+    """Weights ``exp(-x^2 / (2 sigma^2))`` of ``size`` pixels around the middle one, summing to 1: ``(size,)`` float32."""
+    distance = torch.arange(size, dtype=torch.float32) - (size - 1) / 2
+    weights = torch.exp(-0.5 * (distance / sigma) ** 2)
+    return weights / weights.sum()
