@@ -3,6 +3,9 @@
 IGNORE_INDEX = 255
 """Label of a pixel that takes no part in training or scoring; the convention of every benchmark here."""
 
+UNLABELLED = 254
+"""Label of a training pixel whose class is unseen: no ground truth, but self-training may give it a pseudo-label."""
+
 LABEL_CODES = 256
 """How many values an eight-bit label map can hold; the length of every label look-up table."""
 

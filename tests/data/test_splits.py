@@ -16,7 +16,7 @@ def test_seen_label_map_hides_unseen_and_keeps_full_ids():
 
 def test_transductive_hides_too_and_supervised_does_not():
     hidden = seen_label_map(make_split(CLASSES, name="s", unseen=["car"], setting="transductive"))
-    assert hidden[:4].tolist() == [0, 1, 255, 3]
+    assert hidden[:5].tolist() == [0, 1, 254, 3, 255]
     shown = seen_label_map(make_split(CLASSES, name="s", unseen=["car"], setting="supervised"))
     assert shown[:5].tolist() == [0, 1, 2, 3, 255]
 

@@ -1,11 +1,12 @@
 """``lexiseg train``: compose, build, fit, judge."""
 
+import json
 import logging
 import warnings
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import pytorch_lightning as pl
 from omegaconf import DictConfig, OmegaConf
@@ -21,13 +22,20 @@ from lexiseg.inference.segmenter import Segmenter
 from lexiseg.losses.criterion import MaskCriterion
 from lexiseg.losses.fused import MaskLossWeights
 from lexiseg.models.cascade_clip import CascadeCLIP
-from lexiseg.models.checkpoint import CheckpointInfo, load_tensors_only, read_info
+from lexiseg.models.checkpoint import (
+    CheckpointInfo,
+    check_same,
+    load_tensors_only,
+    load_weights,
+    read_info,
+)
 from lexiseg.models.registry import build_model, model_settings
 from lexiseg.training.checkpointing import LAST, AtomicCheckpointIO, KeepCheckpoints
 from lexiseg.training.csv_log import CsvLog
 from lexiseg.training.optim import OptimSettings
 from lexiseg.training.panels import ValidationPanels
 from lexiseg.training.progress import TrainingProgress
+from lexiseg.training.self_training import SelfTrainingSettings
 from lexiseg.training.task import SegmentationTask
 from lexiseg.types import ClassSplit
 
@@ -38,6 +46,7 @@ Train a model on the seen classes of a split.
   lexiseg train experiment=toy                               the toy world, offline, a few minutes on two cores
   lexiseg train experiment=camvid data.root=PATH             street photographs
   lexiseg train experiment=cascade_voc data.root=PATH        the published PASCAL VOC 15/5 recipe
+  lexiseg train experiment=cascade_voc_st data.root=PATH     the same, then self-training on unlabelled unseen pixels
   lexiseg train data=folder data.root=PATH split=custom split.unseen='[zebra]' clip=vit_b16
   lexiseg train trainer=ddp trainer.devices=4 trainer.precision=bf16-mixed logger=wandb
   lexiseg train --config [...]                               print the composed configuration and stop
@@ -61,8 +70,46 @@ def run_train(overrides: Sequence[str]) -> int:
     if "--config" in overrides:
         print(OmegaConf.to_yaml(config))
         return 0
-    train(config)
+    if config.self_training.enabled:
+        train_with_self_training(config)
+    else:
+        train(config)
     return 0
+
+
+def train_with_self_training(config: DictConfig) -> dict[str, float]:
+    """An inductive run and, from its weights, a transductive one, each in a folder of its own below ``output_dir``.
+
+    Goes on wherever it was stopped, in either.
+
+    Returns:
+        The transductive run's last validation scores (fractions).
+    """
+    settings = SelfTrainingSettings(**plain(config.self_training))
+    total, root = int(config.trainer.max_steps), Path(config.output_dir)
+    first = min(max(round(total * settings.inductive_share), 1), total - 1)
+    stages = {
+        "inductive": (first, {"optim": {"schedule_steps": total}}),
+        "transductive": (total - first, {"init_from": str(root / "inductive" / LAST)}),
+    }
+    scores: dict[str, float] = {}
+    for setting, (steps, changes) in stages.items():
+        common = {"split": {"setting": setting}, "trainer": {"max_steps": steps}}
+        folder = root / setting
+        stage = OmegaConf.merge(config, common, changes, {"output_dir": str(folder)})
+        if config.resume and _finished(folder, steps) and setting == "inductive":
+            print(f"the inductive run in {folder} is complete; going on from it")
+            continue
+        scores = train(cast(DictConfig, stage))
+    return scores
+
+
+def _finished(folder: Path, steps: int) -> bool:
+    """Whether a run of so many steps has come to its end there."""
+    result = folder / _RESULT_FILE
+    return (
+        result.is_file() and (folder / LAST).is_file() and json.loads(result.read_text()).get("step") == steps
+    )
 
 
 def train(config: DictConfig) -> dict[str, float]:
@@ -103,6 +150,8 @@ def build_task(config: DictConfig, clip: FrozenCLIP, split: ClassSplit) -> Segme
     """Model, loss, text and the validation path of a run."""
     vocabulary, embeddings = embed_split(clip, split, config.templates)
     model = build_model(plain(config.model), clip.vision)
+    if config.init_from:
+        _start_from(config.init_from, model, clip)
     protocol = build_protocol(plain(config.protocol))
     if split.setting != "inductive":
         protocol = replace(protocol, seen_penalty=0.0)
@@ -126,7 +175,20 @@ def build_task(config: DictConfig, clip: FrozenCLIP, split: ClassSplit) -> Segme
         optim=OptimSettings(**plain(config.optim)),
         info=_describe(config, model, clip, split, protocol, vocabulary.templates),
         labeller=lambda image: segmenter.segment(image, scores=False).labels,
+        self_training=SelfTrainingSettings(**plain(config.self_training)),
     )
+
+
+def _start_from(path: str, model: CascadeCLIP, clip: FrozenCLIP) -> None:
+    """Take over the weights of another run of the same model on the same CLIP.
+
+    Raises:
+        CheckpointError: Missing, unsafe, or of another model or CLIP.
+    """
+    checkpoint = load_tensors_only(path)
+    info = read_info(checkpoint, path)
+    check_same(info, model=model_settings(model), fingerprint=clip.fingerprint, path=path)
+    load_weights(model, checkpoint["state_dict"], path)
 
 
 def build_trainer(

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 import numpy as np
 import numpy.typing as npt
 
-from lexiseg.constants import IGNORE_INDEX, LABEL_CODES
+from lexiseg.constants import IGNORE_INDEX, LABEL_CODES, UNLABELLED
 from lexiseg.errors import ConfigError
 from lexiseg.types import ClassSplit, Setting, UnseenPixels
 
@@ -51,15 +51,29 @@ def make_split(
 def seen_label_map(split: ClassSplit) -> npt.NDArray[np.uint8]:
     """Look-up table that hides unseen labels from training and keeps the full-class ids of seen ones.
 
-    Under ``supervised`` nothing is hidden. The published inductive code hides by renumbering to query indices
-    instead; that is the training task's step here, so that data and metric speak one numbering.
+    Under ``supervised`` nothing is hidden. Under ``inductive`` a pixel of an unseen class looks like one without
+    any label; under ``transductive`` it is known to be unlabelled, as published (their -1 beside 255), so that
+    self-training may label it and leaves background and borders alone. The published inductive code hides by
+    renumbering to query indices instead; that is the training task's step here, so that data and metric speak
+    one numbering.
 
     Returns:
-        ``(256,)`` uint8: ``IGNORE_INDEX`` at unseen ids and at every code that is no class.
+        ``(256,)`` uint8: ``IGNORE_INDEX`` or ``UNLABELLED`` at unseen ids, ``IGNORE_INDEX`` at every code that
+        is no class.
+
+    Raises:
+        ConfigError: A transductive split with so many classes that one has the code ``UNLABELLED``.
     """
     table = np.full(LABEL_CODES, IGNORE_INDEX, dtype=np.uint8)
     shown = range(len(split.classes)) if split.setting == "supervised" else split.seen_ids
     table[list(shown)] = list(shown)
+    if split.setting == "transductive":
+        if len(split.classes) > UNLABELLED:
+            raise ConfigError(
+                f"split '{split.name}': a transductive split holds at most {UNLABELLED} classes, got "
+                f"{len(split.classes)}"
+            )
+        table[list(split.unseen_ids)] = UNLABELLED
     return table
 
 

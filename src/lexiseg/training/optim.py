@@ -24,6 +24,8 @@ class OptimSettings:
         min_lr: Learning rate at the last step.
         warmup_steps: Steps of linear warm-up, which scales the polynomial's own value.
         warmup_ratio: Fraction of the learning rate at step 0.
+        schedule_steps: Steps that the decay is laid out for; 0 for those of the run. A run that stops half-way
+            through a longer schedule names the longer one.
     """
 
     lr: float = 2e-4
@@ -35,14 +37,15 @@ class OptimSettings:
     min_lr: float = 1e-6
     warmup_steps: int = 1500
     warmup_ratio: float = 1e-6
+    schedule_steps: int = 0
 
     def __post_init__(self) -> None:
         """Refuse settings that would train nothing or divide by zero."""
         require_plain_types(self, "optim")
-        if self.lr <= 0 or self.min_lr < 0 or self.warmup_steps < 0:
+        if self.lr <= 0 or self.min_lr < 0 or self.warmup_steps < 0 or self.schedule_steps < 0:
             raise ConfigError(
-                f"optim: expected lr above 0 and min_lr, warmup_steps at least 0; got {self.lr}, {self.min_lr}, "
-                f"{self.warmup_steps}"
+                "optim: expected lr above 0 and min_lr, warmup_steps, schedule_steps at least 0; got "
+                f"{self.lr}, {self.min_lr}, {self.warmup_steps}, {self.schedule_steps}"
             )
         object.__setattr__(self, "betas", tuple(self.betas))
 

@@ -9,13 +9,14 @@ import pytorch_lightning as pl
 import torch
 from torch import Tensor
 
-from lexiseg.constants import IGNORE_INDEX, LABEL_CODES
+from lexiseg.constants import IGNORE_INDEX, LABEL_CODES, UNLABELLED
 from lexiseg.errors import TrainingError
 from lexiseg.losses.criterion import MaskCriterion
 from lexiseg.metrics.segmentation import ZeroShotMetric
 from lexiseg.models.cascade_clip import CascadeCLIP
 from lexiseg.models.checkpoint import CHECKPOINT_KEY, CheckpointInfo, check_same, read_info
 from lexiseg.training.optim import OptimSettings, build_optimizer
+from lexiseg.training.self_training import SelfTrainingSettings, Teacher, pseudo_labels
 from lexiseg.types import ClassSplit, SegBatch
 
 Labeller = Callable[[npt.NDArray[np.uint8]], npt.NDArray[np.integer[Any]]]
@@ -41,6 +42,7 @@ class SegmentationTask(pl.LightningModule):
         optim: Optimiser and schedule.
         info: Description written into every checkpoint.
         labeller: Whole-image segmentation over all classes, for validation.
+        self_training: How unlabelled pixels of a transductive split get their labels.
     """
 
     text: Tensor
@@ -56,6 +58,7 @@ class SegmentationTask(pl.LightningModule):
         optim: OptimSettings,
         info: CheckpointInfo,
         labeller: Labeller,
+        self_training: SelfTrainingSettings | None = None,
     ) -> None:
         super().__init__()
         self.model, self.split, self.criterion, self.optim, self.info = model, split, criterion, optim, info
@@ -68,6 +71,12 @@ class SegmentationTask(pl.LightningModule):
         query_of_label = torch.full((LABEL_CODES,), -1, dtype=torch.long)
         query_of_label[training_ids] = torch.arange(len(training_ids))
         query_of_label[IGNORE_INDEX] = IGNORE_INDEX
+        self.self_training = self_training or SelfTrainingSettings()
+        self.teacher: Teacher | None = None
+        if split.setting == "transductive":
+            query_of_label[UNLABELLED] = UNLABELLED
+            if self.self_training.teacher_decay:
+                self.teacher = Teacher(model, self.self_training.teacher_decay)
         self.register_buffer("query_of_label", query_of_label, persistent=False)
 
     def training_step(self, batch: SegBatch, batch_index: int) -> Tensor:
@@ -77,7 +86,10 @@ class SegmentationTask(pl.LightningModule):
             TrainingError: An unseen label reached an inductive loss, or the loss is not a number.
         """
         queries = self._queries(batch)
-        logits = self.model(self.model.normalize(batch.images), self.text).logits
+        images = self.model.normalize(batch.images)
+        logits = self.model(images, self.text).logits
+        if self.split.setting == "transductive":
+            queries = self._with_pseudo_labels(queries, images, logits)
         losses = self.criterion(logits, queries)
         if not torch.isfinite(losses["loss"]):
             raise TrainingError(
@@ -89,6 +101,11 @@ class SegmentationTask(pl.LightningModule):
             {f"train/{name}": value.detach() for name, value in losses.items()}, batch_size=len(batch)
         )
         return losses["loss"]
+
+    def on_train_batch_end(self, outputs: Any, batch: SegBatch, batch_index: int) -> None:
+        """Let the teacher follow, once per optimiser step."""
+        if self.teacher is not None and (batch_index + 1) % self.trainer.accumulate_grad_batches == 0:
+            self.teacher.update(self.model)
 
     def validation_step(self, batch: SegBatch, batch_index: int) -> None:
         """Count one image into the data-set-level confusion matrix."""
@@ -111,7 +128,7 @@ class SegmentationTask(pl.LightningModule):
 
     def configure_optimizers(self) -> Any:
         """AdamW over what trains, its schedule stepped every optimiser step."""
-        steps = self.trainer.max_steps
+        steps = self.optim.schedule_steps or self.trainer.max_steps
         optimizer, schedule = build_optimizer(self.model, self.optim, steps)
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
 
@@ -138,6 +155,14 @@ class SegmentationTask(pl.LightningModule):
             if torch.cuda.is_available():
                 torch.cuda.set_rng_state_all([state.cpu() for state in self._pending_rng["cuda"]])
             self._pending_rng = None
+
+    @torch.no_grad()
+    def _with_pseudo_labels(self, queries: Tensor, images: Tensor, logits: Tensor) -> Tensor:
+        """Query i is class i in a transductive split, so unseen ids are query indices."""
+        if self.teacher is not None:
+            logits = self.teacher.model(images, self.text).logits
+        confidence = self.self_training.confidence
+        return pseudo_labels(logits, queries, self.split.unseen_ids, confidence=confidence)
 
     def _queries(self, batch: SegBatch) -> Tensor:
         """Labels as indices into the training text, ``(B, H, W)``; an id that may not be seen stops the run."""

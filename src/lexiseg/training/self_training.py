@@ -1,0 +1,109 @@
+"""Self-training: pixels of unseen classes take their labels from the model itself (Cascade-CLIP section 3.1, +ST)."""
+
+import copy
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from lexiseg.constants import IGNORE_INDEX, UNLABELLED
+from lexiseg.errors import ConfigError
+from lexiseg.types import require_plain_types
+
+
+@dataclass(frozen=True)
+class SelfTrainingSettings:
+    """How a transductive run labels what nobody labelled.
+
+    The published recipe takes every pseudo-label, whatever its score, from the very masks that are being
+    trained: threshold and teacher are off.
+
+    Attributes:
+        enabled: Train inductively first and go on transductively, in one command.
+        inductive_share: Share of ``trainer.max_steps`` that is trained inductively, on a schedule laid out for all
+            of them (the published checkpoint is taken half-way, not after a shorter schedule); the rest is
+            trained transductively with a schedule and optimiser of its own.
+        confidence: Pseudo-labels whose sigmoid is below this stay without label; 0 keeps all.
+        teacher_decay: Per-step decay of an exponential moving average of the weights that gives the pseudo-labels;
+            0 for none.
+
+    Raises:
+        ConfigError: A value out of range.
+    """
+
+    enabled: bool = False
+    inductive_share: float = 0.5
+    confidence: float = 0.0
+    teacher_decay: float = 0.0
+
+    def __post_init__(self) -> None:
+        """Refuse settings that would label nothing or never learn."""
+        require_plain_types(self, "self_training")
+        if not 0 < self.inductive_share < 1:
+            raise ConfigError(
+                f"self_training.inductive_share: expected above 0 and below 1, got {self.inductive_share}"
+            )
+        for key in ("confidence", "teacher_decay"):
+            if not 0 <= getattr(self, key) < 1:
+                raise ConfigError(
+                    f"self_training.{key}: expected from 0 to below 1, got {getattr(self, key)}"
+                )
+
+
+def pseudo_labels(
+    logits: Tensor, labels: Tensor, unseen_queries: Sequence[int], *, confidence: float = 0.0
+) -> Tensor:
+    """Fill unlabelled pixels with the best unseen class of the present masks.
+
+    Args:
+        logits: ``(B, K, h, w)`` mask logits; only unseen classes are looked at, and no gradient flows.
+        labels: ``(B, H, W)`` query indices, ``IGNORE_INDEX`` or ``UNLABELLED``.
+        unseen_queries: Query indices of unseen classes.
+        confidence: Pixels whose best sigmoid is lower become ``IGNORE_INDEX``.
+
+    Returns:
+        ``(B, H, W)`` labels without ``UNLABELLED``; all others are as they were.
+    """
+    unlabelled = labels == UNLABELLED
+    if not bool(unlabelled.any()):
+        return labels
+    queries = torch.tensor(list(unseen_queries), device=logits.device)
+    maps = logits.detach().index_select(1, queries).float()
+    maps = F.interpolate(maps, size=labels.shape[-2:], mode="bilinear", align_corners=False)
+    best, chosen = maps.max(dim=1)
+    filled = queries[chosen]
+    if confidence > 0:
+        filled = filled.where(best.sigmoid() >= confidence, IGNORE_INDEX)
+    return torch.where(unlabelled, filled, labels)
+
+
+class Teacher(nn.Module):
+    """A moving average of a model's weights, for steadier pseudo-labels (mean teacher).
+
+    Args:
+        model: The student; its frozen tower is shared, not copied.
+        decay: Share of the old average kept at each step.
+    """
+
+    def __init__(self, model: nn.Module, decay: float) -> None:
+        super().__init__()
+        tower = getattr(model, "tower", None)
+        memo = {} if tower is None else {id(tower): tower}
+        self.model = copy.deepcopy(model, memo).requires_grad_(requires_grad=False)
+        self.decay = decay
+
+    @torch.no_grad()
+    def update(self, student: nn.Module) -> None:
+        """Move a step towards the student; buffers are copied."""
+        mine, theirs = self.model.state_dict(), student.state_dict()
+        for name, average in mine.items():
+            if average.is_floating_point():
+                average.lerp_(theirs[name], 1 - self.decay)
+            else:
+                average.copy_(theirs[name])
+
+    def train(self, mode: bool = True) -> "Teacher":
+        """Stay in evaluation mode: labels are given without dropout."""
+        return super().train(mode=False)
