@@ -97,6 +97,10 @@ def test_operations_and_parameters_by_hand(clip):
     assert count_operations(segmenter, image) == pytest.approx(expected, rel=0.04)  # and the way to pixels
     towers = sum(p.numel() for p in clip.parameters())
     assert count_parameters(segmenter, clip) == towers
+    segmenter.protocol = replace(segmenter.protocol, pamr_steps=2)
+    spread = 2 * (2 * 16 * 48 * 48) * 42  # rounds, products with 16 neighbours of every pixel, classes
+    assert count_operations(segmenter, image) == pytest.approx(expected + spread, rel=0.04)
+    segmenter.protocol = replace(segmenter.protocol, pamr_steps=0)
     two = count_operations(replace_views(segmenter), image)
     assert two == pytest.approx(2 * expected, rel=0.06)
 
