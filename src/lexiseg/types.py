@@ -4,7 +4,7 @@ Axes, always in this order: B images of a batch, K classes, N tokens, D channels
 h w patches (height first). Images are RGB.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, fields
 from typing import Any, Literal, Protocol
 
@@ -206,6 +206,23 @@ def require_plain_types(settings: Any, group: str) -> None:
             object.__setattr__(settings, item.name, float(value))
             continue
         raise ConfigError(f"{group}.{item.name}: expected {_SPOKEN[expected]}, got {value!r}")
+
+
+def require_known_keys(settings: Mapping[str, Any], kind: type, group: str) -> None:
+    """Refuse plain values with a key that a settings dataclass does not have.
+
+    Args:
+        settings: As a configuration or a checkpoint holds them.
+        kind: The dataclass.
+        group: What the user calls it, for the message.
+
+    Raises:
+        ConfigError: Names the unknown keys and the known ones.
+    """
+    known = [item.name for item in fields(kind)]
+    unknown = sorted(set(settings) - set(known))
+    if unknown:
+        raise ConfigError(f"{group}: no setting {', '.join(unknown)}; there are {', '.join(known)}")
 
 
 _SPOKEN = {bool: "true or false", int: "a whole number", float: "a number", str: "a word"}

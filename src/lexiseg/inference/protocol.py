@@ -1,14 +1,14 @@
 """Everything that decides a number between a photograph and its score, in one frozen value."""
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass
 from typing import Any, Literal, get_args
 
 from lexiseg.errors import ConfigError
 from lexiseg.inference.views import SINGLE_VIEW, MultiView
 from lexiseg.ops.class_chunks import Activation
 from lexiseg.ops.window_merge import Padding
-from lexiseg.types import require_plain_types
+from lexiseg.types import require_known_keys, require_plain_types
 
 Background = Literal["none", "class"]
 """``class``: class 0 of the vocabulary, a group of negative words, is the background. ``none``: none is."""
@@ -92,10 +92,7 @@ class InferenceProtocol:
         Raises:
             ConfigError: A key that is no setting, or a bad value.
         """
-        known = [field.name for field in fields(cls)]
-        unknown = sorted(set(settings) - set(known))
-        if unknown:
-            raise ConfigError(f"protocol: no setting {', '.join(unknown)}; there are {', '.join(known)}")
+        require_known_keys(settings, cls, "protocol")
         given = dict(settings)
         if isinstance(given.get("views"), Mapping):
             given["views"] = MultiView.from_dict(given["views"])

@@ -7,7 +7,7 @@ a few words at a time, for vocabularies of any size.
 
 import math
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, replace
 from typing import Any, Literal, Protocol, get_args
 
 import torch
@@ -18,7 +18,7 @@ from lexiseg.errors import ConfigError
 from lexiseg.ops.interpolate import bilinear_matrix
 from lexiseg.ops.view_fusion import Fusion, fuse_pair, running_entropy, word_entropy
 from lexiseg.ops.window_merge import AxisPlan
-from lexiseg.types import chunks
+from lexiseg.types import chunks, require_known_keys
 
 Flip = Literal["none", "horizontal", "vertical", "uncertain"]
 """Which mirror image joins each scale; ``uncertain`` is a horizontal one, for uncertain pixels only."""
@@ -92,10 +92,7 @@ class MultiView:
         Raises:
             ConfigError: A key that is no setting, or a bad value.
         """
-        known = [field.name for field in fields(cls)]
-        unknown = sorted(set(settings) - set(known))
-        if unknown:
-            raise ConfigError(f"views: no setting {', '.join(unknown)}; there are {', '.join(known)}")
+        require_known_keys(settings, cls, "views")
         return cls(**settings)
 
     @property
