@@ -10,6 +10,8 @@ LEVELS = {
     "types": 0,
     "constants": 0,
     "errors": 0,
+    "storage": 0,
+    "progress": 0,
     "ops": 1,
     "drawing": 1,
     "clip": 2,

@@ -8,7 +8,7 @@ from lexiseg.drawing.palette import class_colours
 from lexiseg.errors import LexisegError
 from lexiseg.inference.pictures import NO_CLASS, drawable
 from lexiseg.inference.result import Segmentation
-from lexiseg.inference.rle import decode_rle, encode_rle
+from lexiseg.ops.run_length import decode_rle, encode_rle
 
 NAMES = ("red", "green", "blue")
 

@@ -21,12 +21,12 @@ from lexiseg.clip.templates import resolve_templates
 from lexiseg.clip.vocabulary import TextEmbeddings, Vocabulary, default_cache_dir
 from lexiseg.drawing.grid import LabelledPanel, comparison, fit_labels, panel_size
 from lexiseg.errors import ConfigError, DataError, LexisegError
-from lexiseg.inference.atomic import write_png
 from lexiseg.inference.loading import Loaded, load_segmentable, pick_device
 from lexiseg.inference.methods import METHODS, build_method, published_templates
 from lexiseg.inference.pictures import NO_CLASS, drawable
 from lexiseg.inference.protocol import InferenceProtocol
 from lexiseg.inference.segmenter import Segmenter
+from lexiseg.storage import write_png
 
 _PROXY = "proxyclip"
 _ALL = "all"

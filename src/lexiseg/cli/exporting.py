@@ -11,8 +11,8 @@ from rich.markup import escape
 from lexiseg.clip.loading import load_clip
 from lexiseg.errors import ConfigError
 from lexiseg.export.published_checkpoint import SIDECAR_SUFFIX, export_published
-from lexiseg.inference.atomic import write_atomically
 from lexiseg.models.checkpoint import check_same, load_tensors_only, read_info
+from lexiseg.storage import write_atomically
 
 _TOLD = """Write a checkpoint in the layout that ZegCLIP, SPT-SEG and Cascade-CLIP released (mmsegmentation's keys):
 

@@ -17,9 +17,9 @@ from lexiseg.data.class_files import read_class_file
 from lexiseg.data.splits import make_split
 from lexiseg.errors import ConfigError
 from lexiseg.export.published_checkpoint import SIDECAR_SUFFIX, Imported, import_published
-from lexiseg.inference.atomic import write_atomically
 from lexiseg.inference.protocol import InferenceProtocol
 from lexiseg.models.checkpoint import CHECKPOINT_KEY, CheckpointInfo
+from lexiseg.storage import write_atomically
 from lexiseg.types import ClassSplit, Setting
 
 _TOLD = """Read a checkpoint that ZegCLIP, SPT-SEG or Cascade-CLIP released (mmsegmentation's layout) without mmsegmentation

@@ -16,7 +16,6 @@ from lexiseg.cli.composing import compose_config, describe_groups, plain
 from lexiseg.clip.loading import FrozenCLIP
 from lexiseg.data.datamodule import SegmentationDataModule
 from lexiseg.errors import CheckpointError, ConfigError
-from lexiseg.inference.atomic import write_json
 from lexiseg.inference.protocol import InferenceProtocol
 from lexiseg.inference.segmenter import Segmenter
 from lexiseg.losses.criterion import MaskCriterion
@@ -30,6 +29,7 @@ from lexiseg.models.checkpoint import (
     read_info,
 )
 from lexiseg.models.registry import build_model, model_settings
+from lexiseg.storage import write_json
 from lexiseg.training.checkpointing import LAST, AtomicCheckpointIO, KeepCheckpoints
 from lexiseg.training.csv_log import CsvLog
 from lexiseg.training.optim import OptimSettings

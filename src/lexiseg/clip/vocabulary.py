@@ -3,7 +3,6 @@
 import hashlib
 import json
 import os
-import tempfile
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -18,6 +17,7 @@ from torch import Tensor
 from lexiseg.clip.templates import resolve_templates
 from lexiseg.clip.tokenizer import TextTooLongError
 from lexiseg.errors import ConfigError
+from lexiseg.storage import write_atomically
 from lexiseg.types import chunks
 
 if TYPE_CHECKING:
@@ -150,7 +150,7 @@ class Vocabulary:
             return TextEmbeddings(load_file(path)["vectors"], class_ids)
         vectors = embed_words(clip, flat, resolve_templates(self.templates))
         if path is not None:
-            _save_atomically({"vectors": vectors.contiguous()}, path)
+            write_atomically(path, lambda part: save_file({"vectors": vectors.contiguous()}, part))
         return TextEmbeddings(vectors, class_ids)
 
     def _key(self, fingerprint: str, flat: list[str]) -> str:
@@ -205,15 +205,3 @@ def _word_too_long(error: TextTooLongError, words: Sequence[str], templates: tup
 def default_cache_dir() -> Path:
     """``$LEXISEG_CACHE`` or ``~/.cache/lexiseg``."""
     return Path(os.environ.get("LEXISEG_CACHE", Path.home() / ".cache" / "lexiseg"))
-
-
-def _save_atomically(tensors: dict[str, Tensor], path: Path) -> None:
-    """Write beside the target and rename, so that a kill or a second process never leaves half a file."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    handle, temporary = tempfile.mkstemp(dir=path.parent, suffix=".part")
-    os.close(handle)
-    try:
-        save_file(tensors, temporary)
-        Path(temporary).replace(path)
-    finally:
-        Path(temporary).unlink(missing_ok=True)

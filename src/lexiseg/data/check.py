@@ -5,13 +5,12 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-from PIL import Image
 
 from lexiseg.constants import IGNORE_INDEX
 from lexiseg.data.scan import LabelScan
-from lexiseg.data.storage import write_whole
 from lexiseg.drawing.overlay import annotate, panels
 from lexiseg.errors import ConfigError
+from lexiseg.storage import write_png
 from lexiseg.types import ClassSplit, SegmentationDataset
 
 
@@ -94,13 +93,9 @@ def write_overlays(
         labelled = annotate(sample.image, sample.label, dataset.classes, hatched=hatched)
         sheet = panels([sample.image, labelled], [sample.name, "label map"], min_side=360)
         path = folder / f"{Path(sample.name).name}_overlay.png"
-        write_whole(path, lambda stream, sheet=sheet: _save(sheet, stream))  # type: ignore[misc]
+        write_png(sheet, path)
         written.append(path)
     return written
-
-
-def _save(sheet: Image.Image, stream: object) -> None:
-    sheet.save(stream, format="PNG")  # type: ignore[arg-type]
 
 
 def _role(name: str, split: ClassSplit | None) -> str:

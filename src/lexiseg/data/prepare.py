@@ -10,8 +10,9 @@ import numpy.typing as npt
 from PIL import Image
 
 from lexiseg.constants import IGNORE_INDEX
-from lexiseg.data.storage import with_progress, write_whole
 from lexiseg.errors import DataError
+from lexiseg.progress import with_progress
+from lexiseg.storage import write_png
 
 
 @dataclass(frozen=True)
@@ -78,7 +79,7 @@ def _attempt(job: Job) -> str | None:
     # A corrupt source may fail in any way its reader knows; the run must still finish the other files.
     except Exception as error:
         return f"{type(error).__name__}: {error}"
-    write_whole(job.target, lambda stream: Image.fromarray(label).save(stream, format="PNG"))
+    write_png(Image.fromarray(label), job.target)
     return None
 
 

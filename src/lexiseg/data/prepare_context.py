@@ -25,8 +25,8 @@ from scipy.io import loadmat
 from lexiseg.data.context import PUBLISHED_COUNTS, TITLE
 from lexiseg.data.files import first_existing, layout_error, read_name_list
 from lexiseg.data.prepare import Job, Report, count_note, run_jobs
-from lexiseg.data.storage import write_text
 from lexiseg.errors import DataError
+from lexiseg.storage import write_text
 
 SOURCE_TREE = """
 VOCdevkit/VOC2010/                    <- the root
@@ -71,7 +71,7 @@ def prepare_context(root: str | Path, source: str | Path | None = None) -> Repor
     for partition, names in partitions.items():
         kept = [name for name in names if name not in broken]
         path = root / "ImageSets" / "SegmentationContext" / f"{partition}.txt"
-        write_text(path, "".join(f"{name}\n" for name in kept))
+        write_text("".join(f"{name}\n" for name in kept), path)
         report.lists.append(path)
         report.notes.append(count_note(partition, len(kept), PUBLISHED_COUNTS[partition]))
     return report

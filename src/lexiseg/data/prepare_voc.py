@@ -9,9 +9,9 @@ from scipy.io import loadmat
 
 from lexiseg.data.files import read_name_list, require_folders
 from lexiseg.data.prepare import Job, Report, count_note, empty_table, remap, run_jobs
-from lexiseg.data.storage import write_text
 from lexiseg.data.voc import PUBLISHED_COUNTS, TITLE, TREE
 from lexiseg.errors import DataError
+from lexiseg.storage import write_text
 
 SBD_TREE = """
 VOCdevkit/VOCaug/dataset/             <- the source (folder "dataset" of SBD's benchmark.tgz)
@@ -57,7 +57,7 @@ def prepare_voc(root: str | Path, source: str | Path | None = None) -> Report:
     report = run_jobs(jobs, "SBD masks")
     broken = {target.stem for target, _ in report.failed}
     kept = [name for name in added if name not in broken]
-    write_text(lists / "aug.txt", "".join(f"{name}\n" for name in kept))
+    write_text("".join(f"{name}\n" for name in kept), lists / "aug.txt")
     report.lists.append(lists / "aug.txt")
     train = len(read_name_list(lists / "train.txt"))
     report.notes.append(count_note("trainaug", train + len(kept), PUBLISHED_COUNTS["trainaug"]))

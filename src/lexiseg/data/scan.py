@@ -12,8 +12,9 @@ import numpy as np
 import numpy.typing as npt
 
 from lexiseg.constants import IGNORE_INDEX, LABEL_CODES
-from lexiseg.data.storage import with_progress, write_whole
 from lexiseg.errors import DataError
+from lexiseg.progress import with_progress
+from lexiseg.storage import write_atomically
 from lexiseg.types import ClassSplit, Sample, SegmentationDataset
 
 GENERATED_SAMPLE = 256
@@ -85,8 +86,13 @@ def scan_labels(
             return remembered
     scan = _scan(dataset, range(total), total, description)
     if cache is not None:
-        write_whole(cache, lambda stream: np.savez_compressed(stream, counts=scan.counts))
+        write_atomically(cache, lambda part: _save(part, scan.counts))
     return scan
+
+
+def _save(part: Path, counts: npt.NDArray[np.int32]) -> None:
+    with part.open("wb") as stream:  # given a path, numpy would add a suffix of its own
+        np.savez_compressed(stream, counts=counts)
 
 
 def _load(cache: Path, total: int) -> LabelScan | None:

@@ -10,8 +10,8 @@ from typing import Any
 import numpy as np
 
 from lexiseg.errors import ConfigError
-from lexiseg.inference.atomic import write_json
 from lexiseg.inference.efficiency import Efficiency, tg_clip_score
+from lexiseg.storage import write_json
 
 
 @dataclass(frozen=True)

@@ -18,10 +18,10 @@ import torch
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from lexiseg.errors import ConfigError
-from lexiseg.inference.atomic import write_json
 from lexiseg.inference.segmenter import Segmenter
 from lexiseg.metrics.functional import ZeroShotScores
 from lexiseg.metrics.segmentation import ZeroShotMetric
+from lexiseg.storage import write_json
 from lexiseg.types import ClassSplit, SegmentationDataset, chunks
 
 log = logging.getLogger(__name__)

@@ -11,9 +11,9 @@ import numpy.typing as npt
 from PIL import Image
 
 from lexiseg.errors import LexisegError
-from lexiseg.inference.atomic import write_json, write_png
 from lexiseg.inference.pictures import label_image, overlay_image, score_image
-from lexiseg.inference.rle import encode_rle
+from lexiseg.ops.run_length import encode_rle
+from lexiseg.storage import write_json, write_png
 from lexiseg.types import chunks
 
 _COUNTED_PIXELS = 2**22
