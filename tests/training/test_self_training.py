@@ -154,4 +154,4 @@ def test_a_finished_first_stage_is_not_run_again(two_stages, tmp_path, capsys):
     result = json.loads((two_stages / "inductive" / "result.json").read_text())
     assert result["step"] == 3
     both(two_stages)
-    assert "the inductive run in" in capsys.readouterr().out
+    assert "is complete" in capsys.readouterr().out

@@ -5,6 +5,7 @@ import logging
 import os
 import sys
 from collections.abc import Sequence
+from importlib import import_module
 
 from lexiseg import __version__
 
@@ -25,6 +26,7 @@ train, then judge (Hydra overrides; each has --help):
 _HYDRA_COMMANDS = {
     "train": "train a model on the seen classes of a split",
     "eval": "judge a checkpoint on seen and unseen classes",
+    "sweep": "train the rows of one of the paper's tables over several seeds",
     "benchmark": "put training-free methods side by side in one table",
 }
 
@@ -74,18 +76,10 @@ def _message(error: Exception) -> str:
 
 
 def _dispatch(arguments: list[str]) -> int:
-    if arguments and arguments[0] == "train":
-        from lexiseg.cli.train import run_train
-
-        return run_train(arguments[1:])
-    if arguments and arguments[0] == "eval":
-        from lexiseg.cli.eval import run_eval
-
-        return run_eval(arguments[1:])
-    if arguments and arguments[0] == "benchmark":
-        from lexiseg.cli.benchmark import run_benchmark
-
-        return run_benchmark(arguments[1:])
+    if arguments and arguments[0] in _HYDRA_COMMANDS:
+        name = arguments[0]
+        command = getattr(import_module(f"lexiseg.cli.{name}"), f"run_{name}")
+        return int(command(arguments[1:]))
     args = build_parser().parse_args(arguments)
     return int(args.func(args))
 

@@ -2,6 +2,7 @@
 
 import json
 import logging
+import time
 import warnings
 from collections.abc import Sequence
 from dataclasses import replace
@@ -36,6 +37,7 @@ from lexiseg.training.optim import OptimSettings
 from lexiseg.training.panels import ValidationPanels
 from lexiseg.training.progress import TrainingProgress
 from lexiseg.training.self_training import SelfTrainingSettings
+from lexiseg.training.sweep_table import RESULT_FILE
 from lexiseg.training.task import SegmentationTask
 from lexiseg.types import ClassSplit
 
@@ -56,7 +58,18 @@ result.json. The same command goes on where a killed run stopped.
 """
 
 _CONFIG_FILE = "config.yaml"
-_RESULT_FILE = "result.json"
+_TRAINING_STATE = (
+    "global_step",
+    "epoch",
+    "optimizer_states",
+    "lr_schedulers",
+    "loops",
+    "callbacks",
+    "rng",
+    "pytorch-lightning_version",
+)
+"""What a checkpoint holds beside weights where a run can go on from it; an imported one has none of it."""
+
 _NOT_COMPARED = ("resume", "output_dir", "trainer", "logger", "validation", "checkpoint")
 """Settings that may change between a run and its resumption."""
 
@@ -70,11 +83,17 @@ def run_train(overrides: Sequence[str]) -> int:
     if "--config" in overrides:
         print(OmegaConf.to_yaml(config))
         return 0
-    if config.self_training.enabled:
-        train_with_self_training(config)
-    else:
-        train(config)
+    train_as_configured(config)
     return 0
+
+
+def train_as_configured(config: DictConfig) -> dict[str, float]:
+    """A run, with self-training where the configuration asks for it.
+
+    Returns:
+        The last validation's scores (fractions).
+    """
+    return train_with_self_training(config) if config.self_training.enabled else train(config)
 
 
 def train_with_self_training(config: DictConfig) -> dict[str, float]:
@@ -92,24 +111,26 @@ def train_with_self_training(config: DictConfig) -> dict[str, float]:
         "inductive": (first, {"optim": {"schedule_steps": total}}),
         "transductive": (total - first, {"init_from": str(root / "inductive" / LAST)}),
     }
-    scores: dict[str, float] = {}
+    result: dict[str, Any] = {}
+    seconds = 0.0
     for setting, (steps, changes) in stages.items():
         common = {"split": {"setting": setting}, "trainer": {"max_steps": steps}}
         folder = root / setting
-        stage = OmegaConf.merge(config, common, changes, {"output_dir": str(folder)})
-        if config.resume and _finished(folder, steps) and setting == "inductive":
-            print(f"the inductive run in {folder} is complete; going on from it")
-            continue
-        scores = train(cast(DictConfig, stage))
-    return scores
+        train(cast(DictConfig, OmegaConf.merge(config, common, changes, {"output_dir": str(folder)})))
+        result = json.loads((folder / RESULT_FILE).read_text())
+        seconds += result["seconds"]
+    write_json({"step": total, "val": result["val"], "seconds": seconds}, root / RESULT_FILE)
+    return dict(result["val"])
 
 
-def _finished(folder: Path, steps: int) -> bool:
-    """Whether a run of so many steps has come to its end there."""
-    result = folder / _RESULT_FILE
-    return (
-        result.is_file() and (folder / LAST).is_file() and json.loads(result.read_text()).get("step") == steps
-    )
+def _finished(config: DictConfig, folder: Path) -> dict[str, float] | None:
+    """The scores of a run of these settings that has come to its end there, or None."""
+    result = folder / RESULT_FILE
+    if config.resume != "auto" or not result.is_file() or not (folder / LAST).is_file():
+        return None
+    _check_same_run(config, folder)
+    stored = json.loads(result.read_text())
+    return dict(stored["val"]) if stored["step"] == config.trainer.max_steps else None
 
 
 def train(config: DictConfig) -> dict[str, float]:
@@ -120,6 +141,11 @@ def train(config: DictConfig) -> dict[str, float]:
     """
     _quiet()
     run_folder = Path(config.output_dir)
+    scores = _finished(config, run_folder)
+    if scores is not None:
+        print(f"the run in {run_folder} is complete; resume=false starts it anew")
+        return scores
+    started = time.monotonic()
     resume_from = _resume_path(config, run_folder)
     resumed_step = _resumed_step(resume_from)
     pl.seed_everything(config.seed, verbose=False)
@@ -135,15 +161,23 @@ def train(config: DictConfig) -> dict[str, float]:
         log.rewind(resumed_step)
     (run_folder / _CONFIG_FILE).write_text(OmegaConf.to_yaml(config))
     keep = KeepCheckpoints(
-        run_folder, every_steps=config.checkpoint.every_steps, monitor=config.checkpoint.monitor
+        run_folder,
+        every_steps=config.checkpoint.every_steps,
+        monitor=_monitored(config.checkpoint.monitor, split),
     )
     trainer = build_trainer(config, log, keep, data, split)
     trainer.fit(task, datamodule=data, ckpt_path=resume_from, weights_only=True)
     scores = task.last_scores
     if trainer.is_global_zero:
-        write_json({"step": trainer.global_step, "val": scores}, run_folder / _RESULT_FILE)
+        seconds = time.monotonic() - started
+        write_json({"step": trainer.global_step, "val": scores, "seconds": seconds}, run_folder / RESULT_FILE)
         _tell(scores, run_folder)
     return scores
+
+
+def _monitored(monitor: str, split: ClassSplit) -> str:
+    """The score that decides ``best.ckpt``; without unseen classes there is no unseen or harmonic one."""
+    return "val/miou" if not split.unseen and monitor in ("val/unseen", "val/harmonic") else monitor
 
 
 def build_task(config: DictConfig, clip: FrozenCLIP, split: ClassSplit) -> SegmentationTask:
@@ -272,6 +306,12 @@ def _resumed_step(path: Path | None) -> int:
         return 0
     checkpoint = load_tensors_only(path)
     read_info(checkpoint, path)
+    absent = [key for key in _TRAINING_STATE if key not in checkpoint]
+    if absent:
+        raise CheckpointError(
+            f"{path}: holds no {', '.join(absent[:3])}, so no run can go on from it; to start from its weights, give "
+            f"resume=false init_from={path}"
+        )
     return int(checkpoint["global_step"])
 
 

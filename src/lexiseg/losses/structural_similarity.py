@@ -1,4 +1,9 @@
-"""Structural similarity of masks as a loss (Wang et al., 2004; SPT-SEG)."""
+"""Structural similarity of masks as a loss (Wang et al., 2004; SPT-SEG).
+
+The window is a product of banded matrices from both sides, in tiles: a convolution of one channel has no fast kernel on a
+processor. A mask holds 0 and 1, so its square is itself; and to a class that an image does not show the similarity is
+``C1 C2 / ((m1^2 + C1)(s1 + C2))``, two smoothed maps instead of five. Most classes of most images are such.
+"""
 
 from functools import partial
 
@@ -9,7 +14,7 @@ from torch.utils.checkpoint import checkpoint
 
 from lexiseg.constants import IGNORE_INDEX
 from lexiseg.losses.fused import IgnoredPixels
-from lexiseg.ops.gaussian import gaussian_window
+from lexiseg.ops.gaussian import gaussian_smoothing, gaussian_window
 from lexiseg.types import chunks
 
 _WINDOW = 11
@@ -20,26 +25,30 @@ _CHUNK_ELEMENTS = 1 << 22
 """Upsampled logits looked at together: the dozen buffers of one chunk, not of all classes, are alive at a time."""
 
 
-def structural_similarity(first: Tensor, second: Tensor, window: Tensor) -> Tensor:
+def mask_similarity(maps: Tensor, masks: Tensor, window: Tensor) -> Tensor:
     """SSIM of every pixel: ``(2 m1 m2 + C1)(2 s12 + C2) / ((m1^2 + m2^2 + C1)(s1 + s2 + C2))``.
 
     Means m, variances s1, s2 and covariance s12 are taken in a window around the pixel; beyond the border are zeros.
 
     Args:
-        first: ``(M, H, W)``.
-        second: ``(M, H, W)``.
+        maps: ``(M, H, W)``.
+        masks: ``(M, H, W)`` of 0 and 1.
         window: ``(n,)`` weights of one axis that sum to 1, n odd.
 
     Returns:
         ``(M, H, W)``, at most 1.
     """
-    maps = torch.stack([first, second, first * first, second * second, first * second]).flatten(0, 1)[:, None]
-    pad = len(window) // 2
-    blurred = F.conv2d(maps, window.view(1, 1, -1, 1), padding=(pad, 0))
-    blurred = F.conv2d(blurred, window.view(1, 1, 1, -1), padding=(0, pad))
-    m1, m2, square1, square2, product = blurred[:, 0].unflatten(0, (5, -1))
-    s1, s2, s12 = square1 - m1 * m1, square2 - m2 * m2, product - m1 * m2
+    smoothed = gaussian_smoothing(torch.stack([maps, masks, maps * maps, maps * masks]), window)
+    m1, m2, square, product = smoothed
+    s1, s2, s12 = square - m1 * m1, m2 - m2 * m2, product - m1 * m2
     return (2 * m1 * m2 + _C1) * (2 * s12 + _C2) / ((m1 * m1 + m2 * m2 + _C1) * (s1 + s2 + _C2))
+
+
+def empty_mask_similarity(maps: Tensor, window: Tensor) -> Tensor:
+    """:func:`mask_similarity` to masks without a pixel: ``(M, H, W)`` to ``(M, H, W)``."""
+    mean, square = gaussian_smoothing(torch.stack([maps, maps * maps]), window)
+    mean_square = mean * mean
+    return _C1 * _C2 / ((mean_square + _C1) * (square - mean_square + _C2))
 
 
 def mask_ssim_loss(logits: Tensor, labels: Tensor, *, ignored: IgnoredPixels = "negative") -> Tensor:
@@ -53,24 +62,30 @@ def mask_ssim_loss(logits: Tensor, labels: Tensor, *, ignored: IgnoredPixels = "
         labels: ``(B, H, W)`` int64 class indices below K, or 255.
         ignored: What 255 is: of no class, or no centre of a window (it still lies within its neighbours').
     """
-    batch, classes = logits.shape[:2]
     height, width = labels.shape[-2:]
     window = gaussian_window(_WINDOW, _SIGMA).to(logits.device)
     counted = torch.ones_like(labels, dtype=torch.bool) if ignored == "negative" else labels != IGNORE_INDEX
     step = max(_CHUNK_ELEMENTS // (height * width), 1)
     total = logits.new_zeros((), dtype=torch.float32)
-    for image in range(batch):
-        for part in chunks(classes, step):
-            ids = torch.arange(part.start, min(part.stop, classes), device=labels.device)
-            similar = partial(_summed_similarity, labels[image], counted[image], ids, window)
-            total = total + checkpoint(similar, logits[image, part], use_reentrant=False)
-    return 1 - total / (counted.sum().clamp(min=1) * classes)
+    every = torch.arange(logits.shape[1], device=labels.device)
+    for image in range(len(logits)):
+        present = torch.isin(every, labels[image])
+        for ids, shown in ((every[present], True), (every[~present], False)):
+            similar = partial(_summed_similarity, labels[image], counted[image], window, shown)
+            for part in chunks(len(ids), step):
+                total = total + checkpoint(similar, ids[part], logits[image, ids[part]], use_reentrant=False)
+    return 1 - total / (counted.sum().clamp(min=1) * logits.shape[1])
 
 
-def _summed_similarity(label: Tensor, counted: Tensor, ids: Tensor, window: Tensor, logits: Tensor) -> Tensor:
+def _summed_similarity(
+    label: Tensor, counted: Tensor, window: Tensor, shown: bool, ids: Tensor, logits: Tensor
+) -> Tensor:
     with torch.autocast(logits.device.type, enabled=False):  # a variance of differences needs float32
         upsampled = F.interpolate(
             logits[None].float(), size=label.shape, mode="bilinear", align_corners=False
         )[0]
-        masks = (label == ids[:, None, None]).float()
-        return (structural_similarity(upsampled, masks, window) * counted).sum()
+        if shown:
+            similar = mask_similarity(upsampled, (label == ids[:, None, None]).float(), window)
+        else:
+            similar = empty_mask_similarity(upsampled, window)
+        return (similar * counted).sum()

@@ -72,6 +72,9 @@ class CascadeCLIP(nn.Module):
             self.spectral_filter = SpectralFilter(
                 tower.width, side=settings.spectral_grid, trained=settings.spectral_filter_trained
             )
+        self.query_projection = None
+        if settings.queries == "shared":
+            self.query_projection = nn.Linear(2 * tower.embed_dim, tower.embed_dim)
         self.stages = nn.ModuleList(CascadeStage(tower, blocks, settings) for blocks in settings.stages)
         mean, std = (torch.tensor(v).view(3, 1, 1) * 255 for v in _NORMALIZATIONS[settings.normalization])
         self.register_buffer("_mean", mean, persistent=False)
@@ -137,15 +140,18 @@ class CascadeCLIP(nn.Module):
         """
         text = text.to(state.cls.dtype)
         if self.training or len(text) <= _QUERY_CHUNK:
-            return self._decode(state, text)
-        parts = [self._decode(state, text[part]) for part in chunks(len(text), _QUERY_CHUNK)]
+            return self.decode_together(state, text)
+        parts = [self.decode_together(state, text[part]) for part in chunks(len(text), _QUERY_CHUNK)]
         stage_logits = tuple(
             torch.cat(masks, 1) for masks in zip(*(p.stage_logits for p in parts), strict=True)
         )
         return MaskOutput(torch.cat([part.logits for part in parts], 1), stage_logits)
 
-    def _decode(self, state: VisionFeatures, text: Tensor) -> MaskOutput:
+    def decode_together(self, state: VisionFeatures, text: Tensor) -> MaskOutput:
+        """:meth:`decode` with all words in one pass, however many."""
         descriptor = relationship_descriptor(text, state.cls)
+        if self.query_projection is not None:
+            descriptor = self.query_projection(descriptor)
         stage_logits = tuple(
             stage(descriptor, features) for stage, features in zip(self.stages, state.stages, strict=True)
         )

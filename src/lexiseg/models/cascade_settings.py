@@ -4,12 +4,14 @@ from dataclasses import dataclass
 from typing import Literal, get_args
 
 from lexiseg.errors import ConfigError
+from lexiseg.models.block_aggregation import AggregationKind
 from lexiseg.models.block_projection import ProjectionKind
 from lexiseg.ops.gaussian import NeighborhoodForm
 from lexiseg.types import require_plain_types
 
 PromptKind = Literal["deep", "none", "spectral"]
 DecoderKind = Literal["attention", "spectral"]
+QueryKind = Literal["independent", "shared"]
 Normalization = Literal["imagenet", "clip"]
 
 
@@ -26,9 +28,12 @@ class CascadeSettings:
         prompt_dropout: On prompts.
         projection: How an intermediate block reaches the text's space; see
             :class:`~lexiseg.models.block_projection.BlockProjection`.
+        aggregation: How the blocks of a stage become one map: ``gaussian`` (NGA), or what table 8 sets beside it:
+            ``sum``, ``concat``, ``attention``.
         aggregation_sigma: Width of the Gaussian over a stage's blocks.
         aggregation_form: Initial Gaussian as released or as in eq. 4.
-        aggregation_trained: Whether the stage weights train.
+        aggregation_trained: Whether the weights of ``gaussian`` and ``sum`` train ("†" in table 8).
+        queries: ``independent``: every stage projects the text for itself; ``shared``: one projection for all (table 9).
         decoder: ``attention`` (SegViT, ZegCLIP) or ``spectral`` (SPT-SEG).
         decoder_layers: Layers of each text-image decoder.
         decoder_heads: Attention heads of each decoder.
@@ -45,9 +50,11 @@ class CascadeSettings:
     prompt_length: int = 10
     prompt_dropout: float = 0.1
     projection: ProjectionKind = "random"
+    aggregation: AggregationKind = "gaussian"
     aggregation_sigma: float = 1.0
     aggregation_form: NeighborhoodForm = "release"
     aggregation_trained: bool = True
+    queries: QueryKind = "independent"
     decoder: DecoderKind = "attention"
     decoder_layers: int = 3
     decoder_heads: int = 8
@@ -66,6 +73,8 @@ class CascadeSettings:
         for name, allowed in (
             ("prompts", get_args(PromptKind)),
             ("projection", get_args(ProjectionKind)),
+            ("aggregation", get_args(AggregationKind)),
+            ("queries", get_args(QueryKind)),
             ("aggregation_form", get_args(NeighborhoodForm)),
             ("decoder", get_args(DecoderKind)),
             ("normalization", get_args(Normalization)),

@@ -6,9 +6,9 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from lexiseg.clip.vision import VisionTower
+from lexiseg.models.block_aggregation import build_aggregation
 from lexiseg.models.block_projection import BlockProjection
 from lexiseg.models.cascade_settings import CascadeSettings
-from lexiseg.models.neighborhood_gaussian_aggregation import NeighborhoodGaussianAggregation
 from lexiseg.models.spectral_guided_decoder import SpectralGuidedDecoder
 from lexiseg.models.text_image_decoder import TextImageDecoder
 from lexiseg.ops.grid import tokens_to_map
@@ -29,13 +29,17 @@ class CascadeStage(nn.Module):
         self.projections = nn.ModuleDict(
             {str(b): BlockProjection(tower, settings.projection) for b in blocks if b != tower.depth}
         )
-        self.aggregation = NeighborhoodGaussianAggregation(
+        self.aggregation = build_aggregation(
+            settings.aggregation,
             len(blocks),
+            tower.embed_dim,
             sigma=settings.aggregation_sigma,
             form=settings.aggregation_form,
             trained=settings.aggregation_trained,
         )
-        self.query_projection = nn.Linear(2 * tower.embed_dim, tower.embed_dim)
+        self.query_projection = None
+        if settings.queries == "independent":
+            self.query_projection = nn.Linear(2 * tower.embed_dim, tower.embed_dim)
         decoder = SpectralGuidedDecoder if settings.decoder == "spectral" else TextImageDecoder
         self.decoder = decoder(
             tower.embed_dim,
@@ -64,5 +68,14 @@ class CascadeStage(nn.Module):
         return self.aggregation(layers)
 
     def forward(self, descriptor: Tensor, features: Tensor) -> Tensor:
-        """Descriptor ``(B, K, 2E)`` and stage features ``(B, E, h, w)`` to mask logits ``(B, K, h, w)``."""
-        return self.decoder(self.query_projection(descriptor), features)
+        """Mask logits of every class at every patch.
+
+        Args:
+            descriptor: ``(B, K, 2E)``; or queries ``(B, K, E)`` where the stages share one projection.
+            features: ``(B, E, h, w)``.
+
+        Returns:
+            ``(B, K, h, w)``.
+        """
+        queries = descriptor if self.query_projection is None else self.query_projection(descriptor)
+        return self.decoder(queries, features)

@@ -3,9 +3,13 @@
 from typing import Literal
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 NeighborhoodForm = Literal["release", "paper"]
+
+_TILE = 64
+"""Pixels smoothed by one matrix: short enough that few of its products are by zero, long enough for a fast product."""
 
 
 def neighborhood_weights(blocks: int, *, sigma: float = 1.0, form: NeighborhoodForm = "release") -> Tensor:
@@ -35,3 +39,28 @@ def gaussian_window(size: int, sigma: float) -> Tensor:
     distance = torch.arange(size, dtype=torch.float32) - (size - 1) / 2
     weights = torch.exp(-0.5 * (distance / sigma) ** 2)
     return weights / weights.sum()
+
+
+def gaussian_smoothing(maps: Tensor, window: Tensor) -> Tensor:
+    """Smooth maps with the same weights along both axes; beyond the border are zeros.
+
+    Args:
+        maps: ``(..., H, W)``.
+        window: ``(n,)`` weights, n odd.
+
+    Returns:
+        ``(..., H, W)``.
+    """
+    return _smooth_columns(_smooth_columns(maps, window).mT, window).mT
+
+
+def _smooth_columns(maps: Tensor, window: Tensor) -> Tensor:
+    """Smooth along the last axis, tile by tile: a banded ``(tile + n - 1, tile)`` matrix from the right."""
+    size, reach = maps.shape[-1], len(window) // 2
+    tile = min(_TILE, size)
+    tiles = -(-size // tile)
+    padded = F.pad(maps, (reach, reach + tiles * tile - size))
+    band = maps.new_zeros(tile + 2 * reach, tile)
+    for offset, weight in enumerate(window):
+        band.diagonal(-offset).fill_(weight)
+    return (padded.unfold(-1, tile + 2 * reach, tile) @ band).flatten(-2)[..., :size]

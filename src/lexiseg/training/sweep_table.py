@@ -1,0 +1,106 @@
+"""Runs of one table's rows over several seeds: read back from their folders, shown as mean ± spread."""
+
+import json
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+
+from lexiseg.errors import CheckpointError
+
+RESULT_FILE = "result.json"
+"""What every training run writes into its folder when it is complete."""
+
+_SCORES = ("seen", "unseen", "harmonic")
+
+
+@dataclass(frozen=True)
+class SweepRow:
+    """One row of a table.
+
+    Attributes:
+        name: Its file in ``conf/ablation/TABLE``.
+        label: What the paper calls it.
+        number: Place in the table.
+        published: Published seen, unseen (and harmonic) mIoU in percent, by benchmark.
+    """
+
+    name: str
+    label: str
+    number: int
+    published: Mapping[str, Sequence[float]] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class RunResult:
+    """One finished run.
+
+    Attributes:
+        seed: Its seed.
+        scores: Seen, unseen and harmonic mIoU as fractions; those that the split has.
+        seconds: Training with validation, of the process that finished it.
+    """
+
+    seed: int
+    scores: Mapping[str, float]
+    seconds: float
+
+
+def run_folder(output: Path, row: str, seed: int) -> Path:
+    """Where the run of one row and seed lies."""
+    return output / row / f"seed{seed}"
+
+
+def read_results(
+    output: Path, rows: Sequence[SweepRow], seeds: Sequence[int]
+) -> dict[str, tuple[RunResult, ...]]:
+    """The finished runs of every row, in the order of the seeds; what has not run is left out.
+
+    Raises:
+        CheckpointError: A result file that cannot be read.
+    """
+    found: dict[str, tuple[RunResult, ...]] = {}
+    for row in rows:
+        paths = {seed: run_folder(output, row.name, seed) / RESULT_FILE for seed in seeds}
+        found[row.name] = tuple(_read(path, seed) for seed, path in paths.items() if path.is_file())
+    return found
+
+
+def _read(path: Path, seed: int) -> RunResult:
+    try:
+        stored = json.loads(path.read_text(encoding="utf-8"))
+        scores = {name: float(stored["val"][name]) for name in _SCORES if name in stored["val"]}
+        return RunResult(seed, scores, float(stored.get("seconds") or math.nan))
+    except (ValueError, KeyError, TypeError) as error:
+        raise CheckpointError(
+            f"{path} is no result of a training run ({error}); delete that run's folder and start the sweep again"
+        ) from error
+
+
+def to_markdown(rows: Sequence[SweepRow], results: Mapping[str, Sequence[RunResult]]) -> str:
+    """The table: mean ± standard deviation over seeds in percent, seconds a run, published figures beside them."""
+    benchmarks = sorted({name for row in rows for name in row.published})
+    head = ["", *_SCORES, "seeds", "s/run", *(f"published, {name}" for name in benchmarks)]
+    lines = [f"| {' | '.join(head)} |", f"| --- |{' ---: |' * (len(head) - 1)}"]
+    for row in sorted(rows, key=lambda row: row.number):
+        runs = results.get(row.name, ())
+        seconds = [run.seconds for run in runs if not math.isnan(run.seconds)]
+        cells = [
+            row.label,
+            *(mean_and_spread([run.scores[name] for run in runs if name in run.scores]) for name in _SCORES),
+            str(len(runs)),
+            f"{np.mean(seconds):.0f}" if seconds else "–",
+            *(" / ".join(f"{v:.1f}" for v in row.published.get(name, ())) or "–" for name in benchmarks),
+        ]
+        lines.append(f"| {' | '.join(cells)} |")
+    return "\n".join([*lines, ""])
+
+
+def mean_and_spread(values: Sequence[float]) -> str:
+    """Fractions as ``mean ± sample standard deviation`` in percent; one value alone, or nothing, as such."""
+    if not values:
+        return "–"
+    mean = f"{100 * np.mean(values):.1f}"
+    return f"{mean} ± {100 * np.std(values, ddof=1):.1f}" if len(values) > 1 else mean
