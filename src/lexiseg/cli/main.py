@@ -34,7 +34,7 @@ _HYDRA_COMMANDS = {
 def build_parser() -> argparse.ArgumentParser:
     """The parser of all commands; ``train``, ``eval`` and ``benchmark`` take Hydra overrides instead of flags."""
     # Imported here so that `--help` answers without loading torch twice over.
-    from lexiseg.cli import compare, data, demo, exporting, importing, predict
+    from lexiseg.cli import analyze, compare, data, demo, exporting, importing, predict
 
     parser = argparse.ArgumentParser(
         prog="lexiseg",
@@ -46,7 +46,7 @@ def build_parser() -> argparse.ArgumentParser:
     commands = parser.add_subparsers(dest="command", metavar="COMMAND", required=True)
     for name, told in _HYDRA_COMMANDS.items():
         commands.add_parser(name, help=told, add_help=False)
-    for module in (predict, compare, data, demo, importing, exporting):
+    for module in (predict, compare, analyze, data, demo, importing, exporting):
         module.add_parser(commands)
     return parser
 

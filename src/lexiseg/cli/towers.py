@@ -1,0 +1,106 @@
+"""The towers that ``lexiseg analyze`` looks into: a frozen CLIP's, and a trained model's that stands on it."""
+
+import argparse
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from lexiseg.clip.loading import DEFAULT_CLIP, load_clip
+from lexiseg.errors import ConfigError
+from lexiseg.inference.block_tokens import (
+    BlockReading,
+    BlockTokens,
+    frozen_blocks,
+    read_blocks,
+    trained_blocks,
+)
+from lexiseg.inference.encoding import Picture
+from lexiseg.inference.loading import load_trained, pick_device
+from lexiseg.inference.protocol import InferenceProtocol
+from lexiseg.models.cascade_clip import CascadeCLIP
+
+ALL = "all"
+FROZEN = "frozen CLIP"
+
+
+@dataclass(frozen=True)
+class Towers:
+    """The towers to look into, and what result files say of them.
+
+    Attributes:
+        readings: Title to reading: the frozen tower, then the trained one if there is one.
+        depth: Blocks.
+        patch_size: In pixels.
+        short_side: What photographs are brought to.
+        device: Where they are.
+        about: Of CLIP and checkpoint, plain values.
+    """
+
+    readings: Mapping[str, BlockReading]
+    depth: int
+    patch_size: int
+    short_side: int
+    device: torch.device
+    about: Mapping[str, Any]
+
+    def read(self, image: Picture) -> dict[str, BlockTokens]:
+        """One photograph after every block, by title."""
+        return {
+            title: read_blocks(
+                reading, image, short_side=self.short_side, patch_size=self.patch_size, device=self.device
+            )
+            for title, reading in self.readings.items()
+        }
+
+
+def load_towers(args: argparse.Namespace) -> Towers:
+    """The frozen tower of the flags, and the trained one that stands on it if a checkpoint is given.
+
+    Raises:
+        LexisegError: What loading found wrong.
+    """
+    about: dict[str, Any] = {"checkpoint": args.checkpoint}
+    if args.checkpoint is None:
+        clip = load_clip(args.clip or DEFAULT_CLIP).to(pick_device(args.device))
+        readings, short_side = {FROZEN: frozen_blocks(clip.vision)}, None
+    else:
+        loaded = load_trained(args.checkpoint, clip=args.clip, device=args.device)
+        if not isinstance(loaded.model, CascadeCLIP) or loaded.info is None:
+            raise ConfigError(f"{args.checkpoint}: expected a mask model on a prompted tower")
+        clip, short_side = loaded.clip, loaded.protocol.short_side
+        place = Path(args.checkpoint).absolute()
+        title = f"trained: {(place.parent if place.is_file() else place).name}"
+        readings = {FROZEN: frozen_blocks(clip.vision), title: trained_blocks(loaded.model)}
+        about["model"] = loaded.info.model
+    tower = clip.vision
+    default = InferenceProtocol.training_free(native_side=tower.image_size).short_side
+    chosen = args.short_side or short_side or default or tower.image_size
+    return Towers(
+        readings,
+        tower.depth,
+        tower.patch_size,
+        chosen,
+        next(tower.parameters()).device,
+        {"clip": {"source": clip.source, "fingerprint": clip.fingerprint}, **about, "short_side": chosen},
+    )
+
+
+def choose_blocks(text: str, depth: int, *, fewest: int = 1) -> tuple[int, ...]:
+    """Block numbers of a flag, from 1, in their order in the tower.
+
+    Raises:
+        ConfigError: Not numbers, beyond the tower, or too few.
+    """
+    if text.strip() == ALL:
+        return tuple(range(1, depth + 1))
+    parts = [part.strip() for part in text.split(",") if part.strip()]
+    blocks = tuple(sorted({int(part) for part in parts if part.isdecimal()}))
+    valid = all(part.isdecimal() for part in parts) and all(1 <= block <= depth for block in blocks)
+    if not valid or len(blocks) < fewest:
+        raise ConfigError(
+            f"--blocks {text}: expected {ALL}, or {fewest} or more numbers from 1 to {depth} with commas between"
+        )
+    return blocks

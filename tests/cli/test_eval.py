@@ -1,0 +1,135 @@
+"""``lexiseg eval``: on the data that a checkpoint was trained on and on others, with their own words."""
+
+import json
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from lexiseg.cli.composing import compose_config
+from lexiseg.cli.eval import describe_training, judge, penalised_ids, run_eval
+from lexiseg.clip.loading import load_clip
+from lexiseg.data.toy import TOY_CLASSES, TOY_UNSEEN
+from lexiseg.models.checkpoint import CheckpointInfo
+from lexiseg.models.registry import build_model
+from lexiseg.types import ClassSplit
+
+SETTINGS = {
+    "name": "cascade_clip", "stages": ((6,), (12,)), "prompt_length": 2, "decoder_layers": 1, "decoder_heads": 2,
+}  # fmt: skip
+
+
+def describe(split, **changes):
+    values = {
+        "model": SETTINGS,
+        "clip": {"source": "toy", "fingerprint": load_clip("toy").fingerprint},
+        "templates": ("a {}",),
+        "split": split,
+        "protocol": {"short_side": 48, "seen_penalty": 0.1},
+    }
+    return CheckpointInfo(**(values | changes))
+
+
+TOY = ClassSplit("toy", TOY_CLASSES, TOY_UNSEEN)
+
+
+@pytest.fixture(autouse=True)
+def _cache(tmp_path, monkeypatch):
+    monkeypatch.setenv("LEXISEG_CACHE", str(tmp_path / "cache"))
+
+
+@pytest.fixture
+def checkpoint(tmp_path):
+    torch.manual_seed(0)
+    weights = build_model(SETTINGS, load_clip("toy").vision).state_dict()
+    path = tmp_path / "best.ckpt"
+    torch.save({"state_dict": weights, "lexiseg": describe(TOY).to_dict()}, path)
+    return path
+
+
+@pytest.fixture
+def folder(tmp_path):
+    """Another data set: two toy grounds and a word of its own; validation images only."""
+    root = tmp_path / "other"
+    for part in ("images/val", "masks/val"):
+        (root / part).mkdir(parents=True)
+    draw = np.random.default_rng(0)
+    for name in "ab":
+        Image.fromarray(draw.integers(0, 256, (40, 56, 3), dtype=np.uint8)).save(
+            root / f"images/val/{name}.png"
+        )
+        Image.fromarray(draw.integers(0, 3, (40, 56), dtype=np.uint8)).save(root / f"masks/val/{name}.png")
+    (root / "classes.txt").write_text("red triangle\nzebra\nbricks\n")
+    return root
+
+
+def evaluate(checkpoint, *overrides):
+    config = compose_config("eval", [f"checkpoint={checkpoint}", "device=cpu", *overrides])
+    return judge(config).to_dict()
+
+
+def test_another_data_set_with_its_own_words(checkpoint, folder):
+    told = evaluate(checkpoint, "data=folder", f"data.root={folder}", "split=all")
+    assert [group[0] for group in told["vocabulary"]["words"]] == ["red triangle", "zebra", "bricks"]
+    assert told["images"] == 2, "and its training images need not be there"
+    assert told["split"]["seen"] == ["red triangle", "zebra", "bricks"]
+    assert told["scores"]["seen"] == told["scores"]["miou"]
+    assert told["seen_ids"] == [], "no class bears a penalty"
+    assert told["trained_on"] == {
+        "split": "toy",
+        "setting": "inductive",
+        "same_classes": False,
+        "labelled": ["bricks"],
+        "not_labelled": ["red triangle", "zebra"],
+    }
+
+
+def test_a_penalty_for_all_classes_alike_changes_no_label(checkpoint, folder, monkeypatch):
+    """As published: all classes of the other data set seen, and so penalised; here none is. The scores are the same."""
+    overrides = ("data=folder", f"data.root={folder}", "split=all")
+    ours = evaluate(checkpoint, *overrides)
+    monkeypatch.setattr("lexiseg.cli.eval.penalised_ids", lambda info, split: split.seen_ids)
+    published = evaluate(checkpoint, *overrides)
+    assert published["seen_ids"] == [0, 1, 2]
+    assert published["per_class"] == ours["per_class"]
+
+
+def test_groups_of_another_data_set_are_scored_but_not_penalised(checkpoint, folder):
+    told = evaluate(checkpoint, "data=folder", f"data.root={folder}", "split=custom", "split.unseen=[zebra]")
+    assert (told["split"]["unseen"], told["seen_ids"]) == (["zebra"], [])
+    assert told["scores"]["unseen"] == told["per_class"]["zebra"]["iou"]
+
+
+@pytest.mark.parametrize(
+    ("split", "expected"),
+    [
+        (TOY, TOY.seen_ids),
+        (ClassSplit("all", TOY_CLASSES, (), "supervised"), ()),
+        (ClassSplit("other", ("bricks", "zebra"), ("zebra",)), ()),
+        (ClassSplit("other order", tuple(reversed(TOY_CLASSES)), TOY_UNSEEN), ()),
+    ],
+    ids=["its own", "no unseen group", "other classes", "other order"],
+)
+def test_who_bears_the_penalty(split, expected):
+    assert penalised_ids(describe(TOY), split) == expected
+
+
+@pytest.mark.parametrize(
+    ("setting", "labelled"), [("inductive", ["a"]), ("transductive", ["a"]), ("supervised", ["a", "b"])]
+)
+def test_what_training_had_labels_for(setting, labelled):
+    info = describe(ClassSplit("s", ("a", "b", "c"), ("b",), setting))
+    told = describe_training(info, ClassSplit("t", ("b", "a", "d"), ("d",)))
+    assert sorted(told["labelled"]) == labelled
+    assert set(told["labelled"]) | set(told["not_labelled"]) == {"a", "b", "d"}
+    assert told["setting"] == setting
+
+
+def test_the_result_file_stands_beside_the_checkpoint(checkpoint, capsys):
+    assert run_eval([f"checkpoint={checkpoint}", "limit=1", "protocol.seen_penalty=0.05"]) == 0
+    told = json.loads((checkpoint.parent / "eval.json").read_text())
+    assert told["protocol"]["seen_penalty"] == 0.05
+    assert told["seen_ids"] == list(TOY.seen_ids)
+    assert told["trained_on"]["same_classes"] is True
+    assert "| toy |" in capsys.readouterr().out
