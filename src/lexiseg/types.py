@@ -4,7 +4,7 @@ Axes, always in this order: B images of a batch, K classes, N tokens, D channels
 h w patches (height first). Images are RGB.
 """
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field, fields
 from typing import Any, Literal, Protocol
 
@@ -33,7 +33,8 @@ class ClassSplit:
             published data sets do), ``excluded`` if such images are left out of training.
 
     Raises:
-        ConfigError: Empty or repeated names, or an unseen name that is no class.
+        ConfigError: Empty or repeated names, an unseen name that is no class, or a supervised split that would leave
+            out the images it needs.
     """
 
     name: str
@@ -55,6 +56,11 @@ class ClassSplit:
             raise ConfigError(
                 f"split '{self.name}': unseen {', '.join(map(repr, unknown))} not among the classes "
                 f"({', '.join(self.classes)}); spell unseen names exactly as the data set does"
+            )
+        if self.setting == "supervised" and self.unseen_pixels == "excluded":
+            raise ConfigError(
+                f"split '{self.name}': setting=supervised needs the images that unseen_pixels=excluded leaves out; set "
+                "unseen_pixels=shown"
             )
         if self.classes and not self.seen:
             raise ConfigError(
@@ -133,6 +139,40 @@ class SegBatch:
 
     def __len__(self) -> int:
         return len(self.images)
+
+
+@dataclass(frozen=True)
+class MaskBatch:
+    """Several unlabelled photographs in two views, and the masks that both views share.
+
+    Attributes:
+        weak: ``(B, 3, S, S)`` uint8 RGB, what a teacher sees.
+        strong: ``(B, 3, S, S)`` uint8 RGB, the same window with its colours, sharpness and a hole changed.
+        masks: ``(N, R, R)`` bool, the masks of all photographs one after the other; N may be 0.
+        image_of_mask: ``(N,)`` int64 in [0, B), ascending: the photograph that each mask belongs to.
+        names: B photograph names.
+    """
+
+    weak: Tensor
+    strong: Tensor
+    masks: Tensor
+    image_of_mask: Tensor
+    names: tuple[str, ...] = ()
+
+    def to(self, device: torch.device | str, **kwargs: Any) -> "MaskBatch":
+        """Return the batch on ``device``; Lightning calls this."""
+        return self._each(lambda tensor: tensor.to(device, **kwargs))
+
+    def pin_memory(self) -> "MaskBatch":
+        """Return the batch in page-locked memory; the data loader calls this."""
+        return self._each(Tensor.pin_memory)
+
+    def __len__(self) -> int:
+        return len(self.weak)
+
+    def _each(self, change: Callable[[Tensor], Tensor]) -> "MaskBatch":
+        weak, strong, masks = change(self.weak), change(self.strong), change(self.masks)
+        return MaskBatch(weak, strong, masks, change(self.image_of_mask), self.names)
 
 
 @dataclass(frozen=True)

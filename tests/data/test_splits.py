@@ -39,6 +39,10 @@ def test_split_carries_its_settings():
         ({"unseen": ["car", "car"]}, "unseen class named twice: car"),
         ({"unseen": ["car", " "]}, "unseen class name is empty"),
         (
+            {"unseen": ["car"], "setting": "supervised", "unseen_pixels": "excluded"},
+            "setting=supervised needs the images that unseen_pixels=excluded leaves out",
+        ),
+        (
             {"unseen": ["car"], "seen": ["sky", "road", "car", "tree"]},
             "'car' stands both as seen and as unseen",
         ),

@@ -92,7 +92,7 @@ def read_rows(config: DictConfig) -> list[SweepRow]:
             f"rows: {config.ablation} has no row {', '.join(unknown) or 'in an empty list'}; it has "
             f"{', '.join(sorted(files))}"
         )
-    read = [SweepRow(**plain(OmegaConf.load(files[name])["row"])) for name in names]
+    read = [SweepRow(**plain(OmegaConf.load(files[name]))["row"]) for name in names]
     return sorted(read, key=lambda row: row.number)
 
 
