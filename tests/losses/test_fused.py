@@ -136,3 +136,14 @@ def test_bilinear_matrix_is_torch_interpolation_and_its_adjoint():
     x.requires_grad_()
     (torch.nn.functional.interpolate(x[None], size=(7, 11), mode="bilinear")[0] * g).sum().backward()
     torch.testing.assert_close(rows.T @ g @ columns, x.grad)
+
+
+def test_autocast_changes_nothing_about_the_sums():
+    logits = torch.randn(2, 5, 3, 4, dtype=torch.bfloat16, requires_grad=True)
+    labels = torch.randint(0, 5, (2, 19, 23))
+    outside = fused_mask_loss(logits.detach().float(), labels, 3)
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        inside = fused_mask_loss(logits, labels, 3)
+    inside[0].backward()
+    torch.testing.assert_close(inside, outside)
+    assert logits.grad.isfinite().all()

@@ -108,7 +108,8 @@ def fused_mask_loss(
         Total (differentiable), focal and dice (unweighted, for logging).
     """
     count = torch.as_tensor(num_masks, dtype=torch.float32, device=logits.device)
-    return _FusedMaskLoss.apply(logits, labels, count, weights or MaskLossWeights())
+    with torch.autocast(logits.device.type, enabled=False):  # sums over a whole image need float32
+        return _FusedMaskLoss.apply(logits, labels, count, weights or MaskLossWeights())
 
 
 def count_masks(labels: Tensor, classes: int) -> Tensor:
