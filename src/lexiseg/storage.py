@@ -28,15 +28,20 @@ def write_png(image: Image.Image, path: Path) -> None:
     write_atomically(path, lambda part: image.save(part, format="PNG"))
 
 
-def write_atomically(path: Path, write: Callable[[Path], Any]) -> None:
+def write_atomically(path: Path, write: Callable[[Path], Any], *, part_suffix: str = ".part") -> None:
     """Let ``write`` fill a file beside the target, then rename: a kill never leaves half a file.
+
+    Args:
+        path: The target; its folder is made if need be.
+        write: Fills the file that it is given.
+        part_suffix: Ending of that file's name until it is complete; a kill may leave it behind.
 
     Raises:
         LexisegError: The folder cannot be made or written to.
     """
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        handle, name = tempfile.mkstemp(dir=path.parent, prefix=".", suffix=".part")
+        handle, name = tempfile.mkstemp(dir=path.parent, prefix=".", suffix=part_suffix)
         os.close(handle)
         part = Path(name)
         try:

@@ -1,7 +1,9 @@
 import pytest
 
-from lexiseg.data import ADE20K, Cityscapes, CocoObject
+from lexiseg.data.ade20k import ADE20K
 from lexiseg.data.catalogue import CATALOGUE, open_dataset
+from lexiseg.data.cityscapes import Cityscapes
+from lexiseg.data.coco_object import CocoObject
 from lexiseg.errors import DataError
 
 

@@ -49,7 +49,7 @@ def test_check_of_a_bare_folder_and_of_given_folders(trees, capsys, tmp_path):
 def test_check_mistakes(trees, tmp_path):
     with pytest.raises(DataError, match=r"neither a data set .* nor a folder"):
         run("check", "--data", "camvidd")
-    with pytest.raises(ConfigError, match="no split 'none'; there are camvid"):
+    with pytest.raises(ConfigError, match="no split 'none'; there are all, camvid"):
         run("check", "--data", "camvid", "--root", trees.camvid(), "--split", "none")
     odd = trees.text("odd.yaml", "name: odd", "unsean: [car]")
     with pytest.raises(ConfigError, match="expected the keys name, unseen"):

@@ -6,10 +6,12 @@ import pytest
 import pytorch_lightning as pl
 import torch
 
-from lexiseg.data import CamVid, FolderDataset, make_split
+from lexiseg.data.camvid import CamVid
 from lexiseg.data.datamodule import SegmentationDataModule, collate
+from lexiseg.data.folder import FolderDataset
 from lexiseg.data.sampler import ENDLESS
 from lexiseg.data.scan import WithoutClasses
+from lexiseg.data.splits import make_split
 from lexiseg.data.transforms import train_recipe
 from lexiseg.errors import ConfigError, DataError
 from lexiseg.types import Sample

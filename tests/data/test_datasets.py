@@ -2,8 +2,12 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from lexiseg.data import CamVid, CocoStuff, FolderDataset, PascalContext, PascalVoc
+from lexiseg.data.camvid import CamVid
 from lexiseg.data.catalogue import open_dataset
+from lexiseg.data.coco_stuff import CocoStuff
+from lexiseg.data.context import PascalContext
+from lexiseg.data.folder import FolderDataset
+from lexiseg.data.voc import PascalVoc
 from lexiseg.errors import ConfigError, DataError
 
 

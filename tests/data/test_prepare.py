@@ -5,12 +5,14 @@ import pytest
 from PIL import Image
 from scipy.io import savemat
 
-from lexiseg.data import CocoStuff, PascalContext, PascalVoc
 from lexiseg.data.class_files import builtin_classes
+from lexiseg.data.coco_stuff import CocoStuff
+from lexiseg.data.context import PascalContext
 from lexiseg.data.prepare import Job, run_jobs
 from lexiseg.data.prepare_coco_stuff import prepare_coco_stuff, to_train_ids
 from lexiseg.data.prepare_context import FREQUENT, decode_runs, frequent_ids, prepare_context
 from lexiseg.data.prepare_voc import prepare_voc, read_sbd
+from lexiseg.data.voc import PascalVoc
 from lexiseg.errors import DataError
 
 

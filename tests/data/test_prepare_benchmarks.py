@@ -2,7 +2,8 @@ import numpy as np
 import pytest
 
 from lexiseg.cli.main import main
-from lexiseg.data import Cityscapes, CocoObject
+from lexiseg.data.cityscapes import Cityscapes
+from lexiseg.data.coco_object import CocoObject
 from lexiseg.data.prepare_cityscapes import EVALUATED, prepare_cityscapes, to_train_ids
 from lexiseg.data.prepare_coco_object import prepare_coco_object, to_object_ids
 from lexiseg.errors import DataError

@@ -2,8 +2,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from lexiseg.data import CamVid, make_split
+from lexiseg.data.camvid import CamVid
 from lexiseg.data.scan import WithoutClasses, require_seen_classes, scan_labels, warn_absent_classes
+from lexiseg.data.splits import make_split
 from lexiseg.errors import DataError
 from lexiseg.types import Sample
 

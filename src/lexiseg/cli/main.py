@@ -21,6 +21,10 @@ train, then judge (Hydra overrides; each has --help):
   lexiseg train experiment=toy
   lexiseg train experiment=cascade_voc data.root=data/VOCdevkit/VOC2012
   lexiseg eval checkpoint=runs/cascade_voc/last.ckpt data=voc split=voc_15_5
+
+learn where things are from photographs without labels:
+  lexiseg masks build photos/
+  lexiseg pixelclip mask_data.root=photos clip=vit_b16
 """
 
 _HYDRA_COMMANDS = {
@@ -29,13 +33,24 @@ _HYDRA_COMMANDS = {
     "sweep": "train the rows of one of the paper's tables over several seeds",
     "benchmark": "put training-free methods side by side in one table",
 }
+"""Commands that take Hydra overrides, each in a module of its name."""
+
+_FLAG_COMMANDS = {
+    "predict": "predict",
+    "compare": "compare",
+    "analyze": "analyze",
+    "data": "data",
+    "masks": "masks",
+    "demo": "demo",
+    "import": "importing",
+    "export": "exporting",
+}
+"""Commands with flags, and their modules."""
 
 
-def build_parser() -> argparse.ArgumentParser:
-    """The parser of all commands; ``train``, ``eval`` and ``benchmark`` take Hydra overrides instead of flags."""
-    # Imported here so that `--help` answers without loading torch twice over.
-    from lexiseg.cli import analyze, compare, data, demo, exporting, importing, predict
-
+def build_parser(command: str | None = None) -> argparse.ArgumentParser:
+    """The parser of all commands, or of one alone: a worker process of ``masks build`` need not import the others."""
+    chosen = [command] if command in _FLAG_COMMANDS else list(_FLAG_COMMANDS)
     parser = argparse.ArgumentParser(
         prog="lexiseg",
         description="Zero-shot semantic segmentation: an image and words in, a labelled mask out.",
@@ -46,8 +61,8 @@ def build_parser() -> argparse.ArgumentParser:
     commands = parser.add_subparsers(dest="command", metavar="COMMAND", required=True)
     for name, told in _HYDRA_COMMANDS.items():
         commands.add_parser(name, help=told, add_help=False)
-    for module in (predict, compare, analyze, data, demo, importing, exporting):
-        module.add_parser(commands)
+    for name in chosen:
+        import_module(f"lexiseg.cli.{_FLAG_COMMANDS[name]}").add_parser(commands)
     return parser
 
 
@@ -80,7 +95,7 @@ def _dispatch(arguments: list[str]) -> int:
         name = arguments[0]
         command = getattr(import_module(f"lexiseg.cli.{name}"), f"run_{name}")
         return int(command(arguments[1:]))
-    args = build_parser().parse_args(arguments)
+    args = build_parser(arguments[0] if arguments else None).parse_args(arguments)
     return int(args.func(args))
 
 

@@ -4,12 +4,12 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
-import pytorch_lightning as pl
 import torch
 from torch.utils.data import DataLoader, Dataset
 
 from lexiseg.constants import IGNORE_INDEX
-from lexiseg.data.sampler import ENDLESS, ResumableSampler, ShardSampler
+from lexiseg.data.resuming import ResumingDataModule
+from lexiseg.data.sampler import ShardSampler
 from lexiseg.data.scan import (
     LabelScan,
     WithoutClasses,
@@ -56,12 +56,10 @@ class TrainingStream(Dataset[Sample]):
         return Sample(image, label, sample.name)
 
 
-class SegmentationDataModule(pl.LightningDataModule):
+class SegmentationDataModule(ResumingDataModule):
     """Training stream and validation set of one split.
 
-    Training is one endless epoch; the trainer's ``max_steps`` ends it. After a resume the stream goes on at
-    the position that ``trainer.global_step`` implies. Under several processes the trainer needs
-    ``use_distributed_sampler=False``: both samplers here already share out the work.
+    The training stream resumes as `ResumingDataModule` says.
 
     Args:
         train: Training data set, labels of all classes.
@@ -94,22 +92,18 @@ class SegmentationDataModule(pl.LightningDataModule):
         root: str | Path | None = None,
         cache_dir: str | Path | None = None,
     ) -> None:
-        super().__init__()
+        super().__init__(batch_size=batch_size, num_workers=num_workers, seed=seed)
         for name, dataset in (("training", train), ("validation", val)):
             if tuple(dataset.classes) != split.classes:
                 raise ConfigError(
                     f"the {name} data set has the classes {', '.join(dataset.classes)}; split '{split.name}' "
                     f"was built for {', '.join(split.classes)}; build the split from this data set's classes"
                 )
-        if min(batch_size, val_batch_size) < 1 or num_workers < 0:
-            raise ConfigError(
-                f"batch_size {batch_size}, val_batch_size {val_batch_size}, num_workers {num_workers}: "
-                "expected at least 1, 1 and 0"
-            )
+        if val_batch_size < 1:
+            raise ConfigError(f"val_batch_size {val_batch_size}: expected at least 1")
         self.train, self.val, self.split = train, val, split
         self.train_transform = train_transform
-        self.batch_size, self.val_batch_size = batch_size, val_batch_size
-        self.num_workers, self.seed = num_workers, seed
+        self.val_batch_size = val_batch_size
         self.root, self.cache_dir = root, cache_dir
         self._kept: SegmentationDataset | None = None
 
@@ -127,34 +121,19 @@ class SegmentationDataModule(pl.LightningDataModule):
         table[list(self._exempt)] = IGNORE_INDEX
         return table
 
-    @property
-    def start_position(self) -> int:
-        """First position of the stream that no finished step has used, over all processes."""
-        trainer = self.trainer
-        return 0 if trainer is None else trainer.global_step * self._samples_per_step
-
     def train_dataloader(self) -> DataLoader[Sample]:
         """An endless loader of augmented batches from ``start_position`` on."""
-        rank, world = self._place()
         dataset = self.train_set
-        sampler = ResumableSampler(
-            size=len(dataset),
-            seed=self.seed,
-            rank=rank,
-            world=world,
-            start=self.start_position,
-            length=self._planned_samples(),
-        )
         stream = TrainingStream(
             dataset=dataset, table=self.training_table, transform=self.train_transform, seed=self.seed
         )
-        return self._loader(stream, sampler, self.batch_size)
+        return self.loader(stream, self.training_sampler(len(dataset)), self.batch_size, collate)
 
     def val_dataloader(self) -> DataLoader[Sample]:
         """Every validation sample once over all processes, unchanged, with the labels of all classes."""
-        rank, world = self._place()
+        rank, world = self.place
         sampler = ShardSampler(size=len(self.val), rank=rank, world=world)
-        return self._loader(self.val, sampler, self.val_batch_size)
+        return self.loader(self.val, sampler, self.val_batch_size, collate)  # type: ignore[arg-type]
 
     def check_training_labels(self) -> LabelScan:
         """Look at every label map before the first step; generated data sets are sampled.
@@ -182,37 +161,6 @@ class SegmentationDataModule(pl.LightningDataModule):
         found = schema.threshold_class if isinstance(schema, LabelSchema) else None
         return () if found is None else (found,)
 
-    @property
-    def _samples_per_step(self) -> int:
-        """Positions that one optimiser step uses up over all processes."""
-        trainer = self.trainer
-        if trainer is None:
-            return self.batch_size
-        return self.batch_size * trainer.accumulate_grad_batches * trainer.world_size
-
-    def _planned_samples(self) -> int:
-        """Samples per process of the whole run, however much of it is done.
-
-        Lightning counts finished batches of an epoch from the checkpoint, so the length must not shrink.
-        """
-        trainer = self.trainer
-        if trainer is None or trainer.max_steps is None or trainer.max_steps < 0:
-            return ENDLESS
-        return trainer.max_steps * trainer.accumulate_grad_batches * self.batch_size
-
-    def _place(self) -> tuple[int, int]:
-        """Rank and number of processes."""
-        trainer = self.trainer
-        if trainer is None:
-            return 0, 1
-        connector = getattr(trainer, "_accelerator_connector", None)
-        if trainer.world_size > 1 and getattr(connector, "use_distributed_sampler", False):
-            raise ConfigError(
-                "under several processes the trainer would replace the samplers of this data module, which "
-                "already share out the samples; set trainer.use_distributed_sampler=false"
-            )
-        return trainer.global_rank, trainer.world_size
-
     def _without_unseen(self) -> SegmentationDataset:
         if self.split.unseen_pixels == "shown" or not self.split.unseen:
             return self.train
@@ -220,25 +168,6 @@ class SegmentationDataModule(pl.LightningDataModule):
         if not scan.pixels[list(self.split.unseen_ids)].any():
             return self.train
         return WithoutClasses(dataset=self.train, hidden_ids=self.split.unseen_ids, scan=scan)
-
-    def _loader(
-        self,
-        dataset: Dataset[Sample] | SegmentationDataset,
-        sampler: ResumableSampler | ShardSampler,
-        size: int,
-    ) -> DataLoader[Sample]:
-        return DataLoader(
-            dataset,  # type: ignore[arg-type]
-            batch_size=size,
-            sampler=sampler,  # type: ignore[arg-type]
-            num_workers=self.num_workers,
-            collate_fn=collate,
-            pin_memory=torch.cuda.is_available(),
-            persistent_workers=self.num_workers > 0,
-            # A loader draws its workers' seed from here; from the global generator it would shift dropout by one
-            # draw per validation, and a run resumed at a validation would not repeat the uninterrupted one.
-            generator=torch.Generator().manual_seed(self.seed),
-        )
 
 
 def collate(samples: Sequence[Sample]) -> SegBatch:

@@ -1,0 +1,107 @@
+"""A training stream that Lightning resumes exactly: the position follows from the step and nothing else."""
+
+from collections.abc import Callable
+from typing import Any
+
+import pytorch_lightning as pl
+import torch
+from torch.utils.data import DataLoader, Dataset, Sampler
+
+from lexiseg.data.sampler import ENDLESS, ResumableSampler
+from lexiseg.errors import ConfigError
+
+
+class ResumingDataModule(pl.LightningDataModule):
+    """What data modules share: one endless epoch, shared out among processes, resumed by position.
+
+    The trainer's ``max_steps`` ends the epoch. After a resume the stream goes on at the position that
+    ``trainer.global_step`` implies. Under several processes the trainer needs
+    ``use_distributed_sampler=False``: the samplers here already share out the work.
+
+    Args:
+        batch_size: Samples per process and step.
+        num_workers: Loader processes per training process; the batches do not depend on it.
+        seed: Of the order and the augmentation.
+
+    Raises:
+        ConfigError: A size below 1 or a negative number of workers.
+    """
+
+    def __init__(self, *, batch_size: int, num_workers: int, seed: int) -> None:
+        super().__init__()
+        if batch_size < 1 or num_workers < 0:
+            raise ConfigError(
+                f"batch_size {batch_size}, num_workers {num_workers}: expected at least 1 and at least 0"
+            )
+        self.batch_size, self.num_workers, self.seed = batch_size, num_workers, seed
+
+    @property
+    def start_position(self) -> int:
+        """First position of the stream that no finished step has used, over all processes."""
+        trainer = self.trainer
+        return 0 if trainer is None else trainer.global_step * self._samples_per_step
+
+    @property
+    def place(self) -> tuple[int, int]:
+        """Rank and number of processes.
+
+        Raises:
+            ConfigError: The trainer would replace the samplers.
+        """
+        trainer = self.trainer
+        if trainer is None:
+            return 0, 1
+        connector = getattr(trainer, "_accelerator_connector", None)
+        if trainer.world_size > 1 and getattr(connector, "use_distributed_sampler", False):
+            raise ConfigError(
+                "under several processes the trainer would replace the samplers of this data module, which "
+                "already share out the samples; set trainer.use_distributed_sampler=false"
+            )
+        return trainer.global_rank, trainer.world_size
+
+    def training_sampler(self, size: int) -> ResumableSampler:
+        """This process's share of the endless stream over ``size`` samples, from ``start_position`` on."""
+        rank, world = self.place
+        return ResumableSampler(
+            size=size,
+            seed=self.seed,
+            rank=rank,
+            world=world,
+            start=self.start_position,
+            length=self._planned_samples(),
+        )
+
+    def loader(
+        self, dataset: Dataset[Any], sampler: Sampler[Any], size: int, collate: Callable[[Any], Any]
+    ) -> DataLoader[Any]:
+        """Batches of ``size`` from ``num_workers`` processes that stay alive between epochs."""
+        return DataLoader(
+            dataset,
+            batch_size=size,
+            sampler=sampler,
+            num_workers=self.num_workers,
+            collate_fn=collate,
+            pin_memory=torch.cuda.is_available(),
+            persistent_workers=self.num_workers > 0,
+            # A loader draws its workers' seed from here; from the global generator it would shift dropout by one
+            # draw per validation, and a run resumed at a validation would not repeat the uninterrupted one.
+            generator=torch.Generator().manual_seed(self.seed),
+        )
+
+    @property
+    def _samples_per_step(self) -> int:
+        """Positions that one optimiser step uses up over all processes."""
+        trainer = self.trainer
+        if trainer is None:
+            return self.batch_size
+        return self.batch_size * trainer.accumulate_grad_batches * trainer.world_size
+
+    def _planned_samples(self) -> int:
+        """Samples per process of the whole run, however much of it is done.
+
+        Lightning counts finished batches of an epoch from the checkpoint, so the length must not shrink.
+        """
+        trainer = self.trainer
+        if trainer is None or trainer.max_steps is None or trainer.max_steps < 0:
+            return ENDLESS
+        return trainer.max_steps * trainer.accumulate_grad_batches * self.batch_size

@@ -1,0 +1,1 @@
+"""Class-agnostic masks: providers that make them, and the files that keep them."""
