@@ -22,6 +22,7 @@ ENCODERS = {
     "sc-clip": {},
     "resclip": {"feedback_threshold": 0.1},
     "proxyclip": {},
+    "pixelclip": {},
 }
 """Methods, with a setting after the dash, and what to build them with."""
 

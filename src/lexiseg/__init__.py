@@ -12,6 +12,7 @@ _HOME = {
     "Segmentation": "lexiseg.inference.result",
     "InferenceProtocol": "lexiseg.inference.protocol",
     "load_segmentable": "lexiseg.inference.loading",
+    "PretrainedSegmenter": "lexiseg.inference.pretrained",
     "load_clip": "lexiseg.clip.loading",
     "Vocabulary": "lexiseg.clip.vocabulary",
     "CascadeCLIP": "lexiseg.models.cascade_clip",
@@ -28,6 +29,7 @@ if TYPE_CHECKING:
     from lexiseg.data.io import read_image
     from lexiseg.errors import LexisegError
     from lexiseg.inference.loading import load_segmentable
+    from lexiseg.inference.pretrained import PretrainedSegmenter
     from lexiseg.inference.protocol import InferenceProtocol
     from lexiseg.inference.result import Segmentation
     from lexiseg.inference.segmenter import Segmenter
@@ -40,6 +42,7 @@ __all__ = [
     "ClassSplit",
     "InferenceProtocol",
     "LexisegError",
+    "PretrainedSegmenter",
     "Segmentation",
     "Segmenter",
     "Vocabulary",

@@ -28,7 +28,8 @@ def segment(
     Args:
         image: A path, or ``(H, W, 3)`` uint8 RGB.
         classes: Names; in a text separated by commas, synonyms by semicolons.
-        checkpoint: A trained model; without it a frozen CLIP is read with no training.
+        checkpoint: A trained model: a file, an exported folder, or its name on the hub; without it a frozen CLIP is
+            read with no training.
         clip: CLIP weights: hub name, folder, file, or ``toy``; OpenAI's ViT-B/16 by default.
         method: Training-free reading; not together with a checkpoint.
         device: ``auto``, ``cpu``, ``cuda``, ….
@@ -37,11 +38,5 @@ def segment(
         LexisegError: What was expected, what came, what to do.
     """
     loaded = load_segmentable(checkpoint=checkpoint, clip=clip, method=method, device=device)
-    if isinstance(classes, Vocabulary):
-        vocabulary = classes
-    elif isinstance(classes, str):
-        vocabulary = Vocabulary.from_text(classes, loaded.templates)
-    else:
-        vocabulary = Vocabulary.from_names(tuple(classes), loaded.templates)
     pixels = image if isinstance(image, np.ndarray) else read_image(image)
-    return loaded.segmenter(vocabulary).segment(pixels)
+    return loaded.segmenter(loaded.vocabulary(classes)).segment(pixels)

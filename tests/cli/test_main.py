@@ -1,7 +1,5 @@
 """The command as a user meets it: help worth reading, mistakes answered in one message and status 2."""
 
-import os
-import pickle
 import subprocess
 import sys
 
@@ -73,31 +71,6 @@ def test_mistakes(capsys, tmp_path, monkeypatch, arguments, message):
     assert err.startswith("lexiseg: ")
     assert "Traceback" not in out + err
     assert not (tmp_path / "runs").exists(), "nothing may be half-written"
-
-
-class _Payload:
-    def __init__(self, mark):
-        self.mark = mark
-
-    def __reduce__(self):
-        return os.system, (f"touch {self.mark}",)
-
-
-@pytest.mark.filterwarnings("ignore:Detected pickle protocol")
-@pytest.mark.parametrize("how", ["eval", "resume", "predict"])
-def test_a_checkpoint_that_would_run_a_command(capsys, tmp_path, how):
-    mark, path = tmp_path / "was-run", tmp_path / "evil.ckpt"
-    path.write_bytes(pickle.dumps({"state_dict": _Payload(mark)}))
-    Image.fromarray(np.zeros((20, 30, 3), np.uint8)).save(tmp_path / "photo.png")
-    arguments = {
-        "eval": ["eval", f"checkpoint={path}"],
-        "resume": ["train", "debug=overfit", f"resume={path}", f"output_dir={tmp_path / 'run'}"],
-        "predict": ["predict", str(tmp_path / "photo.png"), "--classes", "a, b", "--checkpoint", str(path)],
-    }[how]
-    status, _, err = run(capsys, *arguments)
-    assert status == 2
-    assert "refused" in err
-    assert not mark.exists()
 
 
 def test_a_mask_of_another_size_and_an_id_outside_the_schema(capsys, tmp_path):

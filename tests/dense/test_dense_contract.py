@@ -132,7 +132,7 @@ def test_registry_names_choices_and_settings(tower) -> None:
         build_dense("sklip", tower)
     with pytest.raises(ConfigError, match="naclip has no setting 'sigmas'; its settings are sigma"):
         build_dense("naclip", tower, sigmas=3)
-    assert len(DENSE_ENCODERS) == 10
+    assert len(DENSE_ENCODERS) == 11
 
 
 def test_cosines_by_hand() -> None:

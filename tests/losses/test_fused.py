@@ -147,3 +147,14 @@ def test_autocast_changes_nothing_about_the_sums():
     inside[0].backward()
     torch.testing.assert_close(inside, outside)
     assert logits.grad.isfinite().all()
+
+
+def test_stages_alone_are_supervised_with_their_weight():
+    labels = torch.randint(0, 5, (2, 13, 17))
+    stages = [torch.randn(2, 5, 3, 4) for _ in range(3)]
+    plain, deep = MaskCriterion(), MaskCriterion(MaskLossWeights(stages=0.7))
+    alone = [float(plain(stage, labels)["loss"]) for stage in stages]
+    found = deep(sum(stages), labels, stages)
+    assert float(found["loss_stages"]) == pytest.approx(0.7 * sum(alone) / 3, rel=1e-6)
+    together = float(plain(sum(stages), labels, stages)["loss"])
+    assert float(found["loss"]) == pytest.approx(together + float(found["loss_stages"]), rel=1e-6)

@@ -2,10 +2,11 @@
 
 import math
 
+import pytest
 import torch
 
 from lexiseg.ops.gaussian import gaussian_window
-from lexiseg.ops.spectrum import filter_map, resample_response
+from lexiseg.ops.spectrum import filter_map, filter_map_by_products, resample_response
 
 
 def test_a_response_on_its_own_grid_is_untouched():
@@ -29,6 +30,16 @@ def test_a_shift_stays_a_shift():
     turn = torch.exp(torch.tensor(-2j * math.pi) * torch.arange(5) / 5).view(5, 1, 1)
     torch.testing.assert_close(
         filter_map(patches, turn.expand(5, 3, 3)), patches.roll(1, 1), rtol=1e-5, atol=1e-5
+    )
+
+
+@pytest.mark.parametrize("size", [(1, 1), (5, 7), (4, 6), (3, 2)])
+def test_by_products_as_by_transforms(size):
+    """Odd and even sides; the parts of the response that a real map cannot have count in neither."""
+    patches = torch.randn(2, *size, 3)
+    response = torch.randn(size[0], size[1] // 2 + 1, 3, dtype=torch.complex64)
+    torch.testing.assert_close(
+        filter_map_by_products(patches, response), filter_map(patches, response), rtol=1e-5, atol=1e-5
     )
 
 

@@ -39,6 +39,13 @@ def test_groups():
     assert free["weight_decay"] == 0.0
 
 
+def test_prompts_may_learn_at_a_rate_of_their_own():
+    model = nn.ModuleDict({"prompts": nn.Linear(3, 5), "decoder": nn.Linear(5, 2)})
+    optimizer, _ = build_optimizer(model, OptimSettings(lr=1e-2, prompt_lr_scale=0.1, warmup_steps=0), 10)
+    rates = {tuple(p.shape): group["lr"] for group in optimizer.param_groups for p in group["params"]}
+    assert rates == pytest.approx({(5, 3): 1e-3, (5,): 1e-3, (2, 5): 1e-2, (2,): 1e-2})
+
+
 def test_impossible_settings():
     with pytest.raises(ConfigError, match="lr above 0"):
         OptimSettings(lr=0.0)

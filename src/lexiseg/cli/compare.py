@@ -191,14 +191,14 @@ def gather(
     Raises:
         LexisegError: Words that this CLIP cannot read.
     """
-    protocol = _with_background(InferenceProtocol.training_free(native_side=clip.vision.image_size), args)
+    protocol = _with_background(InferenceProtocol.training_free(native_side=clip.tower.image_size), args)
     device = next(clip.parameters()).device
     embedded: dict[tuple[str, ...], TextEmbeddings] = {}
     contestants = []
     for name in methods:
         settings = {"proxy": args.proxy} if name == _PROXY and args.proxy is not None else {}
         try:
-            method = build_method(name, clip.vision, **settings)
+            method = build_method(name, clip.tower, **settings)
         except LexisegError as error:
             _leave_out(console, name, error)
             continue

@@ -1,6 +1,7 @@
-"""``lexiseg export``: a trained model in another program's layout."""
+"""``lexiseg export``: a trained model in another layout, as a folder that needs nothing else, or for another runtime."""
 
 import argparse
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -8,6 +9,8 @@ import torch
 from rich.console import Console
 from rich.markup import escape
 
+from lexiseg.cli.exporting_folder import add_flags, run_folder
+from lexiseg.cli.exporting_program import run_program
 from lexiseg.clip.loading import load_clip
 from lexiseg.errors import ConfigError
 from lexiseg.export.published_checkpoint import SIDECAR_SUFFIX, export_published
@@ -20,6 +23,18 @@ _TOLD = """Write a checkpoint in the layout that ZegCLIP, SPT-SEG and Cascade-CL
 
 Tensors that lexiseg does not use come from the side-car that `lexiseg import` left beside the checkpoint. Without one, the
 CLIP is written from its own weights, and what the release allocates and never reads is zero.
+
+  lexiseg export runs/mine/best.ckpt --to folder --out my_model --license apache-2.0 [--push ORG/NAME]
+
+One folder that needs nothing else: weights (safetensors), settings, the CLIP with its tokenizer, a model card with the split,
+the protocol and the scores that lie beside the checkpoint. `lexiseg predict --checkpoint my_model` takes it, and so do eval,
+compare and lexiseg.PretrainedSegmenter.from_pretrained, by its path or, once pushed, as ORG/NAME.
+
+  lexiseg export runs/mine/best.ckpt --to onnx --out my_program     (or --to torch, for torch.export.load)
+
+A folder with one program, images and text embeddings in, mask logits out, for any batch, image size and number of classes;
+beside it what a graph cannot say. It is compared with the live model at three sizes, and nothing is written where they
+differ. `lexiseg predict --checkpoint my_program` runs the ONNX form, without the CLIP for words of the model's own split.
 """
 
 
@@ -34,16 +49,27 @@ def add_parser(commands: Any) -> None:
     parser.add_argument(
         "checkpoint", metavar="CKPT", type=Path, help="last.ckpt, best.ckpt or an imported checkpoint"
     )
-    parser.add_argument("--to", required=True, choices=("published",), help="the layout")
-    parser.add_argument("--out", required=True, type=Path, metavar="FILE", help="the file to write")
+    parser.add_argument("--to", required=True, choices=tuple(_KINDS), help="the layout")
+    parser.add_argument("--out", required=True, type=Path, metavar="PATH", help="the file or folder to write")
     parser.add_argument("--clip", metavar="NAME|PATH", help="its CLIP, if the weights have moved")
     parser.add_argument("--sidecar", type=Path, metavar="FILE", help="default: the one beside the checkpoint")
+    add_flags(parser)
     parser.set_defaults(func=run)
 
 
 def run(args: argparse.Namespace, console: Console | None = None) -> int:
     """The command: flags in, exit status out."""
     console = console or Console()
+    return _KINDS[args.to](args, console)
+
+
+def run_published(args: argparse.Namespace, console: Console) -> int:
+    """Write mmsegmentation's layout.
+
+    Raises:
+        ConfigError: ``--out`` is the checkpoint itself.
+        CheckpointError: The layout cannot hold this model, or the side-car is of another one.
+    """
     checkpoint = load_tensors_only(args.checkpoint)
     info = read_info(checkpoint, args.checkpoint)
     if args.out.resolve() == args.checkpoint.resolve():
@@ -65,3 +91,12 @@ def run(args: argparse.Namespace, console: Console | None = None) -> int:
         highlight=False,
     )
     return 0
+
+
+_KINDS: dict[str, Callable[[argparse.Namespace, Console], int]] = {
+    "published": run_published,
+    "folder": run_folder,
+    "onnx": run_program,
+    "torch": run_program,
+}
+"""What ``--to`` may name."""

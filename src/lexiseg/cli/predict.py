@@ -3,16 +3,16 @@
 import argparse
 from collections.abc import Callable
 from dataclasses import replace
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from rich.console import Console
 from rich.markup import escape
 
 from lexiseg.cli.flags import add_clip, add_photos, add_place, add_words, read_vocabulary, warn_unknown
+from lexiseg.cli.given_masks import HELP as MASKS_HELP
+from lexiseg.cli.given_masks import GivenMasks
 from lexiseg.cli.photographs import Photograph, Step, conclude, describe, each_photograph, find_photos
 from lexiseg.clip.vocabulary import Vocabulary
-from lexiseg.data.io import read_masks
 from lexiseg.errors import ConfigError
 from lexiseg.inference.segmenter import Segmenter
 
@@ -38,6 +38,7 @@ _EXAMPLES = """examples:
   lexiseg predict photo.jpg --classes "dog, grass" --method tg-clip        all methods: lexiseg compare
   lexiseg predict photo.jpg --classes "dog, grass" --refine                borders along the colours
   lexiseg predict photos/ --classes "dog, grass" --masks sam/              one class per mask of sam/STEM.png
+  lexiseg predict photos/ --classes "dog, grass" --masks photos/           ... that `lexiseg masks build` made there
   lexiseg predict photo.jpg --classes "road, car" --checkpoint runs/camvid/best.ckpt
   lexiseg predict scene.png --classes "red circle, bricks" --clip toy      offline, toy scenes only"""
 
@@ -60,7 +61,7 @@ def add_parser(subparsers: "argparse._SubParsersAction[argparse.ArgumentParser]"
     add = parser.add_argument
     add_photos(parser)
     add_words(parser)
-    add("--checkpoint", metavar="CKPT", help="a trained model, best.ckpt or last.ckpt of a run")
+    add("--checkpoint", metavar="CKPT", help="a trained model: a run's best.ckpt, or an exported folder")
     add(
         "--method",
         metavar="NAME",
@@ -95,10 +96,8 @@ def _add_touches(parser: argparse.ArgumentParser) -> None:
     )
     add(
         "--masks",
-        type=Path,
-        metavar="DIR",
-        help="one class per mask: DIR/STEM.png, STEM as in the results, holds mask ids as 8- or 16-bit pixel "
-        "values at the photograph's size, 0 for no mask",
+        metavar="DIR|superpixels",
+        help=MASKS_HELP,
     )
 
 
@@ -119,8 +118,7 @@ def run(args: argparse.Namespace, build: Builder | None = None, console: Console
     console = console or Console()
     photos = find_photos(args.photos)
     vocabulary = read_vocabulary(args)
-    if args.masks is not None and not args.masks.is_dir():
-        raise ConfigError(f"--masks: expected a folder holding STEM.png per photograph, got {args.masks}")
+    masks = None if args.masks is None else GivenMasks(args.masks)
     loaded = (build or _default_builder())(
         checkpoint=args.checkpoint,
         clip=args.clip,
@@ -133,7 +131,9 @@ def run(args: argparse.Namespace, build: Builder | None = None, console: Console
     warn_unknown(console, loaded.clip, vocabulary)
 
     def work(photograph: Photograph, step: Step) -> None:
-        console.print(f"{escape(str(photograph.path))}: {escape(segment_one(photograph, segmenter, args))}")
+        console.print(
+            f"{escape(str(photograph.path))}: {escape(segment_one(photograph, segmenter, args, masks))}"
+        )
 
     failures = each_photograph(photos, console, work, told="segment")
     return conclude(console, photos, failures, done=f"segmented; results in {args.out}")
@@ -161,18 +161,18 @@ def make_segmenter(loaded: "Loaded", vocabulary: Vocabulary, args: argparse.Name
     return replace(loaded, protocol=protocol).segmenter(vocabulary)
 
 
-def segment_one(photograph: Photograph, segmenter: Segmenter, args: argparse.Namespace) -> str:
+def segment_one(
+    photograph: Photograph, segmenter: Segmenter, args: argparse.Namespace, masks: GivenMasks | None
+) -> str:
     """Segment and save one photograph; says what was found.
 
     Raises:
         DataError: Its masks are missing or do not fit, or it is too large.
     """
-    pixels, masks = photograph.pixels, None
-    if args.masks is not None:
-        path = args.masks / f"{photograph.stem}.png"
-        masks = read_masks(path, (pixels.shape[0], pixels.shape[1]))
-    result = segmenter.segment(pixels, masks=masks)
-    if masks is not None:
-        result = replace(result, protocol={**result.protocol, "masks": str(path)})
+    pixels = photograph.pixels
+    arrays, source = (None, None) if masks is None else masks.read(photograph)
+    result = segmenter.segment(pixels, masks=arrays)
+    if source is not None:
+        result = replace(result, protocol={**result.protocol, "masks": source})
     result.save(args.out, photograph.stem, image=pixels, overlay=not args.no_overlay, score_png=args.scores)
     return describe(result)

@@ -3,7 +3,6 @@
 import json
 import logging
 import time
-import warnings
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -14,9 +13,16 @@ from omegaconf import DictConfig, OmegaConf
 
 from lexiseg.cli.building import build_clip, build_protocol, build_split_and_data, embed_split
 from lexiseg.cli.composing import compose_config, describe_groups, plain
+from lexiseg.cli.running import (
+    check_same_run,
+    make_trainer,
+    open_run_folder,
+    quiet,
+    resume_path,
+    resumed_step,
+)
 from lexiseg.clip.loading import FrozenCLIP
 from lexiseg.data.datamodule import SegmentationDataModule
-from lexiseg.errors import CheckpointError, ConfigError
 from lexiseg.inference.protocol import InferenceProtocol
 from lexiseg.inference.segmenter import Segmenter
 from lexiseg.losses.criterion import MaskCriterion
@@ -31,7 +37,7 @@ from lexiseg.models.checkpoint import (
 )
 from lexiseg.models.registry import build_model, model_settings
 from lexiseg.storage import write_json
-from lexiseg.training.checkpointing import LAST, AtomicCheckpointIO, KeepCheckpoints
+from lexiseg.training.checkpointing import LAST, KeepCheckpoints
 from lexiseg.training.csv_log import CsvLog
 from lexiseg.training.optim import OptimSettings
 from lexiseg.training.panels import ValidationPanels
@@ -56,22 +62,6 @@ Train a model on the seen classes of a split.
 The run folder (output_dir, by default runs/NAME) receives config.yaml, metrics.csv, last.ckpt, best.ckpt, pictures and
 result.json. The same command goes on where a killed run stopped.
 """
-
-_CONFIG_FILE = "config.yaml"
-_TRAINING_STATE = (
-    "global_step",
-    "epoch",
-    "optimizer_states",
-    "lr_schedulers",
-    "loops",
-    "callbacks",
-    "rng",
-    "pytorch-lightning_version",
-)
-"""What a checkpoint holds beside weights where a run can go on from it; an imported one has none of it."""
-
-_NOT_COMPARED = ("resume", "output_dir", "trainer", "logger", "validation", "checkpoint")
-"""Settings that may change between a run and its resumption."""
 
 
 def run_train(overrides: Sequence[str]) -> int:
@@ -128,7 +118,7 @@ def _finished(config: DictConfig, folder: Path) -> dict[str, float] | None:
     result = folder / RESULT_FILE
     if config.resume != "auto" or not result.is_file() or not (folder / LAST).is_file():
         return None
-    _check_same_run(config, folder)
+    check_same_run(config, folder)
     stored = json.loads(result.read_text())
     return dict(stored["val"]) if stored["step"] == config.trainer.max_steps else None
 
@@ -139,27 +129,21 @@ def train(config: DictConfig) -> dict[str, float]:
     Returns:
         The last validation's scores (fractions).
     """
-    _quiet()
+    quiet()
     run_folder = Path(config.output_dir)
     scores = _finished(config, run_folder)
     if scores is not None:
         print(f"the run in {run_folder} is complete; resume=false starts it anew")
         return scores
     started = time.monotonic()
-    resume_from = _resume_path(config, run_folder)
-    resumed_step = _resumed_step(resume_from)
+    resume_from = resume_path(config, run_folder)
+    step = resumed_step(resume_from, read_info)
     pl.seed_everything(config.seed, verbose=False)
     split, data = build_split_and_data(config)
     clip = build_clip(config.clip)
     task = build_task(config, clip, split)
     data.check_training_labels()
-    run_folder.mkdir(parents=True, exist_ok=True)
-    log = CsvLog(run_folder)
-    if resume_from is None:
-        (run_folder / "metrics.csv").unlink(missing_ok=True)
-    else:
-        log.rewind(resumed_step)
-    (run_folder / _CONFIG_FILE).write_text(OmegaConf.to_yaml(config))
+    log = open_run_folder(config, run_folder, resume_from, step)
     keep = KeepCheckpoints(
         run_folder,
         every_steps=config.checkpoint.every_steps,
@@ -229,34 +213,16 @@ def build_trainer(
     config: DictConfig, log: CsvLog, keep: KeepCheckpoints, data: SegmentationDataModule, split: ClassSplit
 ) -> pl.Trainer:
     """Lightning's trainer with our checkpoints, log, bar and pictures."""
-    settings = plain(config.trainer)
-    settings.pop("_target_")
-    loggers: list[Any] = [log]
-    wandb_settings = plain(config.logger).get("wandb")
-    if wandb_settings:
-        from hydra.utils import instantiate
-
-        loggers.append(instantiate(wandb_settings))
-        loggers[-1].log_hyperparams(plain(config))
     panels = ValidationPanels(
         Path(config.output_dir) / "panels", dataset=data.val, split=split, count=config.validation.panels
     )
-    steps = min(config.validation.every_steps, settings["max_steps"])
-    interval = steps * settings.get("accumulate_grad_batches", 1)
-    return pl.Trainer(
-        **settings,
-        logger=loggers,
-        callbacks=[TrainingProgress(), keep, panels],
-        plugins=[AtomicCheckpointIO()],
-        enable_checkpointing=False,
-        enable_progress_bar=False,
-        enable_model_summary=False,
-        use_distributed_sampler=False,
-        num_sanity_val_steps=0,
-        val_check_interval=interval,
+    steps = min(config.validation.every_steps, config.trainer.max_steps)
+    return make_trainer(
+        config,
+        log,
+        [TrainingProgress(), keep, panels],
+        val_check_interval=steps * config.trainer.get("accumulate_grad_batches", 1),
         check_val_every_n_epoch=None,
-        log_every_n_steps=10,
-        default_root_dir=config.output_dir,
     )
 
 
@@ -280,75 +246,6 @@ def _describe(
     )
 
 
-def _resume_path(config: DictConfig, run_folder: Path) -> Path | None:
-    """The checkpoint to go on from, or None.
-
-    Raises:
-        ConfigError: The folder holds a run with other settings, or ``resume`` names no file.
-    """
-    resume = config.resume
-    if resume is False or resume is None:
-        return None
-    last = run_folder / LAST
-    if resume is not True and str(resume) != "auto":
-        if not Path(resume).is_file():
-            raise CheckpointError(f"resume={resume}: no such file; give a last.ckpt, auto or false")
-        return Path(resume)
-    if not last.is_file():
-        return None
-    _check_same_run(config, run_folder)
-    return last
-
-
-def _resumed_step(path: Path | None) -> int:
-    """Step that a run goes on from; reading it early refuses a bad checkpoint before anything is built."""
-    if path is None:
-        return 0
-    checkpoint = load_tensors_only(path)
-    read_info(checkpoint, path)
-    absent = [key for key in _TRAINING_STATE if key not in checkpoint]
-    if absent:
-        raise CheckpointError(
-            f"{path}: holds no {', '.join(absent[:3])}, so no run can go on from it; to start from its weights, give "
-            f"resume=false init_from={path}"
-        )
-    return int(checkpoint["global_step"])
-
-
-def _check_same_run(config: DictConfig, run_folder: Path) -> None:
-    """A folder goes on only as the run that it holds."""
-    recorded = run_folder / _CONFIG_FILE
-    if not recorded.is_file():
-        return
-    before, now = plain(OmegaConf.load(recorded)), plain(config)
-    changed = [key for key in now if key not in _NOT_COMPARED and before.get(key) != now[key]]
-    if changed:
-        raise ConfigError(
-            f"{run_folder} holds a run with other settings ({', '.join(changed)}); choose another name=, or resume=false to "
-            "start anew in its place"
-        )
-
-
 def _tell(scores: dict[str, float], run_folder: Path) -> None:
     named = ", ".join(f"{name} {100 * value:.1f}" for name, value in scores.items())
     print(f"done: {named} (mIoU in %). Run folder: {run_folder}")
-
-
-def _quiet() -> None:
-    """Silence what libraries say about choices that are deliberate here."""
-    for name in (
-        "pytorch_lightning",
-        "lightning_fabric",
-        "lightning.fabric",
-        "pytorch_lightning.utilities.rank_zero",
-    ):
-        logging.getLogger(name).setLevel(logging.ERROR)
-    for message in (
-        ".*does not have many workers.*",
-        ".*resuming from a checkpoint.*",
-        ".*lr_scheduler.step.*",
-    ):
-        warnings.filterwarnings("ignore", message)
-    warnings.filterwarnings("ignore", ".*smaller than the logging interval.*")
-    warnings.filterwarnings("ignore", ".*isinstance.treespec.*")
-    warnings.filterwarnings("ignore", ".*Checkpoint directory.*exists.*")

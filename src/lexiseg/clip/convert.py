@@ -5,7 +5,13 @@ from typing import Literal
 
 import torch
 from torch import Tensor, nn
-from transformers import CLIPConfig, CLIPModel, CLIPVisionConfig, CLIPVisionModelWithProjection
+from transformers import (
+    CLIPConfig,
+    CLIPModel,
+    CLIPTextConfig,
+    CLIPVisionConfig,
+    CLIPVisionModelWithProjection,
+)
 
 from lexiseg.errors import CheckpointError
 
@@ -13,6 +19,9 @@ Activation = Literal["quick_gelu", "gelu"]
 
 _NOT_WEIGHTS = {"input_resolution", "context_length", "vocab_size", "logit_bias", "attn_mask"}
 """Entries of released files that describe the model and hold no weight."""
+
+_SHOWN_NAMES = 6
+"""Of each kind of wrong key in a message: enough to recognise the pattern, few enough to read."""
 
 _HEAD_WIDTH = 64
 """Channels per head in every CLIP that OpenAI and open_clip released; a file does not store the head count."""
@@ -63,24 +72,47 @@ def config_from_openai(
         CheckpointError: The file is no ViT CLIP.
     """
     vision = vision_config_from_openai(state, activation=activation, heads=vision_heads)
-    text_width = state["ln_final.weight"].shape[0]
-    vocabulary = len(state["token_embedding.weight"])
-    embed_dim = state["visual.proj"].shape[1]
-    text = {
-        "hidden_size": text_width,
-        "intermediate_size": len(state["transformer.resblocks.0.mlp.c_fc.weight"]),
-        "num_hidden_layers": _depth(state, "transformer.resblocks."),
-        "num_attention_heads": text_heads or max(text_width // _HEAD_WIDTH, 1),
-        "max_position_embeddings": len(state["positional_embedding"]),
-        "vocab_size": vocabulary,
+    text = text_config_from_openai(state, activation=activation, heads=text_heads)
+    return CLIPConfig(
+        text_config=text.to_dict(), vision_config=vision.to_dict(), projection_dim=text.projection_dim
+    )
+
+
+def text_config_from_openai(
+    state: Mapping[str, Tensor], *, activation: Activation, heads: int | None = None
+) -> CLIPTextConfig:
+    """The text tower's part of :func:`config_from_openai`; no ``visual.*`` key is read.
+
+    Raises:
+        CheckpointError: A tensor that tells the size is missing.
+    """
+    width = len(required(state, "ln_final.weight"))
+    vocabulary = len(required(state, "token_embedding.weight"))
+    return CLIPTextConfig(
+        hidden_size=width,
+        intermediate_size=len(required(state, "transformer.resblocks.0.mlp.c_fc.weight")),
+        num_hidden_layers=_depth(state, "transformer.resblocks."),
+        num_attention_heads=heads or max(width // _HEAD_WIDTH, 1),
+        max_position_embeddings=len(required(state, "positional_embedding")),
+        vocab_size=vocabulary,
         # The end-of-text token is the last of OpenAI's vocabulary; transformers pools the text there.
-        "bos_token_id": vocabulary - 2,
-        "eos_token_id": vocabulary - 1,
-        "hidden_act": activation,
-        "layer_norm_eps": _LAYER_NORM_EPS,
-        "projection_dim": embed_dim,
-    }
-    return CLIPConfig(text_config=text, vision_config=vision.to_dict(), projection_dim=embed_dim)
+        bos_token_id=vocabulary - 2,
+        eos_token_id=vocabulary - 1,
+        hidden_act=activation,
+        layer_norm_eps=_LAYER_NORM_EPS,
+        projection_dim=required(state, "text_projection").shape[-1],
+    )
+
+
+def required(state: Mapping[str, Tensor], name: str) -> Tensor:
+    """A tensor that tells a size, which therefore has to be there before anything can be built.
+
+    Raises:
+        CheckpointError: Names it.
+    """
+    if name not in state:
+        raise CheckpointError(f"the file is not the expected CLIP. missing: {name}")
+    return state[name]
 
 
 def vision_config_from_openai(
@@ -90,7 +122,7 @@ def vision_config_from_openai(
     if "visual.proj" not in state or not any(k.startswith("visual.transformer.resblocks.") for k in state):
         raise CheckpointError(
             "expected a CLIP with a ViT image tower (keys visual.proj, visual.transformer.resblocks.*); "
-            "this file has none. ResNet and ConvNeXt towers are not supported here"
+            "this file has none. Besides ViT, only ConvNeXt towers are supported (keys visual.trunk.*), not ResNet"
         )
     width, _, patch, _ = state["visual.conv1.weight"].shape
     positions = len(state["visual.positional_embedding"]) - 1
@@ -114,8 +146,8 @@ def vision_model_from_openai(
     visual = {name: tensor for name, tensor in state.items() if name.startswith("visual.")}
     with torch.device("meta"):
         model = CLIPVisionModelWithProjection(config)
-    _assign(model, openai_to_transformers(visual), what="CLIP image tower")
-    _materialise_positions(model.vision_model.embeddings)
+    assign_checked(model, openai_to_transformers(visual), what="CLIP image tower")
+    materialise_positions(model.vision_model.embeddings)
     return model
 
 
@@ -127,9 +159,9 @@ def model_from_openai(state: Mapping[str, Tensor], config: CLIPConfig) -> CLIPMo
     """
     with torch.device("meta"):
         model = CLIPModel(config)
-    _assign(model, openai_to_transformers(state), what="CLIP")
-    _materialise_positions(model.text_model.embeddings)
-    _materialise_positions(model.vision_model.embeddings)
+    assign_checked(model, openai_to_transformers(state), what="CLIP")
+    materialise_positions(model.text_model.embeddings)
+    materialise_positions(model.vision_model.embeddings)
     return model
 
 
@@ -179,7 +211,7 @@ def vision_to_openai(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
 def check_keys(
     expected: Mapping[str, tuple[int, ...]], found: Mapping[str, tuple[int, ...]], *, what: str
 ) -> None:
-    """Compare names and shapes and report every difference at once.
+    """Compare names and shapes and report every kind of difference at once, a few names of each and how many there are.
 
     Raises:
         CheckpointError: Anything is missing, superfluous or of another shape.
@@ -192,7 +224,7 @@ def check_keys(
         if expected[name] != found[name]
     ]
     complaints = [
-        f"{title}: {', '.join(names)}"
+        f"{title}: {', '.join(names[:_SHOWN_NAMES])}{_more(names)}"
         for title, names in (("missing", missing), ("unknown", extra), ("wrong shape", shapes))
         if names
     ]
@@ -200,13 +232,23 @@ def check_keys(
         raise CheckpointError(f"the file is not the expected {what}. " + "; ".join(complaints))
 
 
-def _assign(model: nn.Module, converted: dict[str, Tensor], *, what: str) -> None:
+def _more(names: list[str]) -> str:
+    hidden = len(names) - _SHOWN_NAMES
+    return f" and {hidden} more ({len(names)} in all)" if hidden > 0 else ""
+
+
+def assign_checked(model: nn.Module, converted: dict[str, Tensor], *, what: str) -> None:
+    """Give a model on the meta device these tensors, every key and shape accounted for.
+
+    Raises:
+        CheckpointError: Names every key that is missing, superfluous or of a wrong shape.
+    """
     expected = {name: tuple(tensor.shape) for name, tensor in model.state_dict().items()}
     check_keys(expected, {name: tuple(tensor.shape) for name, tensor in converted.items()}, what=what)
     model.load_state_dict(converted, assign=True)
 
 
-def _materialise_positions(embeddings: nn.Module) -> None:
+def materialise_positions(embeddings: nn.Module) -> None:
     """Make the position ids, which are no part of a state dict and so are still on the meta device."""
     count = embeddings.position_embedding.num_embeddings  # type: ignore[union-attr]
     embeddings.position_ids = torch.arange(count).expand(1, -1)  # type: ignore[arg-type]

@@ -1,6 +1,7 @@
 """Any vision transformer of ``transformers`` as a source of patch features (DINO, DINOv2, DINOv3, …)."""
 
 import inspect
+import pickle
 from pathlib import Path
 
 import torch
@@ -74,6 +75,11 @@ class ExternalVision(nn.Module):
 def _load(source: str) -> PreTrainedModel:
     try:
         return AutoModel.from_pretrained(source, torch_dtype=torch.float32)
+    except pickle.UnpicklingError as error:
+        raise CheckpointError(
+            f"{source}: refused. Its weights ask to run or build something that no model needs, or are damaged; nothing was "
+            "run. Give a folder with model.safetensors"
+        ) from error
     except (OSError, ValueError, RuntimeError) as error:
         first = str(error).strip().splitlines()[0][:200] if str(error).strip() else type(error).__name__
         if Path(source).is_dir():

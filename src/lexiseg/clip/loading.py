@@ -2,8 +2,7 @@
 
 import hashlib
 import importlib.resources
-import json
-import logging
+import pickle
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Literal
@@ -16,19 +15,22 @@ from transformers import CLIPModel
 from transformers.utils import logging as transformers_logging
 
 from lexiseg.clip.convert import Activation, config_from_openai, is_openai_layout, model_from_openai
+from lexiseg.clip.convnext import ConvNextClip, ConvNextTower, convnext_from_open_clip, is_convnext_layout
+from lexiseg.clip.open_clip import activation_of, convnext_image_size, convnext_text_activation, weights_in
 from lexiseg.clip.text import TextTower
 from lexiseg.clip.tokenizer import TextTokenizer, huggingface_tokenizer, openai_tokenizer
 from lexiseg.clip.torchscript import is_torchscript, read_torchscript_tensors
 from lexiseg.clip.vision import VisionTower
-from lexiseg.errors import CheckpointError, LexisegError
-
-log = logging.getLogger(__name__)
+from lexiseg.errors import CheckpointError, ConfigError, LexisegError
 
 DEFAULT_CLIP = "openai/clip-vit-base-patch16"
 """The published methods' tower, by its hub name."""
 
 TOY_CLIP = "toy"
 """The small CLIP shipped with the package, which knows only the toy world."""
+
+KNOWN_WORDS = "known_words.txt"
+"""In a Hugging Face folder: the words that a small CLIP has ever read."""
 
 _FINGERPRINT_LENGTH = 16
 
@@ -37,9 +39,11 @@ class FrozenCLIP(nn.Module):
     """Both frozen towers of one CLIP, with what identifies it.
 
     Attributes:
-        vision: The image tower.
+        tower: The image tower, of whichever kind.
         text_tower: The text tower, or None where a file or the caller brought none.
         logit_scale: Scale of cosines in CLIP's own training, usually 100.
+        log_scale: Its logarithm, exactly as the weights hold it.
+        config: transformers' description of both towers.
         source: What the user named: hub name, folder or file.
         fingerprint: Hash of all weights; equal for the same weights in any file format.
         known_words: The words that a small CLIP has ever read; None for one that may know any.
@@ -47,7 +51,7 @@ class FrozenCLIP(nn.Module):
 
     def __init__(
         self,
-        model: CLIPModel,
+        model: CLIPModel | ConvNextClip,
         tokenizer: TextTokenizer | None,
         *,
         source: str,
@@ -55,9 +59,11 @@ class FrozenCLIP(nn.Module):
     ) -> None:
         super().__init__()
         self.fingerprint = fingerprint(model)
-        self.vision = VisionTower(model)
+        self.tower = ConvNextTower(model) if isinstance(model, ConvNextClip) else VisionTower(model)
         self.text_tower = TextTower(model, tokenizer) if tokenizer is not None else None
-        self.logit_scale = float(model.logit_scale.detach().exp())
+        self.config = model.config
+        self.log_scale = model.logit_scale.detach().clone()
+        self.logit_scale = float(self.log_scale.exp())
         self.source = source
         self.known_words = known_words
         self.eval()
@@ -65,6 +71,20 @@ class FrozenCLIP(nn.Module):
     def train(self, mode: bool = True) -> "FrozenCLIP":
         """Stay in evaluation mode whatever the surrounding model does: a frozen tower has no training mode."""
         return super().train(mode=False)
+
+    @property
+    def vision(self) -> VisionTower:
+        """The image tower where it is a ViT, for everything that reads tokens and attention.
+
+        Raises:
+            ConfigError: It is a ConvNeXt, which has neither; :attr:`tower` gives it.
+        """
+        if isinstance(self.tower, ConvNextTower):
+            raise ConfigError(
+                f"the CLIP '{self.source}' has a ConvNeXt image tower, without tokens or attention; this needs a CLIP "
+                f"with a ViT, such as {DEFAULT_CLIP}"
+            )
+        return self.tower
 
     def require_text(self) -> TextTower:
         """The text tower.
@@ -99,11 +119,12 @@ def load_clip(
     Args:
         source: A hub name (``openai/clip-vit-base-patch16``), a Hugging Face folder, OpenAI's release file
             (TorchScript archive or plain state dict), an open_clip state dict (``.pt``, ``.bin``,
-            ``.safetensors``), or ``toy``.
+            ``.safetensors``) of a ViT or a ConvNeXt, a folder as open_clip publishes it, or ``toy``.
         tokenizer: For files that bring none: a Hugging Face CLIP folder or name, or OpenAI's
             ``bpe_simple_vocab_16e6.txt.gz``. Without it, such a CLIP encodes images only.
         activation: ``quick_gelu`` or ``gelu``; ``auto`` reads the configuration beside the weights and takes
-            OpenAI's QuickGELU where a bare state dict has none.
+            OpenAI's QuickGELU where a bare state dict has none. With a ConvNeXt it is the text tower's alone,
+            and GELU where nothing says otherwise.
         vision_heads: Heads of the image tower for files that do not say; width / 64 by default.
         text_heads: Heads of the text tower, likewise.
 
@@ -115,18 +136,12 @@ def load_clip(
         return _load_folder(
             str(importlib.resources.files("lexiseg") / "assets" / "toy_clip"), tokenizer, name=TOY_CLIP
         )
-    path = Path(source)
+    path = weights_in(Path(source)) or Path(source)
     if not path.is_file():
         return _load_folder(str(source), tokenizer, name=str(source))
-    state, says_openai = read_clip_file(path)
-    if not is_openai_layout(state):
-        raise CheckpointError(
-            f"{path}: expected OpenAI's or open_clip's keys (visual.conv1.weight, token_embedding.weight, …); "
-            f"got {', '.join(list(state)[:3])}, …. For a Hugging Face CLIP give its folder, not a file in it"
-        )
-    chosen = _activation_of(path, says_openai=says_openai) if activation == "auto" else activation
-    config = config_from_openai(state, activation=chosen, vision_heads=vision_heads, text_heads=text_heads)
-    model = model_from_openai(state, config)
+    model = _model_from_file(path, activation, vision_heads=vision_heads, text_heads=text_heads)
+    if path.parent == Path(source) and (path.parent / "tokenizer.json").is_file():
+        tokenizer = tokenizer or path.parent
     return FrozenCLIP(model, _tokenizer(tokenizer), source=str(source))
 
 
@@ -157,6 +172,32 @@ def read_clip_file(path: Path) -> tuple[dict[str, Tensor], bool]:
     return state, "input_resolution" in state
 
 
+def _model_from_file(
+    path: Path, activation: Activation | Literal["auto"], *, vision_heads: int | None, text_heads: int | None
+) -> CLIPModel | ConvNextClip:
+    """Either kind of CLIP from a weight file in OpenAI's or open_clip's layout."""
+    state, says_openai = read_clip_file(path)
+    chosen: Activation | None = None if activation == "auto" else activation
+    if is_convnext_layout(state):
+        if vision_heads is not None:
+            raise ConfigError(f"clip.vision_heads: {path} has a ConvNeXt, without heads; leave it at null")
+        return convnext_from_open_clip(
+            state,
+            activation=chosen or convnext_text_activation(path),
+            text_heads=text_heads,
+            image_size=convnext_image_size(path),
+        )
+    if not is_openai_layout(state):
+        raise CheckpointError(
+            f"{path}: expected OpenAI's or open_clip's keys (visual.conv1.weight or visual.trunk.stages…, "
+            f"token_embedding.weight, …); got {', '.join(list(state)[:3])}, …. For a Hugging Face CLIP give its folder, "
+            "not a file in it"
+        )
+    chosen = chosen or activation_of(path, says_openai=says_openai)
+    config = config_from_openai(state, activation=chosen, vision_heads=vision_heads, text_heads=text_heads)
+    return model_from_openai(state, config)
+
+
 def fingerprint(model: nn.Module) -> str:
     """Hash of all weights under transformers' names, in float32: the same for the same weights from any format."""
     digest = hashlib.sha256()
@@ -175,6 +216,11 @@ def _load_folder(location: str, tokenizer: str | Path | None, *, name: str) -> F
     transformers_logging.disable_progress_bar()
     try:
         loaded: Any = CLIPModel.from_pretrained(location, output_loading_info=True, torch_dtype=torch.float32)
+    except pickle.UnpicklingError as error:
+        raise CheckpointError(
+            f"{location}: refused. Its weights ask to run or build something that no CLIP needs, or are damaged; nothing was "
+            "run. Give a folder with model.safetensors"
+        ) from error
     except (OSError, ValueError, RuntimeError) as error:
         if Path(location).is_dir():
             raise CheckpointError(
@@ -191,7 +237,7 @@ def _load_folder(location: str, tokenizer: str | Path | None, *, name: str) -> F
             transformers_logging.enable_progress_bar()
     model, report = loaded
     _check_report(location, report)
-    words = Path(location) / "known_words.txt"
+    words = Path(location) / KNOWN_WORDS
     known = frozenset(words.read_text().split()) if words.is_file() else None
     return FrozenCLIP(model, _tokenizer(tokenizer or location), source=name, known_words=known)
 
@@ -206,22 +252,6 @@ def _check_report(location: str, report: Mapping[str, object]) -> None:
         raise CheckpointError(
             f"{location}: the weights are not the CLIP that its config.json describes. {told}"
         )
-
-
-def _activation_of(path: Path, *, says_openai: bool) -> Activation:
-    """What a bare state dict cannot say: from open_clip's configuration beside it, else OpenAI's own."""
-    config = path.parent / "open_clip_config.json"
-    if config.is_file():
-        settings = json.loads(config.read_text())
-        quick = settings.get("model_cfg", settings).get("quick_gelu", False)
-        return "quick_gelu" if quick else "gelu"
-    if not says_openai:
-        log.warning(
-            "%s does not say its activation; taking QuickGELU, as OpenAI's. For weights trained by open_clip without "
-            "'-quickgelu' in the model name, set clip.activation=gelu",
-            path,
-        )
-    return "quick_gelu"
 
 
 def _tokenizer(source: str | Path | None) -> TextTokenizer | None:

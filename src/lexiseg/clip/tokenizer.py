@@ -2,9 +2,11 @@
 
 import gzip
 import html
+import json
+import zlib
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Protocol
 
 import ftfy
 import regex
@@ -43,6 +45,9 @@ class TextTokenizer(Protocol):
     def __call__(self, texts: Sequence[str], context_length: int) -> Tensor:
         """``(B, context_length)`` int64, begin and end markers included, zero padded."""
 
+    def save(self, folder: Path, *, context_length: int) -> None:
+        """Write it as a Hugging Face CLIP tokenizer."""
+
 
 def clean_text(text: str) -> str:
     """Mend encodings, unescape HTML twice, collapse white space and lower the case, as OpenAI does before tokenising."""
@@ -77,6 +82,29 @@ class ClipBpe:
             ids[row, : len(tokens)] = torch.tensor(tokens)
         return ids
 
+    def save(self, folder: Path, *, context_length: int) -> None:
+        """Write it as a Hugging Face CLIP tokenizer, whichever file it came from; its tokens stay the same.
+
+        Padding becomes the end marker, which no word can be; text towers never see it.
+
+        Args:
+            folder: Must exist.
+            context_length: What the CLIP reads, for readers that cut or pad.
+        """
+        model = json.loads(self._tokenizer.to_str())["model"]
+        # The library writes a merge as a pair or as a text with a blank, as its version likes.
+        merges: Any = [tuple(m.split(" ")) if isinstance(m, str) else tuple(m) for m in model["merges"]]
+        start, end = (str(self._tokenizer.id_to_token(marker)) for marker in (self._start, self._end))
+        CLIPTokenizer(
+            vocab=model["vocab"],
+            merges=merges,
+            bos_token=start,
+            eos_token=end,
+            unk_token=end,
+            pad_token=end,
+            model_max_length=context_length,
+        ).save_pretrained(folder)
+
 
 def openai_tokenizer(path: Path) -> ClipBpe:
     """Build OpenAI's tokenizer from its ``bpe_simple_vocab_16e6.txt.gz``.
@@ -87,7 +115,7 @@ def openai_tokenizer(path: Path) -> ClipBpe:
     try:
         with gzip.open(path, "rt", encoding="utf-8") as file:
             lines = file.read().split("\n")
-    except OSError as error:
+    except (OSError, EOFError, zlib.error, UnicodeDecodeError) as error:
         raise LexisegError(f"{path}: expected OpenAI's bpe_simple_vocab_16e6.txt.gz ({error})") from error
     merges = [tuple(line.split()) for line in lines[1 : _MERGES + 1]]
     if len(merges) != _MERGES or any(len(pair) != 2 for pair in merges):

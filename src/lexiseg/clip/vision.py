@@ -14,7 +14,7 @@ from transformers import CLIPModel, CLIPVisionModelWithProjection
 
 from lexiseg.errors import ConfigError
 from lexiseg.ops.activation import quick_gelu
-from lexiseg.ops.grid import PositionMode, resize_position_embedding
+from lexiseg.ops.grid import PositionMode, resize_position_embedding, tokens_to_map
 
 _ACTIVATIONS: dict[str, Callable[[Tensor], Tensor]] = {"quick_gelu": quick_gelu, "gelu": F.gelu}
 
@@ -86,7 +86,7 @@ class VisionTower(nn.Module):
         cls = embeddings.class_embedding + position[0]
         if class_embedding_twice:
             cls = cls + embeddings.class_embedding
-        tokens = torch.cat([cls.expand(len(images), 1, -1), patches + position[1:]], dim=1)
+        tokens = torch.cat([cls.expand(images.shape[0], 1, -1), patches + position[1:]], dim=1)
         return self.vision.pre_layrnorm(tokens)
 
     def qkv(self, index: int, normed: Tensor) -> tuple[Tensor, Tensor, Tensor]:
@@ -136,6 +136,26 @@ class VisionTower(nn.Module):
     def project(self, tokens: Tensor) -> Tensor:
         """Final layer norm and projection: ``(…, D)`` to ``(…, embed_dim)``, not normalised."""
         return self.visual_projection(self.post_norm(tokens))
+
+    @property
+    def unread_parameters(self) -> tuple[str, ...]:
+        """Beginnings of the names of parameters that :meth:`dense_features` never reads."""
+        last = f"vision.encoder.layers.{self.depth - 1}.self_attn"
+        return (f"{last}.q_proj", f"{last}.k_proj")
+
+    def dense_features(self, images: Tensor, *, position_mode: PositionMode = "bicubic") -> Tensor:
+        """Patch features ``(B, embed_dim, h, w)`` as PixelCLIP reads and trains them, not normalised.
+
+        In the last block each patch takes its own value, and the class token x0 stands in for the residual of all:
+        ``y = x0 + O(v)``, ``y += MLP(LN y)``, then final norm and projection (PixelCLIP, as released).
+        """
+        grid, last = self.grid(images), self.depth - 1
+        tokens = self.embed(images, position_mode=position_mode)
+        for index in range(last):
+            tokens = self.block(index, tokens)
+        values = self.value(last, self.norm1(last, tokens[:, 1:]))
+        patches = tokens[:, :1] + self.attention_output(last, values)
+        return tokens_to_map(self.project(patches + self.mlp(last, patches)), grid)
 
     def forward(self, images: Tensor, *, position_mode: PositionMode = "bicubic") -> Tensor:
         """Image embeddings ``(B, embed_dim)``, not normalised: the stock CLIP reading of the class token."""

@@ -1,6 +1,6 @@
-"""The contract of a dense encoder: a frozen image tower whose every patch speaks the language of the words.
+"""The contract of a dense reading: a frozen image tower whose every patch speaks the language of the words.
 
-No encoder has weights of its own. ``encode`` runs the tower once and knows no words; ``features`` and
+No reading has weights of its own. ``encode`` runs the tower once and knows no words; ``features`` and
 ``decode`` answer for any vocabulary from the state it leaves.
 """
 
@@ -38,8 +38,8 @@ class BoundState(DenseState):
     """Features that already know all words of a vocabulary, so that words may be decoded in parts."""
 
 
-class DenseEncoder(nn.Module, ABC):
-    """A frozen tower read densely; one subclass per method.
+class DenseReading(nn.Module, ABC):
+    """A frozen tower of any kind, read densely.
 
     Attributes:
         depends_on_text: Whether ``features`` or ``decode`` change a word's answer with the other words; such
@@ -51,11 +51,9 @@ class DenseEncoder(nn.Module, ABC):
     depends_on_text: bool = False
     cosine_logits: bool = True
 
-    def __init__(self, tower: VisionTower, *, position_mode: PositionMode = "bicubic_offset") -> None:
+    def __init__(self, patch_size: int) -> None:
         super().__init__()
-        self.tower = tower
-        self.patch_size = tower.patch_size
-        self.position_mode: PositionMode = position_mode
+        self.patch_size = patch_size
 
     def normalize(self, images: Tensor) -> Tensor:
         """``(B, 3, H, W)`` uint8 RGB to CLIP's normalised floats."""
@@ -92,6 +90,15 @@ class DenseEncoder(nn.Module, ABC):
     def forward(self, images: Tensor, text: Tensor) -> Tensor:
         """Normalised images ``(B, 3, H, W)`` and words ``(K, E)`` to logits ``(B, K, h, w)``."""
         return self.decode(self.encode(images), text).logits
+
+
+class DenseEncoder(DenseReading):
+    """A frozen ViT read densely; one subclass per method."""
+
+    def __init__(self, tower: VisionTower, *, position_mode: PositionMode = "bicubic_offset") -> None:
+        super().__init__(tower.patch_size)
+        self.tower = tower
+        self.position_mode: PositionMode = position_mode
 
     def embed(self, images: Tensor) -> Tensor:
         """Tokens ``(B, 1 + P, D)`` that enter the first block."""

@@ -4,14 +4,17 @@ import inspect
 from collections.abc import Callable
 from typing import Any
 
+from lexiseg.clip.convnext import ConvNextTower
 from lexiseg.clip.vision import VisionTower
-from lexiseg.dense.base import DenseEncoder
+from lexiseg.dense.base import DenseEncoder, DenseReading
 from lexiseg.dense.clearclip import ClearCLIP
 from lexiseg.dense.clip import VanillaCLIP
 from lexiseg.dense.clip_surgery import CLIPSurgery
+from lexiseg.dense.convolutional import ConvolutionalCLIP
 from lexiseg.dense.gem import GEM
 from lexiseg.dense.maskclip import MaskCLIP
 from lexiseg.dense.naclip import NACLIP
+from lexiseg.dense.pixelclip import PixelCLIPReading
 from lexiseg.dense.proxyclip import ProxyCLIP
 from lexiseg.dense.resclip import ResCLIP
 from lexiseg.dense.sc_clip import SCCLIP
@@ -29,11 +32,15 @@ DENSE_ENCODERS: dict[str, Callable[..., DenseEncoder]] = {
     "sc-clip": SCCLIP,
     "resclip": ResCLIP,
     "proxyclip": ProxyCLIP,
+    "pixelclip": PixelCLIPReading,
 }
 """Every training-free encoder; the keys are what configurations, tables and the command line say."""
 
+CONVOLUTIONAL_READINGS = ("clip", "pixelclip")
+"""The methods that a tower without attention can be read by; there both are the same."""
 
-def build_dense(name: str, tower: VisionTower, **settings: Any) -> DenseEncoder:
+
+def build_dense(name: str, tower: VisionTower | ConvNextTower, **settings: Any) -> DenseReading:
     """Read a frozen tower by one of the methods.
 
     Args:
@@ -42,11 +49,12 @@ def build_dense(name: str, tower: VisionTower, **settings: Any) -> DenseEncoder:
         settings: The method's own constructor arguments; its class says which.
 
     Raises:
-        ConfigError: No such method, or a setting that the method does not have.
+        ConfigError: No such method, a setting that the method does not have, or a method that needs attention on
+            a tower that has none.
     """
     if name not in DENSE_ENCODERS:
         raise ConfigError(f"no dense encoder '{name}'; choose one of {', '.join(DENSE_ENCODERS)}")
-    builder = DENSE_ENCODERS[name]
+    builder = _builder(name, tower)
     accepted = [key for key in inspect.signature(builder).parameters if key != "tower"]
     unknown = sorted(settings.keys() - set(accepted))
     if unknown:
@@ -56,8 +64,19 @@ def build_dense(name: str, tower: VisionTower, **settings: Any) -> DenseEncoder:
     return builder(tower, **settings)
 
 
-def dense_settings(name: str, **given: Any) -> dict[str, Any]:
-    """Every setting of a method: those given, and its own defaults for the rest; for result files."""
-    parameters = inspect.signature(DENSE_ENCODERS[name]).parameters.values()
+def dense_settings(name: str, tower: VisionTower | ConvNextTower, **given: Any) -> dict[str, Any]:
+    """Every setting of a method on a tower: those given, and its own defaults for the rest; for result files."""
+    parameters = inspect.signature(_builder(name, tower)).parameters.values()
     defaults = {item.name: item.default for item in parameters if item.default is not inspect.Parameter.empty}
     return {**defaults, **given}
+
+
+def _builder(name: str, tower: VisionTower | ConvNextTower) -> Callable[..., DenseReading]:
+    if isinstance(tower, VisionTower):
+        return DENSE_ENCODERS[name]
+    if name not in CONVOLUTIONAL_READINGS:
+        raise ConfigError(
+            f"{name} reads the attention of a ViT, and the image tower of this CLIP is a ConvNeXt, which has none; "
+            f"choose the method {' or '.join(CONVOLUTIONAL_READINGS)}, or a CLIP with a ViT"
+        )
+    return ConvolutionalCLIP

@@ -158,7 +158,7 @@ def prepare(
     own = benchmark.own(choice.name).get("settings", {})
     method = build_method(
         choice.name,
-        clip.vision,
+        clip.tower,
         strength=choice.strength,
         temperature=choice.temperature,
         views=choice.views,
@@ -222,6 +222,7 @@ def measure(
         },
         "encoder": dense_settings(
             "sc-clip" if choice.name == TG_CLIP else choice.name,
+            clip.tower,
             **{**benchmark.own(choice.name).get("settings", {}), **choice.settings},
         ),
         "clip": {"source": clip.source, "fingerprint": clip.fingerprint},

@@ -3,8 +3,9 @@
 from dataclasses import dataclass
 from typing import Any
 
+from lexiseg.clip.convnext import ConvNextTower
 from lexiseg.clip.vision import VisionTower
-from lexiseg.dense.registry import DENSE_ENCODERS, build_dense
+from lexiseg.dense.registry import CONVOLUTIONAL_READINGS, DENSE_ENCODERS, build_dense
 from lexiseg.errors import ConfigError
 from lexiseg.inference.recalibration import Recalibrated
 from lexiseg.inference.views import SINGLE_VIEW, MultiView
@@ -28,6 +29,11 @@ def published_templates(name: str) -> str:
     return _OWN_TEMPLATES.get(name, "imagenet80")
 
 
+def default_method(tower: VisionTower | ConvNextTower) -> str:
+    """The training-free reading taken where neither checkpoint nor method is named."""
+    return "sc-clip" if isinstance(tower, VisionTower) else CONVOLUTIONAL_READINGS[0]
+
+
 @dataclass(frozen=True)
 class TrainingFreeMethod:
     """What a segmenter needs of a method.
@@ -45,7 +51,7 @@ class TrainingFreeMethod:
 
 def build_method(
     name: str,
-    tower: VisionTower,
+    tower: VisionTower | ConvNextTower,
     *,
     strength: float | None = None,
     temperature: float = 2.0,

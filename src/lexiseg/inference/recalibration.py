@@ -5,7 +5,7 @@ from typing import Any
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from lexiseg.dense.base import BoundState, DenseEncoder, cosines
+from lexiseg.dense.base import BoundState, DenseReading, cosines
 from lexiseg.errors import ConfigError
 from lexiseg.ops.recalibration import recalibrate_features, recalibrate_logits
 from lexiseg.types import MaskOutput
@@ -36,7 +36,7 @@ class Recalibrated(nn.Module):
 
     def __init__(
         self,
-        encoder: DenseEncoder,
+        encoder: DenseReading,
         *,
         strength: float = 0.1,
         temperature: float = 2.0,

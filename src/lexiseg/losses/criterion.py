@@ -1,5 +1,7 @@
 """The mask criterion of ZegCLIP, SPT-SEG and Cascade-CLIP as a module: loss, its normalisation over processes, guards."""
 
+from collections.abc import Sequence
+
 import torch
 import torch.distributed as dist
 from torch import Tensor, nn
@@ -24,16 +26,19 @@ class MaskCriterion(nn.Module):
         super().__init__()
         self.weights = weights or MaskLossWeights()
 
-    def forward(self, logits: Tensor, labels: Tensor) -> dict[str, Tensor]:
+    def forward(
+        self, logits: Tensor, labels: Tensor, stage_logits: Sequence[Tensor] = ()
+    ) -> dict[str, Tensor]:
         """Loss of one batch.
 
         Args:
             logits: ``(B, K, h, w)`` mask logits on the patch grid.
             labels: ``(B, H, W)`` int64 class indices below K, or 255.
+            stage_logits: The masks of a cascade's stages alone, each ``(B, K, h, w)``; read with a weight on them only.
 
         Returns:
             ``loss`` (weighted, differentiable), ``loss_focal`` and ``loss_dice`` (weighted, for logging); with a
-            weight on it also ``loss_ssim``, a mean over pixels, classes and images.
+            weight on it also ``loss_ssim``, a mean over pixels, classes and images, and ``loss_stages``.
 
         Raises:
             TrainingError: A label is neither a class nor 255.
@@ -49,7 +54,8 @@ class MaskCriterion(nn.Module):
         if dist.is_available() and dist.is_initialized():
             dist.all_reduce(num_masks)
             num_masks = num_masks / dist.get_world_size()
-        loss, focal, dice = fused_mask_loss(logits, labels, torch.clamp(num_masks, min=1), self.weights)
+        num_masks = torch.clamp(num_masks, min=1)
+        loss, focal, dice = fused_mask_loss(logits, labels, num_masks, self.weights)
         losses = {
             "loss": loss,
             "loss_focal": focal * self.weights.focal,
@@ -58,4 +64,8 @@ class MaskCriterion(nn.Module):
         if self.weights.ssim:
             ssim = mask_ssim_loss(logits, labels, ignored=self.weights.ignored) * self.weights.ssim
             losses |= {"loss": loss + ssim, "loss_ssim": ssim}
+        if self.weights.stages and stage_logits:
+            alone = [fused_mask_loss(stage, labels, num_masks, self.weights)[0] for stage in stage_logits]
+            stages = torch.stack(alone).mean() * self.weights.stages
+            losses |= {"loss": losses["loss"] + stages, "loss_stages": stages}
         return losses

@@ -46,6 +46,8 @@ class MaskLossWeights:
         focal: Weight of the focal loss.
         dice: Weight of the dice loss.
         ssim: Weight of the structural similarity loss, which SPT-SEG has in dice's place.
+        stages: Weight of the same loss on the mask of every stage alone, averaged over the stages; released: 0, only
+            their sum is supervised.
         alpha: Focal weight of positive pixels.
         gamma: Focal exponent.
         ignored: What a pixel labelled 255 is. ``negative``: of no class, trained as "none of them", as the released
@@ -55,6 +57,7 @@ class MaskLossWeights:
     focal: float = 100.0
     dice: float = 1.0
     ssim: float = 0.0
+    stages: float = 0.0
     alpha: float = FOCAL_ALPHA
     gamma: float = FOCAL_GAMMA
     ignored: IgnoredPixels = "negative"

@@ -9,6 +9,7 @@ from torch import Tensor, nn
 
 from lexiseg.models.neighborhood_gaussian_aggregation import NeighborhoodGaussianAggregation
 from lexiseg.ops.gaussian import NeighborhoodForm
+from lexiseg.ops.grid import tokens_to_map
 
 AggregationKind = Literal["gaussian", "sum", "concat", "attention"]
 
@@ -83,6 +84,6 @@ class SelfAttentionAggregation(nn.Module):
 
     def forward(self, layers: Sequence[Tensor]) -> Tensor:
         """Block features, d times ``(B, E, h, w)``, to one ``(B, E, h, w)``."""
-        tokens = torch.stack(list(layers), dim=1).permute(0, 3, 4, 1, 2)  # (B, h, w, d, E)
+        tokens = torch.stack(list(layers), dim=1).flatten(3).permute(0, 3, 1, 2)  # (B, h*w, d, E)
         attended = F.scaled_dot_product_attention(self.q(tokens), self.k(tokens), self.v(tokens))
-        return (tokens + attended).mean(3).permute(0, 3, 1, 2)
+        return tokens_to_map((tokens + attended).mean(2), (layers[0].shape[-2], layers[0].shape[-1]))

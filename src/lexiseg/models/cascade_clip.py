@@ -90,6 +90,11 @@ class CascadeCLIP(nn.Module):
         """Side of a patch in pixels."""
         return self.tower.patch_size
 
+    @property
+    def normalization(self) -> tuple[Tensor, Tensor]:
+        """Mean and deviation of RGB in 0-255, each ``(3, 1, 1)``, as :meth:`normalize` applies them."""
+        return self._mean, self._std
+
     def _apply(self, fn, recurse: bool = True) -> "CascadeCLIP":  # type: ignore[no-untyped-def]  # noqa: ANN001
         """Take the tower along to another device or type, though it is no submodule."""
         self.tower._apply(fn, recurse)

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from lexiseg.clip.convert import check_keys
-from lexiseg.errors import CheckpointError
+from lexiseg.errors import CheckpointError, ConfigError
 from lexiseg.models.cascade_clip import CascadeCLIP
 from lexiseg.models.registry import complete_settings
 from lexiseg.types import ClassSplit
@@ -18,7 +18,11 @@ from lexiseg.types import ClassSplit
 CHECKPOINT_KEY = "lexiseg"
 """Where the description stands in a checkpoint, beside Lightning's own entries."""
 
+PIXEL_CLIP_KEY = "lexiseg_pixelclip"
+"""The same in a checkpoint of PixelCLIP, which is no model to predict with: its result is a CLIP."""
+
 FORMAT = 1
+_CLIP_KEYS = {"source", "fingerprint", "tokenizer", "activation", "vision_heads", "text_heads"}
 MODEL_PREFIX = "model."
 """Prefix of the mask model's tensors in a training checkpoint's ``state_dict``."""
 
@@ -113,20 +117,46 @@ def read_info(checkpoint: Mapping[str, Any], path: Path | str) -> CheckpointInfo
     Raises:
         CheckpointError: It has none, or one of a newer format.
     """
+    if PIXEL_CLIP_KEY in checkpoint:
+        raise CheckpointError(
+            f"{path}: the training state of `lexiseg pixelclip`, not a mask model; what it trained is a CLIP, the folder "
+            "clip of the same run: give that as the CLIP"
+        )
     values = checkpoint.get(CHECKPOINT_KEY)
     if not isinstance(values, dict) or "state_dict" not in checkpoint:
         raise CheckpointError(
             f"{path}: not a lexiseg checkpoint (it holds {', '.join(map(str, list(checkpoint)[:4])) or 'nothing'}); "
-            "give the last.ckpt or best.ckpt of a training run"
+            "give the last.ckpt or best.ckpt of a training run, or turn a released .pth into one with `lexiseg import`"
         )
     if values.get("format") != FORMAT:
         raise CheckpointError(
             f"{path}: checkpoint format {values.get('format')}, this version reads {FORMAT}; update lexiseg or train again"
         )
+    return parse_info(values, path)
+
+
+def parse_info(values: Mapping[str, Any], path: Path | str) -> CheckpointInfo:
+    """A description from plain values, whoever wrote them.
+
+    Raises:
+        CheckpointError: Something is missing, or is no such value.
+    """
     try:
-        return CheckpointInfo.from_dict(values)
-    except (KeyError, TypeError) as error:
-        raise CheckpointError(f"{path}: its description is incomplete ({error}); train again") from error
+        info = CheckpointInfo.from_dict(values)
+        complete_settings(info.model)
+        for key in ("source", "fingerprint"):
+            if not isinstance(info.clip[key], str):
+                raise TypeError(f"clip.{key} is {info.clip[key]!r}")
+        unknown = sorted(info.clip.keys() - _CLIP_KEYS)
+        if unknown:
+            raise ConfigError(f"clip has no setting {', '.join(unknown)}")
+    except KeyError as error:
+        raise CheckpointError(
+            f"{path}: its description is incomplete ({error} is missing); train again"
+        ) from error
+    except (TypeError, ValueError, AttributeError, ConfigError) as error:
+        raise CheckpointError(f"{path}: its description cannot be used ({error}); train again") from error
+    return info
 
 
 def load_weights(model: CascadeCLIP, state_dict: Mapping[str, Tensor], path: Path | str) -> None:
@@ -135,14 +165,42 @@ def load_weights(model: CascadeCLIP, state_dict: Mapping[str, Tensor], path: Pat
     Raises:
         CheckpointError: Names every missing, unknown or wrongly shaped tensor.
     """
+    check_tensors(state_dict, path)
     found = {
         name.removeprefix(MODEL_PREFIX): tensor
         for name, tensor in state_dict.items()
         if not name.startswith(TEACHER_PREFIX)
     }
-    expected = {name: tuple(tensor.shape) for name, tensor in model.state_dict().items()}
-    check_keys(expected, {name: tuple(t.shape) for name, t in found.items()}, what=f"model ({path})")
+    check_keys(_shapes(model.state_dict()), _shapes(found), what=f"model ({path})")
     model.load_state_dict(found)
+
+
+def check_resumable(checkpoint: Mapping[str, Any], state: Mapping[str, Tensor], path: Path | str) -> None:
+    """Compare what a checkpoint to resume from holds with the state of the training task at hand.
+
+    Raises:
+        CheckpointError: Names every missing, unknown or wrongly shaped tensor.
+    """
+    found = checkpoint["state_dict"]
+    check_tensors(found, path)
+    check_keys(_shapes(state), _shapes(found), what=f"training state ({path})")
+
+
+def check_tensors(state_dict: Any, path: Path | str) -> None:
+    """Refuse weights that are no dictionary of named tensors.
+
+    Raises:
+        CheckpointError: Names the first entry that is none.
+    """
+    if not isinstance(state_dict, Mapping):
+        raise CheckpointError(
+            f"{path}: its state_dict is a {type(state_dict).__name__}; expected named tensors"
+        )
+    for name, value in state_dict.items():
+        if not isinstance(name, str) or not isinstance(value, Tensor):
+            raise CheckpointError(
+                f"{path}: '{name}' in its state_dict is a {type(value).__name__}; expected named tensors"
+            )
 
 
 def check_same(info: CheckpointInfo, *, model: Mapping[str, Any], fingerprint: str, path: Path | str) -> None:
@@ -163,3 +221,7 @@ def check_same(info: CheckpointInfo, *, model: Mapping[str, Any], fingerprint: s
         raise CheckpointError(
             f"{path} is a checkpoint of another model ({told}); use its settings or start a new run"
         )
+
+
+def _shapes(state: Mapping[str, Tensor]) -> dict[str, tuple[int, ...]]:
+    return {name: tuple(tensor.shape) for name, tensor in state.items()}

@@ -7,7 +7,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from lexiseg.models.text_image_decoder import CrossAttention
-from lexiseg.ops.grid import map_to_tokens
+from lexiseg.ops.grid import map_to_tokens, pad_to_windows
 
 _LOW_SHARE = 0.9
 """Share of the heads that read low frequencies: 7 of 8."""
@@ -48,9 +48,11 @@ class HighLowFrequencyAttention(nn.Module):
     def forward(self, features: Tensor) -> Tensor:
         """Patches ``(B, E, h, w)`` to gated tokens ``(B, h*w, E)``."""
         height, width = features.shape[-2:]
-        padded = F.pad(features, (0, -width % _WINDOW, 0, -height % _WINDOW))
+        padded = pad_to_windows(features, _WINDOW)
         branches = torch.cat([self._high(padded), self._low(padded)], dim=1)
-        tokens = map_to_tokens(branches[..., :height, :width])
+        # By index: of a slice, a program traced for any grid would ask whether it is the whole.
+        down, across = (torch.arange(size, device=features.device) for size in (height, width))
+        tokens = map_to_tokens(branches.index_select(2, down).index_select(3, across))
         gate = F.cosine_similarity(tokens, self.prompt, dim=-1).clamp(0, 1)
         return (tokens * gate[..., None]) @ self.mixing
 
@@ -62,7 +64,10 @@ class HighLowFrequencyAttention(nn.Module):
         q, k, v = (
             self.high_qkv(windows).unflatten(-1, (3, self.high_heads, -1)).movedim(-3, 0).transpose(-2, -3)
         )
-        attended = F.scaled_dot_product_attention(q, k, v)  # (B, rows, columns, heads, 9, E / heads)
+        # Written out, bit for bit as torch's: its own operation leaves PyTorch only with four axes, and nine patches
+        # need no other. Both sides take the square root of the scale.
+        scale = self.head_width**-0.25
+        attended = ((q * scale) @ (k * scale).mT).softmax(-1) @ v  # (B, rows, columns, heads, 9, E / heads)
         attended = attended.transpose(-2, -3).flatten(-2).unflatten(3, (_WINDOW, _WINDOW))
         return attended.permute(0, 5, 1, 3, 2, 4).flatten(4, 5).flatten(2, 3)
 
@@ -100,8 +105,8 @@ class SpectralDecoderLayer(nn.Module):
     def forward(self, queries: Tensor, features: Tensor) -> Tensor:
         """Queries ``(B, K, E)`` after one layer on patches ``(B, E, h, w)``."""
         tokens = self.split(features)
-        dropout = self.dropout.p if self.training else 0.0
-        attended = F.scaled_dot_product_attention(queries, tokens, tokens, dropout_p=dropout, scale=1.0)
+        weights = (queries @ tokens.mT).softmax(-1)  # (B, K, h*w)
+        attended = self.dropout(weights) @ tokens
         queries = self.norm_attention(queries + self.dropout(self.proj(attended)))
         hidden = self.dropout(F.relu(self.linear1(queries)))
         return self.norm_feedforward(queries + self.dropout(self.linear2(hidden)))

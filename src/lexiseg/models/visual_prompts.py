@@ -39,4 +39,4 @@ class VisualPrompts(nn.Module):
     def insert(self, tokens: Tensor, index: int) -> Tensor:
         """Put prompts into ``(B, 1 + N, D)``, or replace those of the block before: ``(B, 1 + P + N, D)``."""
         patches_from = 1 if index == 0 else 1 + self.length
-        return torch.cat([tokens[:, :1], self(index, len(tokens)), tokens[:, patches_from:]], dim=1)
+        return torch.cat([tokens[:, :1], self(index, tokens.shape[0]), tokens[:, patches_from:]], dim=1)

@@ -29,6 +29,20 @@ def map_to_tokens(feature_map: Tensor) -> Tensor:
     return feature_map.flatten(2).transpose(1, 2)
 
 
+def pad_to_windows(feature_map: Tensor, side: int) -> Tensor:
+    """Zeros below and right of ``(B, D, h, w)`` up to whole windows of ``side`` patches."""
+    height, width = feature_map.shape[-2:]
+    # Rounded up without negative numbers, which ONNX divides towards zero.
+    rows, columns = (height + side - 1) // side * side, (width + side - 1) // side * side
+    if not torch.compiler.is_compiling():
+        return F.pad(feature_map, (0, columns - width, 0, rows - height))
+    # A program traced for any grid must not ask whether there is anything to pad: the border, repeated, times zero.
+    down, across = (torch.arange(size, device=feature_map.device) for size in (rows, columns))
+    inside = (down < height)[:, None] & (across < width)
+    repeated = feature_map.index_select(2, down.clamp(max=height - 1))
+    return repeated.index_select(3, across.clamp(max=width - 1)) * inside
+
+
 def resize_position_embedding(embedding: Tensor, grid: tuple[int, int], mode: PositionMode) -> Tensor:
     """Bring a square position embedding to a ``(h, w)`` grid; row 0 (the class token) is untouched.
 
@@ -47,7 +61,8 @@ def resize_position_embedding(embedding: Tensor, grid: tuple[int, int], mode: Po
     native = math.isqrt(len(embedding) - 1)
     if native * native != len(embedding) - 1:
         raise ValueError(f"expected 1 + n*n position rows, got {len(embedding)}")
-    if grid == (native, native):
+    # A program traced for any grid has no such branch; resized to their own grid, the rows stay as they are.
+    if not torch.compiler.is_compiling() and grid == (native, native):
         return embedding
     patches = tokens_to_map(embedding[None, 1:].float(), (native, native))  # (1, D, n, n)
     if mode == "bicubic_offset":

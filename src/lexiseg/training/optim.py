@@ -15,6 +15,7 @@ class OptimSettings:
 
     Attributes:
         lr: Peak learning rate of everything that trains.
+        prompt_lr_scale: Prompts learn at this times ``lr``; released: 1.
         weight_decay: Decoupled weight decay.
         decay_norms: Decay layer norms and biases too. The released configuration means to exempt norms, but its
             rule never applies, so the published numbers decay everything: the default.
@@ -29,6 +30,7 @@ class OptimSettings:
     """
 
     lr: float = 2e-4
+    prompt_lr_scale: float = 1.0
     weight_decay: float = 0.01
     decay_norms: bool = True
     betas: tuple[float, float] = (0.9, 0.999)
@@ -42,10 +44,16 @@ class OptimSettings:
     def __post_init__(self) -> None:
         """Refuse settings that would train nothing or divide by zero."""
         require_plain_types(self, "optim")
-        if self.lr <= 0 or self.min_lr < 0 or self.warmup_steps < 0 or self.schedule_steps < 0:
+        if (
+            self.lr <= 0
+            or self.prompt_lr_scale < 0
+            or self.min_lr < 0
+            or self.warmup_steps < 0
+            or self.schedule_steps < 0
+        ):
             raise ConfigError(
-                "optim: expected lr above 0 and min_lr, warmup_steps, schedule_steps at least 0; got "
-                f"{self.lr}, {self.min_lr}, {self.warmup_steps}, {self.schedule_steps}"
+                "optim: expected lr above 0 and prompt_lr_scale, min_lr, warmup_steps, schedule_steps at least 0; got "
+                f"{self.lr}, {self.prompt_lr_scale}, {self.min_lr}, {self.warmup_steps}, {self.schedule_steps}"
             )
         object.__setattr__(self, "betas", tuple(self.betas))
 
@@ -66,19 +74,17 @@ def parameter_groups(model: nn.Module, settings: OptimSettings) -> list[dict[str
     """Trainable parameters of ``model`` in groups for AdamW; frozen ones are left out.
 
     Returns:
-        One group, or two where norms and biases are exempt from decay (every parameter of one axis).
+        One group; more where norms and biases (every parameter of one axis) are exempt from decay, or prompts have a
+        learning rate of their own.
     """
-    trainable = [p for p in model.parameters() if p.requires_grad]
-    if settings.decay_norms:
-        return [{"params": trainable, "lr": settings.lr, "weight_decay": settings.weight_decay}]
-    return [
-        {
-            "params": [p for p in trainable if p.ndim > 1],
-            "lr": settings.lr,
-            "weight_decay": settings.weight_decay,
-        },
-        {"params": [p for p in trainable if p.ndim <= 1], "lr": settings.lr, "weight_decay": 0.0},
-    ]
+    groups: dict[tuple[float, float], list[nn.Parameter]] = {}
+    for name, parameter in model.named_parameters():
+        if parameter.requires_grad:
+            decays = settings.decay_norms or parameter.ndim > 1
+            scale = settings.prompt_lr_scale if name.startswith("prompts.") else 1.0
+            key = (settings.lr * scale, settings.weight_decay if decays else 0.0)
+            groups.setdefault(key, []).append(parameter)
+    return [{"params": params, "lr": lr, "weight_decay": decay} for (lr, decay), params in groups.items()]
 
 
 def build_optimizer(

@@ -14,15 +14,20 @@ from lexiseg.errors import TrainingError
 from lexiseg.losses.criterion import MaskCriterion
 from lexiseg.metrics.segmentation import ZeroShotMetric
 from lexiseg.models.cascade_clip import CascadeCLIP
-from lexiseg.models.checkpoint import CHECKPOINT_KEY, CheckpointInfo, check_same, read_info
+from lexiseg.models.checkpoint import (
+    CHECKPOINT_KEY,
+    CheckpointInfo,
+    check_resumable,
+    check_same,
+    read_info,
+)
 from lexiseg.training.optim import OptimSettings, build_optimizer
+from lexiseg.training.random_state import RANDOM_STATE_KEY, random_state, restore_random_state
 from lexiseg.training.self_training import SelfTrainingSettings, Teacher, pseudo_labels
 from lexiseg.types import ClassSplit, SegBatch
 
 Labeller = Callable[[npt.NDArray[np.uint8]], npt.NDArray[np.integer[Any]]]
 """``(H, W, 3)`` uint8 RGB to ``(H, W)`` class ids: the segmenter, handed in by whoever composes a run."""
-
-_RNG_KEY = "rng"
 
 
 class HasWeights(Protocol):
@@ -87,10 +92,10 @@ class SegmentationTask(pl.LightningModule):
         """
         queries = self._queries(batch)
         images = self.model.normalize(batch.images)
-        logits = self.model(images, self.text).logits
+        masks = self.model(images, self.text)
         if self.split.setting == "transductive":
-            queries = self._with_pseudo_labels(queries, images, logits)
-        losses = self.criterion(logits, queries)
+            queries = self._with_pseudo_labels(queries, images, masks.logits)
+        losses = self.criterion(masks.logits, queries, masks.stage_logits)
         if not torch.isfinite(losses["loss"]):
             raise TrainingError(
                 f"the loss became {float(losses['loss'])} at step {self.global_step} (images {', '.join(batch.names[:4])}); "
@@ -135,25 +140,24 @@ class SegmentationTask(pl.LightningModule):
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Add the description and the random state, so that the run goes on exactly from here."""
         checkpoint[CHECKPOINT_KEY] = self.info.to_dict()
-        checkpoint[_RNG_KEY] = {"cpu": torch.get_rng_state(), "cuda": torch.cuda.get_rng_state_all()}
+        checkpoint[RANDOM_STATE_KEY] = random_state()
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Refuse another model's checkpoint before any weight is touched, and keep the random state for the first step.
 
         Raises:
-            CheckpointError: Of another model or another CLIP.
+            CheckpointError: Of another model or another CLIP, or with other tensors.
         """
         path = "the checkpoint to resume from"
         info = read_info(checkpoint, path)
         check_same(info, model=self.info.model, fingerprint=self.info.clip["fingerprint"], path=path)
-        self._pending_rng = checkpoint[_RNG_KEY]
+        check_resumable(checkpoint, self.state_dict(), path)
+        self._pending_rng = checkpoint[RANDOM_STATE_KEY]
 
     def on_train_batch_start(self, batch: SegBatch, batch_index: int) -> None:
         """Set the random state after everything that could draw from it on the way here."""
         if self._pending_rng is not None:
-            torch.set_rng_state(self._pending_rng["cpu"].cpu())
-            if torch.cuda.is_available():
-                torch.cuda.set_rng_state_all([state.cpu() for state in self._pending_rng["cuda"]])
+            restore_random_state(self._pending_rng)
             self._pending_rng = None
 
     @torch.no_grad()

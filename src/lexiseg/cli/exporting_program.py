@@ -1,0 +1,123 @@
+"""``lexiseg export --to onnx`` and ``--to torch``: a trained model as a program that other runtimes run."""
+
+import argparse
+import shutil
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import replace
+from pathlib import Path
+
+import torch
+from rich.console import Console
+from rich.markup import escape
+
+from lexiseg.clip.vocabulary import default_cache_dir
+from lexiseg.errors import ConfigError, LexisegError
+from lexiseg.export.onnx_program import PACKAGES, write_onnx
+from lexiseg.export.parity import Parity, check_parity
+from lexiseg.export.program import smallest_grid, trace
+from lexiseg.export.torch_program import load_own_torch, write_torch
+from lexiseg.inference.exported import OnnxProgram
+from lexiseg.inference.loading import Loaded, load_trained
+from lexiseg.models.cascade_clip import CascadeCLIP
+from lexiseg.models.program_card import PROGRAM_FILES, ProgramCard, ProgramKind, require_packages, write_card
+
+
+def run_program(args: argparse.Namespace, console: Console) -> int:
+    """Trace, write, compare with the live model; nothing stays where they differ.
+
+    Raises:
+        ConfigError: A package is missing, or something lies at ``--out`` already.
+        LexisegError: The checkpoint cannot be used, the folder not written, or the program is not the model.
+    """
+    kind: ProgramKind = args.to
+    out: Path = args.out
+    if kind == "onnx":
+        require_packages(
+            (*PACKAGES, "onnxruntime"), purpose="`lexiseg export --to onnx` with its parity check"
+        )
+    if out.exists() and (not out.is_dir() or any(out.iterdir())):
+        raise ConfigError(f"--out {out} is there already; choose the name of a new folder")
+    loaded = load_trained(args.checkpoint, clip=args.clip, device="cpu")
+    with _folder_or_nothing(out) as folder:
+        parity = export_program(loaded, kind, folder)
+    for case in parity.cases:
+        console.print(
+            f"{case.batch} images of {case.height}×{case.width}, {case.classes} classes: logits up to {case.logit:.3g} "
+            f"differ by {case.difference:.1e} at most, labels of {100 * case.labels:.4f} % of pixels",
+            highlight=False,
+            soft_wrap=True,
+        )
+    console.print(
+        f"written to {escape(str(out / PROGRAM_FILES[kind]))}; largest difference from the live model {parity.difference:.1e}, "
+        f"labels differ at {100 * parity.labels:.4f} % of pixels",
+        highlight=False,
+        soft_wrap=True,
+    )
+    return 0
+
+
+def export_program(loaded: Loaded, kind: ProgramKind, folder: Path) -> Parity:
+    """Write a program and what belongs beside it into an empty folder, and compare it with the live model.
+
+    Args:
+        loaded: A trained model on the processor.
+        kind: Which runtime the program is for.
+        folder: Must exist.
+
+    Raises:
+        ConfigError: A training-free reading or an exported program: neither is a model to trace.
+        LexisegError: The program is not the model, or the CLIP has no tokenizer.
+    """
+    model, info = loaded.model, loaded.info
+    if info is None or not isinstance(model, CascadeCLIP):
+        raise ConfigError(
+            "only a trained checkpoint can be exported as a program; give best.ckpt or last.ckpt of a run"
+        )
+    words = torch.empty(0, model.tower.embed_dim)
+    if info.split.classes:
+        words = loaded.vocabulary().embed(loaded.clip, default_cache_dir()).vectors
+    program, path = trace(model), folder / PROGRAM_FILES[kind]
+    if kind == "onnx":
+        write_onnx(program, path)
+        parity = check_parity(model, OnnxProgram(path, "cpu"), words)
+    else:
+        write_torch(program, path)
+        parity = check_parity(model, load_own_torch(path), words)
+    parity.require()
+    mean, std = (tuple(tensor.flatten().tolist()) for tensor in model.normalization)
+    card = ProgramCard(
+        info=replace(info, protocol={**info.protocol, "precision": "float32"}),
+        kind=kind,
+        patch_size=model.patch_size,
+        smallest_side=smallest_grid(model.settings) * model.patch_size,
+        embed_dim=model.tower.embed_dim,
+        mean=mean,
+        std=std,
+        parity=parity.to_dict(),
+    )
+    write_card(folder, card, words)
+    return parity
+
+
+@contextmanager
+def _folder_or_nothing(out: Path) -> Iterator[Path]:
+    """A folder that takes the name ``out`` when all went well, and is gone otherwise."""
+    try:
+        out.parent.mkdir(parents=True, exist_ok=True)
+        part = Path(tempfile.mkdtemp(dir=out.parent, prefix=f".{out.name}.", suffix=".part"))
+    except OSError as error:
+        raise LexisegError(
+            f"cannot write {out} ({error.strerror or error}); choose another folder"
+        ) from error
+    try:
+        yield part
+        part.chmod(0o755)  # mkdtemp makes folders that only their owner may read
+        part.replace(out)
+    except OSError as error:
+        raise LexisegError(
+            f"cannot write {out} ({error.strerror or error}); choose another folder"
+        ) from error
+    finally:
+        shutil.rmtree(part, ignore_errors=True)

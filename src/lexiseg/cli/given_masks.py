@@ -1,0 +1,77 @@
+"""The masks of ``predict --masks``: a folder of mask files in either form, or superpixels made on the spot."""
+
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+
+from lexiseg.cli.photographs import Photograph
+from lexiseg.data.io import read_masks
+from lexiseg.errors import ConfigError, DataError
+from lexiseg.masks.mask_set import MaskSet
+from lexiseg.masks.store import MaskStore
+from lexiseg.masks.superpixels import Superpixels
+
+SUPERPIXELS = "superpixels"
+
+_REGIONS = 48
+"""Where masks overlap the smaller one decides, so of several partitions only the finest would count."""
+
+_MOST_BYTES = 2**31
+"""Masks of one photograph, a byte a pixel."""
+
+HELP = (
+    "one class per mask: DIR/STEM.png, STEM as in the results, holds mask ids as 8- or 16-bit pixel values at the "
+    "photograph's size, 0 for no mask; or DIR is what `lexiseg masks build` wrote to, or holds SA-1B's JSON files; or "
+    "superpixels, made on the spot"
+)
+
+
+class GivenMasks:
+    """Class-agnostic masks for one photograph after another.
+
+    Args:
+        place: A folder, or ``superpixels``.
+
+    Raises:
+        ConfigError: Neither.
+    """
+
+    def __init__(self, place: str | Path) -> None:
+        self.folder = None if str(place) == SUPERPIXELS else Path(place)
+        if self.folder is not None and not self.folder.is_dir():
+            raise ConfigError(
+                f"--masks: expected a folder holding STEM.png per photograph, or what `lexiseg masks build` wrote, or "
+                f"{SUPERPIXELS}; got {place}"
+            )
+
+    def read(self, photograph: Photograph) -> tuple[npt.NDArray[np.bool_], str]:
+        """Masks ``(M, H, W)`` of a photograph, and where they came from.
+
+        Raises:
+            DataError: There are none, they belong to another photograph, or they are too many for its size.
+        """
+        size = (photograph.pixels.shape[0], photograph.pixels.shape[1])
+        if self.folder is None:
+            return _arrays(Superpixels(regions=(_REGIONS,))(photograph.pixels), SUPERPIXELS), SUPERPIXELS
+        store = MaskStore(self.folder, photograph.path.parent)
+        ours, listed = store.path(photograph.path), store.find(photograph.path)
+        ids = self.folder / f"{photograph.stem}.png"
+        # A PNG photograph may lie in the folder itself, and so may a result of this command, called STEM.json.
+        if ids.is_file() and listed != ours and not ids.samefile(photograph.path):
+            return read_masks(ids, size), str(ids)
+        if listed is None:
+            raise DataError(
+                f"no file at {ids}; check the path. Nor is there {ours.name}, which `lexiseg masks build` would write"
+            )
+        return _arrays(store.read(photograph.path, size), str(listed)), str(listed)
+
+
+def _arrays(masks: MaskSet, source: str) -> npt.NDArray[np.bool_]:
+    height, width = masks.size
+    if len(masks) * height * width > _MOST_BYTES:
+        raise DataError(
+            f"{source}: {len(masks)} masks of {height}x{width} pixels take more than {_MOST_BYTES // 2**30} GiB; give "
+            "fewer masks, or a smaller photograph"
+        )
+    return masks.arrays()

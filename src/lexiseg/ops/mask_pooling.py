@@ -1,0 +1,43 @@
+"""Means of a feature map under masks of a finer grid, without a fine feature map."""
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from lexiseg.ops.interpolate import bilinear_matrix
+
+
+def resize_masks(masks: Tensor, side: int) -> Tensor:
+    """Bring ``(N, H, W)`` bool masks to ``(N, side, side)`` by nearest neighbour (torch's ``nearest``)."""
+    if masks.shape[-2:] == (side, side):
+        return masks
+    return F.interpolate(masks[:, None].to(torch.uint8), size=(side, side), mode="nearest")[:, 0].bool()
+
+
+def pool_by_masks(features: Tensor, masks: Tensor, image_of_mask: Tensor) -> Tensor:
+    """Mean feature under each mask, the features being upsampled bilinearly to the masks' size.
+
+    Upsampling is linear, ``up(f) = R f Cᵀ`` in each channel, so the sum over the pixels of a mask m is
+    ``<m, R f Cᵀ> = <Rᵀ m C, f>``: the masks come down to the features' grid by the transposed interpolation, and
+    one matrix product pools all channels. At 512 channels, 256×256 masks and a 20×20 grid that is 0.4 % of the
+    memory of an upsampled map.
+
+    Args:
+        features: ``(B, D, h, w)``.
+        masks: ``(N, H, W)`` bool; one without a pixel gives 0.
+        image_of_mask: ``(N,)`` which of the B maps each mask lies on.
+
+    Returns:
+        ``(N, D)`` float32.
+    """
+    rows, columns = (
+        bilinear_matrix(source, target, device=features.device)
+        for source, target in zip(features.shape[-2:], masks.shape[-2:], strict=True)
+    )
+    pooled = features.new_zeros(len(masks), features.shape[1], dtype=torch.float32)
+    for image, feature_map in enumerate(features.float().flatten(2)):  # (D, h*w)
+        own = (image_of_mask == image).nonzero().flatten()
+        weights = rows.T @ (masks[own].float() @ columns)  # (n, h, w)
+        pooled[own] = weights.flatten(1) @ feature_map.T
+    area = masks.flatten(1).sum(dim=1, keepdim=True).clamp(min=1)
+    return pooled / area

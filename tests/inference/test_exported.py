@@ -1,0 +1,243 @@
+"""The exported program behind the segmenter: the same labels, no CLIP for its own words, one message for every damage."""
+
+import json
+import shutil
+
+import numpy as np
+import pytest
+import torch
+import torch.nn.functional as F
+from PIL import Image
+
+from lexiseg.cli.main import main
+from lexiseg.clip.vocabulary import Vocabulary
+from lexiseg.errors import CheckpointError, ConfigError
+from lexiseg.inference import exported, loading
+from lexiseg.inference.exported import ClipOnDemand, ExportedModel, OnnxProgram
+from lexiseg.inference.loading import load_trained
+from lexiseg.models import program_card
+from lexiseg.models.program_card import find_program, read_card
+from program_cases import CLASSES, save_checkpoint
+
+OWN = "blue square, bricks"
+NEW = "red circle; red square, bricks"
+
+
+@pytest.fixture(scope="module")
+def made(tmp_path_factory):
+    """A checkpoint and its exported folder."""
+    folder = tmp_path_factory.mktemp("exported")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("LEXISEG_CACHE", str(folder / "cache"))
+        checkpoint = save_checkpoint(folder)
+        assert main(["export", str(checkpoint), "--to", "onnx", "--out", str(folder / "program")]) == 0
+    return checkpoint, folder / "program"
+
+
+@pytest.fixture(autouse=True)
+def _cache(tmp_path, monkeypatch):
+    monkeypatch.setenv("LEXISEG_CACHE", str(tmp_path / "cache"))
+
+
+@pytest.fixture
+def copy(made, tmp_path):
+    """A folder of one's own, to damage."""
+    return shutil.copytree(made[1], tmp_path / "copy")
+
+
+@pytest.fixture
+def no_clip(monkeypatch):
+    """Whoever loads a CLIP fails."""
+
+    def fail(*_, **__):
+        raise AssertionError("the CLIP was loaded")
+
+    monkeypatch.setattr(loading, "load_clip", fail)
+
+
+def picture(height=61, width=83):
+    return np.random.default_rng(5).integers(0, 256, (height, width, 3), dtype=np.uint8)
+
+
+def segment(path, words, **how):
+    loaded = load_trained(path, device="cpu", **how)
+    return loaded.segmenter(loaded.vocabulary(words)).segment(picture())
+
+
+@pytest.mark.parametrize("words", [OWN, NEW, None])
+def test_the_same_labels_and_scores_as_the_live_model(made, words):
+    live, program = (segment(path, words) for path in made)
+    np.testing.assert_allclose(
+        program.scores, live.scores, atol=0.02
+    )  # the live model runs in its protocol's bfloat16
+    assert program.unseen == live.unseen
+    assert program.protocol == live.protocol | {"precision": "float32"}
+    precise = load_trained(made[0], device="cpu")
+    segmenter = precise.segmenter(precise.vocabulary(words))
+    segmenter.protocol = type(segmenter.protocol).from_dict(program.protocol)
+    exact = segmenter.segment(picture())
+    np.testing.assert_allclose(program.scores, exact.scores, atol=1e-5)
+    assert (program.labels == exact.labels).mean() > 0.9999
+
+
+def test_own_words_need_no_clip(made, no_clip):
+    result = segment(made[1], OWN)
+    assert set(result.areas) <= {"blue square", "bricks"}
+    assert result.unseen == ("bricks",)
+
+
+def test_a_new_word_needs_the_clip_and_the_same_one(made, tmp_path, monkeypatch):
+    asked = []
+    load = loading.load_clip
+    monkeypatch.setattr(loading, "load_clip", lambda **how: asked.append(how["source"]) or load(**how))
+    shutil.copytree(made[0].parent / "clip", tmp_path / "moved")
+    segment(made[1], NEW, clip=str(tmp_path / "moved"))
+    assert asked == [str(tmp_path / "moved")]
+    with pytest.raises(CheckpointError, match="trained on the CLIP"):
+        segment(made[1], "red circle, ring", clip="toy")
+
+
+def test_own_words_in_other_templates_are_embedded_anew(made, no_clip):
+    loaded = load_trained(made[1], device="cpu")
+    with pytest.raises(AssertionError, match="the CLIP was loaded"):
+        loaded.segmenter(Vocabulary.from_text(OWN, "one {}"))
+
+
+def test_predict_takes_folder_and_file(made, tmp_path, no_clip, capsys):
+    Image.fromarray(picture()).save(tmp_path / "photo.png")
+    labels = []
+    for checkpoint in (made[1], made[1] / "model.onnx"):
+        flags = [
+            "--classes",
+            OWN,
+            "--checkpoint",
+            str(checkpoint),
+            "--out",
+            str(tmp_path / "out"),
+            "--no-overlay",
+        ]
+        assert main(["predict", str(tmp_path / "photo.png"), *flags]) == 0
+        with Image.open(tmp_path / "out" / "photo_labels.png") as image:
+            labels.append(np.asarray(image).copy())
+    assert labels[0].shape == (61, 83)
+    assert (labels[0] == labels[1]).all()
+    assert "warning" not in capsys.readouterr().out
+
+
+def test_predict_warns_of_words_that_the_clip_never_read(made, tmp_path, capsys):
+    Image.fromarray(picture(24, 40)).save(tmp_path / "photo.png")
+    flags = ["--classes", "bricks, zebra", "--checkpoint", str(made[1]), "--out", str(tmp_path / "out")]
+    assert main(["predict", str(tmp_path / "photo.png"), *flags]) == 0
+    assert "has never read zebra" in " ".join(capsys.readouterr().out.split())
+
+
+def test_many_words_go_through_in_few_windows(made, monkeypatch):
+    card, _ = read_card(made[1])
+    program = OnnxProgram(made[1] / "model.onnx", "cpu")
+    seen = []
+    model = ExportedModel(lambda images, text: seen.append(len(images)) or program(images, text), card)
+    images, text = torch.randn(5, 3, 24, 40), F.normalize(torch.randn(7, 16), dim=-1)
+    whole = model.decode(model.encode(images), text).logits
+    monkeypatch.setattr(exported, "_WORDS_AT_ONCE", 15)
+    parts = model.decode(images, text).logits
+    assert seen == [5, 2, 2, 1]
+    torch.testing.assert_close(parts, whole, rtol=0, atol=1e-6)
+
+
+def test_the_clip_is_loaded_once_and_only_when_asked():
+    calls = []
+
+    class Clip:
+        logit_scale = 7.0
+
+        def unknown_words(self, names):
+            return list(names)
+
+    on_demand = ClipOnDemand(lambda: calls.append(1) or Clip(), source="s", fingerprint="f", known=("red",))
+    assert (on_demand.source, on_demand.fingerprint) == ("s", "f")
+    assert on_demand.unknown_words(["red"]) == []
+    assert not calls
+    assert on_demand.unknown_words(["red", "zebra"]) == ["zebra"]
+    assert on_demand.logit_scale == 7.0
+    assert len(calls) == 1
+
+
+def _edit(key, value):
+    def change(folder):
+        values = json.loads((folder / "program.json").read_text())
+        values[key] = value
+        (folder / "program.json").write_text(json.dumps(values))
+
+    return change
+
+
+@pytest.mark.parametrize(
+    ("damage", "message"),
+    [
+        (lambda f: (f / "program.json").write_text("{"), r"program.json: missing or unreadable"),
+        (lambda f: (f / "program.json").write_text("[]"), "expected a JSON object, got list"),
+        (_edit("format", 9), "program format 9, this version reads 1"),
+        (_edit("mean", [1, 2]), "incomplete or damaged"),
+        (_edit("patch_size", "8"), "incomplete or damaged"),
+        (_edit("split", None), "description"),
+        (
+            lambda f: (f / "text_embeddings.safetensors").write_bytes(b"x"),
+            "embeddings.safetensors: missing or unreadable",
+        ),
+        (_edit("embed_dim", 17), r"expected float32 \(3, 17\), got torch.float32 \(3, 16\)"),
+        (lambda f: (f / "model.onnx").unlink(), "model.onnx is missing; copy the whole folder again"),
+        (lambda f: (f / "model.onnx").write_bytes(b"no graph"), "not a readable ONNX program"),
+    ],
+)
+def test_damage_is_told(copy, damage, message):
+    damage(copy)
+    with pytest.raises(CheckpointError, match=message):
+        load_trained(copy, device="cpu")
+
+
+def test_half_a_program_file(copy):
+    whole = (copy / "model.onnx").read_bytes()
+    (copy / "model.onnx").write_bytes(whole[: len(whole) // 2])
+    with pytest.raises(CheckpointError, match="not a readable ONNX program"):
+        load_trained(copy, device="cpu")
+
+
+def test_a_file_without_its_card(copy):
+    (copy / "program.json").unlink()
+    with pytest.raises(CheckpointError, match=r"no program.json beside it"):
+        load_trained(copy / "model.onnx", device="cpu")
+    assert find_program(copy) is None
+
+
+@pytest.mark.parametrize("name", ["", "model.pt2"])
+def test_torch_archives_are_not_opened(copy, name):
+    _edit("program", "torch")(copy)
+    (copy / "model.pt2").write_bytes(b"would run anything")
+    with pytest.raises(CheckpointError, match=r"does not open torch.export archives.*export with --to onnx"):
+        load_trained(copy / name, device="cpu")
+
+
+def test_without_onnxruntime(copy, monkeypatch):
+    monkeypatch.setattr(program_card, "find_spec", lambda name: None)
+    with pytest.raises(
+        ConfigError, match=r"needs onnxruntime, not installed here; run `pip install 'lexiseg\[export\]'`"
+    ):
+        load_trained(copy, device="cpu")
+
+
+@pytest.mark.parametrize("device", ["cuda", "cuda:x", "mps"])
+def test_a_device_that_onnxruntime_does_not_have(made, device):
+    with pytest.raises(
+        ConfigError, match=f"device '{device}' cannot run an ONNX program here; onnxruntime offers cpu"
+    ):
+        OnnxProgram(made[1] / "model.onnx", device)
+
+
+def test_the_card_tells_other_runtimes_what_goes_in(made):
+    card = json.loads((made[1] / "program.json").read_text())
+    assert "multiples of 8, at least 16" in card["inputs"]["images"]
+    assert card["outputs"]["logits"].startswith("float32 (batch, classes, height / 8, width / 8)")
+    read, embeddings = read_card(made[1])
+    assert read.to_dict() == card
+    assert read.info.split.classes == CLASSES
+    torch.testing.assert_close(embeddings.norm(dim=1), torch.ones(3))

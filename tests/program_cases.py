@@ -1,0 +1,85 @@
+"""Tiny trained models to export, on a random CLIP with the toy tokenizer."""
+
+import importlib.resources
+import shutil
+from pathlib import Path
+
+import torch
+from transformers import CLIPModel
+
+from lexiseg.clip.loading import load_clip
+from lexiseg.clip.vision import VisionTower
+from lexiseg.models.checkpoint import CHECKPOINT_KEY, MODEL_PREFIX, CheckpointInfo
+from lexiseg.models.registry import build_model, model_settings
+from lexiseg.types import ClassSplit
+from support import tiny_clip_config
+
+CLASSES = ("red circle", "blue square", "bricks")
+SETTINGS = {"prompt_length": 2, "decoder_heads": 2, "decoder_layers": 1, "spectral_grid": 5}
+VARIANTS = {
+    "cascade_clip": {
+        "name": "cascade_clip",
+        "stages": [[1], [2]],
+        "decoder_layers": 2,
+        "unused_parameters": True,
+    },
+    "zegclip": {"name": "zegclip", "stages": [[2]], "normalization": "clip"},
+    "frozen_clip": {
+        "name": "frozen_clip",
+        "stages": [[1, 2], [2]],
+        "projection": "clip",
+        "aggregation": "attention",
+        "queries": "shared",
+    },
+    "spt_seg": {"name": "spt_seg", "stages": [[1]], "decoder_layers": 2, "unused_parameters": True},
+    "concat": {"name": "cascade_clip", "stages": [[1, 2]], "aggregation": "concat"},
+}
+"""Between them every kind of part that a model can have; tracing takes seconds, so each is as small as can be."""
+
+
+def random_clip(depth: int = 2, **text: int) -> CLIPModel:
+    """Patches of 8, 40 pixels; weights large enough that every part of it matters."""
+    torch.manual_seed(0)
+    config = tiny_clip_config(depth=depth)
+    for key, value in text.items():
+        setattr(config.text_config, key, value)
+    model = CLIPModel(config)
+    with torch.no_grad():
+        for parameter in model.parameters():
+            parameter.add_(0.1 * torch.randn_like(parameter))
+    return model.eval()
+
+
+def variant(name, tower=None):
+    """A random model of :data:`VARIANTS`, ready to answer."""
+    settings = SETTINGS | VARIANTS[name]
+    tower = tower or VisionTower(random_clip(depth=settings["stages"][-1][-1]))
+    torch.manual_seed(3)
+    model = build_model(settings, tower).eval()
+    with torch.no_grad():
+        for parameter in model.parameters():
+            parameter.add_(0.1 * torch.randn_like(parameter))
+    return model
+
+
+def save_checkpoint(folder: Path, name: str = "zegclip") -> Path:
+    """A checkpoint of a random model and, in ``folder/clip``, the CLIP it stands on, which knows the toy's words."""
+    clip_folder = folder / "clip"
+    random_clip(vocab_size=763, bos_token_id=761, eos_token_id=762, pad_token_id=762).save_pretrained(
+        clip_folder
+    )
+    toy = Path(str(importlib.resources.files("lexiseg") / "assets" / "toy_clip"))
+    for file in ("merges.txt", "vocab.json", "tokenizer.json", "tokenizer_config.json", "known_words.txt"):
+        shutil.copy(toy / file, clip_folder / file)
+    clip = load_clip(clip_folder)
+    model = variant(name, clip.vision)
+    info = CheckpointInfo(
+        model=model_settings(model),
+        clip={"source": str(clip_folder), "fingerprint": clip.fingerprint},
+        templates=("a {}.",),
+        split=ClassSplit("tiny", CLASSES, unseen=("bricks",)),
+        protocol={"name": "tiny", "window": 40, "stride": 24, "seen_penalty": 0.1, "precision": "bfloat16"},
+    )
+    state = {MODEL_PREFIX + key: tensor for key, tensor in model.state_dict().items()}
+    torch.save({CHECKPOINT_KEY: info.to_dict(), "state_dict": state}, folder / "last.ckpt")
+    return folder / "last.ckpt"
