@@ -30,6 +30,7 @@ learn where things are from photographs without labels:
 _HYDRA_COMMANDS = {
     "train": "train a model on the seen classes of a split",
     "eval": "judge a checkpoint on seen and unseen classes",
+    "pixelclip": "tune a CLIP with masks without names, and write it as a CLIP like any other",
     "sweep": "train the rows of one of the paper's tables over several seeds",
     "benchmark": "put training-free methods side by side in one table",
 }
