@@ -54,7 +54,7 @@ def variant(name, tower=None):
     """A random model of :data:`VARIANTS`, ready to answer."""
     settings = SETTINGS | VARIANTS[name]
     tower = tower or VisionTower(random_clip(depth=settings["stages"][-1][-1]))
-    torch.manual_seed(3)
+    torch.manual_seed(9)  # under which the gates of the spectral decoder let every patch through
     model = build_model(settings, tower).eval()
     with torch.no_grad():
         for parameter in model.parameters():
