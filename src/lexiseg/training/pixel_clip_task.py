@@ -103,9 +103,9 @@ class PixelCLIPTask(pl.LightningModule):
         told = {f"train/{name}": value.detach() for name, value in losses.items()}
         if not torch.isfinite(losses["loss"]):
             raise TrainingError(
-                f"the loss became {float(told['train/loss'])} at step {self.global_step} "
-                f"(images {', '.join(batch.names[:4])}); expected a finite number. Lower optim.lr, use trainer.precision=32-true, or look at these images; the last "
-                "checkpoint is good"
+                f"the loss became {float(told['train/loss'])} at step {self.global_step} (images "
+                f"{', '.join(batch.names[:4])}); expected a finite number. Lower optim.lr, use trainer.precision=32-true, "
+                "or look at these images; the last checkpoint is good"
             )
         self.log_dict(told, batch_size=len(batch))
         return losses["loss"]
