@@ -27,12 +27,20 @@ def test_help(command, capsys):
     assert len(capsys.readouterr().out.splitlines()) > 8
 
 
-@pytest.mark.parametrize("command", ["train", "eval"])
-def test_help_of_the_hydra_commands(command, capsys):
+@pytest.mark.parametrize(
+    ("command", "choice", "foreign"),
+    [
+        ("train", "cascade_voc", "mask_data"),
+        ("eval", "voc_15_5", "experiment"),
+        ("pixelclip", "pixelclip/toy", "ablation"),
+    ],
+)
+def test_help_of_the_hydra_commands(command, choice, foreign, capsys):
     status, out, _ = run(capsys, command, "--help")
     assert status == 0
     assert "groups (group=choice)" in out
-    assert "cascade_voc" in out
+    assert choice in out
+    assert f"  {foreign} " not in out, "a group of another command"
 
 
 def test_config_is_printed_and_nothing_runs(capsys, tmp_path):

@@ -51,9 +51,11 @@ def describe_groups(name: str) -> str:
     """The help text's list of groups, their choices, and the keys of ``conf/NAME.yaml``."""
     root = conf_dir()
     lines = ["groups (group=choice):"]
-    for folder in sorted(path for path in root.iterdir() if path.is_dir()):
-        choices = ", ".join(sorted(path.stem for path in folder.glob("*.yaml")))
-        lines.append(f"  {folder.name:11s} {choices}")
+    defaults = plain(OmegaConf.load(root / f"{name}.yaml"))["defaults"]
+    for group in sorted(key for entry in defaults if isinstance(entry, dict) for key in entry):
+        names = sorted(path.stem for path in (root / group).glob("*.yaml"))
+        tables = sorted(f"{path.name}/…" for path in (root / group).iterdir() if path.is_dir())
+        lines.append(f"  {group:13s} {', '.join([*names, *tables])}")
     text = (root / f"{name}.yaml").read_text()
     keys = [line for line in text.splitlines() if line and not line.startswith(("#", "defaults", "  - "))]
     return "\n".join(

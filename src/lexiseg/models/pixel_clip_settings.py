@@ -110,7 +110,7 @@ class PixelCLIPOptimSettings:
     norm_weight_decay: float = 0.0
     betas: tuple[float, float] = (0.9, 0.999)
     eps: float = 1e-8
-    final_factor: float = 1e-4
+    final_factor: float = 0.5
     gradient_clip: float = 0.01
 
     def __post_init__(self) -> None:
