@@ -136,7 +136,8 @@ def test_gradient_reaches_all_that_trains_and_nothing_else(build, towers, settin
     assert losses["loss"].dtype == torch.float32
     for name, parameter in model.named_parameters():
         assert (parameter.grad is not None) == parameter.requires_grad, name
-        assert parameter.grad is None or parameter.grad.abs().sum() > 0, name
+        rounding = name.endswith("k_proj.bias")  # zero but for rounding: a soft-max ignores it
+        assert parameter.grad is None or rounding or parameter.grad.abs().sum() > 0, name
     frozen = [*model.student.tower.parameters(), *(p for tower in towers for p in tower.parameters())]
     known = {id(p) for p in model.parameters()}
     assert all(p.grad is None for p in frozen if id(p) not in known)
@@ -150,7 +151,8 @@ def test_a_step_changes_what_trains_alone(build, towers):
     model(random_batch())["loss"].backward()
     optimizer.step()
     for name, value in model.state_dict().items():
-        assert torch.equal(value, before[name]) == name.startswith("teacher."), name
+        if not name.endswith("k_proj.bias"):  # its gradient is zero but for rounding: a soft-max ignores it
+            assert torch.equal(value, before[name]) == name.startswith("teacher."), name
     model.update_teacher()
     changed = [name for name, value in model.state_dict().items() if not torch.equal(value, before[name])]
     assert any(name.startswith("teacher.") for name in changed)
