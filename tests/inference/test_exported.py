@@ -209,6 +209,12 @@ def test_a_file_without_its_card(copy):
     assert find_program(copy) is None
 
 
+@pytest.mark.parametrize("name", ["gone/model.onnx", "gone/model.pt2"])
+def test_a_program_that_is_not_there_is_not_sought_on_the_hub(name):
+    with pytest.raises(CheckpointError, match=f"{name}: no such checkpoint"):
+        load_trained(name, device="cpu")
+
+
 @pytest.mark.parametrize("name", ["", "model.pt2"])
 def test_torch_archives_are_not_opened(copy, name):
     _edit("program", "torch")(copy)

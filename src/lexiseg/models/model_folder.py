@@ -49,7 +49,7 @@ _DOWNLOADED = [
 """All that such a folder may hold: anything else on the hub, pickles above all, is not even downloaded."""
 
 _HUB_NAME = re.compile(r"[\w-][\w.-]*/[\w-][\w.-]*")
-_WEIGHT_FILE = re.compile(r"\.(ckpt|pth?|bin|safetensors)$")
+_WEIGHT_FILE = re.compile(r"\.(ckpt|pth?|pt2|bin|safetensors|onnx)$")
 _EXPECTED = "a folder that `lexiseg export --to folder` or save_pretrained wrote"
 
 
