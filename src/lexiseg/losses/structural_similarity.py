@@ -55,7 +55,7 @@ def mask_ssim_loss(logits: Tensor, labels: Tensor, *, ignored: IgnoredPixels = "
     """``1 - SSIM`` of upsampled raw logits against masks of 0 and 1, mean over pixels, classes and images.
 
     Logits and not probabilities, as SPT-SEG's release has it; window 11, deviation 1.5. Computed again in the backward
-    pass, a few classes of one image at a time, so that full-size tensors per class never pile up.
+    pass, a few pairs of image and class at a time, so that full-size tensors per class never pile up.
 
     Args:
         logits: ``(B, K, h, w)``.
@@ -68,24 +68,32 @@ def mask_ssim_loss(logits: Tensor, labels: Tensor, *, ignored: IgnoredPixels = "
     step = max(_CHUNK_ELEMENTS // (height * width), 1)
     total = logits.new_zeros((), dtype=torch.float32)
     every = torch.arange(logits.shape[1], device=labels.device)
-    for image in range(len(logits)):
-        present = torch.isin(every, labels[image])
-        for ids, shown in ((every[present], True), (every[~present], False)):
-            similar = partial(_summed_similarity, labels[image], counted[image], window, shown)
-            for part in chunks(len(ids), step):
-                total = total + checkpoint(similar, ids[part], logits[image, ids[part]], use_reentrant=False)
+    present = torch.stack([torch.isin(every, label) for label in labels])  # (B, K)
+    for pairs, shown in ((present.nonzero(), True), ((~present).nonzero(), False)):
+        similar = partial(_summed_similarity, labels, counted, window, shown)
+        for part in chunks(len(pairs), step):
+            images, classes = pairs[part].T
+            total = total + checkpoint(similar, images, classes, logits[images, classes], use_reentrant=False)
     return 1 - total / (counted.sum().clamp(min=1) * logits.shape[1])
 
 
 def _summed_similarity(
-    label: Tensor, counted: Tensor, window: Tensor, shown: bool, ids: Tensor, logits: Tensor
+    labels: Tensor,
+    counted: Tensor,
+    window: Tensor,
+    shown: bool,
+    images: Tensor,
+    classes: Tensor,
+    logits: Tensor,
 ) -> Tensor:
+    """Summed over pairs of an image and a class, whose maps are ``logits (M, h, w)``."""
     with torch.autocast(logits.device.type, enabled=False):  # a variance of differences needs float32
         upsampled = F.interpolate(
-            logits[None].float(), size=label.shape, mode="bilinear", align_corners=False
+            logits[None].float(), size=labels.shape[1:], mode="bilinear", align_corners=False
         )[0]
         if shown:
-            similar = mask_similarity(upsampled, (label == ids[:, None, None]).float(), window)
+            masks = (labels[images] == classes[:, None, None]).float()
+            similar = mask_similarity(upsampled, masks, window)
         else:
             similar = empty_mask_similarity(upsampled, window)
-        return (similar * counted).sum()
+        return (similar * counted[images]).sum()

@@ -63,4 +63,7 @@ def _smooth_columns(maps: Tensor, window: Tensor) -> Tensor:
     band = maps.new_zeros(tile + 2 * reach, tile)
     for offset, weight in enumerate(window):
         band.diagonal(-offset).fill_(weight)
-    return (padded.unfold(-1, tile + 2 * reach, tile) @ band).flatten(-2)[..., :size]
+    strips = padded.unfold(-1, tile + 2 * reach, tile)  # (..., tiles, tile + n - 1), overlapping
+    # One large product: of overlapping strips torch would make one tiny product per row.
+    smoothed = strips.reshape(-1, tile + 2 * reach) @ band
+    return smoothed.reshape(*maps.shape[:-1], tiles * tile)[..., :size]
