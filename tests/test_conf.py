@@ -64,3 +64,8 @@ def test_mistakes_name_the_key(overrides, message):
 def test_help_names_every_group():
     told = describe_groups("train")
     assert all(f"  {group}" in told for group in GROUPS)
+
+
+def test_a_misspelt_row_is_told_its_neighbours():
+    with pytest.raises(ConfigError, match=r"'ablation/table8/concatt'\. table8 has concat, nga, .* See"):
+        compose_config("train", ["ablation=table8/concatt"])

@@ -12,6 +12,9 @@ from omegaconf.errors import OmegaConfBaseException
 
 from lexiseg.errors import ConfigError
 
+_UNTOLD = ("full_key", "object_type", "reference_type", "Config search path", "provider=")
+"""Lines of Hydra's messages that help nobody at a command line."""
+
 
 def conf_dir() -> Path:
     """Where the configuration groups lie: in the installed package, or at the top of a checkout."""
@@ -38,7 +41,7 @@ def compose_config(name: str, overrides: Sequence[str]) -> DictConfig:
             )
         OmegaConf.resolve(config)
     except (HydraException, OmegaConfBaseException) as error:
-        raise ConfigError(f"{_told(error)} See `lexiseg {name} --help` for groups and keys") from error
+        raise ConfigError(f"{_told(error)}{_rows_beside(error)} See `lexiseg {name} --help` for groups and keys") from error
     return config
 
 
@@ -66,5 +69,15 @@ def describe_groups(name: str) -> str:
 def _told(error: Exception) -> str:
     """Hydra's message on one or two lines, as a sentence."""
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-    useful = [line for line in lines if not line.startswith(("full_key", "object_type", "reference_type"))]
+    useful = [line for line in lines if not line.startswith(_UNTOLD)]
     return " ".join(useful).rstrip(".") + "."
+
+
+def _rows_beside(error: Exception) -> str:
+    """The choices of the folder that a missing ``group/folder/choice`` was sought in; Hydra lists a group's own only."""
+    missing = getattr(error, "missing_cfg_file", None)
+    if not missing or str(missing).count("/") < 2:
+        return ""
+    folder = (conf_dir() / str(missing)).parent
+    names = sorted(path.stem for path in folder.glob("*.yaml"))
+    return f" {folder.name} has {', '.join(names)}." if names else ""
