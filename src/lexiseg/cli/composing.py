@@ -41,7 +41,9 @@ def compose_config(name: str, overrides: Sequence[str]) -> DictConfig:
             )
         OmegaConf.resolve(config)
     except (HydraException, OmegaConfBaseException) as error:
-        raise ConfigError(f"{_told(error)}{_rows_beside(error)} See `lexiseg {name} --help` for groups and keys") from error
+        raise ConfigError(
+            f"{_told(error)}{_rows_beside(error)} See `lexiseg {name} --help` for groups and keys"
+        ) from error
     return config
 
 
