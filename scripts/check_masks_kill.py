@@ -28,7 +28,7 @@ from lexiseg.masks.superpixels import Superpixels
 
 _WORK_LOG = "LEXISEG_WORK_LOG"
 _PART = ".masks.part"
-_LONGEST_WAIT = 3.0
+_LONGEST_WAIT = 1.0
 Stamps = dict[str, tuple[int, int]]
 
 
@@ -150,7 +150,7 @@ def main() -> None:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--images", type=Path, help="folder of photographs (default: toy scenes)")
-    parser.add_argument("--count", type=int, default=60, help="how many images")
+    parser.add_argument("--count", type=int, default=400, help="how many images")
     parser.add_argument("--side", type=int, default=240, help="longer side that they are shrunk to")
     parser.add_argument("--kills", type=int, default=10, help="how often to kill")
     parser.add_argument("--writing", type=int, default=2, help="how many kills must hit a write, at least")
