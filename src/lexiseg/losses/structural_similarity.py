@@ -54,8 +54,8 @@ def empty_mask_similarity(maps: Tensor, window: Tensor) -> Tensor:
 def mask_ssim_loss(logits: Tensor, labels: Tensor, *, ignored: IgnoredPixels = "negative") -> Tensor:
     """``1 - SSIM`` of upsampled raw logits against masks of 0 and 1, mean over pixels, classes and images.
 
-    Logits and not probabilities, as SPT-SEG's release has it; window 11, deviation 1.5. Computed again in the backward
-    pass, a few pairs of image and class at a time, so that full-size tensors per class never pile up.
+    Logits and not probabilities, as SPT-SEG's release has it; window 11, deviation 1.5. What is more
+    than one chunk is computed again in the backward pass, chunk by chunk, so that full-size tensors per class never pile up.
 
     Args:
         logits: ``(B, K, h, w)``.
@@ -73,7 +73,10 @@ def mask_ssim_loss(logits: Tensor, labels: Tensor, *, ignored: IgnoredPixels = "
         similar = partial(_summed_similarity, labels, counted, window, shown)
         for part in chunks(len(pairs), step):
             images, classes = pairs[part].T
-            total = total + checkpoint(similar, images, classes, logits[images, classes], use_reentrant=False)
+            inputs = images, classes, logits[images, classes]
+            # The buffers of a single chunk are all alive in the backward pass anyway.
+            alone = len(pairs) <= step
+            total = total + (similar(*inputs) if alone else checkpoint(similar, *inputs, use_reentrant=False))
     return 1 - total / (counted.sum().clamp(min=1) * logits.shape[1])
 
 

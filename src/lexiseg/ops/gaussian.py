@@ -60,10 +60,12 @@ def _smooth_columns(maps: Tensor, window: Tensor) -> Tensor:
     tile = min(_TILE, size)
     tiles = -(-size // tile)
     padded = F.pad(maps, (reach, reach + tiles * tile - size))
-    offset = torch.arange(tile + 2 * reach, device=maps.device)[:, None] - torch.arange(tile, device=maps.device)
+    offset = torch.arange(tile + 2 * reach, device=maps.device)[:, None] - torch.arange(
+        tile, device=maps.device
+    )
     near = (offset >= 0) & (offset < len(window))
     band = torch.where(near, window.to(maps.dtype)[offset.clamp(0, len(window) - 1)], 0.0)
-    strips = padded.unfold(-1, tile + 2 * reach, tile)  # (..., tiles, tile + n - 1), overlapping
+    strips = padded if tiles == 1 else padded.unfold(-1, tile + 2 * reach, tile)  # overlapping
     # One large product: of overlapping strips torch would make one tiny product per row.
     smoothed = strips.reshape(-1, tile + 2 * reach) @ band
     return smoothed.reshape(*maps.shape[:-1], tiles * tile)[..., :size]
