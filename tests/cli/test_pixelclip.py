@@ -158,6 +158,14 @@ def test_every_mask_file_is_empty(tune, photos):
     assert "none of 3 images looked at has a mask" in printed
 
 
+def test_torchrun_makes_no_masks(tune, photos, monkeypatch):
+    monkeypatch.setenv("TORCHELASTIC_RUN_ID", "1")
+    status, printed, folder = tune(f"images={photos}", "masks=superpixels")
+    assert status == 2
+    assert "run `lexiseg masks build`" in printed
+    assert not folder.exists(), "nothing half-made"
+
+
 def _choices(group):
     return sorted(path.stem for path in (conf_dir() / group).glob("*.yaml"))
 

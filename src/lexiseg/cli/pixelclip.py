@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import pytorch_lightning as pl
+import torch.distributed as dist
 from omegaconf import DictConfig, OmegaConf
 
 from lexiseg.cli.building import build_clip, instantiate_config
@@ -208,8 +209,14 @@ def _make_masks(config: DictConfig) -> None:
     """Superpixels of every photograph that has none yet; damaged photographs are named and left out.
 
     Raises:
+        ConfigError: Under torchrun, where every process would make them.
         DataError: Not one photograph could be read.
     """
+    if dist.is_torchelastic_launched():
+        raise ConfigError(
+            "masks=superpixels: processes started by torchrun cannot make masks together; run `lexiseg masks build` on the "
+            "photographs first and leave masks out, or start with trainer=ddp trainer.devices=N instead of torchrun"
+        )
     place = config.mask_data.train.masks
     root, folder = Path(config.mask_data.train.images), Path(place.folder)
     store = MaskStore(folder, Path(place.root))
