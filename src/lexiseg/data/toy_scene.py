@@ -170,22 +170,26 @@ def place_figures(
     return centres
 
 
-def sample_crop(rng: np.random.Generator, *, objects: Sequence[str] = (), size: int = 48) -> ToyScene:
+def sample_crop(
+    rng: np.random.Generator, *, objects: Sequence[str] = (), size: int = 48, scale: float = 1.0
+) -> ToyScene:
     """Draw a small picture of the named objects, for captions instead of masks.
 
-    Textures are as large as in scenes at their native size; one figure fills much of the crop, two share it.
+    One figure fills much of the crop, two share it, whatever the scale.
 
     Args:
         rng: Source of all randomness.
         objects: Class names of 0 to 2 objects, back to front.
         size: Height and width in pixels.
+        scale: Pixels per world pixel: at 1, textures are as large as in scenes at their native size.
     """
-    extent = (float(size), float(size))
+    world = size / scale
+    extent = (world, world)
     grounds, horizon = sample_grounds(rng, extent, TOY_GROUNDS, 0.15 if objects else 0.0)
     high = 0.48 if len(objects) == 1 else 0.34
-    radii = rng.uniform(0.22, high, len(objects)) * size
+    radii = rng.uniform(0.22, high, len(objects)) * world
     if len(objects) == 1:
-        y, x = rng.uniform(0.85 * radii[0], size - 0.85 * radii[0], 2)
+        y, x = rng.uniform(0.85 * radii[0], world - 0.85 * radii[0], 2)
         centres = [(float(y), float(x))]
     else:
         centres = place_figures(rng, extent, radii.tolist())
@@ -195,7 +199,7 @@ def sample_crop(rng: np.random.Generator, *, objects: Sequence[str] = (), size: 
     )
     return ToyScene(
         size=(size, size),
-        scale=1.0,
+        scale=scale,
         grounds=grounds,
         horizon=horizon,
         figures=figures,
