@@ -19,7 +19,7 @@ import torch
 
 from bench_support import peak_mib, random_text, random_tower, synchronize
 from lexiseg.clip.vocabulary import TextEmbeddings, Vocabulary
-from lexiseg.inference.methods import METHODS, build_method
+from lexiseg.dense.methods import METHODS, build_method
 from lexiseg.inference.protocol import InferenceProtocol
 from lexiseg.inference.segmenter import Segmenter
 

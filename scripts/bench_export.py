@@ -20,7 +20,7 @@ from torch import Tensor
 
 from bench_support import random_tower
 from lexiseg.clip.loading import load_clip
-from lexiseg.clip.vision import VisionTower
+from lexiseg.clip.towers.vit import VisionTower
 from lexiseg.export.onnx_program import write_onnx
 from lexiseg.export.parity import check_parity
 from lexiseg.export.program import trace

@@ -30,8 +30,8 @@ from torch import Tensor
 from transformers import CLIPConfig, CLIPModel
 
 from bench_support import peak_mib, synchronize
-from lexiseg.clip.text import TextTower
-from lexiseg.clip.vision import VisionTower
+from lexiseg.clip.towers.text import TextTower
+from lexiseg.clip.towers.vit import VisionTower
 from lexiseg.losses.cluster_mask import cluster_mask_loss, direct_cluster_mask_loss
 from lexiseg.models import pixel_clip
 from lexiseg.models.pixel_clip import PixelCLIP

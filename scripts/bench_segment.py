@@ -27,11 +27,11 @@ from torch import Tensor
 
 from bench_support import STUDIED, peak_mib, product_rate, random_text, random_tower, synchronize
 from lexiseg.clip.vocabulary import TextEmbeddings, Vocabulary
-from lexiseg.inference.efficiency import count_operations
-from lexiseg.inference.methods import METHODS, TrainingFreeMethod, build_method
+from lexiseg.dense.methods import METHODS, TrainingFreeMethod, build_method
+from lexiseg.dense.multi_view import render_view
+from lexiseg.evaluation.efficiency import count_operations
 from lexiseg.inference.protocol import InferenceProtocol
 from lexiseg.inference.segmenter import Segmenter
-from lexiseg.inference.views import render_view
 from lexiseg.ops.resize import keep_ratio_size, resize_image
 from lexiseg.ops.sliding_window import window_grid
 

@@ -104,7 +104,7 @@ def _fill(folder: Path, images: Path | None, count: int, side: int) -> None:
     """Write the photographs to work on."""
     folder.mkdir()
     if images is None:
-        from lexiseg.data.toy import ToyWorld
+        from lexiseg.data.toy.world import ToyWorld
 
         world = ToyWorld(partition="train", length=count)
         pictures = [Image.fromarray(world[index].image) for index in range(count)]

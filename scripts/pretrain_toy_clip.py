@@ -34,8 +34,8 @@ from transformers import CLIPConfig, CLIPModel, CLIPTokenizer
 from transformers.utils.logging import disable_progress_bar
 
 from lexiseg.constants import CLIP_MEAN, CLIP_STD
-from lexiseg.data.toy import TOY_GROUNDS, TOY_OBJECTS, TOY_UNSEEN
-from lexiseg.data.toy_scene import render_scene, sample_crop
+from lexiseg.data.toy.scene import render_scene, sample_crop
+from lexiseg.data.toy.world import TOY_GROUNDS, TOY_OBJECTS, TOY_UNSEEN
 from toy_captions import CONTEXT, caption, caption_words, make_tokenizer, tell, tells
 
 SIZE, PATCH, WIDTH, HEADS, VISION_BLOCKS, TEXT_BLOCKS, PROJECTION = 48, 8, 96, 3, 12, 4, 64

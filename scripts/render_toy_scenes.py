@@ -10,7 +10,7 @@ from pathlib import Path
 
 from PIL import Image
 
-from lexiseg.data.toy import ToyWorld
+from lexiseg.data.toy.world import ToyWorld
 from lexiseg.progress import with_progress
 from lexiseg.storage import write_png
 

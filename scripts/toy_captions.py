@@ -8,7 +8,7 @@ from pathlib import Path
 
 from transformers import CLIPTokenizer
 
-from lexiseg.data.toy import TOY_GROUNDS, TOY_OBJECTS
+from lexiseg.data.toy.world import TOY_GROUNDS, TOY_OBJECTS
 
 CONTEXT = 77
 """Longest text in tokens, as in every CLIP."""

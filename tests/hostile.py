@@ -8,9 +8,9 @@ from pathlib import Path
 
 import torch
 
+from lexiseg.checkpoints.training_file import MODEL_PREFIX, CheckpointInfo
 from lexiseg.clip.loading import load_clip
 from lexiseg.inference.protocol import InferenceProtocol
-from lexiseg.models.checkpoint import MODEL_PREFIX, CheckpointInfo
 from lexiseg.models.registry import build_model, model_settings
 from lexiseg.types import ClassSplit
 

@@ -7,9 +7,9 @@ from pathlib import Path
 import torch
 from transformers import CLIPModel
 
+from lexiseg.checkpoints.training_file import CHECKPOINT_KEY, MODEL_PREFIX, CheckpointInfo
 from lexiseg.clip.loading import load_clip
-from lexiseg.clip.vision import VisionTower
-from lexiseg.models.checkpoint import CHECKPOINT_KEY, MODEL_PREFIX, CheckpointInfo
+from lexiseg.clip.towers.vit import VisionTower
 from lexiseg.models.registry import build_model, model_settings
 from lexiseg.types import ClassSplit
 from support import tiny_clip_config

@@ -12,6 +12,10 @@ from lexiseg.types import MaskOutput
 class ColourModel:
     """A patch's mean colour, from -1 to 1, is its feature; counts how often the tower runs."""
 
+    depends_on_text = False
+    words_together = False
+    offers_features = True
+
     def __init__(self, patch_size=4):
         self.patch_size = patch_size
         self.encoded = 0
@@ -31,6 +35,9 @@ class ColourModel:
         return MaskOutput(torch.einsum("bchw,kc->bkhw", state, text))
 
     def features(self, state, text=None):
+        return state
+
+    def bind(self, state, text):
         return state
 
 

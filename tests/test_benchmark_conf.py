@@ -10,8 +10,8 @@ from hydra.utils import get_object
 from omegaconf import OmegaConf
 
 from lexiseg.data.class_files import builtin_classes
+from lexiseg.dense.methods import METHODS
 from lexiseg.dense.registry import DENSE_ENCODERS
-from lexiseg.inference.methods import METHODS
 from lexiseg.inference.protocol import InferenceProtocol
 from support import golden_folders
 

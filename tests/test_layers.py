@@ -21,11 +21,15 @@ LEVELS = {
     "data": 2,
     "models": 3,
     "dense": 3,
-    "training": 4,
-    "inference": 4,
-    "export": 4,
-    "cli": 5,
-    "api": 5,
+    "checkpoints": 4,
+    "inference": 5,
+    "training": 6,
+    "evaluation": 6,
+    "analysis": 6,
+    "export": 6,
+    "recipes": 7,
+    "cli": 8,
+    "api": 8,
 }
 
 

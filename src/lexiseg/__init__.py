@@ -11,7 +11,7 @@ _HOME = {
     "Segmenter": "lexiseg.inference.segmenter",
     "Segmentation": "lexiseg.inference.result",
     "InferenceProtocol": "lexiseg.inference.protocol",
-    "load_segmentable": "lexiseg.inference.loading",
+    "load_segmentable": "lexiseg.inference.pipeline",
     "PretrainedSegmenter": "lexiseg.inference.pretrained",
     "load_clip": "lexiseg.clip.loading",
     "Vocabulary": "lexiseg.clip.vocabulary",
@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from lexiseg.clip.vocabulary import Vocabulary
     from lexiseg.data.io import read_image
     from lexiseg.errors import LexisegError
-    from lexiseg.inference.loading import load_segmentable
+    from lexiseg.inference.pipeline import load_segmentable
     from lexiseg.inference.pretrained import PretrainedSegmenter
     from lexiseg.inference.protocol import InferenceProtocol
     from lexiseg.inference.result import Segmentation

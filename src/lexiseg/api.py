@@ -8,7 +8,7 @@ import numpy.typing as npt
 
 from lexiseg.clip.vocabulary import Vocabulary
 from lexiseg.data.io import read_image
-from lexiseg.inference.loading import load_segmentable
+from lexiseg.inference.pipeline import load_segmentable
 from lexiseg.inference.result import Segmentation
 
 

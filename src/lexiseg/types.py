@@ -204,9 +204,21 @@ class MaskOutput:
 class Segmentable(Protocol):
     """Anything the segmenter can drive: images in once, then any words at once.
 
-    ``encode`` runs the tower; ``decode`` answers for a vocabulary. Training-free encoders and trained mask
-    models both have this form, which is why evaluation, prediction and export share one path.
+    ``encode`` runs the tower; ``decode`` answers for a vocabulary. Dense readings, trained mask models and exported
+    programs all have this form, which is why evaluation, prediction and export share one path.
     """
+
+    @property
+    def depends_on_text(self) -> bool:
+        """Whether a word's answer changes with the other words: then ``decode`` gets all of them, or a bound state."""
+
+    @property
+    def words_together(self) -> bool:
+        """Whether even a bound state must be decoded with all words in one call."""
+
+    @property
+    def offers_features(self) -> bool:
+        """Whether ``features`` gives text-aligned patch features; otherwise it raises ``ConfigError``."""
 
     @property
     def patch_size(self) -> int:
@@ -218,8 +230,39 @@ class Segmentable(Protocol):
     def encode(self, images: Tensor) -> Any:
         """Normalised ``(B, 3, H, W)`` to a state that does not depend on words."""
 
+    def bind(self, state: Any, text: Tensor) -> Any:
+        """State for which ``decode`` may be called with parts of ``text``; the state itself where words do not interact."""
+
+    def features(self, state: Any, text: Tensor | None = None) -> Tensor:
+        """Text-aligned patch features ``(B, D, h, w)``, not normalised."""
+
     def decode(self, state: Any, text: Tensor) -> MaskOutput:
         """State and unit text embeddings ``(K, D)`` to mask logits ``(B, K, h, w)``."""
+
+
+@dataclass(frozen=True)
+class Proposals:
+    """Regions of one photograph that somebody found before any word was known.
+
+    Attributes:
+        masks: ``(N, h, w)`` bool or soft masks in [0, 1], on any grid over the whole photograph.
+        scores: ``(N,)`` in [0, 1]: how sure their maker is that each is one thing.
+        embeddings: ``(N, D)`` unit vectors in the text space, where the maker gives them.
+    """
+
+    masks: Tensor
+    scores: Tensor
+    embeddings: Tensor | None = None
+
+    def __post_init__(self) -> None:
+        """Reject parts that do not belong together."""
+        count = len(self.masks)
+        if self.masks.ndim != 3 or len(self.scores) != count:
+            raise ValueError(
+                f"proposals: expected masks (N, h, w) and N scores, got {tuple(self.masks.shape)} and {len(self.scores)}"
+            )
+        if self.embeddings is not None and len(self.embeddings) != count:
+            raise ValueError(f"proposals: {count} masks but {len(self.embeddings)} embeddings")
 
 
 def chunks(total: int, size: int) -> Iterator[slice]:

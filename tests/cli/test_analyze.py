@@ -10,13 +10,13 @@ import torch
 from PIL import Image
 from rich.console import Console
 
+from lexiseg.analysis.block_tokens import frozen_blocks, read_blocks
+from lexiseg.checkpoints.training_file import CheckpointInfo
 from lexiseg.cli import analyze
 from lexiseg.cli.main import main
 from lexiseg.clip.loading import load_clip
-from lexiseg.data.toy import ToyWorld
+from lexiseg.data.toy.world import ToyWorld
 from lexiseg.errors import ConfigError, DataError
-from lexiseg.inference.block_tokens import frozen_blocks, read_blocks
-from lexiseg.models.checkpoint import CheckpointInfo
 from lexiseg.models.registry import build_model
 from lexiseg.ops.centered_kernel_alignment import linear_cka
 from lexiseg.types import ClassSplit

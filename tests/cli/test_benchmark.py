@@ -6,7 +6,7 @@ import pytest
 from PIL import Image
 
 from lexiseg.cli.main import main
-from lexiseg.data.toy import ToyWorld
+from lexiseg.data.toy.world import ToyWorld
 
 SMALL = ("clip=toy", "toy.data.length=2", "toy.data.image_size=[48,56]", "device=cpu")
 

@@ -11,14 +11,14 @@ from PIL import Image
 from rich.console import Console
 from transformers import ViTConfig, ViTModel
 
+from lexiseg.checkpoints.training_file import CheckpointInfo
 from lexiseg.cli import compare
 from lexiseg.cli.photographs import Photograph
 from lexiseg.clip.loading import load_clip
 from lexiseg.clip.vocabulary import Vocabulary
-from lexiseg.data.toy import ToyWorld
+from lexiseg.data.toy.world import ToyWorld
+from lexiseg.dense.methods import METHODS
 from lexiseg.errors import ConfigError, DataError, LexisegError
-from lexiseg.inference.methods import METHODS
-from lexiseg.models.checkpoint import CheckpointInfo
 from lexiseg.models.registry import build_model
 from lexiseg.types import ClassSplit
 
@@ -109,7 +109,7 @@ def test_all_methods(command, photo, proxy, tmp_path):
 
 
 def test_panels_are_what_predict_finds(photo, scene):
-    from lexiseg.inference.loading import load_segmentable
+    from lexiseg.inference.pipeline import load_segmentable
 
     loaded = load_segmentable(clip="toy", method="tg-clip", templates="single", device="cpu")
     expected = loaded.segmenter(Vocabulary.from_text(WORDS, "single")).segment(scene)

@@ -7,11 +7,11 @@ import pytest
 import torch
 from PIL import Image
 
+from lexiseg.checkpoints.training_file import CheckpointInfo
 from lexiseg.cli.composing import compose_config
 from lexiseg.cli.eval import describe_training, judge, penalised_ids, run_eval
 from lexiseg.clip.loading import load_clip
-from lexiseg.data.toy import TOY_CLASSES, TOY_UNSEEN
-from lexiseg.models.checkpoint import CheckpointInfo
+from lexiseg.data.toy.world import TOY_CLASSES, TOY_UNSEEN
 from lexiseg.models.registry import build_model
 from lexiseg.types import ClassSplit
 

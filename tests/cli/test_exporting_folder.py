@@ -10,7 +10,7 @@ from PIL import Image
 from hostile import small_checkpoint
 from lexiseg.cli.eval import default_output
 from lexiseg.cli.main import main
-from lexiseg.data.toy import ToyWorld
+from lexiseg.data.toy.world import ToyWorld
 from lexiseg.inference.pretrained import PretrainedSegmenter
 
 

@@ -14,10 +14,10 @@ from PIL import Image
 
 import lexiseg
 from hostile import CLASSES, as_pickle, as_torch_file, small_checkpoint
+from lexiseg.checkpoints.published import to_published
+from lexiseg.checkpoints.published_layout import published_shapes, published_tower
 from lexiseg.cli.main import main
 from lexiseg.clip.loading import load_clip
-from lexiseg.models.published import to_published
-from lexiseg.models.published_layout import published_shapes, published_tower
 from lexiseg.models.registry import build_model
 
 TOY = Path(lexiseg.__file__).parent / "assets" / "toy_clip"

@@ -122,7 +122,7 @@ def test_the_installed_command_runs_from_any_folder(tmp_path):
 
 
 def test_a_checkpoint_of_another_clip(capsys, tmp_path):
-    from lexiseg.models.checkpoint import CheckpointInfo
+    from lexiseg.checkpoints.training_file import CheckpointInfo
     from lexiseg.types import ClassSplit
 
     info = CheckpointInfo(

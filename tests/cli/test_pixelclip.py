@@ -9,7 +9,7 @@ from PIL import Image
 from lexiseg.cli.composing import compose_config, conf_dir
 from lexiseg.cli.main import main
 from lexiseg.cli.pixelclip import read_words
-from lexiseg.data.toy import TOY_CLASSES
+from lexiseg.data.toy.world import TOY_CLASSES
 from lexiseg.errors import ConfigError, DataError
 from lexiseg.masks.mask_set import MaskSet
 from lexiseg.masks.store import MaskStore

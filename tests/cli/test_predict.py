@@ -11,7 +11,7 @@ from rich.console import Console
 from lexiseg.cli import photographs, predict
 from lexiseg.clip.vocabulary import Vocabulary
 from lexiseg.errors import ConfigError, DataError, LexisegError
-from lexiseg.inference.loading import Loaded
+from lexiseg.inference.pipeline import Loaded
 from lexiseg.inference.protocol import InferenceProtocol
 from lexiseg.types import ClassSplit
 from segmenter_fakes import ColourModel, colour_embeddings

@@ -8,8 +8,8 @@ import torch.nn.functional as F
 
 from lexiseg.clip.loading import FrozenCLIP
 from lexiseg.clip.templates import TEMPLATE_SETS, resolve_templates
-from lexiseg.clip.text import without_padding
 from lexiseg.clip.tokenizer import openai_tokenizer
+from lexiseg.clip.towers.text import without_padding
 from lexiseg.clip.vocabulary import Vocabulary
 from lexiseg.errors import ConfigError
 

@@ -9,7 +9,7 @@ from omegaconf import OmegaConf
 
 from lexiseg.data.class_files import builtin_classes
 from lexiseg.data.splits import make_split
-from lexiseg.data.toy import TOY_CLASSES, TOY_UNSEEN
+from lexiseg.data.toy.world import TOY_CLASSES, TOY_UNSEEN
 
 CONF = Path(__file__).parents[2] / "conf"
 DATA = sorted(path.stem for path in (CONF / "data").glob("*.yaml"))

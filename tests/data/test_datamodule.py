@@ -6,9 +6,9 @@ import pytest
 import pytorch_lightning as pl
 import torch
 
-from lexiseg.data.camvid import CamVid
 from lexiseg.data.datamodule import SegmentationDataModule, collate
-from lexiseg.data.folder import FolderDataset
+from lexiseg.data.datasets.camvid import CamVid
+from lexiseg.data.datasets.folder import FolderDataset
 from lexiseg.data.sampler import ENDLESS
 from lexiseg.data.scan import WithoutClasses
 from lexiseg.data.splits import make_split

@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from lexiseg.data.camvid import CamVid
+from lexiseg.data.datasets.camvid import CamVid
 from lexiseg.data.scan import WithoutClasses, require_seen_classes, scan_labels, warn_absent_classes
 from lexiseg.data.splits import make_split
 from lexiseg.errors import DataError
@@ -36,7 +36,7 @@ def test_counts_pixels_images_and_unlabelled(trees):
 
 def test_scan_reads_no_more_of_a_photograph_than_its_size(trees, monkeypatch):
     root = trees.camvid(stems=("a",))
-    monkeypatch.setattr("lexiseg.data.files.read_image", lambda _: pytest.fail("pixels were read"))
+    monkeypatch.setattr("lexiseg.data.datasets.files.read_image", lambda _: pytest.fail("pixels were read"))
     assert scan_labels(CamVid(root=root)).scanned == 1
 
 

@@ -5,7 +5,7 @@ import pytest
 from PIL import Image
 
 from lexiseg.data.label_regions import RegionMap
-from lexiseg.data.toy import TOY_CLASSES, ToyWorld
+from lexiseg.data.toy.world import TOY_CLASSES, ToyWorld
 from lexiseg.data.unlabelled import ForgottenLabels, UnlabelledImages, find_images
 from lexiseg.errors import ConfigError, DataError
 from lexiseg.masks.mask_set import MaskSet

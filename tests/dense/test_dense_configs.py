@@ -7,9 +7,9 @@ import pytest
 from hydra.utils import get_class, instantiate
 from omegaconf import OmegaConf
 
-from lexiseg.clip.vision import VisionTower
+from lexiseg.clip.towers.vit import VisionTower
 from lexiseg.dense import DENSE_ENCODERS, DenseEncoder
-from lexiseg.inference.views import SINGLE_VIEW, MultiView
+from lexiseg.dense.multi_view import SINGLE_VIEW, MultiView
 
 CONF = Path(__file__).parents[2] / "conf"
 

@@ -5,7 +5,7 @@ import torch
 from torch import Tensor
 
 import dense_cases as cases
-from lexiseg.clip.vision import VisionTower
+from lexiseg.clip.towers.vit import VisionTower
 from lexiseg.dense import DENSE_ENCODERS, build_dense
 from lexiseg.dense.base import block_count, block_index, cosines, inner_block
 from lexiseg.errors import ConfigError

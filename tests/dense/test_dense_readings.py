@@ -6,7 +6,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 import dense_cases as cases
-from lexiseg.clip.vision import VisionTower
+from lexiseg.clip.towers.vit import VisionTower
 from lexiseg.dense import build_dense
 from lexiseg.dense.clip_surgery import CLIPSurgery
 from lexiseg.dense.learned_projection import fit_projection

@@ -11,6 +11,7 @@ import torch.nn.functional as F
 from safetensors.torch import load_file
 
 import lexiseg
+from lexiseg.checkpoints import program_folder
 from lexiseg.cli import exporting_program
 from lexiseg.cli.main import main
 from lexiseg.errors import LexisegError
@@ -19,7 +20,6 @@ from lexiseg.export.parity import Parity, ParityCase, check_parity
 from lexiseg.export.program import trace
 from lexiseg.export.torch_program import load_own_torch, write_torch
 from lexiseg.inference.exported import OnnxProgram
-from lexiseg.models import program_card
 from program_cases import CLASSES, save_checkpoint, variant
 
 SIZES = [
@@ -185,7 +185,7 @@ def test_what_is_there_is_not_overwritten(checkpoint, capsys):
 
 
 def test_absent_packages_are_named(checkpoint, tmp_path, monkeypatch, capsys):
-    monkeypatch.setattr(program_card, "find_spec", lambda name: None if name == "onnxscript" else name)
+    monkeypatch.setattr(program_folder, "find_spec", lambda name: None if name == "onnxscript" else name)
     assert main(["export", str(checkpoint), "--to", "onnx", "--out", str(tmp_path / "out")]) == 2
     told = capsys.readouterr().err
     assert "needs onnxscript, not installed here; run `pip install 'lexiseg[export]'`" in told

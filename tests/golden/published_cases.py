@@ -12,11 +12,11 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from lexiseg.clip.convert import vision_config_from_openai, vision_model_from_openai
-from lexiseg.clip.vision import VisionTower
+from lexiseg.checkpoints.published import clip_visual_state, from_published, name_map
+from lexiseg.checkpoints.published_layout import detect_settings
+from lexiseg.clip.formats.openai import vision_config_from_openai, vision_model_from_openai
+from lexiseg.clip.towers.vit import VisionTower
 from lexiseg.inference.layout import WindowLayout
-from lexiseg.models.published import clip_visual_state, from_published, name_map
-from lexiseg.models.published_layout import detect_settings
 from lexiseg.models.registry import build_model
 from lexiseg.ops.class_chunks import SigmoidMerge, merged_maps
 from lexiseg.ops.sliding_window import window_grid

@@ -13,12 +13,12 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from lexiseg.clip.convert import vision_config_from_openai, vision_model_from_openai
-from lexiseg.clip.vision import VisionTower
+from lexiseg.checkpoints.published import clip_visual_state, from_published, name_map
+from lexiseg.clip.formats.openai import vision_config_from_openai, vision_model_from_openai
+from lexiseg.clip.towers.vit import VisionTower
 from lexiseg.losses.criterion import MaskCriterion
 from lexiseg.losses.functional import dice_loss, sigmoid_focal_loss
 from lexiseg.models.cascade_clip import CascadeCLIP, CascadeSettings
-from lexiseg.models.published import clip_visual_state, from_published, name_map
 from lexiseg.ops.grid import resize_position_embedding
 from lexiseg.training.optim import OptimSettings, build_optimizer, parameter_groups, polynomial_with_warmup
 from support import golden_folders

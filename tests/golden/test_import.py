@@ -6,10 +6,10 @@ import pytest
 import torch
 from published_cases import assert_close, decoder_heads, load, vision_heads
 
+from lexiseg.checkpoints.published import clip_visual_state
+from lexiseg.checkpoints.published_checkpoint import SIDECAR_SUFFIX
 from lexiseg.cli.main import main
-from lexiseg.export.published_checkpoint import SIDECAR_SUFFIX
-from lexiseg.inference.loading import load_trained
-from lexiseg.models.published import clip_visual_state
+from lexiseg.inference.pipeline import load_trained
 from support import golden_folders
 
 KINDS = {"cascade": "cascade_clip", "zegclip": "zegclip", "spt": "spt_seg"}

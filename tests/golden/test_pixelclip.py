@@ -16,9 +16,9 @@ from published_cases import assert_close, difference
 from torch import Tensor
 from transformers import CLIPModel
 
-from lexiseg.clip.convert import config_from_openai, model_from_openai
-from lexiseg.clip.text import TextTower
-from lexiseg.clip.vision import VisionTower
+from lexiseg.clip.formats.openai import config_from_openai, model_from_openai
+from lexiseg.clip.towers.text import TextTower
+from lexiseg.clip.towers.vit import VisionTower
 from lexiseg.dense import build_dense
 from lexiseg.models.convolutional_mask_decoder import ConvolutionalMaskDecoder
 from lexiseg.models.mask_clustering import assign_masks, merge_by_cluster

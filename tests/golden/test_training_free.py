@@ -18,8 +18,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from lexiseg.clip.convert import vision_config_from_openai, vision_model_from_openai
-from lexiseg.clip.vision import VisionTower
+from lexiseg.clip.formats.openai import vision_config_from_openai, vision_model_from_openai
+from lexiseg.clip.towers.vit import VisionTower
 from lexiseg.dense import DenseEncoder, build_dense
 from lexiseg.inference.decision import decide
 from lexiseg.inference.layout import ImageLayout, WindowLayout

@@ -9,14 +9,14 @@ import torch
 import torch.nn.functional as F
 from PIL import Image
 
+from lexiseg.checkpoints import program_folder
+from lexiseg.checkpoints.program_folder import find_program, read_card
 from lexiseg.cli.main import main
 from lexiseg.clip.vocabulary import Vocabulary
 from lexiseg.errors import CheckpointError, ConfigError
-from lexiseg.inference import exported, loading
+from lexiseg.inference import exported, pipeline
 from lexiseg.inference.exported import ClipOnDemand, ExportedModel, OnnxProgram
-from lexiseg.inference.loading import load_trained
-from lexiseg.models import program_card
-from lexiseg.models.program_card import find_program, read_card
+from lexiseg.inference.pipeline import load_trained
 from program_cases import CLASSES, save_checkpoint
 
 OWN = "blue square, bricks"
@@ -52,7 +52,7 @@ def no_clip(monkeypatch):
     def fail(*_, **__):
         raise AssertionError("the CLIP was loaded")
 
-    monkeypatch.setattr(loading, "load_clip", fail)
+    monkeypatch.setattr(pipeline, "load_clip", fail)
 
 
 def picture(height=61, width=83):
@@ -88,8 +88,8 @@ def test_own_words_need_no_clip(made, no_clip):
 
 def test_a_new_word_needs_the_clip_and_the_same_one(made, tmp_path, monkeypatch):
     asked = []
-    load = loading.load_clip
-    monkeypatch.setattr(loading, "load_clip", lambda **how: asked.append(how["source"]) or load(**how))
+    load = pipeline.load_clip
+    monkeypatch.setattr(pipeline, "load_clip", lambda **how: asked.append(how["source"]) or load(**how))
     shutil.copytree(made[0].parent / "clip", tmp_path / "moved")
     segment(made[1], NEW, clip=str(tmp_path / "moved"))
     assert asked == [str(tmp_path / "moved")]
@@ -224,7 +224,7 @@ def test_torch_archives_are_not_opened(copy, name):
 
 
 def test_without_onnxruntime(copy, monkeypatch):
-    monkeypatch.setattr(program_card, "find_spec", lambda name: None)
+    monkeypatch.setattr(program_folder, "find_spec", lambda name: None)
     with pytest.raises(
         ConfigError, match=r"needs onnxruntime, not installed here; run `pip install 'lexiseg\[export\]'`"
     ):

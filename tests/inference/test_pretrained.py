@@ -12,11 +12,11 @@ from PIL import Image
 
 import lexiseg
 from hostile import CLASSES, small_checkpoint
+from lexiseg.checkpoints.model_facts import MeasuredScores, ModelFacts
 from lexiseg.errors import CheckpointError, ConfigError
-from lexiseg.inference import loading, pretrained
-from lexiseg.inference.loading import load_segmentable, load_trained
+from lexiseg.inference import pipeline, pretrained
+from lexiseg.inference.pipeline import load_segmentable, load_trained
 from lexiseg.inference.pretrained import PretrainedSegmenter, largest_difference
-from lexiseg.models.model_facts import MeasuredScores, ModelFacts
 
 FACTS = ModelFacts("mit", measured=MeasuredScores({"seen": 0.5}, {"name": "p"}, "small"))
 
@@ -111,7 +111,7 @@ def test_the_snippet_in_the_card_runs(folder, photo, monkeypatch):
 
 
 def test_from_the_hub(live, folder, photo, monkeypatch):
-    for module in (pretrained, loading):
+    for module in (pretrained, pipeline):
         monkeypatch.setattr(
             module, "download_model_folder", lambda name, **how: {"somebody/model": folder}[name]
         )

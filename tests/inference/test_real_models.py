@@ -5,7 +5,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from lexiseg.clip.vision import VisionTower
+from lexiseg.clip.towers.vit import VisionTower
 from lexiseg.clip.vocabulary import TextEmbeddings, Vocabulary
 from lexiseg.dense.maskclip import MaskCLIP
 from lexiseg.inference.protocol import InferenceProtocol

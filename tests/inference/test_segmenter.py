@@ -103,7 +103,7 @@ def test_words_per_pass_and_windows_per_batch_change_nothing(monkeypatch):
 def test_a_model_whose_words_interact_gets_all_of_them_at_once(monkeypatch):
     monkeypatch.setattr(segmenter_module, "_WORDS_PER_PASS", 2)
     segmenter = make("red, green, blue, white, black")
-    segmenter.model.depends_on_text = True
+    segmenter.model.words_together = True
     segmenter.segment(noise())
     assert set(segmenter.model.decoded) == {5}
 
@@ -281,7 +281,7 @@ def test_dense_features_lie_on_the_patch_grid():
 
 def test_a_mask_model_has_no_dense_features():
     segmenter = make()
-    segmenter.model = type("Masks", (), {"patch_size": 4})()
+    segmenter.model = type("Masks", (), {"patch_size": 4, "offers_features": False})()
     with pytest.raises(ConfigError, match="Masks gives masks, not features"):
         segmenter.encode_dense(halves())
 

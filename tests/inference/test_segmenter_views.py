@@ -7,15 +7,15 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from lexiseg.clip.vision import VisionTower
+from lexiseg.clip.towers.vit import VisionTower
 from lexiseg.clip.vocabulary import TextEmbeddings, Vocabulary
 from lexiseg.dense.base import cosines
+from lexiseg.dense.methods import build_method
+from lexiseg.dense.multi_view import MultiView, multi_view_logits
 from lexiseg.errors import ConfigError, DataError
 from lexiseg.inference import segmenter as segmenter_module
-from lexiseg.inference.methods import build_method
 from lexiseg.inference.protocol import InferenceProtocol
 from lexiseg.inference.segmenter import Segmenter
-from lexiseg.inference.views import MultiView, multi_view_logits
 from lexiseg.models.cascade_clip import CascadeCLIP, CascadeSettings
 from lexiseg.ops.pamr import color_affinity, pamr
 from lexiseg.ops.resize import keep_ratio_size, resize_image

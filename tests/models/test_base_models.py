@@ -5,9 +5,9 @@ import torch
 import torch.nn.functional as F
 from transformers import CLIPVisionConfig, CLIPVisionModelWithProjection
 
-from lexiseg.clip.vision import VisionTower
+from lexiseg.checkpoints.training_file import CheckpointInfo, check_same
+from lexiseg.clip.towers.vit import VisionTower
 from lexiseg.errors import CheckpointError, ConfigError
-from lexiseg.models.checkpoint import CheckpointInfo, check_same
 from lexiseg.models.registry import MODELS, build_model, complete_settings, model_settings
 from lexiseg.models.spectral_filter import SpectralFilter
 from lexiseg.models.spectral_guided_decoder import HighLowFrequencyAttention, SpectralGuidedDecoder

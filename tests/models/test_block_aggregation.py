@@ -4,11 +4,11 @@ import pytest
 import torch
 from transformers import CLIPModel
 
-from lexiseg.clip.vision import VisionTower
+from lexiseg.checkpoints.published import to_published
+from lexiseg.clip.towers.vit import VisionTower
 from lexiseg.errors import CheckpointError, ConfigError
 from lexiseg.models.block_aggregation import build_aggregation
 from lexiseg.models.cascade_clip import CascadeCLIP, CascadeSettings
-from lexiseg.models.published import to_published
 from support import tiny_clip_config
 
 KINDS = ("gaussian", "sum", "concat", "attention")

@@ -7,7 +7,7 @@ import torch
 import torch.nn.functional as F
 from transformers import CLIPModel, CLIPVisionConfig, CLIPVisionModelWithProjection
 
-from lexiseg.clip.vision import VisionTower
+from lexiseg.clip.towers.vit import VisionTower
 from lexiseg.errors import ConfigError
 from lexiseg.models.cascade_clip import CascadeCLIP, CascadeSettings
 from lexiseg.models.neighborhood_gaussian_aggregation import NeighborhoodGaussianAggregation

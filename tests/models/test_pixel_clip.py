@@ -9,9 +9,9 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from lexiseg.clip.text import TextTower
 from lexiseg.clip.tokenizer import TextTooLongError
-from lexiseg.clip.vision import VisionTower
+from lexiseg.clip.towers.text import TextTower
+from lexiseg.clip.towers.vit import VisionTower
 from lexiseg.errors import ConfigError, DataError
 from lexiseg.losses.cluster_mask import direct_cluster_mask_loss
 from lexiseg.models.cluster_prompts import ClusterPrompts, initial_words
@@ -303,7 +303,7 @@ def test_decoder_size_and_independence_of_maps():
 
 def test_parameters_of_the_published_model():
     """ViT-B/16: what trains is a third of the tower."""
-    from lexiseg.clip.convert import CLIPVisionConfig, CLIPVisionModelWithProjection
+    from lexiseg.clip.formats.openai import CLIPVisionConfig, CLIPVisionModelWithProjection
 
     with torch.device("meta"):
         tower = VisionTower(

@@ -4,7 +4,12 @@ import pytest
 import torch
 
 import convnext_files as files
-from lexiseg.clip.convnext import ConvNextClip, ConvNextTower, convnext_from_open_clip, convnext_to_open_clip
+from lexiseg.clip.towers.convnext import (
+    ConvNextClip,
+    ConvNextTower,
+    convnext_from_open_clip,
+    convnext_to_open_clip,
+)
 from lexiseg.errors import ConfigError
 from lexiseg.models.pixel_clip import PixelCLIP
 from lexiseg.models.pixel_clip_settings import PixelCLIPSettings

@@ -6,8 +6,14 @@ import pickle
 import pytest
 import torch
 
+from lexiseg.checkpoints.training_file import (
+    CheckpointInfo,
+    check_same,
+    load_tensors_only,
+    load_weights,
+    read_info,
+)
 from lexiseg.errors import CheckpointError
-from lexiseg.models.checkpoint import CheckpointInfo, check_same, load_tensors_only, load_weights, read_info
 from lexiseg.training.checkpointing import AtomicCheckpointIO
 from lexiseg.types import ClassSplit
 

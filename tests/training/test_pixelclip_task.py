@@ -7,11 +7,11 @@ import pytest
 import torch
 from transformers import CLIPModel
 
+from lexiseg.checkpoints.training_file import load_tensors_only, read_info
 from lexiseg.cli.composing import compose_config
 from lexiseg.cli.pixelclip import tune
 from lexiseg.clip.loading import load_clip
 from lexiseg.errors import CheckpointError, ConfigError, TrainingError
-from lexiseg.models.checkpoint import load_tensors_only, read_info
 from lexiseg.training.pixel_clip_task import PixelCLIPTask, TuningInfo, read_tuning_info
 
 SMALL = [

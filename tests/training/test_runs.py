@@ -8,10 +8,10 @@ import sys
 import pytest
 import torch
 
+from lexiseg.checkpoints.training_file import load_tensors_only
 from lexiseg.cli.composing import compose_config
 from lexiseg.cli.train import train
 from lexiseg.errors import CheckpointError, ConfigError, TrainingError
-from lexiseg.models.checkpoint import load_tensors_only
 
 SMALL = [
     "debug=overfit",

@@ -7,13 +7,13 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
+from lexiseg.checkpoints.training_file import load_tensors_only
 from lexiseg.cli.composing import compose_config
 from lexiseg.cli.train import train_with_self_training
 from lexiseg.constants import UNLABELLED
 from lexiseg.data.splits import make_split, seen_label_map
 from lexiseg.errors import CheckpointError, ConfigError
-from lexiseg.inference.loading import load_trained
-from lexiseg.models.checkpoint import load_tensors_only
+from lexiseg.inference.pipeline import load_trained
 from lexiseg.training.self_training import SelfTrainingSettings, Teacher, pseudo_labels
 from training.test_runs import SMALL, read_log, run, weights
 

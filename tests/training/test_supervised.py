@@ -4,10 +4,10 @@ import numpy as np
 import pytest
 import torch
 
+from lexiseg.checkpoints.training_file import load_tensors_only
 from lexiseg.cli.building import build_split_and_data
 from lexiseg.cli.composing import compose_config
 from lexiseg.cli.train import train
-from lexiseg.models.checkpoint import load_tensors_only
 from lexiseg.training.task import SegmentationTask
 
 SMALL = [

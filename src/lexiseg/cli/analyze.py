@@ -9,13 +9,13 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
+from lexiseg.analysis.layer_similarity import LayerSimilarity, LayerSimilarityResult
+from lexiseg.analysis.patch_similarity import patch_at, patch_similarity
 from lexiseg.cli.flags import add_photos, add_place
 from lexiseg.cli.photographs import Photograph, Step, conclude, each_photograph, find_photos
 from lexiseg.cli.towers import ALL, Towers, choose_blocks, load_towers
 from lexiseg.drawing.heatmap import matrices, patch_maps
 from lexiseg.errors import ConfigError
-from lexiseg.inference.layer_similarity import LayerSimilarity, LayerSimilarityResult
-from lexiseg.inference.patch_similarity import patch_at, patch_similarity
 from lexiseg.ops.centered_kernel_alignment import Estimator
 from lexiseg.storage import write_json, write_png
 

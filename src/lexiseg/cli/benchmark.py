@@ -14,11 +14,11 @@ from lexiseg.cli.building import build_clip, instantiate_config
 from lexiseg.cli.composing import compose_config, conf_dir, plain
 from lexiseg.clip.loading import FrozenCLIP
 from lexiseg.data.class_files import builtin_classes
+from lexiseg.dense.methods import METHODS
 from lexiseg.errors import ConfigError, DataError, LexisegError
-from lexiseg.inference.benchmark import Benchmark, MethodChoice, cell_key, measure, prepare
-from lexiseg.inference.benchmark_table import Cell, read_cells, to_markdown, write_cells
-from lexiseg.inference.loading import pick_device
-from lexiseg.inference.methods import METHODS
+from lexiseg.evaluation.benchmark import Benchmark, MethodChoice, cell_key, measure, prepare
+from lexiseg.evaluation.benchmark_table import Cell, read_cells, to_markdown, write_cells
+from lexiseg.inference.pipeline import pick_device
 from lexiseg.storage import write_text
 
 _HELP = f"""usage: lexiseg benchmark [benchmarks=[…]] [methods=[…]] [group=choice ...] [key=value ...]

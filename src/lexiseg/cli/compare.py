@@ -19,11 +19,11 @@ from lexiseg.cli.photographs import Photograph, Step, conclude, describe, each_p
 from lexiseg.clip.loading import DEFAULT_CLIP, FrozenCLIP, load_clip
 from lexiseg.clip.templates import resolve_templates
 from lexiseg.clip.vocabulary import TextEmbeddings, Vocabulary, default_cache_dir
+from lexiseg.dense.methods import METHODS, build_method, published_templates
 from lexiseg.drawing.grid import LabelledPanel, comparison, fit_labels, panel_size
 from lexiseg.errors import ConfigError, DataError, LexisegError
-from lexiseg.inference.loading import Loaded, load_segmentable, pick_device
-from lexiseg.inference.methods import METHODS, build_method, published_templates
 from lexiseg.inference.pictures import NO_CLASS, drawable
+from lexiseg.inference.pipeline import Loaded, load_segmentable, pick_device
 from lexiseg.inference.protocol import InferenceProtocol
 from lexiseg.inference.segmenter import Segmenter
 from lexiseg.storage import write_png

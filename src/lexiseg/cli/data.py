@@ -11,19 +11,19 @@ from rich.markup import escape
 from rich.table import Table
 
 import lexiseg
-from lexiseg.data.catalogue import CATALOGUE, open_dataset
 from lexiseg.data.check import class_rows, findings, write_overlays
-from lexiseg.data.files import LabelledFiles
-from lexiseg.data.folder import FolderDataset
-from lexiseg.data.prepare import Report, count_note
-from lexiseg.data.prepare_cityscapes import prepare_cityscapes
-from lexiseg.data.prepare_coco_object import prepare_coco_object
-from lexiseg.data.prepare_coco_stuff import prepare_coco_stuff
-from lexiseg.data.prepare_context import prepare_context
-from lexiseg.data.prepare_voc import prepare_voc
+from lexiseg.data.datasets.catalogue import CATALOGUE, open_dataset
+from lexiseg.data.datasets.files import LabelledFiles
+from lexiseg.data.datasets.folder import FolderDataset
+from lexiseg.data.prepare.cityscapes import prepare_cityscapes
+from lexiseg.data.prepare.coco_object import prepare_coco_object
+from lexiseg.data.prepare.coco_stuff import prepare_coco_stuff
+from lexiseg.data.prepare.context import prepare_context
+from lexiseg.data.prepare.conversion import Report, count_note
+from lexiseg.data.prepare.voc import prepare_voc
 from lexiseg.data.scan import scan_labels
 from lexiseg.data.splits import make_split
-from lexiseg.data.toy import ToyWorld
+from lexiseg.data.toy.world import ToyWorld
 from lexiseg.errors import ConfigError, DataError
 from lexiseg.types import ClassSplit, SegmentationDataset
 

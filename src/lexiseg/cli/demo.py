@@ -17,8 +17,8 @@ from lexiseg.cli.train import train
 from lexiseg.clip.loading import FrozenCLIP
 from lexiseg.dense.registry import build_dense
 from lexiseg.drawing.overlay import annotate, panels
-from lexiseg.inference.evaluate import evaluate
-from lexiseg.inference.loading import load_trained
+from lexiseg.evaluation.evaluate import evaluate
+from lexiseg.inference.pipeline import load_trained
 from lexiseg.inference.protocol import InferenceProtocol
 from lexiseg.inference.segmenter import Segmenter
 from lexiseg.training.checkpointing import LAST

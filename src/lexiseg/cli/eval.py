@@ -6,16 +6,16 @@ from typing import Any
 
 from omegaconf import DictConfig
 
+from lexiseg.checkpoints.model_folder import is_hub_name
+from lexiseg.checkpoints.training_file import CheckpointInfo
 from lexiseg.cli.building import build_protocol, embed_split, instantiate_config
 from lexiseg.cli.composing import compose_config, describe_groups, plain
 from lexiseg.clip.templates import resolve_templates
 from lexiseg.data.splits import make_split
 from lexiseg.errors import CheckpointError
-from lexiseg.inference.evaluate import EvaluationReport, evaluate
-from lexiseg.inference.loading import Loaded, load_trained
+from lexiseg.evaluation.evaluate import EvaluationReport, evaluate
+from lexiseg.inference.pipeline import Loaded, load_trained
 from lexiseg.inference.segmenter import Segmenter
-from lexiseg.models.checkpoint import CheckpointInfo
-from lexiseg.models.model_folder import is_hub_name
 from lexiseg.types import ClassSplit
 
 _HELP = """usage: lexiseg eval checkpoint=PATH [group=choice ...] [key=value ...]

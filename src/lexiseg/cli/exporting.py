@@ -9,12 +9,12 @@ import torch
 from rich.console import Console
 from rich.markup import escape
 
+from lexiseg.checkpoints.published_checkpoint import SIDECAR_SUFFIX, export_published
+from lexiseg.checkpoints.training_file import check_same, load_tensors_only, read_info
 from lexiseg.cli.exporting_folder import add_flags, run_folder
 from lexiseg.cli.exporting_program import run_program
 from lexiseg.clip.loading import load_clip
 from lexiseg.errors import ConfigError
-from lexiseg.export.published_checkpoint import SIDECAR_SUFFIX, export_published
-from lexiseg.models.checkpoint import check_same, load_tensors_only, read_info
 from lexiseg.storage import write_atomically
 
 _TOLD = """Write a checkpoint in the layout that ZegCLIP, SPT-SEG and Cascade-CLIP released (mmsegmentation's keys):

@@ -7,11 +7,11 @@ from pathlib import Path
 from rich.console import Console
 from rich.markup import escape
 
+from lexiseg.checkpoints.model_facts import ModelFacts, read_measured
+from lexiseg.checkpoints.training_file import load_tensors_only
 from lexiseg.errors import ConfigError, LexisegError
-from lexiseg.inference.loading import Loaded, load_trained
+from lexiseg.inference.pipeline import Loaded, load_trained
 from lexiseg.inference.pretrained import PretrainedSegmenter, largest_difference
-from lexiseg.models.checkpoint import load_tensors_only
-from lexiseg.models.model_facts import ModelFacts, read_measured
 
 
 def add_flags(parser: argparse.ArgumentParser) -> None:

@@ -12,6 +12,13 @@ import torch
 from rich.console import Console
 from rich.markup import escape
 
+from lexiseg.checkpoints.program_folder import (
+    PROGRAM_FILES,
+    ProgramCard,
+    ProgramKind,
+    require_packages,
+    write_card,
+)
 from lexiseg.clip.vocabulary import default_cache_dir
 from lexiseg.errors import ConfigError, LexisegError
 from lexiseg.export.onnx_program import PACKAGES, write_onnx
@@ -19,9 +26,8 @@ from lexiseg.export.parity import Parity, check_parity
 from lexiseg.export.program import smallest_grid, trace
 from lexiseg.export.torch_program import load_own_torch, write_torch
 from lexiseg.inference.exported import OnnxProgram
-from lexiseg.inference.loading import Loaded, load_trained
+from lexiseg.inference.pipeline import Loaded, load_trained
 from lexiseg.models.cascade_clip import CascadeCLIP
-from lexiseg.models.program_card import PROGRAM_FILES, ProgramCard, ProgramKind, require_packages, write_card
 
 
 def run_program(args: argparse.Namespace, console: Console) -> int:

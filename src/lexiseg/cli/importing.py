@@ -9,6 +9,8 @@ import torch
 from rich.console import Console
 from rich.markup import escape
 
+from lexiseg.checkpoints.published_checkpoint import SIDECAR_SUFFIX, Imported, import_published
+from lexiseg.checkpoints.training_file import CHECKPOINT_KEY, CheckpointInfo
 from lexiseg.cli.building import build_protocol
 from lexiseg.cli.composing import compose_config, plain
 from lexiseg.clip.loading import TOY_CLIP, FrozenCLIP, load_clip
@@ -16,9 +18,7 @@ from lexiseg.clip.templates import TEMPLATE_SETS, resolve_templates
 from lexiseg.data.class_files import read_class_file
 from lexiseg.data.splits import make_split
 from lexiseg.errors import ConfigError
-from lexiseg.export.published_checkpoint import SIDECAR_SUFFIX, Imported, import_published
 from lexiseg.inference.protocol import InferenceProtocol
-from lexiseg.models.checkpoint import CHECKPOINT_KEY, CheckpointInfo
 from lexiseg.storage import write_atomically
 from lexiseg.types import ClassSplit, Setting
 

@@ -7,8 +7,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from lexiseg.clip.external_vision import ExternalVision
 from lexiseg.clip.loading import fingerprint
+from lexiseg.clip.towers.external import ExternalVision
 from lexiseg.constants import CLIP_MEAN, CLIP_STD
 from lexiseg.masks.dino_kmeans import DinoKMeans, KMeansSettings
 from lexiseg.masks.provider import MaskProvider, Picture

@@ -96,7 +96,7 @@ def make_provider(args: argparse.Namespace) -> MaskProvider:
         return Superpixels(**chosen)
     # Loaded only for a model: superpixels should start at once.
     from lexiseg.cli.mask_models import dino_provider, sam_provider
-    from lexiseg.inference.loading import pick_device
+    from lexiseg.inference.pipeline import pick_device
 
     model, device = args.model or _DEFAULT_MODELS[args.provider], pick_device(args.device or "auto")
     return (dino_provider if args.provider == "dino" else sam_provider)(model, device, chosen)

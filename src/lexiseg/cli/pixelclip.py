@@ -22,15 +22,15 @@ from lexiseg.cli.running import (
     resume_path,
     resumed_step,
 )
-from lexiseg.clip.convnext import ConvNextTower
+from lexiseg.clip.formats.huggingface import save_clip
+from lexiseg.clip.formats.open_clip_folder import save_open_clip
 from lexiseg.clip.loading import FrozenCLIP
-from lexiseg.clip.saving import save_clip
-from lexiseg.clip.saving_open_clip import save_open_clip
+from lexiseg.clip.towers.convnext import ConvNextTower
 from lexiseg.clip.vocabulary import embed_words
 from lexiseg.data.class_files import builtin_classes, read_class_file
 from lexiseg.data.io import read_image
 from lexiseg.data.mask_datamodule import MaskDataModule
-from lexiseg.data.toy import TOY_CLASSES
+from lexiseg.data.toy.world import TOY_CLASSES
 from lexiseg.data.unlabelled import find_images
 from lexiseg.errors import ConfigError, DataError
 from lexiseg.masks.build import MaskTask, build_masks

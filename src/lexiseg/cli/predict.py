@@ -17,7 +17,7 @@ from lexiseg.errors import ConfigError
 from lexiseg.inference.segmenter import Segmenter
 
 if TYPE_CHECKING:
-    from lexiseg.inference.loading import Loaded
+    from lexiseg.inference.pipeline import Loaded
 
 _DESCRIPTION = """Find things named in words. Every pixel of every photograph goes to the best matching class.
 
@@ -106,7 +106,7 @@ def run(args: argparse.Namespace, build: Builder | None = None, console: Console
 
     Args:
         args: Parsed flags.
-        build: Loads the model; :func:`lexiseg.inference.loading.load_segmentable` by default.
+        build: Loads the model; :func:`lexiseg.inference.pipeline.load_segmentable` by default.
         console: Where to print.
 
     Returns:
@@ -140,7 +140,7 @@ def run(args: argparse.Namespace, build: Builder | None = None, console: Console
 
 
 def _default_builder() -> Builder:
-    from lexiseg.inference.loading import load_segmentable
+    from lexiseg.inference.pipeline import load_segmentable
 
     return load_segmentable
 

@@ -10,9 +10,9 @@ import pytorch_lightning as pl
 from hydra.utils import instantiate
 from omegaconf import DictConfig, OmegaConf
 
+from lexiseg.checkpoints.training_file import load_tensors_only
 from lexiseg.cli.composing import plain
 from lexiseg.errors import CheckpointError, ConfigError
-from lexiseg.models.checkpoint import load_tensors_only
 from lexiseg.training.checkpointing import LAST, AtomicCheckpointIO
 from lexiseg.training.csv_log import FILE_NAME as LOG_FILE
 from lexiseg.training.csv_log import CsvLog

@@ -18,8 +18,8 @@ from yaml import YAMLError
 from lexiseg.cli.composing import compose_config, conf_dir, plain
 from lexiseg.cli.train import train_as_configured
 from lexiseg.errors import ConfigError
+from lexiseg.recipes.sweep_table import SweepRow, read_results, run_folder, to_markdown
 from lexiseg.storage import write_json, write_text
-from lexiseg.training.sweep_table import SweepRow, read_results, run_folder, to_markdown
 
 _OWN = ("ablation", "rows", "seeds", "output", "processes")
 

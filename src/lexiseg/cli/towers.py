@@ -8,17 +8,17 @@ from typing import Any
 
 import torch
 
-from lexiseg.clip.loading import DEFAULT_CLIP, load_clip
-from lexiseg.errors import ConfigError
-from lexiseg.inference.block_tokens import (
+from lexiseg.analysis.block_tokens import (
     BlockReading,
     BlockTokens,
     frozen_blocks,
     read_blocks,
     trained_blocks,
 )
+from lexiseg.clip.loading import DEFAULT_CLIP, load_clip
+from lexiseg.errors import ConfigError
 from lexiseg.inference.encoding import Picture
-from lexiseg.inference.loading import load_trained, pick_device
+from lexiseg.inference.pipeline import load_trained, pick_device
 from lexiseg.inference.protocol import InferenceProtocol
 from lexiseg.models.cascade_clip import CascadeCLIP
 

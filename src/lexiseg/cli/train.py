@@ -11,6 +11,13 @@ from typing import Any, cast
 import pytorch_lightning as pl
 from omegaconf import DictConfig, OmegaConf
 
+from lexiseg.checkpoints.training_file import (
+    CheckpointInfo,
+    check_same,
+    load_tensors_only,
+    load_weights,
+    read_info,
+)
 from lexiseg.cli.building import build_clip, build_protocol, build_split_and_data, embed_split
 from lexiseg.cli.composing import compose_config, describe_groups, plain
 from lexiseg.cli.running import (
@@ -28,14 +35,8 @@ from lexiseg.inference.segmenter import Segmenter
 from lexiseg.losses.criterion import MaskCriterion
 from lexiseg.losses.fused import MaskLossWeights
 from lexiseg.models.cascade_clip import CascadeCLIP
-from lexiseg.models.checkpoint import (
-    CheckpointInfo,
-    check_same,
-    load_tensors_only,
-    load_weights,
-    read_info,
-)
 from lexiseg.models.registry import build_model, model_settings
+from lexiseg.recipes.sweep_table import RESULT_FILE
 from lexiseg.storage import write_json
 from lexiseg.training.checkpointing import LAST, KeepCheckpoints
 from lexiseg.training.csv_log import CsvLog
@@ -43,7 +44,6 @@ from lexiseg.training.optim import OptimSettings
 from lexiseg.training.panels import ValidationPanels
 from lexiseg.training.progress import TrainingProgress
 from lexiseg.training.self_training import SelfTrainingSettings
-from lexiseg.training.sweep_table import RESULT_FILE
 from lexiseg.training.task import SegmentationTask
 from lexiseg.types import ClassSplit
 

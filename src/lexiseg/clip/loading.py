@@ -14,13 +14,23 @@ from torch import Tensor, nn
 from transformers import CLIPModel
 from transformers.utils import logging as transformers_logging
 
-from lexiseg.clip.convert import Activation, config_from_openai, is_openai_layout, model_from_openai
-from lexiseg.clip.convnext import ConvNextClip, ConvNextTower, convnext_from_open_clip, is_convnext_layout
-from lexiseg.clip.open_clip import activation_of, convnext_image_size, convnext_text_activation, weights_in
-from lexiseg.clip.text import TextTower
+from lexiseg.clip.formats.open_clip import (
+    activation_of,
+    convnext_image_size,
+    convnext_text_activation,
+    weights_in,
+)
+from lexiseg.clip.formats.openai import Activation, config_from_openai, is_openai_layout, model_from_openai
+from lexiseg.clip.formats.torchscript import is_torchscript, read_torchscript_tensors
 from lexiseg.clip.tokenizer import TextTokenizer, huggingface_tokenizer, openai_tokenizer
-from lexiseg.clip.torchscript import is_torchscript, read_torchscript_tensors
-from lexiseg.clip.vision import VisionTower
+from lexiseg.clip.towers.convnext import (
+    ConvNextClip,
+    ConvNextTower,
+    convnext_from_open_clip,
+    is_convnext_layout,
+)
+from lexiseg.clip.towers.text import TextTower
+from lexiseg.clip.towers.vit import VisionTower
 from lexiseg.errors import CheckpointError, ConfigError, LexisegError
 
 DEFAULT_CLIP = "openai/clip-vit-base-patch16"

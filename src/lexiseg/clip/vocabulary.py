@@ -22,7 +22,7 @@ from lexiseg.types import chunks
 
 if TYPE_CHECKING:
     from lexiseg.clip.loading import FrozenCLIP
-    from lexiseg.clip.text import TextTower
+    from lexiseg.clip.towers.text import TextTower
 
 _SENTENCES = 8192
 """Sentences encoded before they are averaged over the templates: bounds memory for any number of words."""

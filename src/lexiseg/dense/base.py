@@ -12,7 +12,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from lexiseg.clip.vision import VisionTower
+from lexiseg.clip.towers.vit import VisionTower
 from lexiseg.constants import CLIP_MEAN, CLIP_STD
 from lexiseg.errors import ConfigError
 from lexiseg.ops.grid import PositionMode, tokens_to_map
@@ -44,11 +44,15 @@ class DenseReading(nn.Module, ABC):
     Attributes:
         depends_on_text: Whether ``features`` or ``decode`` change a word's answer with the other words; such
             an encoder must be given the whole vocabulary at once, or be bound to it (:meth:`bind`).
+        words_together: False: a bound state may be decoded a few words at a time.
+        offers_features: True: ``features`` is what a reading is for.
         cosine_logits: Whether ``decode`` gives cosines of unit patch features and unit words.
         patch_size: Height and width of images must be multiples of it.
     """
 
     depends_on_text: bool = False
+    words_together: bool = False
+    offers_features: bool = True
     cosine_logits: bool = True
 
     def __init__(self, patch_size: int) -> None:

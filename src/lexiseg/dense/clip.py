@@ -3,7 +3,7 @@
 import torch
 from torch import Tensor
 
-from lexiseg.clip.vision import VisionTower
+from lexiseg.clip.towers.vit import VisionTower
 from lexiseg.dense.base import BlockPosition, DenseEncoder, DenseState, block_index, finish_block
 from lexiseg.errors import ConfigError
 from lexiseg.ops.attention import attend, window_mask

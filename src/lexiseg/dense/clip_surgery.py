@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 import torch.nn.functional as F
 from torch import Tensor
 
-from lexiseg.clip.vision import VisionTower
+from lexiseg.clip.towers.vit import VisionTower
 from lexiseg.dense.base import BlockPosition, DenseEncoder, block_count, cosines, finish_block
 from lexiseg.dense.side_stream import BlockReading, run_with_side_stream
 from lexiseg.errors import ConfigError

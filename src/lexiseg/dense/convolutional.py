@@ -2,7 +2,7 @@
 
 from torch import Tensor
 
-from lexiseg.clip.convnext import ConvNextTower
+from lexiseg.clip.towers.convnext import ConvNextTower
 from lexiseg.dense.base import DenseReading, DenseState
 
 

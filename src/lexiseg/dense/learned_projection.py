@@ -6,7 +6,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from lexiseg.clip.vision import VisionTower
+from lexiseg.clip.towers.vit import VisionTower
 from lexiseg.constants import IGNORE_INDEX
 from lexiseg.dense.base import cosines, finish_block
 from lexiseg.errors import DataError

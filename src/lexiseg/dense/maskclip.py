@@ -7,7 +7,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from lexiseg.clip.vision import VisionTower
+from lexiseg.clip.towers.vit import VisionTower
 from lexiseg.dense.base import DenseEncoder, cosines, finish_block
 from lexiseg.errors import ConfigError
 from lexiseg.ops.grid import PositionMode, tokens_to_map

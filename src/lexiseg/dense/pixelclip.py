@@ -2,7 +2,7 @@
 
 from torch import Tensor
 
-from lexiseg.clip.vision import VisionTower
+from lexiseg.clip.towers.vit import VisionTower
 from lexiseg.dense.base import DenseEncoder, DenseState
 from lexiseg.ops.grid import PositionMode
 

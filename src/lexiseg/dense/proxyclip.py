@@ -6,8 +6,8 @@ from pathlib import Path
 import torch.nn.functional as F
 from torch import Tensor
 
-from lexiseg.clip.external_vision import ExternalVision
-from lexiseg.clip.vision import VisionTower
+from lexiseg.clip.towers.external import ExternalVision
+from lexiseg.clip.towers.vit import VisionTower
 from lexiseg.dense.base import DenseEncoder, DenseState
 from lexiseg.ops.affinity import contrasted_scores, cosine_affinity
 from lexiseg.ops.grid import PositionMode

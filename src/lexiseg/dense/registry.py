@@ -4,8 +4,8 @@ import inspect
 from collections.abc import Callable
 from typing import Any
 
-from lexiseg.clip.convnext import ConvNextTower
-from lexiseg.clip.vision import VisionTower
+from lexiseg.clip.towers.convnext import ConvNextTower
+from lexiseg.clip.towers.vit import VisionTower
 from lexiseg.dense.base import DenseEncoder, DenseReading
 from lexiseg.dense.clearclip import ClearCLIP
 from lexiseg.dense.clip import VanillaCLIP

@@ -7,7 +7,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from lexiseg.clip.vision import VisionTower
+from lexiseg.clip.towers.vit import VisionTower
 from lexiseg.dense.base import BlockPosition, BoundState, DenseEncoder, cosines, finish_block, inner_block
 from lexiseg.errors import ConfigError
 from lexiseg.ops.attention import attention_map, attention_scores, neighborhood_bias

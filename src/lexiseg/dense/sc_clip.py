@@ -2,7 +2,7 @@
 
 from torch import Tensor
 
-from lexiseg.clip.vision import VisionTower
+from lexiseg.clip.towers.vit import VisionTower
 from lexiseg.dense.base import BlockPosition, DenseEncoder, DenseState, inner_block
 from lexiseg.errors import ConfigError
 from lexiseg.ops.affinity import aggregate, contrasted_scores, cosine_affinity

@@ -6,7 +6,7 @@ from typing import Literal, get_args
 import torch
 from torch import Tensor
 
-from lexiseg.clip.vision import VisionTower
+from lexiseg.clip.towers.vit import VisionTower
 from lexiseg.dense.base import DenseEncoder, DenseState, finish_block
 from lexiseg.errors import ConfigError
 from lexiseg.ops.attention import attend

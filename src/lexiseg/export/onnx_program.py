@@ -10,8 +10,8 @@ from pathlib import Path
 import torch
 from torch.export import ExportedProgram
 
+from lexiseg.checkpoints.program_folder import require_packages
 from lexiseg.export.program import INPUTS, OUTPUT
-from lexiseg.models.program_card import require_packages
 
 PACKAGES = ("onnx", "onnxscript")
 

@@ -8,10 +8,10 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
+from lexiseg.dense.multi_view import TileSource
 from lexiseg.inference.layout import ImageLayout
 from lexiseg.inference.protocol import InferenceProtocol
 from lexiseg.inference.refine import MaskVote, PreparedPAMR
-from lexiseg.inference.views import TileSource
 from lexiseg.ops.class_chunks import Running, running_argmax
 from lexiseg.types import chunks
 

@@ -12,9 +12,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from lexiseg.dense.multi_view import render_view
 from lexiseg.inference.layout import ImageLayout, WindowLayout
 from lexiseg.inference.protocol import Precision
-from lexiseg.inference.views import render_view
 from lexiseg.ops.resize import resize_image
 from lexiseg.ops.window_merge import padding_before
 from lexiseg.types import Segmentable

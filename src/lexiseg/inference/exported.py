@@ -8,10 +8,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from lexiseg.checkpoints.program_folder import PROGRAM_FILES, ProgramCard, read_card, require_packages
 from lexiseg.clip.loading import FrozenCLIP
-from lexiseg.clip.text import TextTower
+from lexiseg.clip.towers.text import TextTower
 from lexiseg.errors import CheckpointError, ConfigError
-from lexiseg.models.program_card import PROGRAM_FILES, ProgramCard, read_card, require_packages
 from lexiseg.types import MaskOutput, chunks
 
 if TYPE_CHECKING:
@@ -69,8 +69,11 @@ class ExportedModel:
         card: Its description.
     """
 
-    depends_on_text = True
+    depends_on_text = False
+    words_together = True
     """Images and words go in together: the segmenter asks for all words at once, not the whole graph for a few each."""
+
+    offers_features = False
 
     def __init__(self, run: Callable[[Tensor, Tensor], Tensor], card: ProgramCard) -> None:
         self._run = run
@@ -89,6 +92,21 @@ class ExportedModel:
     def encode(self, images: Tensor) -> Tensor:
         """The images themselves; see the class."""
         return images
+
+    def bind(self, state: Tensor, text: Tensor) -> Tensor:
+        """The images themselves."""
+        del text
+        return state
+
+    def features(self, state: Tensor, text: Tensor | None = None) -> Tensor:
+        """None: the graph ends in mask logits.
+
+        Raises:
+            ConfigError: Always.
+        """
+        raise ConfigError(
+            "an exported program gives masks, not features; use one of the training-free methods"
+        )
 
     def decode(self, state: Tensor, text: Tensor) -> MaskOutput:
         """Mask logits ``(B, K, h, w)`` of images ``(B, 3, H, W)`` and unit text ``(K, E)``."""

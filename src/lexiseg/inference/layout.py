@@ -5,9 +5,9 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from lexiseg.dense.multi_view import SINGLE_VIEW, FusedTiles, MultiView, TileSource, View, route_through
 from lexiseg.errors import DataError
 from lexiseg.inference.protocol import InferenceProtocol
-from lexiseg.inference.views import SINGLE_VIEW, FusedTiles, MultiView, TileSource, View, route_through
 from lexiseg.ops.class_chunks import Activation, LinearMerge, SigmoidMerge
 from lexiseg.ops.resize import keep_ratio_size
 from lexiseg.ops.sliding_window import WindowGrid, window_grid

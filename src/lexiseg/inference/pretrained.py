@@ -10,16 +10,16 @@ import torch
 import torch.nn.functional as F
 from huggingface_hub import ModelCard, ModelHubMixin
 
+from lexiseg.checkpoints.model_card import LIBRARY, TASK, model_card
+from lexiseg.checkpoints.model_folder import download_model_folder, is_hub_name, write_model_folder
+from lexiseg.checkpoints.training_file import CheckpointInfo
 from lexiseg.clip.vocabulary import Vocabulary
 from lexiseg.data.io import read_image
 from lexiseg.errors import ConfigError
-from lexiseg.inference.loading import Loaded, load_trained
+from lexiseg.inference.pipeline import Loaded, load_trained
 from lexiseg.inference.result import Segmentation
 from lexiseg.inference.segmenter import Segmenter
 from lexiseg.models.cascade_clip import CascadeCLIP
-from lexiseg.models.checkpoint import CheckpointInfo
-from lexiseg.models.model_card import LIBRARY, TASK, model_card
-from lexiseg.models.model_folder import download_model_folder, is_hub_name, write_model_folder
 
 _CHECKED_WORDS = 5
 
@@ -28,7 +28,7 @@ class PretrainedSegmenter(ModelHubMixin, library_name=LIBRARY, pipeline_tag=TASK
     """huggingface_hub's ``from_pretrained``, ``save_pretrained`` and ``push_to_hub`` around a trained model.
 
     Args:
-        loaded: A trained model with its CLIP, as :func:`lexiseg.inference.loading.load_trained` gives it.
+        loaded: A trained model with its CLIP, as :func:`lexiseg.inference.pipeline.load_trained` gives it.
         bundle_clip: Whether saving copies the CLIP into the folder, which then needs nothing else.
 
     Raises:

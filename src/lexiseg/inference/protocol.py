@@ -4,8 +4,8 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from typing import Any, Literal, get_args
 
+from lexiseg.dense.multi_view import SINGLE_VIEW, MultiView
 from lexiseg.errors import ConfigError
-from lexiseg.inference.views import SINGLE_VIEW, MultiView
 from lexiseg.ops.class_chunks import Activation
 from lexiseg.ops.window_merge import Padding
 from lexiseg.types import require_known_keys, require_plain_types

@@ -10,6 +10,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from lexiseg.clip.vocabulary import TextEmbeddings, Vocabulary
+from lexiseg.dense.multi_view import SINGLE_VIEW
 from lexiseg.errors import ConfigError, DataError
 from lexiseg.inference.decision import LastTouches, WordPass, decide
 from lexiseg.inference.encoding import EncodedImage, Picture, Place, WindowEncoder, collect
@@ -18,7 +19,6 @@ from lexiseg.inference.pictures import NO_CLASS
 from lexiseg.inference.protocol import InferenceProtocol
 from lexiseg.inference.refine import PAMR, MaskVote, PreparedPAMR
 from lexiseg.inference.result import Segmentation
-from lexiseg.inference.views import SINGLE_VIEW
 from lexiseg.types import Segmentable, chunks
 
 Embedder = Callable[[Vocabulary], TextEmbeddings]
@@ -179,15 +179,14 @@ class Segmenter:
         Raises:
             ConfigError: The model offers no features.
         """
-        reader = getattr(self.model, "features", None)
-        if reader is None:
+        if not self.model.offers_features:
             raise ConfigError(
                 f"{type(self.model).__name__} gives masks, not features; use one of the training-free methods"
             )
         layout = self._layout(image, replace(self.protocol, views=SINGLE_VIEW))
         text = self._text(self._encoder.device)
         batches = self._encoder.encode([image], [layout])
-        maps = torch.cat([reader(batch.state, text).float() for batch in batches])
+        maps = torch.cat([self.model.features(batch.state, text).float() for batch in batches])
         return layout.windows[0].merge_features(maps)
 
     @property
@@ -255,8 +254,8 @@ class Segmenter:
         text = self._text(self._encoder.device)
         step, views = self._words_per_pass(encoded.layout), range(len(encoded.layout.views))
         states = [batch.state for batch in encoded.batches]
-        if step < len(text) and getattr(self.model, "depends_on_text", False):
-            states = [self.model.bind(state, text) for state in states]  # type: ignore[attr-defined]
+        if step < len(text) and self.model.depends_on_text:
+            states = [self.model.bind(state, text) for state in states]
         for words in chunks(len(text), step):
             maps: dict[Place, list[Tensor]] = {}
             for batch, state in zip(encoded.batches, states, strict=True):
@@ -300,8 +299,7 @@ class Segmenter:
     def _words_per_pass(self, layout: ImageLayout) -> int:
         """All words where they must be seen together, else as many as keep the logits small."""
         words = len(self.embeddings.vectors)
-        bindable = hasattr(self.model, "bind") or not getattr(self.model, "depends_on_text", False)
-        if self.protocol.views.compares_words or not bindable:
+        if self.protocol.views.compares_words or self.model.words_together:
             return words
         return max(1, min(_WORDS_PER_PASS, _LOGIT_BYTES // (4 * layout.patches)))
 

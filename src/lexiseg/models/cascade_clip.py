@@ -6,7 +6,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from lexiseg.clip.vision import VisionTower
+from lexiseg.clip.towers.vit import VisionTower
 from lexiseg.constants import CLIP_MEAN, CLIP_STD, IMAGENET_MEAN, IMAGENET_STD
 from lexiseg.errors import ConfigError
 from lexiseg.models.cascade_settings import CascadeSettings
@@ -46,6 +46,10 @@ class CascadeCLIP(nn.Module):
     Raises:
         ConfigError: A stage names a block that the tower does not have.
     """
+
+    depends_on_text = False
+    words_together = False
+    offers_features = False
 
     _mean: Tensor
     _std: Tensor
@@ -135,6 +139,21 @@ class CascadeCLIP(nn.Module):
 
     def _stages(self) -> list[CascadeStage]:
         return cast(list[CascadeStage], list(self.stages))
+
+    def bind(self, state: VisionFeatures, text: Tensor) -> VisionFeatures:
+        """The state itself: queries do not see each other."""
+        del text
+        return state
+
+    def features(self, state: VisionFeatures, text: Tensor | None = None) -> Tensor:
+        """None: a mask model answers with masks.
+
+        Raises:
+            ConfigError: Always.
+        """
+        raise ConfigError(
+            f"{type(self).__name__} gives masks, not features; use one of the training-free methods"
+        )
 
     def decode(self, state: VisionFeatures, text: Tensor) -> MaskOutput:
         """Mask logits for any words.

@@ -5,7 +5,7 @@ from collections.abc import Mapping
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from lexiseg.clip.vision import VisionTower
+from lexiseg.clip.towers.vit import VisionTower
 from lexiseg.models.block_aggregation import build_aggregation
 from lexiseg.models.block_projection import BlockProjection
 from lexiseg.models.cascade_settings import CascadeSettings

@@ -5,8 +5,8 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
-from lexiseg.clip.text import TextTower
 from lexiseg.clip.tokenizer import TextTooLongError
+from lexiseg.clip.towers.text import TextTower
 
 _RESERVED_TOKENS = 10
 """Last ids of a vocabulary that no prompt starts from: begin and end markers, and rare tokens (as released)."""

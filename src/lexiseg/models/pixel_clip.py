@@ -7,7 +7,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from lexiseg.clip.text import TextTower
+from lexiseg.clip.towers.text import TextTower
 from lexiseg.constants import CLIP_MEAN, CLIP_STD
 from lexiseg.errors import ConfigError, DataError
 from lexiseg.losses.cluster_mask import cluster_mask_loss
@@ -65,7 +65,7 @@ class PixelCLIP(nn.Module):
     updated by its own call, not inside ``forward``.
 
     Args:
-        tower: Image tower to start from, copied: a :class:`~lexiseg.clip.vision.VisionTower` or any other
+        tower: Image tower to start from, copied: a :class:`~lexiseg.clip.towers.vit.VisionTower` or any other
             :class:`~lexiseg.models.tuned_tower.DenseTower`.
         text_tower: Frozen text tower; needed only with global clustering.
         settings: Architecture.

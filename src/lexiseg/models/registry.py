@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from dataclasses import asdict, fields
 from typing import Any
 
-from lexiseg.clip.vision import VisionTower
+from lexiseg.clip.towers.vit import VisionTower
 from lexiseg.errors import ConfigError
 from lexiseg.models.cascade_clip import CascadeCLIP, CascadeSettings
 from lexiseg.models.frozen_clip import FrozenClipModel, FrozenClipSettings

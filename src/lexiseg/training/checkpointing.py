@@ -8,7 +8,7 @@ import pytorch_lightning as pl
 import torch
 from pytorch_lightning.plugins.io import TorchCheckpointIO
 
-from lexiseg.models.checkpoint import load_tensors_only
+from lexiseg.checkpoints.training_file import load_tensors_only
 
 LAST = "last.ckpt"
 BEST = "best.ckpt"

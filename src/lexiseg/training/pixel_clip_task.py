@@ -9,8 +9,8 @@ import pytorch_lightning as pl
 import torch
 from torch import Tensor
 
+from lexiseg.checkpoints.training_file import PIXEL_CLIP_KEY, check_resumable
 from lexiseg.errors import CheckpointError, TrainingError
-from lexiseg.models.checkpoint import PIXEL_CLIP_KEY, check_resumable
 from lexiseg.models.pixel_clip import PixelCLIP
 from lexiseg.models.pixel_clip_optim import cosine_factor, pixel_clip_parameter_groups
 from lexiseg.models.pixel_clip_settings import PixelCLIPOptimSettings

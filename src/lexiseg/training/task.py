@@ -9,18 +9,18 @@ import pytorch_lightning as pl
 import torch
 from torch import Tensor
 
-from lexiseg.constants import IGNORE_INDEX, LABEL_CODES, UNLABELLED
-from lexiseg.errors import TrainingError
-from lexiseg.losses.criterion import MaskCriterion
-from lexiseg.metrics.segmentation import ZeroShotMetric
-from lexiseg.models.cascade_clip import CascadeCLIP
-from lexiseg.models.checkpoint import (
+from lexiseg.checkpoints.training_file import (
     CHECKPOINT_KEY,
     CheckpointInfo,
     check_resumable,
     check_same,
     read_info,
 )
+from lexiseg.constants import IGNORE_INDEX, LABEL_CODES, UNLABELLED
+from lexiseg.errors import TrainingError
+from lexiseg.losses.criterion import MaskCriterion
+from lexiseg.metrics.segmentation import ZeroShotMetric
+from lexiseg.models.cascade_clip import CascadeCLIP
 from lexiseg.training.optim import OptimSettings, build_optimizer
 from lexiseg.training.random_state import RANDOM_STATE_KEY, random_state, restore_random_state
 from lexiseg.training.self_training import SelfTrainingSettings, Teacher, pseudo_labels

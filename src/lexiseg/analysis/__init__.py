@@ -1,0 +1,1 @@
+"""Looking inside towers: how alike blocks and patches are."""

@@ -1,0 +1,80 @@
+"""Patch tokens after every block of a tower: the frozen CLIP's own, and those of a trained model's prompted tower."""
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from lexiseg.clip.towers.vit import VisionTower
+from lexiseg.constants import CLIP_MEAN, CLIP_STD
+from lexiseg.inference.encoding import Picture
+from lexiseg.models.cascade_clip import CascadeCLIP
+from lexiseg.ops.resize import keep_ratio_size, resize_image
+
+BlockReading = Callable[[Tensor], Iterator[Tensor]]
+"""``(B, 3, H, W)`` RGB in 0-255, H and W multiples of the patch, to ``(B, h*w, D)`` after each block, from the first."""
+
+
+@dataclass(frozen=True)
+class BlockTokens:
+    """One photograph after every block.
+
+    Attributes:
+        grid: Patches h and w.
+        blocks: ``(h*w, D)`` patch tokens after each block, float32 on the processor.
+    """
+
+    grid: tuple[int, int]
+    blocks: tuple[Tensor, ...]
+
+
+def frozen_blocks(tower: VisionTower) -> BlockReading:
+    """CLIP as released: its own normalisation, no prompts."""
+
+    def read(images: Tensor) -> Iterator[Tensor]:
+        mean, std = (images.new_tensor(v).view(3, 1, 1) * 255 for v in (CLIP_MEAN, CLIP_STD))
+        tokens = tower.embed((images - mean) / std)
+        for index in range(tower.depth):
+            tokens = tower.block(index, tokens)
+            yield tokens[:, 1:]
+
+    return read
+
+
+def trained_blocks(model: CascadeCLIP) -> BlockReading:
+    """The tower as a mask model runs it, with its prompts; the model must be in evaluation mode."""
+
+    def read(images: Tensor) -> Iterator[Tensor]:
+        grid = model.tower.grid(images)
+        tokens = model.tower.embed(
+            model.normalize(images), position_mode="bilinear", class_embedding_twice=True
+        )
+        for index in range(model.tower.depth):
+            tokens = model.tower.block(index, model.enter(tokens, index, grid))
+            yield tokens[:, -grid[0] * grid[1] :]
+
+    return read
+
+
+@torch.inference_mode()
+def read_blocks(
+    reading: BlockReading, image: Picture, *, short_side: int, patch_size: int, device: torch.device
+) -> BlockTokens:
+    """Run a tower over one photograph, whole and without windows.
+
+    Args:
+        reading: Which tower.
+        image: ``(H, W, 3)`` uint8 RGB.
+        short_side: Pixels that the shorter side is brought to; both sides are then rounded to whole patches.
+        patch_size: Of the tower.
+        device: Where the tower is.
+    """
+    height, width = (
+        max(round(side / patch_size), 1) * patch_size for side in keep_ratio_size(image.shape[:2], short_side)
+    )
+    resized = resize_image(torch.from_numpy(np.ascontiguousarray(image)), (height, width))
+    images = resized.permute(2, 0, 1)[None].float().to(device)
+    blocks = tuple(tokens[0].float().cpu() for tokens in reading(images))
+    return BlockTokens((height // patch_size, width // patch_size), blocks)

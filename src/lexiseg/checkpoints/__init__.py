@@ -1,0 +1,1 @@
+"""Trained models as files: training file, model folder, program folder, published layouts, cards."""

@@ -1,0 +1,215 @@
+"""Released checkpoints in, and out again: every tensor of the published file accounted for, in both directions."""
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save
+from torch import Tensor
+
+from lexiseg.checkpoints.published import STACKED, from_published, name_map, to_published
+from lexiseg.checkpoints.published_layout import (
+    check_published,
+    check_tower,
+    detect_settings,
+    published_shapes,
+    published_tower,
+)
+from lexiseg.checkpoints.training_file import MODEL_PREFIX, CheckpointInfo, load_tensors_only
+from lexiseg.clip.formats.openai import check_keys
+from lexiseg.clip.towers.vit import VisionTower
+from lexiseg.errors import CheckpointError
+from lexiseg.models.cascade_settings import CascadeSettings
+from lexiseg.models.registry import build_model
+from lexiseg.ops.grid import resize_position_embedding
+
+SIDECAR_SUFFIX = ".published.safetensors"
+"""Beside the checkpoint: what the published file holds and we do not use."""
+
+_EXPECTED = "a .pth file of a released ZegCLIP, SPT-SEG or Cascade-CLIP: tensors and plain values"
+_DESCRIPTION = "published"
+_FORMAT = 1
+_TRAINED_GRID = 32
+"""The release resizes the position embedding to 32×32 patches before it trains."""
+
+
+@dataclass(frozen=True)
+class Imported:
+    """A released checkpoint in our terms.
+
+    Attributes:
+        settings: Name and settings, for :func:`lexiseg.models.registry.build_model`.
+        state_dict: Under our training checkpoint's names, float32.
+        meta: Plain values of the file's own description (iteration, class names).
+        rest: Published tensors that we do not use, unchanged.
+        order: Every published name, in the file's order, with its type.
+    """
+
+    settings: dict[str, Any]
+    state_dict: dict[str, Tensor]
+    meta: dict[str, Any]
+    rest: dict[str, Tensor]
+    order: dict[str, str]
+
+    @property
+    def classes(self) -> tuple[str, ...]:
+        """Class names that the file says it was trained for; none if it does not say."""
+        names = self.meta.get("CLASSES")
+        return tuple(str(name) for name in names) if isinstance(names, list) else ()
+
+    def sidecar(self) -> bytes:
+        """The side-car's content (safetensors)."""
+        told = {"format": _FORMAT, "order": self.order, "meta": self.meta}
+        rest = {name: tensor.contiguous().clone() for name, tensor in self.rest.items()}
+        return save(rest, metadata={_DESCRIPTION: json.dumps(told)})
+
+
+def read_published(path: Path | str) -> tuple[dict[str, Tensor], dict[str, Any]]:
+    """Tensors and description of a published file; nothing in it is run.
+
+    Raises:
+        CheckpointError: Missing, damaged, asking to run code, or no such file.
+    """
+    loaded = load_tensors_only(path, expected=_EXPECTED)
+    state = loaded.get("state_dict", loaded)
+    wrong = (
+        [str(name) for name, value in state.items() if not isinstance(value, Tensor)]
+        if isinstance(state, dict)
+        else []
+    )
+    if not isinstance(state, dict) or not state or wrong:
+        told = f"{wrong[0]} is no tensor" if wrong else "no state_dict in it"
+        raise CheckpointError(f"{path}: {told}; expected {_EXPECTED}")
+    return {str(name): tensor for name, tensor in state.items()}, _plain_values(loaded.get("meta"))
+
+
+def import_published(path: Path | str, tower: VisionTower, *, decoder_heads: int = 8) -> Imported:
+    """Read a released checkpoint, check every key of it, and translate it.
+
+    Args:
+        path: The ``.pth`` file.
+        tower: The CLIP it was trained on.
+        decoder_heads: Attention heads of its decoders, which no file stores.
+
+    Raises:
+        CheckpointError: Unsafe, damaged, none of these models, or of another CLIP; the message names the keys.
+    """
+    published, meta = read_published(path)
+    try:
+        settings = detect_settings(published, tower.depth, decoder_heads=decoder_heads)
+        model = build_model(settings, tower)
+        check_published(published, model.settings, tower)
+        check_tower(published, tower)
+    except CheckpointError as error:
+        raise CheckpointError(f"{path}: {error}") from error
+    ours = from_published(published, model.settings)
+    model.load_state_dict(ours)
+    live = {*name_map(published, model.settings), *STACKED}
+    return Imported(
+        settings,
+        {MODEL_PREFIX + name: tensor.clone() for name, tensor in model.state_dict().items()},
+        meta,
+        {name: tensor for name, tensor in published.items() if name not in live},
+        {name: str(tensor.dtype).removeprefix("torch.") for name, tensor in published.items()},
+    )
+
+
+def export_published(
+    checkpoint: Mapping[str, Any], info: CheckpointInfo, tower: VisionTower, sidecar: Path | None
+) -> dict[str, Any]:
+    """A checkpoint of ours in the published layout.
+
+    Args:
+        checkpoint: As loaded.
+        info: Its description.
+        tower: Its CLIP.
+        sidecar: What an import left beside it. Without one, the CLIP's tensors come from ``tower``, and those that the
+            release allocates and never reads are zero, so that the file is complete.
+
+    Returns:
+        ``meta`` and ``state_dict``.
+
+    Raises:
+        CheckpointError: The model has no place in that layout, or the side-car is of another model.
+    """
+    model = build_model(info.model, tower)
+    ours = {
+        name.removeprefix(MODEL_PREFIX): tensor
+        for name, tensor in checkpoint["state_dict"].items()
+        if name.startswith(MODEL_PREFIX)
+    }
+    shapes = published_shapes(model.settings, tower)
+    live = to_published(ours, model.settings, shapes)
+    _check_expressible(published_tower(tower) | live, model.settings, tower.depth)
+    check_keys(
+        {name: shapes[name] for name in live},
+        {name: tuple(tensor.shape) for name, tensor in live.items()},
+        what="model of the published layout",
+    )
+    if sidecar is None:
+        frozen = published_tower(tower)
+        positions = "backbone.positional_embedding"
+        frozen[positions] = resize_position_embedding(
+            frozen[positions], (_TRAINED_GRID, _TRAINED_GRID), "bilinear"
+        )
+        unread = {name: torch.zeros(shape) for name, shape in shapes.items() if name not in frozen | live}
+        meta = {"CLASSES": list(info.split.classes)}
+        return {"meta": meta, "state_dict": {name: _own(t) for name, t in (frozen | live | unread).items()}}
+    rest, order, meta = _read_sidecar(sidecar)
+    missing = sorted(order.keys() - rest.keys() - live.keys())
+    extra = sorted(live.keys() - order.keys())
+    if missing or extra:
+        raise CheckpointError(
+            f"{sidecar}: made by the import of another model than this checkpoint ({', '.join([*missing, *extra][:4])}, …); "
+            "give the side-car that was written with it"
+        )
+    tensors = live | rest
+    state = {name: _own(tensors[name]).to(getattr(torch, kind)) for name, kind in order.items()}
+    return {"meta": meta, "state_dict": state}
+
+
+def _check_expressible(published: Mapping[str, Tensor], settings: CascadeSettings, depth: int) -> None:
+    """Refuse what the layout has no word for: whoever reads the file would build another model."""
+    read = tuple(tuple(stage) for stage in detect_settings(published, depth)["stages"])
+    if read != settings.stages:
+        raise CheckpointError(
+            f"the published layout cannot say model.stages={settings.stages}: a reader would take {read}. It holds stages of "
+            "blocks right below the last, shallow to deep, and the last block alone as last stage"
+        )
+    if settings.normalization != "imagenet":
+        raise CheckpointError(
+            f"the published layout cannot say model.normalization={settings.normalization}; the released code takes imagenet"
+        )
+
+
+def _own(tensor: Tensor) -> Tensor:
+    """A tensor with memory of its own: slices of one would be saved whole, each time."""
+    return tensor.detach().contiguous().clone()
+
+
+def _read_sidecar(path: Path) -> tuple[dict[str, Tensor], dict[str, str], dict[str, Any]]:
+    try:
+        with safe_open(path, framework="pt") as file:
+            told = json.loads((file.metadata() or {})[_DESCRIPTION])
+            return {name: file.get_tensor(name) for name in file.keys()}, told["order"], told["meta"]  # noqa: SIM118
+    except (OSError, SafetensorError, KeyError, ValueError) as error:
+        raise CheckpointError(
+            f"{path}: no side-car of an import ({error}); import the published file again"
+        ) from error
+
+
+def _plain_values(meta: Any) -> dict[str, Any]:
+    """What of a file's description is text, numbers and lists of them."""
+    if not isinstance(meta, Mapping):
+        return {}
+    kept = {}
+    for name, value in meta.items():
+        try:
+            kept[str(name)] = json.loads(json.dumps(value))
+        except (TypeError, ValueError):  # an array, a date: nothing that a model needs
+            continue
+    return kept

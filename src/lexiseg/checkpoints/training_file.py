@@ -1,0 +1,227 @@
+"""What a lexiseg checkpoint says about itself, and how one is read without running anything from it."""
+
+import pickle
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from lexiseg.clip.formats.openai import check_keys
+from lexiseg.errors import CheckpointError, ConfigError
+from lexiseg.models.cascade_clip import CascadeCLIP
+from lexiseg.models.registry import complete_settings
+from lexiseg.types import ClassSplit
+
+CHECKPOINT_KEY = "lexiseg"
+"""Where the description stands in a checkpoint, beside Lightning's own entries."""
+
+PIXEL_CLIP_KEY = "lexiseg_pixelclip"
+"""The same in a checkpoint of PixelCLIP, which is no model to predict with: its result is a CLIP."""
+
+FORMAT = 1
+_CLIP_KEYS = {"source", "fingerprint", "tokenizer", "activation", "vision_heads", "text_heads"}
+MODEL_PREFIX = "model."
+"""Prefix of the mask model's tensors in a training checkpoint's ``state_dict``."""
+
+TEACHER_PREFIX = "teacher."
+"""Prefix of a self-training teacher's tensors there: needed to go on training, not to use the model."""
+
+
+@dataclass(frozen=True)
+class CheckpointInfo:
+    """Everything besides weights that is needed to use a trained model. Plain values only.
+
+    Attributes:
+        model: Name and settings, for :func:`lexiseg.models.registry.build_model`.
+        clip: ``source``, ``fingerprint`` and how the CLIP was loaded (``tokenizer``, ``activation``, heads).
+        templates: Prompt templates it was trained with.
+        split: Classes, unseen names and setting it was trained on.
+        protocol: Inference protocol it was validated with.
+    """
+
+    model: dict[str, Any]
+    clip: dict[str, Any]
+    templates: tuple[str, ...]
+    split: ClassSplit
+    protocol: dict[str, Any]
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain lists, dictionaries, text and numbers, readable with ``weights_only=True``."""
+        split = {
+            key: list(value) if isinstance(value, tuple) else value
+            for key, value in asdict(self.split).items()
+        }
+        return {
+            "format": FORMAT,
+            "model": self.model,
+            "clip": self.clip,
+            "templates": list(self.templates),
+            "split": split,
+            "protocol": self.protocol,
+        }
+
+    @classmethod
+    def from_dict(cls, values: Mapping[str, Any]) -> "CheckpointInfo":
+        """The inverse of :meth:`to_dict`."""
+        split = dict(values["split"])
+        split["classes"], split["unseen"] = tuple(split["classes"]), tuple(split["unseen"])
+        return cls(
+            dict(values["model"]),
+            dict(values["clip"]),
+            tuple(values["templates"]),
+            ClassSplit(**split),
+            dict(values["protocol"]),
+        )
+
+
+def load_tensors_only(
+    path: Path | str,
+    map_location: str | torch.device = "cpu",
+    *,
+    expected: str = "a .ckpt file that lexiseg wrote",
+) -> dict[str, Any]:
+    """Read a checkpoint of tensors and plain values; code inside it is refused, not run.
+
+    Args:
+        path: The file.
+        map_location: Where its tensors go.
+        expected: What the messages say was expected.
+
+    Raises:
+        CheckpointError: Missing, damaged, or holding anything but tensors and plain values.
+    """
+    if not Path(path).is_file():
+        raise CheckpointError(f"{path}: no such checkpoint; expected {expected}")
+    try:
+        loaded = torch.load(path, map_location=map_location, weights_only=True)
+    except pickle.UnpicklingError as error:
+        raise CheckpointError(
+            f"{path}: refused. The file asks to run or build something that no checkpoint needs, or is damaged; nothing "
+            f"from it was run. Expected {expected}"
+        ) from error
+    # Bytes that are no pickle trip torch's reader in any way: an empty stack, a missing attribute, a bad code.
+    except Exception as error:
+        told = (str(error).splitlines() or [type(error).__name__])[0][:160]
+        raise CheckpointError(f"{path}: damaged or no checkpoint ({told}); expected {expected}") from error
+    if not isinstance(loaded, dict):
+        raise CheckpointError(f"{path}: expected a checkpoint dictionary, got {type(loaded).__name__}")
+    return loaded
+
+
+def read_info(checkpoint: Mapping[str, Any], path: Path | str) -> CheckpointInfo:
+    """The description inside a loaded checkpoint.
+
+    Raises:
+        CheckpointError: It has none, or one of a newer format.
+    """
+    if PIXEL_CLIP_KEY in checkpoint:
+        raise CheckpointError(
+            f"{path}: the training state of `lexiseg pixelclip`, not a mask model; what it trained is a CLIP, the folder "
+            "clip of the same run: give that as the CLIP"
+        )
+    values = checkpoint.get(CHECKPOINT_KEY)
+    if not isinstance(values, dict) or "state_dict" not in checkpoint:
+        raise CheckpointError(
+            f"{path}: not a lexiseg checkpoint (it holds {', '.join(map(str, list(checkpoint)[:4])) or 'nothing'}); "
+            "give the last.ckpt or best.ckpt of a training run, or turn a released .pth into one with `lexiseg import`"
+        )
+    if values.get("format") != FORMAT:
+        raise CheckpointError(
+            f"{path}: checkpoint format {values.get('format')}, this version reads {FORMAT}; update lexiseg or train again"
+        )
+    return parse_info(values, path)
+
+
+def parse_info(values: Mapping[str, Any], path: Path | str) -> CheckpointInfo:
+    """A description from plain values, whoever wrote them.
+
+    Raises:
+        CheckpointError: Something is missing, or is no such value.
+    """
+    try:
+        info = CheckpointInfo.from_dict(values)
+        complete_settings(info.model)
+        for key in ("source", "fingerprint"):
+            if not isinstance(info.clip[key], str):
+                raise TypeError(f"clip.{key} is {info.clip[key]!r}")
+        unknown = sorted(info.clip.keys() - _CLIP_KEYS)
+        if unknown:
+            raise ConfigError(f"clip has no setting {', '.join(unknown)}")
+    except KeyError as error:
+        raise CheckpointError(
+            f"{path}: its description is incomplete ({error} is missing); train again"
+        ) from error
+    except (TypeError, ValueError, AttributeError, ConfigError) as error:
+        raise CheckpointError(f"{path}: its description cannot be used ({error}); train again") from error
+    return info
+
+
+def load_weights(model: CascadeCLIP, state_dict: Mapping[str, Tensor], path: Path | str) -> None:
+    """Put a training checkpoint's weights into ``model``, every key accounted for.
+
+    Raises:
+        CheckpointError: Names every missing, unknown or wrongly shaped tensor.
+    """
+    check_tensors(state_dict, path)
+    found = {
+        name.removeprefix(MODEL_PREFIX): tensor
+        for name, tensor in state_dict.items()
+        if not name.startswith(TEACHER_PREFIX)
+    }
+    check_keys(_shapes(model.state_dict()), _shapes(found), what=f"model ({path})")
+    model.load_state_dict(found)
+
+
+def check_resumable(checkpoint: Mapping[str, Any], state: Mapping[str, Tensor], path: Path | str) -> None:
+    """Compare what a checkpoint to resume from holds with the state of the training task at hand.
+
+    Raises:
+        CheckpointError: Names every missing, unknown or wrongly shaped tensor.
+    """
+    found = checkpoint["state_dict"]
+    check_tensors(found, path)
+    check_keys(_shapes(state), _shapes(found), what=f"training state ({path})")
+
+
+def check_tensors(state_dict: Any, path: Path | str) -> None:
+    """Refuse weights that are no dictionary of named tensors.
+
+    Raises:
+        CheckpointError: Names the first entry that is none.
+    """
+    if not isinstance(state_dict, Mapping):
+        raise CheckpointError(
+            f"{path}: its state_dict is a {type(state_dict).__name__}; expected named tensors"
+        )
+    for name, value in state_dict.items():
+        if not isinstance(name, str) or not isinstance(value, Tensor):
+            raise CheckpointError(
+                f"{path}: '{name}' in its state_dict is a {type(value).__name__}; expected named tensors"
+            )
+
+
+def check_same(info: CheckpointInfo, *, model: Mapping[str, Any], fingerprint: str, path: Path | str) -> None:
+    """Refuse a checkpoint of another model or of another CLIP than the one at hand.
+
+    Raises:
+        CheckpointError: Says which settings differ.
+    """
+    if info.clip["fingerprint"] != fingerprint:
+        raise CheckpointError(
+            f"{path} was trained on the CLIP '{info.clip['source']}' (fingerprint {info.clip['fingerprint']}), but the one "
+            f"loaded has fingerprint {fingerprint}; give the same CLIP weights as clip"
+        )
+    was, now = complete_settings(info.model), complete_settings(model)
+    different = sorted(key for key in {*was, *now} if was.get(key) != now.get(key))
+    if different:
+        told = "; ".join(f"{key}: checkpoint {was.get(key)}, now {now.get(key)}" for key in different)
+        raise CheckpointError(
+            f"{path} is a checkpoint of another model ({told}); use its settings or start a new run"
+        )
+
+
+def _shapes(state: Mapping[str, Tensor]) -> dict[str, tuple[int, ...]]:
+    return {name: tuple(tensor.shape) for name, tensor in state.items()}

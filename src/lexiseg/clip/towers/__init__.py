@@ -1,0 +1,1 @@
+"""Image and text towers, frozen: one file per architecture, one contract."""

@@ -1,0 +1,245 @@
+"""CLIP's image tower as a ConvNeXt: no tokens and no attention, one map that halves its side from stage to stage.
+
+The weights are those of open_clip's ``convnext_*`` models, whose trunk is timm's ConvNeXt (Liu et al., CVPR 2022).
+``transformers`` holds them: its ConvNeXt has the same layers under other names.
+"""
+
+import re
+from collections import OrderedDict
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from transformers import (
+    CLIPConfig,
+    CLIPTextConfig,
+    CLIPTextModelWithProjection,
+    ConvNextConfig,
+    ConvNextModel,
+)
+from transformers.models.convnext.modeling_convnext import ConvNextLayerNorm
+
+from lexiseg.clip.formats.openai import (
+    Activation,
+    assign_checked,
+    check_keys,
+    materialise_positions,
+    openai_to_transformers,
+    required,
+    text_config_from_openai,
+)
+from lexiseg.errors import ConfigError
+
+_TRUNK = "visual.trunk.stages."
+_BLOCK = re.compile(r"visual\.trunk\.stages\.(\d+)\.blocks\.(\d+)\.")
+
+_EPS = 1e-6
+"""Of every layer norm in timm's ConvNeXt, but for the one below."""
+
+_XXLARGE_STEM, _XXLARGE_EPS = 384, 1e-5
+"""``convnext_xxlarge`` is told by its stem, the only one of this width, and is the only one with this epsilon."""
+
+_VISION = ("vision_model.", "visual_projection.")
+
+_RENAMES = (
+    ("vision_model.embeddings.patch_embeddings.", "visual.trunk.stem.0."),
+    ("vision_model.embeddings.layernorm.", "visual.trunk.stem.1."),
+    ("vision_model.layernorm.", "visual.trunk.head.norm."),
+    ("vision_model.encoder.stages.", _TRUNK),
+    ("visual_projection.", "visual.head."),
+    (".downsampling_layer.", ".downsample."),
+    (".layers.", ".blocks."),
+    (".dwconv.", ".conv_dw."),
+    (".layernorm.", ".norm."),
+    (".pwconv1.", ".mlp.fc1."),
+    (".pwconv2.", ".mlp.fc2."),
+    (".layer_scale_parameter", ".gamma"),
+)
+"""transformers' names to open_clip's, whole beginnings before the parts that they contain."""
+
+
+class ConvNextClip(nn.Module):
+    """Weights of a CLIP with a ConvNeXt image tower, under the names that transformers' own CLIP gives to its parts.
+
+    Args:
+        vision: Sizes of the trunk.
+        text: Sizes of the text tower, and of the joint space.
+        head_width: Hidden channels of the projection where it is an MLP (``convnext_large_d``); None where it
+            is one matrix (``convnext_base_w``).
+        image_size: Side in pixels of the square images that it was trained on; the weights do not say.
+    """
+
+    def __init__(
+        self, vision: ConvNextConfig, text: CLIPTextConfig, *, head_width: int | None, image_size: int
+    ) -> None:
+        super().__init__()
+        self.image_size = image_size
+        self.config = CLIPConfig(text_config=text.to_dict(), projection_dim=text.projection_dim)
+        with_projection = CLIPTextModelWithProjection(text)
+        self.text_model = with_projection.text_model
+        self.text_projection = with_projection.text_projection
+        self.vision_model = ConvNextModel(vision)
+        width = len(self.vision_model.layernorm.weight)
+        self.visual_projection = _head(width, head_width, self.text_projection.out_features)
+        self.logit_scale = nn.Parameter(torch.zeros(()))
+        for module in self.vision_model.modules():
+            if isinstance(module, ConvNextLayerNorm | nn.LayerNorm):
+                module.eps = vision.layer_norm_eps  # transformers writes 1e-6 into all but the last
+
+
+class ConvNextTower(nn.Module):
+    """A frozen CLIP ConvNeXt.
+
+    Where a ViT has a class token, this tower averages its last map over the image, then norms and projects. Norm
+    and average do not commute, so the mean of the dense features is near the image embedding but not equal.
+
+    Attributes:
+        width: Channels D of the last stage.
+        embed_dim: Channels E of the joint image-text space.
+        patch_size: Pixels per side that one position of the last map stands for.
+        image_size: Native square input side in pixels.
+    """
+
+    def __init__(self, model: ConvNextClip) -> None:
+        super().__init__()
+        config: Any = model.vision_model.config
+        self.width: int = config.hidden_sizes[-1]
+        self.embed_dim: int = model.text_projection.out_features
+        self.patch_size: int = config.patch_size * 2 ** (len(config.depths) - 1)
+        self.image_size = model.image_size
+        self.vision_model = model.vision_model
+        self.visual_projection = model.visual_projection
+        self.requires_grad_(requires_grad=False)
+
+    def grid(self, images: Tensor) -> tuple[int, int]:
+        """Size ``(h, w)`` of the last map of ``(B, 3, H, W)`` images.
+
+        Raises:
+            ConfigError: H or W is not a multiple of the patch size: the tower would leave out the remainder.
+        """
+        height, width = images.shape[-2:]
+        patch = self.patch_size
+        if height % patch or width % patch or not height or not width:
+            needed = (-(-height // patch) * patch, -(-width // patch) * patch)
+            raise ConfigError(
+                f"image of {height}×{width} pixels is no multiple of the ConvNeXt's stride {patch}; "
+                f"pad it to {needed[0]}×{needed[1]}"
+            )
+        return height // patch, width // patch
+
+    def feature_map(self, images: Tensor) -> Tensor:
+        """Last map ``(B, D, H // patch, W // patch)`` of normalised ``(B, 3, H, W)``, before norm and projection."""
+        features = self.vision_model.embeddings(images)
+        for stage in self.vision_model.encoder.stages:
+            features = stage(features)
+        return features
+
+    def project(self, features: Tensor) -> Tensor:
+        """Final layer norm and projection: ``(…, D)`` to ``(…, E)``, not normalised."""
+        return self.visual_projection(self.vision_model.layernorm(features))
+
+    @property
+    def unread_parameters(self) -> tuple[str, ...]:
+        """Beginnings of the names of parameters that :meth:`dense_features` never reads: there are none."""
+        return ()
+
+    def dense_features(self, images: Tensor) -> Tensor:
+        """Text-aligned features ``(B, E, h, w)``, not normalised: every position on its own, without the average.
+
+        As PixelCLIP reads its ConvNeXt, and MaskCLIP a ResNet.
+
+        Raises:
+            ConfigError: See :meth:`grid`.
+        """
+        self.grid(images)
+        return self.project(self.feature_map(images).movedim(1, -1)).movedim(-1, 1)
+
+    def forward(self, images: Tensor) -> Tensor:
+        """Image embeddings ``(B, E)``, not normalised, of normalised ``(B, 3, H, W)`` of a patch or more."""
+        return self.project(self.feature_map(images).mean(dim=(2, 3)))
+
+
+def is_convnext_layout(state: Mapping[str, Tensor]) -> bool:
+    """Whether the keys are those of open_clip with a ConvNeXt (``visual.trunk.stages…``)."""
+    return any(name.startswith(_TRUNK) for name in state)
+
+
+def convnext_from_open_clip(
+    state: Mapping[str, Tensor],
+    *,
+    activation: Activation = "gelu",
+    text_heads: int | None = None,
+    image_size: int,
+) -> ConvNextClip:
+    """Build a CLIP with a ConvNeXt from open_clip's state dict, in float32; sizes are read off the tensors.
+
+    Args:
+        state: Text keys may have the prefix ``text.`` or none.
+        activation: Of the text tower; the image tower's is always the exact GELU.
+        text_heads: Heads of the text tower; width / 64 if not given, as in every released model.
+        image_size: See :class:`ConvNextClip`.
+
+    Raises:
+        CheckpointError: Names every key that is missing, superfluous or of a wrong shape.
+    """
+    text = {name.removeprefix("text."): t for name, t in state.items() if not name.startswith("visual.")}
+    text_config = text_config_from_openai(text, activation=activation, heads=text_heads)
+    hidden = state.get("visual.head.mlp.fc1.weight")
+    with torch.device("meta"):
+        model = ConvNextClip(
+            _trunk_config(state),
+            text_config,
+            head_width=None if hidden is None else len(hidden),
+            image_size=image_size,
+        )
+    shapes = {name: tuple(t.shape) for name, t in model.state_dict().items() if name.startswith(_VISION)}
+    names = {name: _open_clip_name(name) for name in shapes}
+    expected = {names[name]: shape for name, shape in shapes.items()}
+    found = {name: tuple(t.shape) for name, t in state.items() if name.startswith("visual.")}
+    check_keys(expected, found, what="CLIP with a ConvNeXt image tower")  # told in the file's own names
+    converted = {ours: state[theirs].float().contiguous() for ours, theirs in names.items()}
+    assign_checked(model, converted | openai_to_transformers(text), what="CLIP with a ConvNeXt image tower")
+    materialise_positions(model.text_model.embeddings)
+    return model
+
+
+def convnext_to_open_clip(tower: ConvNextTower) -> dict[str, Tensor]:
+    """The tower's weights under open_clip's names (``visual.*``): the inverse of :func:`convnext_from_open_clip`."""
+    return {_open_clip_name(name): tensor for name, tensor in tower.state_dict().items()}
+
+
+def _open_clip_name(name: str) -> str:
+    for ours, theirs in _RENAMES:
+        name = name.replace(ours, theirs)
+    return name
+
+
+def _trunk_config(state: Mapping[str, Tensor]) -> ConvNextConfig:
+    """Depths and widths of the trunk, and the side of its stem's patches."""
+    blocks: dict[int, int] = {}
+    for found in filter(None, map(_BLOCK.match, state)):
+        stage, block = map(int, found.groups())
+        blocks[stage] = max(blocks.get(stage, 0), block + 1)
+    stem = required(state, "visual.trunk.stem.0.weight")
+    widths = [
+        len(required(state, f"{_TRUNK}{stage}.blocks.0.norm.weight"))
+        for stage in range(max(blocks, default=0) + 1)
+    ]
+    return ConvNextConfig(
+        patch_size=stem.shape[-1],
+        num_stages=len(widths),
+        depths=[blocks[stage] for stage in range(len(widths))],
+        hidden_sizes=widths,
+        layer_norm_eps=_XXLARGE_EPS if len(stem) == _XXLARGE_STEM else _EPS,
+    )
+
+
+def _head(width: int, hidden: int | None, embed_dim: int) -> nn.Sequential:
+    """open_clip's projection: one matrix, or an MLP whose second matrix has no bias either."""
+    if hidden is None:
+        return nn.Sequential(OrderedDict(proj=nn.Linear(width, embed_dim, bias=False)))
+    layers = OrderedDict(
+        fc1=nn.Linear(width, hidden), act=nn.GELU(), fc2=nn.Linear(hidden, embed_dim, bias=False)
+    )
+    return nn.Sequential(OrderedDict(mlp=nn.Sequential(layers)))

@@ -1,0 +1,91 @@
+"""CLIP's text tower, frozen."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+from transformers import CLIPModel
+
+from lexiseg.clip.tokenizer import TextTokenizer
+from lexiseg.clip.towers.convnext import ConvNextClip
+from lexiseg.types import chunks
+
+_BATCH = 256
+"""Sentences per pass: bounds memory for large vocabularies without slowing small ones."""
+
+
+class TextTower(nn.Module):
+    """A frozen CLIP text tower with its tokenizer: sentences to unit vectors.
+
+    Attributes:
+        context_length: Tokens that the tower reads, markers included.
+        embed_dim: Channels of the joint image-text space.
+        width: Channels of a token.
+        num_heads: Attention heads of every block.
+    """
+
+    def __init__(self, model: CLIPModel | ConvNextClip, tokenizer: TextTokenizer) -> None:
+        super().__init__()
+        self.text = model.text_model
+        self.text_projection = model.text_projection
+        self.tokenizer = tokenizer
+        config: Any = model.config.text_config
+        self.context_length: int = config.max_position_embeddings
+        self.width: int = config.hidden_size
+        self.num_heads: int = config.num_attention_heads
+        self.embed_dim: int = model.text_projection.out_features
+        self.requires_grad_(requires_grad=False)
+
+    def forward(self, token_ids: Tensor) -> Tensor:
+        """Token ids ``(B, context)`` to text embeddings ``(B, embed_dim)``, not normalised."""
+        # No padding mask: attention is causal and the text is read at its end marker, so padding is never seen.
+        return self.text_projection(self.text(input_ids=token_ids).pooler_output)
+
+    def embed_tokens(self, token_ids: Tensor) -> Tensor:
+        """Input embeddings of ``(…,)`` token ids, ``(…, D)``, before any position is added."""
+        return self.text.embeddings.token_embedding(token_ids)
+
+    def forward_embedded(self, embeddings: Tensor, end: int) -> Tensor:
+        """Sentences whose words are given as vectors, so that words themselves can be learned.
+
+        Args:
+            embeddings: ``(B, N, D)`` as of :meth:`embed_tokens`; N at most ``context_length``.
+            end: Position of the end marker, where the text is read.
+
+        Returns:
+            ``(B, embed_dim)``, not normalised; differentiable by ``embeddings``.
+        """
+        tokens = embeddings + self.text.embeddings.position_embedding.weight[: embeddings.shape[1]]
+        for layer in self.text.encoder.layers:
+            attention, normed = layer.self_attn, layer.layer_norm1(tokens)
+            query, key, value = (
+                projection(normed).unflatten(-1, (self.num_heads, -1)).transpose(1, 2)
+                for projection in (attention.q_proj, attention.k_proj, attention.v_proj)
+            )
+            attended = F.scaled_dot_product_attention(query, key, value, is_causal=True)
+            tokens = tokens + attention.out_proj(attended.transpose(1, 2).flatten(2))
+            tokens = tokens + layer.mlp(layer.layer_norm2(tokens))
+        return self.text_projection(self.text.final_layer_norm(tokens[:, end]))
+
+    @torch.inference_mode()
+    def encode(self, texts: Sequence[str]) -> Tensor:
+        """Unit embeddings ``(B, embed_dim)`` of whole sentences, in float32."""
+        device = self.text_projection.weight.device
+        rows = []
+        for part in chunks(len(texts), _BATCH):
+            ids = without_padding(self.tokenizer(texts[part], self.context_length))
+            rows.append(self(ids.to(device)).float())
+        return F.normalize(torch.cat(rows), dim=-1)
+
+
+def without_padding(ids: Tensor) -> Tensor:
+    """Leave out the columns of ``(B, context)`` token ids that are padding in every row.
+
+    Attention is causal and a text is read at its end marker, so what stands behind it changes nothing; class
+    names are short, and most of the context is padding. Whatever the padding's id, even the end marker's
+    own, columns equal to the last one hold nothing but it; one of them stays, for it may be that marker.
+    """
+    told = (ids != ids[:, -1:]).any(dim=0).nonzero()
+    return ids[:, : int(told[-1]) + 2] if len(told) else ids

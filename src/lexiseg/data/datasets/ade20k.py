@@ -1,0 +1,41 @@
+"""ADE20K: 150 classes of indoor and outdoor scenes, as the 2016 scene parsing challenge took them."""
+
+from pathlib import Path
+from typing import Literal
+
+from lexiseg.data.class_files import builtin_classes
+from lexiseg.data.datasets.files import LabelledFiles, pair_folders, require_folders
+from lexiseg.data.schema import zero_background_schema
+
+TITLE = "ADE20K"
+TREE = """
+ade/ADEChallengeData2016/             <- the root
+    images/training/*.jpg             images/validation/*.jpg
+    annotations/training/*.png        150 classes as 1-150, 0 = everything else
+    annotations/validation/*.png
+"""
+FOLDERS = {"train": "training", "val": "validation"}
+PUBLISHED_COUNTS = {"train": 20210, "val": 2000}
+
+
+class ADE20K(LabelledFiles):
+    """ADE20K in mmsegmentation's layout, which is that of ADEChallengeData2016.zip: 150 classes.
+
+    Raw 0 takes no part and raw i is class i - 1 (mmsegmentation's ``reduce_zero_label``).
+
+    Args:
+        root: The folder ``ADEChallengeData2016``.
+        partition: ``train`` or ``val``.
+
+    Raises:
+        DataError: The layout is not there or files are missing.
+    """
+
+    def __init__(self, *, root: str | Path, partition: Literal["train", "val"] = "train") -> None:
+        root, folder = Path(root), FOLDERS[partition]
+        images, masks = f"images/{folder}", f"annotations/{folder}"
+        require_folders(root, (images, masks), title=TITLE, tree=TREE)
+        pairs = pair_folders(root / images, root / masks, title=TITLE, tree=TREE)
+        words = builtin_classes("ade20k")
+        _, schema = zero_background_schema([names[0] for names in words], "ignore")
+        super().__init__(pairs=pairs, words=words, schema=schema)

@@ -1,0 +1,41 @@
+"""CamVid street scenes in the form that the SegNet tutorial distributes."""
+
+from pathlib import Path
+from typing import Literal
+
+from lexiseg.constants import IGNORE_INDEX
+from lexiseg.data.class_files import builtin_classes
+from lexiseg.data.datasets.files import LabelledFiles, pair_folders, require_folders
+from lexiseg.data.schema import plain_schema
+
+TITLE = "CamVid"
+TREE = """
+camvid/                               <- the root
+    train/*.png or *.jpg, trainannot/*.png     11 classes as 0-10, 11 = unlabelled
+    val/                  valannot/
+    test/                 testannot/           only for partition test
+"""
+UNLABELLED = 11
+PUBLISHED_COUNTS = {"train": 367, "val": 101, "test": 233}
+
+
+class CamVid(LabelledFiles):
+    """CamVid, 480 x 360, in the SegNet tutorial's layout: 11 classes.
+
+    Args:
+        root: The folder with ``train``, ``trainannot`` and so on.
+        partition: ``train``, ``val`` or ``test``.
+
+    Raises:
+        DataError: The layout is not there or files are missing.
+    """
+
+    def __init__(self, *, root: str | Path, partition: Literal["train", "val", "test"] = "train") -> None:
+        root, masks = Path(root), f"{partition}annot"
+        require_folders(root, (partition, masks), title=TITLE, tree=TREE)
+        words = builtin_classes("camvid")
+        super().__init__(
+            pairs=pair_folders(root / partition, root / masks, title=TITLE, tree=TREE),
+            words=words,
+            schema=plain_schema(len(words), (UNLABELLED, IGNORE_INDEX)),
+        )

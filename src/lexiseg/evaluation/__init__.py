@@ -1,0 +1,1 @@
+"""Scores of segmenters on labelled data: reports, benchmarks, tables, costs."""

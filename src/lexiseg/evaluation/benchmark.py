@@ -1,0 +1,247 @@
+"""Training-free methods on benchmarks: which settings a row of a table has in a column, and its measurement."""
+
+import hashlib
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, fields, replace
+from typing import Any
+
+from torch import nn
+
+from lexiseg.clip.loading import FrozenCLIP
+from lexiseg.clip.templates import resolve_templates
+from lexiseg.clip.vocabulary import Vocabulary, default_cache_dir
+from lexiseg.dense.methods import (
+    METHODS,
+    TG_CLIP,
+    build_method,
+    published_templates,
+)
+from lexiseg.dense.multi_view import MultiView
+from lexiseg.dense.registry import dense_settings
+from lexiseg.errors import ConfigError
+from lexiseg.evaluation.benchmark_table import Cell
+from lexiseg.evaluation.efficiency import Efficiency, count_operations, count_parameters
+from lexiseg.evaluation.evaluate import EvaluationReport, evaluate
+from lexiseg.inference.protocol import InferenceProtocol
+from lexiseg.inference.segmenter import Segmenter
+from lexiseg.types import ClassSplit, SegmentationDataset
+
+Words = tuple[tuple[str, ...], ...]
+
+
+@dataclass(frozen=True, kw_only=True)
+class MethodChoice:
+    """A method as a table's row asks for it; whatever is None or empty is the published value.
+
+    Attributes:
+        name: One of :data:`METHODS`.
+        label: What the row is called; by default the name and the choices that differ.
+        settings: Constructor arguments of its encoder.
+        strength: λ of text-guided recalibration.
+        temperature: τ of text-guided recalibration.
+        views: Views to fuse.
+        templates: Prompt templates.
+        protocol: Changes to the benchmark's protocol.
+
+    Raises:
+        ConfigError: No such method.
+    """
+
+    name: str
+    label: str = ""
+    settings: Mapping[str, Any] = field(default_factory=dict)
+    strength: float | None = None
+    temperature: float = 2.0
+    views: MultiView | None = None
+    templates: str | None = None
+    protocol: Mapping[str, Any] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        """Name the row, and refuse unknown methods before anything is measured."""
+        if self.name not in METHODS:
+            raise ConfigError(
+                f"no training-free method '{self.name}'; choose from {', '.join(METHODS)}, or all"
+            )
+        if not self.label:
+            object.__setattr__(self, "label", self.name)
+
+    @classmethod
+    def from_entry(cls, entry: str | Mapping[str, Any]) -> "MethodChoice":
+        """From a name, or from plain values with the attributes' names.
+
+        Raises:
+            ConfigError: Neither, or a key that does not exist.
+        """
+        if isinstance(entry, str):
+            return cls(name=entry)
+        known = [item.name for item in fields(cls)]
+        if not isinstance(entry, Mapping) or "name" not in entry or set(entry) - set(known):
+            raise ConfigError(
+                f"methods: expected names or settings such as {{name: tg-clip, strength: 0.2}} with the keys "
+                f"{', '.join(known)}; got {entry!r}"
+            )
+        values = dict(entry)
+        if isinstance(values.get("views"), Mapping):
+            values["views"] = MultiView.from_dict(values["views"])
+        return cls(**values)
+
+    @classmethod
+    def many(cls, entries: str | Sequence[str | Mapping[str, Any]]) -> tuple["MethodChoice", ...]:
+        """From ``all`` or a list of entries.
+
+        Raises:
+            ConfigError: An unknown method, or two rows of one label.
+        """
+        if isinstance(entries, str):
+            entries = METHODS if entries == "all" else (entries,)
+        chosen = tuple(cls.from_entry(entry) for entry in entries)
+        labels = [choice.label for choice in chosen]
+        twice = sorted({label for label in labels if labels.count(label) > 1})
+        if twice or not chosen:
+            raise ConfigError(
+                f"methods: two rows are called {', '.join(twice)}; give each a label of its own"
+                if twice
+                else "methods: the list is empty"
+            )
+        return chosen
+
+
+@dataclass(frozen=True, kw_only=True)
+class Benchmark:
+    """A labelled data set, the words its classes are asked for by, and every method's settings on it.
+
+    Attributes:
+        name: What tables call it.
+        dataset: Photographs and labels.
+        words: A group of words per class, by name of the list; ``None`` names the list most methods take.
+        protocol: Settings of methods that have none of their own.
+        methods: Per method what differs: ``words``, ``protocol``, ``settings``.
+    """
+
+    name: str
+    dataset: SegmentationDataset
+    words: Mapping[str | None, Words]
+    protocol: Mapping[str, Any]
+    methods: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+
+    def own(self, method: str) -> Mapping[str, Any]:
+        """What the benchmark says of a method; TG-CLIP stands on SC-CLIP and takes its values."""
+        return self.methods.get(method) or (self.methods.get("sc-clip", {}) if method == TG_CLIP else {})
+
+    def words_for(self, method: str) -> Words:
+        """The words that a method was published with."""
+        return self.words[self.own(method).get("words")]
+
+    def protocol_for(self, choice: MethodChoice, views: MultiView) -> InferenceProtocol:
+        """The whole protocol of a row.
+
+        Raises:
+            ConfigError: A setting that does not exist or is out of range.
+        """
+        own = self.own(choice.name).get("protocol", {})
+        merged = {"activation": "linear", **self.protocol, **own, "views": views, **choice.protocol}
+        return InferenceProtocol.from_dict({**merged, "name": f"{self.name}/{choice.label}"})
+
+
+def prepare(
+    choice: MethodChoice, benchmark: Benchmark, clip: FrozenCLIP, changes: Mapping[str, Any] | None = None
+) -> Segmenter:
+    """The segmenter of one row on one benchmark; words are embedded, or read from the cache.
+
+    Args:
+        choice: The row.
+        benchmark: The column.
+        clip: The frozen CLIP.
+        changes: Protocol settings for every row; those of the row itself win.
+    """
+    own = benchmark.own(choice.name).get("settings", {})
+    method = build_method(
+        choice.name,
+        clip.tower,
+        strength=choice.strength,
+        temperature=choice.temperature,
+        views=choice.views,
+        **{**own, **choice.settings},
+    )
+    if isinstance(method.model, nn.Module):
+        method.model.to(next(clip.parameters()).device)  # a second vision model is not there yet
+    templates = choice.templates or published_templates(choice.name)
+    vocabulary = Vocabulary(benchmark.words_for(choice.name), resolve_templates(templates), shared=True)
+    row = replace(choice, protocol={**(changes or {}), **choice.protocol})
+    protocol = benchmark.protocol_for(row, method.views)
+    return Segmenter(method.model, vocabulary, vocabulary.embed(clip, default_cache_dir()), protocol)
+
+
+def cell_key(
+    choice: MethodChoice, benchmark: Benchmark, segmenter: Segmenter, clip: FrozenCLIP, limit: int | None
+) -> str:
+    """Hash of everything that decides the score."""
+    settings = {
+        "choice": {**vars(choice), "views": None, "protocol": None, "settings": dict(choice.settings)},
+        "own": benchmark.own(choice.name).get("settings", {}),
+        "protocol": segmenter.protocol.to_dict(),
+        "words": segmenter.vocabulary.words,
+        "templates": segmenter.vocabulary.templates,
+        "clip": clip.fingerprint,
+        "images": [len(benchmark.dataset), limit],
+        "data": data_name(benchmark.dataset),
+    }
+    return hashlib.sha256(json.dumps(settings, sort_keys=True, default=str).encode()).hexdigest()[:16]
+
+
+def data_name(dataset: SegmentationDataset) -> str:
+    """What tells a data set from another: its labels' fingerprint, or its public settings."""
+    fingerprint = getattr(dataset, "fingerprint", None)
+    if fingerprint is not None:
+        return str(fingerprint())
+    shown = {key: value for key, value in vars(dataset).items() if not key.startswith("_")}
+    return f"{type(dataset).__name__} {shown}"
+
+
+def measure(
+    choice: MethodChoice,
+    benchmark: Benchmark,
+    segmenter: Segmenter,
+    clip: FrozenCLIP,
+    *,
+    key: str,
+    limit: int | None = None,
+    images_per_batch: int = 1,
+) -> Cell:
+    """Score one row on one benchmark and count what it costs."""
+    names = tuple(benchmark.dataset.classes)
+    split = ClassSplit(benchmark.name, names, setting="supervised")
+    operations = count_operations(segmenter, benchmark.dataset[0].image)
+    context = {
+        "method": choice.name,
+        "label": choice.label,
+        "recalibration": {
+            "strength": getattr(segmenter.model, "strength", 0.0),
+            "temperature": getattr(segmenter.model, "temperature", None),
+        },
+        "encoder": dense_settings(
+            "sc-clip" if choice.name == TG_CLIP else choice.name,
+            clip.tower,
+            **{**benchmark.own(choice.name).get("settings", {}), **choice.settings},
+        ),
+        "clip": {"source": clip.source, "fingerprint": clip.fingerprint},
+        "data": data_name(benchmark.dataset),
+    }
+    report = evaluate(
+        segmenter,
+        benchmark.dataset,
+        split,
+        limit=limit,
+        context=context,
+        images_per_batch=images_per_batch,
+    )
+    efficiency = Efficiency(count_parameters(segmenter, clip), operations, report.seconds_per_image)
+    return Cell(
+        choice.label, benchmark.name, key, report.scores["miou"], efficiency, _with_names(report, names)
+    )
+
+
+def _with_names(report: EvaluationReport, names: Sequence[str]) -> dict[str, Any]:
+    """The report, its class names those of the data set: groups of negative words have no name of their own."""
+    return {**report.to_dict(), "classes": list(names)}

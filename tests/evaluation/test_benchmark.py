@@ -1,0 +1,165 @@
+"""Rows and columns of a benchmark: which settings meet, what is measured, how results are kept."""
+
+import json
+import math
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from lexiseg.clip.loading import load_clip
+from lexiseg.data.toy.world import ToyWorld
+from lexiseg.dense.multi_view import SINGLE_VIEW, MultiView
+from lexiseg.errors import ConfigError
+from lexiseg.evaluation.benchmark import Benchmark, MethodChoice, cell_key, measure, prepare
+from lexiseg.evaluation.benchmark_table import Cell, read_cells, to_markdown, write_cells
+from lexiseg.evaluation.efficiency import Efficiency, count_operations, count_parameters, tg_clip_score
+
+
+@pytest.fixture(scope="module")
+def clip():
+    return load_clip("toy")
+
+
+def make(dataset=None, **kwargs):
+    dataset = dataset or ToyWorld(partition="val", length=3, image_size=(48, 56))
+    names = tuple((name,) for name in dataset.classes)
+    words = {None: names, "own": tuple((f"a {name[0]}", name[0]) for name in names)}
+    methods = {
+        "gem": {"words": "own", "protocol": {"logit_scale": 7.0}},
+        "sc-clip": {"protocol": {"logit_scale": 55.0}, "settings": {"class_share": 0.1}},
+    }
+    settings = {"name": "tiny", "dataset": dataset, "words": words, "methods": methods}
+    return Benchmark(**{**settings, "protocol": {"window": 48, "stride": 24, "logit_scale": 40.0}, **kwargs})
+
+
+def test_each_method_takes_its_published_settings(clip):
+    bench = make()
+    gem = prepare(MethodChoice(name="gem"), bench, clip)
+    assert gem.protocol.logit_scale == 7.0
+    assert gem.vocabulary.words[0] == ("a bricks", "bricks")
+    assert gem.vocabulary.templates == ("a photo of a {}.",)
+    sclip = prepare(MethodChoice(name="sclip"), bench, clip)
+    assert (sclip.protocol.logit_scale, sclip.protocol.window) == (40.0, 48)
+    assert sclip.protocol.activation == "linear"
+    assert sclip.protocol.views == SINGLE_VIEW
+    assert len(sclip.vocabulary.templates) == 80
+    whole = prepare(MethodChoice(name="tg-clip"), bench, clip)
+    assert whole.protocol.logit_scale == 55.0  # SC-CLIP's
+    assert whole.protocol.views == MultiView()
+    assert whole.model.encoder.class_share == 0.1
+
+
+def test_a_row_wins_over_the_run_and_the_run_over_the_benchmark(clip):
+    run = {"logit_scale": 11.0, "window_batch": 3}
+    changed = prepare(MethodChoice(name="gem", protocol={"window_batch": 2}), make(), clip, run).protocol
+    assert (changed.logit_scale, changed.window_batch) == (11.0, 2)
+    with pytest.raises(ConfigError, match="no setting windows"):
+        prepare(MethodChoice(name="gem", protocol={"windows": 2}), make(), clip)
+
+
+def test_entries():
+    assert [choice.name for choice in MethodChoice.many("all")][-1] == "tg-clip"
+    assert MethodChoice.many("sclip") == (MethodChoice(name="sclip"),)
+    views = MethodChoice.from_entry({"name": "sclip", "views": {"scales": [0.5]}, "label": "half"}).views
+    assert views == MultiView(scales=(0.5,))
+    with pytest.raises(ConfigError, match="two rows are called sclip; give each a label"):
+        MethodChoice.many(["sclip", {"name": "sclip", "strength": 0.1}])
+    with pytest.raises(ConfigError, match="no training-free method 'sclipp'"):
+        MethodChoice.many(["sclipp"])
+    with pytest.raises(ConfigError, match=r"with the keys name, label, .* got \{'strength': 1\}"):
+        MethodChoice.many([{"strength": 1}])
+    with pytest.raises(ConfigError, match="the list is empty"):
+        MethodChoice.many([])
+
+
+def test_a_cell_carries_score_cost_and_settings(clip):
+    bench, choice = make(), MethodChoice(name="tg-clip", strength=0.3)
+    segmenter = prepare(choice, bench, clip)
+    cell = measure(choice, bench, segmenter, clip, key="k", images_per_batch=2)
+    single = measure(choice, bench, segmenter, clip, key="k")
+    assert cell.miou == single.miou > 0
+    assert cell.report["images"] == 3
+    assert cell.report["recalibration"] == {"strength": 0.3, "temperature": 2.0}
+    assert cell.report["protocol"]["views"]["scales"] == (0.75, 1.25)
+    assert cell.report["scores"]["miou"] == cell.miou
+    assert (cell.report["encoder"]["class_share"], cell.report["encoder"]["threshold"]) == (0.1, 0.4)
+    assert cell.efficiency.seconds > 0
+
+
+def test_operations_and_parameters_by_hand(clip):
+    """Vanilla tower on one window of 6 × 6 patches and a class token, 42 classes."""
+    segmenter = prepare(MethodChoice(name="clip"), make(), clip)
+    image = ToyWorld(partition="val", length=1, image_size=(48, 48))[0].image
+    tokens, width, depth, joint = 37, 96, 12, 64
+    block = 2 * tokens * 12 * width**2 + 2 * 2 * tokens**2 * width
+    expected = depth * block + 2 * 36 * (8 * 8 * 3) * width + 2 * 36 * width * joint + 2 * 36 * joint * 42
+    assert count_operations(segmenter, image) == pytest.approx(expected, rel=0.04)  # and the way to pixels
+    towers = sum(p.numel() for p in clip.parameters())
+    assert count_parameters(segmenter, clip) == towers
+    segmenter.protocol = replace(segmenter.protocol, pamr_steps=2)
+    spread = 2 * (2 * 16 * 48 * 48) * 42  # rounds, products with 16 neighbours of every pixel, classes
+    assert count_operations(segmenter, image) == pytest.approx(expected + spread, rel=0.04)
+    segmenter.protocol = replace(segmenter.protocol, pamr_steps=0)
+    two = count_operations(replace_views(segmenter), image)
+    assert two == pytest.approx(2 * expected, rel=0.06)
+
+
+def replace_views(segmenter):
+    segmenter.protocol = replace(segmenter.protocol, views=MultiView(scales=(1.0,)))
+    return segmenter
+
+
+def test_score_of_table_4():
+    """The paper's own row: mIoU 37.9, 6.8 images a second, 4.1 GFLOP: 40.0."""
+    assert tg_clip_score(0.379, 1 / 6.8, 4.1e9) == pytest.approx(40.0, abs=0.05)
+
+
+def test_keys_change_with_what_decides_a_score(clip):
+    bench = make()
+
+    def key(choice, column=bench, limit=None):
+        return cell_key(choice, column, prepare(choice, column, clip), clip, limit)
+
+    base = key(MethodChoice(name="tg-clip"))
+    assert base == key(MethodChoice(name="tg-clip"))
+    others = [
+        key(MethodChoice(name="tg-clip", strength=0.2)),
+        key(MethodChoice(name="tg-clip", temperature=1.0)),
+        key(MethodChoice(name="tg-clip", views=SINGLE_VIEW)),
+        key(MethodChoice(name="tg-clip", templates="single")),
+        key(MethodChoice(name="tg-clip", settings={"threshold": 0.5})),
+        key(MethodChoice(name="tg-clip"), limit=2),
+        key(MethodChoice(name="tg-clip"), make(ToyWorld(partition="val", length=3, seed=1))),
+    ]
+    assert len({base, *others}) == 8
+
+
+def cell(method, benchmark, miou, seconds=0.5):
+    return Cell(method, benchmark, "k", miou, Efficiency(1_900_000, 2_000_000_000, seconds), {"images": 3})
+
+
+def test_results_survive_a_file(tmp_path):
+    path = tmp_path / "results.json"
+    assert read_cells(path) == {}
+    cells = [cell("sclip", "toy", 0.5), cell("gem", "toy", 0.25, math.nan)]
+    write_cells(cells, path)
+    back = read_cells(path)
+    assert back["sclip", "toy"] == cells[0]
+    assert math.isnan(back["gem", "toy"].efficiency.seconds)
+    path.write_text(json.dumps({"scores": 1}))
+    with pytest.raises(ConfigError, match="is no result of a benchmark"):
+        read_cells(path)
+
+
+def test_the_table():
+    cells = {
+        (c.method, c.benchmark): c
+        for c in (cell("a", "toy", 0.5), cell("a", "voc", 0.3, 1.5), cell("b", "toy", 0.25, math.nan))
+    }
+    lines = to_markdown(cells, ["a", "b"], ["toy", "voc"]).splitlines()
+    assert lines[0] == "| method | toy | voc | mean | M parameters | GFLOP/image | s/image | score |"
+    score = 40 + np.log(1 + 1 / 1.0 + 1 / 2.0)
+    assert lines[2] == f"| a | 50.0 | 30.0 | 40.0 | 1.9 | 2.0 | 1.000 | {score:.1f} |"
+    assert lines[3] == "| b | 25.0 | – | – | 1.9 | 2.0 | – | – |"
+    assert to_markdown(cells, ["a"], ["toy"]).splitlines()[0].count("mean") == 0
