@@ -1,3 +1,5 @@
+from types import SimpleNamespace
+
 import numpy as np
 import pytest
 import torch
@@ -6,6 +8,7 @@ import torch.nn.functional as F
 from lexiseg.clip.vocabulary import TextEmbeddings, Vocabulary
 from lexiseg.errors import ConfigError, DataError
 from lexiseg.inference import segmenter as segmenter_module
+from lexiseg.inference.pipeline import Pipeline
 from lexiseg.inference.protocol import InferenceProtocol
 from lexiseg.inference.segmenter import Segmenter
 from lexiseg.ops.resize import resize_image
@@ -17,6 +20,30 @@ WINDOWS = InferenceProtocol(short_side=22, window=13, stride=7, logit_scale=5.0)
 def make(words="red, green, blue", protocol=WINDOWS, **kwargs):
     vocabulary = Vocabulary.from_text(words)
     return Segmenter(ColourModel(), vocabulary, colour_embeddings(vocabulary), protocol, **kwargs)
+
+
+def colour_pipeline(protocol=WINDOWS, split=None, templates="plain"):
+    """A pipeline of the colour model; its words are colours in any templates."""
+    info = SimpleNamespace(split=split) if split else None
+    return Pipeline(ColourModel(), Colours(), protocol, templates, info)
+
+
+class Colours:
+    """Stands for a CLIP that embeds colour words, and remembers in which templates."""
+
+    fingerprint = "colours"
+
+
+@pytest.fixture
+def spoken(monkeypatch):
+    """Embeds colours; a list of the words and templates that were embedded."""
+    asked = []
+    monkeypatch.setattr(
+        Vocabulary,
+        "embed",
+        lambda self, clip, cache=None: asked.append((self.words, self.templates)) or colour_embeddings(self),
+    )
+    return asked
 
 
 def halves(height=31, width=47):
@@ -108,8 +135,8 @@ def test_a_model_whose_words_interact_gets_all_of_them_at_once(monkeypatch):
     assert set(segmenter.model.decoded) == {5}
 
 
-def test_new_words_do_not_run_the_tower_again():
-    segmenter = make(embedder=colour_embeddings)
+def test_new_words_do_not_run_the_tower_again(spoken):
+    segmenter = colour_pipeline().segmenter("red, green, blue")
     encoded = segmenter.encode(halves())
     runs = segmenter.model.encoded
     direct = segmenter.segment_encoded(encoded)
@@ -123,8 +150,8 @@ def test_new_words_do_not_run_the_tower_again():
     assert segmenter.segment(halves()).labels[0, 0] == 1
 
 
-def test_new_words_need_embeddings():
-    with pytest.raises(ConfigError, match="give embeddings=, or an embedder"):
+def test_new_words_need_the_rules_of_a_pipeline():
+    with pytest.raises(ConfigError, match=r"make it by Pipeline.segmenter"):
         make().set_classes("white, blue")
 
 
@@ -248,7 +275,8 @@ def test_an_absurd_aspect_ratio_is_refused():
         (np.zeros((5, 7), dtype=np.uint8), r"uint8 \(5, 7\)"),
         (np.zeros((5, 7, 4), dtype=np.uint8), r"uint8 \(5, 7, 4\)"),
         (np.zeros((5, 7, 3)), r"float64 \(5, 7, 3\)"),
-        ("photo.jpg", "got str"),
+        ("gone.jpg", r"no file at gone.jpg"),
+        (7, "got int"),
     ],
 )
 def test_only_rgb_bytes_are_images(image, found):
