@@ -1,5 +1,3 @@
-from types import SimpleNamespace
-
 import numpy as np
 import pytest
 import torch
@@ -8,11 +6,10 @@ import torch.nn.functional as F
 from lexiseg.clip.vocabulary import TextEmbeddings, Vocabulary
 from lexiseg.errors import ConfigError, DataError
 from lexiseg.inference import segmenter as segmenter_module
-from lexiseg.inference.pipeline import Pipeline
 from lexiseg.inference.protocol import InferenceProtocol
 from lexiseg.inference.segmenter import Segmenter
 from lexiseg.ops.resize import resize_image
-from segmenter_fakes import ColourModel, colour_embeddings
+from segmenter_fakes import ColourModel, colour_embeddings, colour_pipeline
 
 WINDOWS = InferenceProtocol(short_side=22, window=13, stride=7, logit_scale=5.0)
 
@@ -20,30 +17,6 @@ WINDOWS = InferenceProtocol(short_side=22, window=13, stride=7, logit_scale=5.0)
 def make(words="red, green, blue", protocol=WINDOWS, **kwargs):
     vocabulary = Vocabulary.from_text(words)
     return Segmenter(ColourModel(), vocabulary, colour_embeddings(vocabulary), protocol, **kwargs)
-
-
-def colour_pipeline(protocol=WINDOWS, split=None, templates="plain"):
-    """A pipeline of the colour model; its words are colours in any templates."""
-    info = SimpleNamespace(split=split) if split else None
-    return Pipeline(ColourModel(), Colours(), protocol, templates, info)
-
-
-class Colours:
-    """Stands for a CLIP that embeds colour words, and remembers in which templates."""
-
-    fingerprint = "colours"
-
-
-@pytest.fixture
-def spoken(monkeypatch):
-    """Embeds colours; a list of the words and templates that were embedded."""
-    asked = []
-    monkeypatch.setattr(
-        Vocabulary,
-        "embed",
-        lambda self, clip, cache=None: asked.append((self.words, self.templates)) or colour_embeddings(self),
-    )
-    return asked
 
 
 def halves(height=31, width=47):
@@ -135,8 +108,9 @@ def test_a_model_whose_words_interact_gets_all_of_them_at_once(monkeypatch):
     assert set(segmenter.model.decoded) == {5}
 
 
-def test_new_words_do_not_run_the_tower_again(spoken):
-    segmenter = colour_pipeline().segmenter("red, green, blue")
+def test_new_words_do_not_run_the_tower_again(monkeypatch, tmp_path):
+    monkeypatch.setenv("LEXISEG_CACHE", str(tmp_path))
+    segmenter = colour_pipeline(WINDOWS).segmenter("red, green, blue")
     encoded = segmenter.encode(halves())
     runs = segmenter.model.encoded
     direct = segmenter.segment_encoded(encoded)
