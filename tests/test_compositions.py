@@ -11,9 +11,12 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 from PIL import Image
+from rich.console import Console
 
 import lexiseg
+from lexiseg.cli import compare
 from lexiseg.cli.main import main
+from lexiseg.clip.loading import load_clip
 from lexiseg.clip.vocabulary import Vocabulary
 from lexiseg.data.toy.world import ToyWorld
 from lexiseg.inference.pipeline import Pipeline
@@ -107,6 +110,15 @@ DOORS = {
     "segment_encoded": _encoded,
     "set_classes": _set_classes,
     "predict": lambda place, pipeline, words, background: _predict(place, words, background),
+    "compare": lambda place, pipeline, words, background: (
+        compare._trained_contestant(
+            pipeline,
+            Vocabulary.from_text(words or OWN),
+            SimpleNamespace(checkpoint=str(place / "last.ckpt"), background=background),
+        )
+        .segmenter.segment(_photo(place), scores=False)
+        .labels
+    ),
     "exported folder": lambda place, pipeline, words, background: (
         Pipeline.load(place / "folder", device="cpu")
         .segmenter(words, background=background)
@@ -167,6 +179,34 @@ def test_every_rule_matters_here(place, pipeline, asked):
         assert (labels_of(pipeline, place, bare, background) != expected).any(), "synonyms"
         plain = labels_of(pipeline, place, words, None)
         assert (plain + 1 != expected).any(), "background"
+
+
+def test_a_training_free_reading_at_every_door(place):
+    """The words take the templates that the method was published with; so does every door."""
+    method, words, background = "sc-clip", "red circle; red ring, bricks, blue square", "sand, water"
+    path, vocabulary = _photo(place), Vocabulary.from_text(words)
+    pipeline = Pipeline.load(clip="toy", method=method, device="cpu")
+    expected = pipeline.segmenter(words, background=background).segment(path).labels
+    single = replace(pipeline, templates="single").segmenter(words, background=background)
+    assert (single.segment(path).labels != expected).any(), "templates must matter here"
+    flags = ["--classes", words, "--background", background, "--clip", "toy", "--method", method]
+    out = place / "read"
+    assert main(["predict", str(path), *flags, "--device", "cpu", "--out", str(out)]) == 0
+    args = SimpleNamespace(templates=None, proxy=None, background=background)
+    (shown,) = compare.gather(load_clip("toy"), [method], vocabulary, args, Console())
+    other = pipeline.segmenter("green star", background=background)
+    doors = {
+        "segment": lexiseg.segment(
+            path, words, clip="toy", method=method, device="cpu", background=background
+        ).labels,
+        "vocabulary": pipeline.segmenter(vocabulary, background=background).segment(path).labels,
+        "segment_encoded": other.segment_encoded(other.encode(path), vocabulary).labels,
+        "with_words": other.with_words(words).segment(path).labels,
+        "predict": np.asarray(Image.open(out / "photo_labels.png")),
+        "compare": shown.segmenter.segment(path).labels,
+    }
+    for door, labels in doors.items():
+        assert np.array_equal(labels, expected), door
 
 
 def _split_flags(place):

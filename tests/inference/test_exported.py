@@ -2,7 +2,10 @@
 
 import json
 import shutil
+import time
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -159,6 +162,20 @@ def test_the_clip_is_loaded_once_and_only_when_asked():
     assert not calls
     assert on_demand.unknown_words(["red", "zebra"]) == ["zebra"]
     assert on_demand.logit_scale == 7.0
+    assert len(calls) == 1
+
+
+def test_threads_load_the_clip_once():
+    calls = []
+
+    def load():
+        calls.append(1)
+        time.sleep(0.05)
+        return SimpleNamespace(logit_scale=7.0)
+
+    on_demand = ClipOnDemand(load, source="s", fingerprint="f", known=())
+    with ThreadPoolExecutor(4) as pool:
+        assert list(pool.map(lambda _: on_demand.logit_scale, range(8))) == [7.0] * 8
     assert len(calls) == 1
 
 

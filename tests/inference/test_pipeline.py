@@ -46,10 +46,11 @@ def equal(one, other):
     [
         WORDS,
         "red; scarlet\ngreen\nwhite",
+        [["red", "scarlet"], "green", ("white",)],
         Vocabulary.from_text(WORDS),
         Vocabulary.from_text(WORDS, TEMPLATES),
     ],
-    ids=["text", "lines", "vocabulary", "its own templates"],
+    ids=["text", "lines", "groups", "vocabulary", "its own templates"],
 )
 def test_the_same_words_in_every_form(pipeline, words):
     segmenter = pipeline.segmenter(words)

@@ -200,7 +200,10 @@ class Pipeline:
         if words is None and (self.split is None or not self.split.classes):
             raise ConfigError("the model does not say which classes it was trained on; name some words")
         words = self.split if words is None else words
-        return Vocabulary.from_names(words.classes if isinstance(words, ClassSplit) else tuple(words or ()))
+        if isinstance(words, ClassSplit):
+            return Vocabulary.from_names(words.classes)
+        groups = tuple((group,) if isinstance(group, str) else tuple(group) for group in words or ())
+        return Vocabulary(groups)
 
     def _embed(self, vocabulary: Vocabulary) -> TextEmbeddings:
         """By the CLIP; words that came with the model from what came with them."""

@@ -7,9 +7,9 @@ from lexiseg.clip.vocabulary import TextEmbeddings, Vocabulary
 from lexiseg.errors import ConfigError
 from lexiseg.types import ClassSplit
 
-Words = Vocabulary | ClassSplit | str | Sequence[str] | None
+Words = Vocabulary | ClassSplit | str | Sequence[str | Sequence[str]] | None
 """A vocabulary; a data set's classes, to be judged as a whole; names separated by commas, or by new lines, with synonyms
-behind semicolons; a list of names; None for the model's own classes."""
+behind semicolons; a list of names, or of a name and its synonyms; None for the model's own classes."""
 
 
 @dataclass(frozen=True)
