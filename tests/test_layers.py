@@ -29,7 +29,6 @@ LEVELS = {
     "export": 6,
     "recipes": 7,
     "cli": 8,
-    "api": 8,
 }
 
 

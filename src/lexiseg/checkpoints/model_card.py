@@ -92,7 +92,7 @@ import lexiseg
 
 model = lexiseg.PretrainedSegmenter.from_pretrained({json.dumps(name)})
 {own}result = model.segment("photo.jpg", {listed})  # any words
-result.save("results", "photo", image=lexiseg.read_image("photo.jpg"))
+result.save("results", "photo", image="photo.jpg")
 ```
 
 or on the command line
