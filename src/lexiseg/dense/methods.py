@@ -3,13 +3,11 @@
 from dataclasses import dataclass
 from typing import Any
 
-from lexiseg.clip.towers.convnext import ConvNextTower
-from lexiseg.clip.towers.vit import VisionTower
 from lexiseg.dense.multi_view import SINGLE_VIEW, MultiView
 from lexiseg.dense.recalibration import Recalibrated
-from lexiseg.dense.registry import CONVOLUTIONAL_READINGS, DENSE_ENCODERS, build_dense
+from lexiseg.dense.registry import DENSE_ENCODERS, build_dense
 from lexiseg.errors import ConfigError
-from lexiseg.types import Segmentable
+from lexiseg.types import ImageTower, Segmentable
 
 TG_CLIP = "tg-clip"
 """SC-CLIP with text-guided recalibration and multi-view consistency reasoning."""
@@ -29,9 +27,13 @@ def published_templates(name: str) -> str:
     return _OWN_TEMPLATES.get(name, "imagenet80")
 
 
-def default_method(tower: VisionTower | ConvNextTower) -> str:
-    """The training-free reading taken where neither checkpoint nor method is named."""
-    return "sc-clip" if isinstance(tower, VisionTower) else CONVOLUTIONAL_READINGS[0]
+def default_method(tower: ImageTower) -> str:
+    """The training-free reading taken where neither checkpoint nor method is named.
+
+    SC-CLIP mends the patches of a tower trained on its class token; ``clip`` reads any other as it was trained.
+    """
+    mendable = tower.has_blocks and tower.has_class_token and not tower.aligned_patches
+    return "sc-clip" if mendable else "clip"
 
 
 @dataclass(frozen=True)
@@ -51,7 +53,7 @@ class TrainingFreeMethod:
 
 def build_method(
     name: str,
-    tower: VisionTower | ConvNextTower,
+    tower: ImageTower,
     *,
     strength: float | None = None,
     temperature: float = 2.0,

@@ -7,10 +7,10 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from lexiseg.clip.towers.external import ExternalVision
-from lexiseg.clip.towers.vit import VisionTower
 from lexiseg.dense.base import DenseEncoder, DenseState
 from lexiseg.ops.affinity import contrasted_scores, cosine_affinity
 from lexiseg.ops.grid import PositionMode
+from lexiseg.types import BlockTower
 
 ProxyFeatures = Callable[[Tensor], Tensor]
 """CLIP-normalised images ``(B, 3, H, W)`` to any model's patch features ``(B, C, h', w')``."""
@@ -41,7 +41,7 @@ class ProxyCLIP(DenseEncoder):
 
     def __init__(
         self,
-        tower: VisionTower,
+        tower: BlockTower,
         *,
         proxy: str | Path | ProxyFeatures = "facebook/dino-vitb8",
         sharpness: float = 3.0,
@@ -60,7 +60,7 @@ class ProxyCLIP(DenseEncoder):
         affinity = cosine_affinity(external.flatten(2).transpose(1, 2))
         weights = contrasted_scores(affinity, sharpness=self.sharpness, shift=self.shift).softmax(dim=-1)
         last = self.tower.depth - 1
-        value = self.tower.value(last, self.tower.norm1(last, self.run_to_last(images)[:, 1:]))
+        value = self.tower.value(last, self.tower.norm1(last, self.run_to_last(images)[:, self.prefix :]))
         value = _resize_values(value, self.tower.grid(images), target)
         return self.to_state(self.tower.attention_output(last, weights[:, None] @ value), target)
 

@@ -6,7 +6,7 @@ The weights are those of open_clip's ``convnext_*`` models, whose trunk is timm'
 
 import re
 from collections import OrderedDict
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 import torch
@@ -29,7 +29,10 @@ from lexiseg.clip.formats.openai import (
     required,
     text_config_from_openai,
 )
+from lexiseg.constants import CLIP_MEAN, CLIP_STD
 from lexiseg.errors import ConfigError
+from lexiseg.ops.grid import map_to_tokens
+from lexiseg.types import Color, PositionMode
 
 _TRUNK = "visual.trunk.stages."
 _BLOCK = re.compile(r"visual\.trunk\.stages\.(\d+)\.blocks\.(\d+)\.")
@@ -99,10 +102,20 @@ class ConvNextTower(nn.Module):
         embed_dim: Channels E of the joint image-text space.
         patch_size: Pixels per side that one position of the last map stands for.
         image_size: Native square input side in pixels.
+        others: See :class:`~lexiseg.types.ImageTower`.
     """
 
-    def __init__(self, model: ConvNextClip) -> None:
+    kind = "ConvNeXt"
+    prefix_tokens = 0
+    has_class_token = False
+    has_blocks = False
+    takes_prompts = False
+    aligned_patches = False
+    position_mode: PositionMode | None = None
+
+    def __init__(self, model: ConvNextClip, *, colors: tuple[Color, Color] = (CLIP_MEAN, CLIP_STD)) -> None:
         super().__init__()
+        self.mean, self.std = colors
         config: Any = model.vision_model.config
         self.width: int = config.hidden_sizes[-1]
         self.embed_dim: int = model.text_projection.out_features
@@ -127,6 +140,13 @@ class ConvNextTower(nn.Module):
                 f"pad it to {needed[0]}×{needed[1]}"
             )
         return height // patch, width // patch
+
+    def block_tokens(self, images: Tensor) -> Iterator[Tensor]:
+        """Positions ``(B, h*w, D)`` of the map after every stage, each on a grid and with a width of its own."""
+        features = self.vision_model.embeddings(images)
+        for stage in self.vision_model.encoder.stages:
+            features = stage(features)
+            yield map_to_tokens(features)
 
     def feature_map(self, images: Tensor) -> Tensor:
         """Last map ``(B, D, H // patch, W // patch)`` of normalised ``(B, 3, H, W)``, before norm and projection."""
