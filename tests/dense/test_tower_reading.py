@@ -10,7 +10,8 @@ from transformers import CLIPModel
 
 import convnext_files as files
 import dense_cases as cases
-from lexiseg.clip.towers.convnext import ConvNextTower, convnext_from_open_clip
+from lexiseg.clip.formats.open_clip import convnext_from_open_clip
+from lexiseg.clip.towers.convnext import ConvNextTower
 from lexiseg.dense import DENSE_ENCODERS, build_dense
 from lexiseg.dense.base import cosines
 from lexiseg.dense.registry import BLOCKLESS_READINGS, dense_settings

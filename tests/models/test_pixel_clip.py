@@ -10,7 +10,7 @@ import torch.nn.functional as F
 from torch import nn
 
 from lexiseg.clip.tokenizer import TextTooLongError
-from lexiseg.clip.towers.text import TextTower
+from lexiseg.clip.towers.text import ClipTextTower
 from lexiseg.clip.towers.vit import VisionTower
 from lexiseg.errors import ConfigError, DataError
 from lexiseg.losses.cluster_mask import direct_cluster_mask_loss
@@ -41,7 +41,7 @@ class WordTokenizer:
 
 @pytest.fixture
 def towers(tiny_clip):
-    return VisionTower(tiny_clip), TextTower(tiny_clip, WordTokenizer())
+    return VisionTower(tiny_clip), ClipTextTower(tiny_clip, WordTokenizer())
 
 
 @pytest.fixture
@@ -303,7 +303,7 @@ def test_decoder_size_and_independence_of_maps():
 
 def test_parameters_of_the_published_model():
     """ViT-B/16: what trains is a third of the tower."""
-    from lexiseg.clip.formats.openai import CLIPVisionConfig, CLIPVisionModelWithProjection
+    from transformers import CLIPVisionConfig, CLIPVisionModelWithProjection
 
     with torch.device("meta"):
         tower = VisionTower(

@@ -21,7 +21,7 @@ from lexiseg.storage import write_atomically
 from lexiseg.types import chunks
 
 if TYPE_CHECKING:
-    from lexiseg.clip.loading import FrozenCLIP
+    from lexiseg.clip.model import FrozenCLIP
     from lexiseg.clip.towers.text import TextTower
 
 _SENTENCES = 8192

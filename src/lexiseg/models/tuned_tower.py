@@ -11,7 +11,7 @@ TunedPart = Literal["attention", "all", "none"]
 """What trains inside the image tower: ``attention`` the position embedding and every attention's projections (the
 released ViTs), ``all`` everything (the released ConvNeXt), ``none`` nothing."""
 
-_ATTENTION_PARTS = (".self_attn.", "position_embedding")
+_ATTENTION_PARTS = (".self_attn.", ".attention.", "position_embedding")
 """What the names of the parameters under ``attention`` contain."""
 
 

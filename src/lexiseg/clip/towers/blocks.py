@@ -13,6 +13,7 @@ from torch import Tensor, nn
 
 from lexiseg.errors import ConfigError
 from lexiseg.ops.activation import quick_gelu
+from lexiseg.ops.grid import tokens_to_map
 from lexiseg.types import Color, PositionMode
 
 
@@ -96,6 +97,11 @@ class TransformerTower(nn.Module, ABC):
     def project(self, tokens: Tensor) -> Tensor:
         """Tokens after the last block, each on its own: ``(…, D)`` to ``(…, E)``, not normalised."""
 
+    @property
+    @abstractmethod
+    def unread_parameters(self) -> tuple[str, ...]:
+        """Beginnings of the names of parameters that :meth:`dense_features` never reads."""
+
     @abstractmethod
     def weights(self) -> dict[str, Tensor]:
         """All weights under the names that transformers' model of both towers gives them."""
@@ -149,6 +155,11 @@ class TransformerTower(nn.Module, ABC):
         for index in range(self.depth):
             tokens = self.block(index, tokens)
         return tokens
+
+    def dense_features(self, images: Tensor, *, position_mode: PositionMode | None = None) -> Tensor:
+        """Patch features ``(B, E, h, w)`` after the last block, projected one by one, not normalised."""
+        tokens = self.run(images, position_mode=position_mode)
+        return tokens_to_map(self.project(tokens[:, self.prefix_tokens :]), self.grid(images))
 
     def block_tokens(self, images: Tensor) -> Iterator[Tensor]:
         """Patch tokens ``(B, h*w, D)`` after every block, from the first."""

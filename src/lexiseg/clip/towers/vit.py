@@ -5,7 +5,10 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor
 
+from lexiseg.clip.tokenizer import folder_tokenizer, huggingface_tokenizer
 from lexiseg.clip.towers.blocks import ClipBlocks
+from lexiseg.clip.towers.family import Family
+from lexiseg.clip.towers.text import ClipTextTower, named_weights
 from lexiseg.constants import CLIP_MEAN, CLIP_STD
 from lexiseg.ops.grid import resize_position_embedding, tokens_to_map
 from lexiseg.types import Color, PositionMode
@@ -94,5 +97,22 @@ class VisionTower(ClipBlocks):
 
     def weights(self) -> dict[str, Tensor]:
         """All weights under the names that transformers' model of both towers gives them."""
-        parts = {"vision_model.": self.vision, "visual_projection.": self.visual_projection}
-        return {prefix + name: w for prefix, part in parts.items() for name, w in part.state_dict().items()}
+        return named_weights({"vision_model": self.vision, "visual_projection": self.visual_projection})
+
+
+CLIP = Family(
+    model_class="CLIPModel",
+    image_tower=VisionTower,
+    text_tower=ClipTextTower,
+    tokenizer=huggingface_tokenizer,
+    colors=(CLIP_MEAN, CLIP_STD),
+)
+
+META_CLIP_2 = Family(
+    model_class="MetaClip2Model",
+    image_tower=VisionTower,
+    text_tower=ClipTextTower,
+    tokenizer=folder_tokenizer,
+    colors=(CLIP_MEAN, CLIP_STD),
+)
+"""MetaCLIP 2 (Chuang et al., 2025): CLIP's towers, a tokenizer for every language."""
