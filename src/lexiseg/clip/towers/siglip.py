@@ -90,7 +90,8 @@ class SiglipTextTower(TextTower):
     pooling: Pooling = "last token"
 
     def __init__(self, model: "SiglipModel", tokenizer: TextTokenizer) -> None:
-        super().__init__(model, tokenizer, embed_dim=model.config.text_config.projection_size)
+        config: Any = model.config.text_config
+        super().__init__(model, tokenizer, embed_dim=config.projection_size)
         self.requires_grad_(requires_grad=False)
 
     def forward(self, token_ids: Tensor) -> Tensor:

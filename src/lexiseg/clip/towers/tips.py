@@ -97,8 +97,9 @@ class TipsTextTower(TextTower):
     pooling: Pooling = "mean of tokens"
 
     def __init__(self, model: "Tipsv2Model", tokenizer: TextTokenizer) -> None:
-        super().__init__(model, tokenizer, embed_dim=model.config.text_config.hidden_size)
-        self._padding = model.config.text_config.pad_token_id or 0
+        config: Any = model.config.text_config
+        super().__init__(model, tokenizer, embed_dim=config.hidden_size)
+        self._padding = config.pad_token_id or 0
         self.requires_grad_(requires_grad=False)
 
     def forward(self, token_ids: Tensor) -> Tensor:

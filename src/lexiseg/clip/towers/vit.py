@@ -77,14 +77,14 @@ class VisionTower(ClipBlocks):
         last = f"vision.encoder.layers.{self.depth - 1}.self_attn"
         return (f"{last}.q_proj", f"{last}.k_proj")
 
-    def dense_features(self, images: Tensor, *, position_mode: PositionMode = "bicubic") -> Tensor:
+    def dense_features(self, images: Tensor, *, position_mode: PositionMode | None = None) -> Tensor:
         """Patch features ``(B, embed_dim, h, w)`` as PixelCLIP reads and trains them, not normalised.
 
         In the last block each patch takes its own value, and the class token x0 stands in for the residual of all:
         ``y = x0 + O(v)``, ``y += MLP(LN y)``, then final norm and projection (PixelCLIP, as released).
         """
         grid, last = self.grid(images), self.depth - 1
-        tokens = self.embed(images, position_mode=position_mode)
+        tokens = self.embed(images, position_mode=position_mode or "bicubic")
         for index in range(last):
             tokens = self.block(index, tokens)
         values = self.value(last, self.norm1(last, tokens[:, 1:]))
