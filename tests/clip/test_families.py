@@ -1,11 +1,14 @@
 """SigLIP 2, MetaCLIP 2 and TIPSv2 beside transformers' own forward passes, and the contract that they keep."""
 
+import copy
 import json
 from dataclasses import replace
 
+import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
+from PIL import Image
 
 import family_cases as cases
 from lexiseg.clip.families import FAMILIES
@@ -15,7 +18,10 @@ from lexiseg.clip.tokenizer import TextTooLongError
 from lexiseg.clip.vocabulary import Vocabulary
 from lexiseg.constants import CLIP_MEAN, CLIP_STD
 from lexiseg.errors import CheckpointError, ConfigError
+from lexiseg.models.pixel_clip import PixelCLIP
+from lexiseg.models.pixel_clip_settings import PixelCLIPSettings
 from lexiseg.models.registry import build_model
+from lexiseg.types import MaskBatch
 
 NAMES = tuple(cases.MODELS)
 SENTENCES = ["a photo of the red circle.", "blue", "Stripes of a SQUARE"]
@@ -171,6 +177,77 @@ def test_words_are_learned_through_clips_kind_of_text_tower_alone(family) -> Non
         return
     with pytest.raises(ConfigError, match=f"read at its {clip.text_tower.pooling}"):
         clip.text_tower.embed_tokens(ids)
+
+
+@torch.no_grad()
+def test_a_tips_sentence_that_fills_the_context_is_read_whole(tmp_path) -> None:
+    """It ends in no marker, so its last words are told from padding by the padding's id alone."""
+    model = cases.saved("tipsv2", tmp_path)
+    said = ["the " + " ".join(["red"] * 12), "blue"]
+    tokens = cases.tokenizer("tipsv2")(said, padding="max_length", max_length=13, return_tensors="pt")
+    expected = F.normalize(pooled(model.get_text_features(**tokens)), dim=-1)
+    for some in (slice(0, 1), slice(1, 2), slice(0, 2)):
+        found = load_clip(tmp_path).text_tower.encode(said[some])
+        torch.testing.assert_close(found, expected[some], rtol=1e-5, atol=1e-5)
+
+
+def test_gradients_reach_all_but_the_unread(family) -> None:
+    _, _, clip = family
+    tower = copy.deepcopy(clip.tower).requires_grad_()
+    tower.dense_features(images(24, 56)).square().sum().backward()
+    unread = {name for name, parameter in tower.named_parameters() if parameter.grad is None}
+    assert unread == {
+        name for name, _ in tower.named_parameters() if name.startswith(tower.unread_parameters)
+    }
+
+
+def test_pixelclip_tunes_every_tower_but_clusters_by_clips_kind_of_words(family) -> None:
+    name, _, clip = family
+    settings = {"image_size": 56, "mask_size": 16, "decoder_channels": 32}
+    model = PixelCLIP(clip.tower, None, PixelCLIPSettings(global_clustering=False, **settings))
+    assert any("attn" in each or "attention" in each for each in model.student.names)
+    side = model.settings.image_size
+    batch = MaskBatch(
+        *torch.randint(0, 256, (2, 3, 3, side, side), dtype=torch.uint8).unbind(0),
+        masks=torch.rand(5, 16, 16) > 0.5,
+        image_of_mask=torch.tensor([0, 0, 1, 2, 2]),
+    )
+    assert torch.isfinite(model(batch)["loss"])
+    if name != "metaclip_2":
+        with pytest.raises(ConfigError, match="words cannot be learned through this text tower"):
+            PixelCLIP(clip.tower, clip.text_tower, PixelCLIPSettings(clusters=3, prompt_length=2, **settings))
+
+
+def test_a_damaged_preparation_is_told(tmp_path) -> None:
+    cases.saved("siglip", tmp_path)
+    file = tmp_path / "preprocessor_config.json"
+    file.write_text("[1")
+    with pytest.raises(CheckpointError, match=r"preprocessor_config.json: expected a JSON object"):
+        load_clip(tmp_path)
+    file.write_text('{"image_mean": [0.5], "image_std": [0.5]}')
+    with pytest.raises(CheckpointError, match="three means and three deviations above 0"):
+        load_clip(tmp_path)
+    file.unlink()
+    within = {"image_processor": {"image_mean": [0.1, 0.2, 0.3], "image_std": [0.4, 0.5, 0.6]}}
+    (tmp_path / "processor_config.json").write_text(json.dumps(within))
+    assert load_clip(tmp_path).tower.mean == (0.1, 0.2, 0.3)
+
+
+def test_predict_from_the_shell(family, tmp_path, monkeypatch, capsys) -> None:
+    from lexiseg.cli.main import main
+
+    name, _, clip = family
+    photo = np.random.default_rng(0).integers(0, 255, (53, 97, 3), dtype=np.uint8)
+    Image.fromarray(photo).save(tmp_path / "photo.png")
+    monkeypatch.setenv("LEXISEG_CACHE", str(tmp_path / "cache"))
+    command = ["predict", str(tmp_path / "photo.png"), "--classes", "red circle, blue square"]
+    command += ["--clip", clip.source, "--out", str(tmp_path / "out")]
+    assert main(command) == 0
+    labels = next((tmp_path / "out").rglob("*labels*.png"))
+    assert np.asarray(Image.open(labels)).shape[:2] == (53, 97)
+    assert main([*command, "--method", "sc-clip"]) == (2 if name == "siglip" else 0)
+    if name == "siglip":
+        assert "set class_share=0" in " ".join("".join(capsys.readouterr()).split())
 
 
 def test_naflex_and_strangers_are_refused(tmp_path) -> None:

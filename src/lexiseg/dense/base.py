@@ -6,7 +6,7 @@ No reading has weights of its own. ``encode`` runs the tower once and knows no w
 
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 import torch.nn.functional as F
@@ -45,6 +45,7 @@ class DenseReading(nn.Module, ABC):
         words_together: False: a bound state may be decoded a few words at a time.
         offers_features: True: ``features`` is what a reading is for.
         cosine_logits: Whether ``decode`` gives cosines of unit patch features and unit words.
+        templates: Template set that the method was published with.
         patch_size: Height and width of images must be multiples of it.
 
     Args:
@@ -55,6 +56,7 @@ class DenseReading(nn.Module, ABC):
     words_together: bool = False
     offers_features: bool = True
     cosine_logits: bool = True
+    templates: ClassVar[str] = "imagenet80"
 
     def __init__(self, tower: ImageTower) -> None:
         super().__init__()

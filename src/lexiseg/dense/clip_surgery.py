@@ -77,6 +77,8 @@ class CLIPSurgery(DenseEncoder):
             the class token that weighs the words.
     """
 
+    templates = "surgery85"
+
     def __init__(
         self,
         tower: BlockTower,

@@ -34,6 +34,8 @@ class GEM(DenseEncoder):
         ConfigError: No such number of blocks, or negative iterations.
     """
 
+    templates = "gem"
+
     def __init__(
         self,
         tower: BlockTower,

@@ -63,6 +63,8 @@ class MaskCLIP(DenseEncoder):
         ConfigError: A threshold outside [0, 1].
     """
 
+    templates = "surgery85"
+
     def __init__(
         self,
         tower: BlockTower,

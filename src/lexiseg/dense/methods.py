@@ -15,16 +15,16 @@ TG_CLIP = "tg-clip"
 METHODS = (*DENSE_ENCODERS, TG_CLIP)
 """Names that :func:`build_method` knows."""
 
+_TG_BASE = "sc-clip"
+"""The reading that TG-CLIP recalibrates."""
+
 _TG_STRENGTH = 0.1
 """λ of TG-CLIP, which its paper does not state: a placeholder to sweep."""
-
-_OWN_TEMPLATES = {"gem": "gem", "clip-surgery": "surgery85", "maskclip": "surgery85"}
-"""Template sets of those who published with others than ImageNet's 80."""
 
 
 def published_templates(name: str) -> str:
     """The template set that a method was published with."""
-    return _OWN_TEMPLATES.get(name, "imagenet80")
+    return DENSE_ENCODERS[_TG_BASE if name == TG_CLIP else name].templates
 
 
 def default_method(tower: ImageTower) -> str:
@@ -77,7 +77,7 @@ def build_method(
     if name not in METHODS:
         raise ConfigError(f"no training-free method '{name}'; choose one of {', '.join(METHODS)}")
     whole = name == TG_CLIP
-    encoder = build_dense("sc-clip" if whole else name, tower, **settings)
+    encoder = build_dense(_TG_BASE if whole else name, tower, **settings)
     if strength is None:
         strength = _TG_STRENGTH if whole else 0.0
     model = Recalibrated(encoder, strength=strength, temperature=temperature) if strength else encoder

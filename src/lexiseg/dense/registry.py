@@ -20,7 +20,7 @@ from lexiseg.dense.tower_reading import TowerReading
 from lexiseg.errors import ConfigError
 from lexiseg.types import ImageTower
 
-DENSE_ENCODERS: dict[str, Callable[..., DenseEncoder]] = {
+DENSE_ENCODERS: dict[str, type[DenseEncoder]] = {
     "clip": VanillaCLIP,
     "maskclip": MaskCLIP,
     "sclip": SCLIP,
@@ -33,7 +33,7 @@ DENSE_ENCODERS: dict[str, Callable[..., DenseEncoder]] = {
     "proxyclip": ProxyCLIP,
     "pixelclip": PixelCLIPReading,
 }
-"""Every training-free encoder; the keys are what configurations, tables and the command line say."""
+"""Every training-free encoder; the keys are what configurations, tables and the command line say. A new one adds a line."""
 
 BLOCKLESS_READINGS = ("clip", "pixelclip")
 """The methods that a tower without attention blocks can be read by; there both are the tower's own reading."""

@@ -22,6 +22,9 @@ KNOWN_WORDS = "known_words.txt"
 """In a Hugging Face folder: the words that a small CLIP has ever read."""
 
 _PREPARATION = "preprocessor_config.json"
+_PROCESSOR = "processor_config.json"
+"""Where newer folders keep the same, under ``image_processor``."""
+
 _BICUBIC = 3
 
 T = TypeVar("T")
@@ -39,26 +42,32 @@ def read_settings(location: str) -> Mapping[str, Any]:
 
 
 def read_preparation(location: str) -> Mapping[str, Any] | None:
-    """What a folder or hub name says of how photographs are prepared; None where it says nothing."""
-    from transformers.utils import cached_file
+    """What a folder or hub name says of how photographs are prepared; None where it says nothing.
 
-    try:
-        path = cached_file(location, _PREPARATION, _raise_exceptions_for_missing_entries=False)
-        return None if path is None else json.loads(Path(path).read_text(encoding="utf-8"))
-    except (OSError, ValueError):
-        return None
+    Raises:
+        CheckpointError: It says it in a file that is no JSON object.
+    """
+    own = _json_beside(location, _PREPARATION)
+    return own if own is not None else (_json_beside(location, _PROCESSOR) or {}).get("image_processor")
 
 
 def colors_of(preparation: Mapping[str, Any] | None, default: tuple[Color, Color]) -> tuple[Color, Color]:
-    """Mean and standard deviation of RGB in [0, 1] that a preparation normalises by; ``default`` where it has none."""
+    """Mean and standard deviation of RGB in [0, 1] that a preparation normalises by; ``default`` where it has none.
+
+    Raises:
+        CheckpointError: They are not three numbers each, or a deviation is not above 0.
+    """
     preparation = preparation or {}
     if preparation.get("do_normalize") is False:
         return (0.0, 0.0, 0.0), (1.0, 1.0, 1.0)
     mean, std = (preparation.get(f"image_{name}") for name in ("mean", "std"))
     if mean is None or std is None:
         return default
-    (red, green, blue), (red_std, green_std, blue_std) = mean, std
-    return (red, green, blue), (red_std, green_std, blue_std)
+    if len(mean) != len(std) or len(mean) != 3 or not min(std) > 0:
+        raise CheckpointError(
+            f"the CLIP's {_PREPARATION}: expected three means and three deviations above 0, got {mean} and {std}"
+        )
+    return (mean[0], mean[1], mean[2]), (std[0], std[1], std[2])
 
 
 def load_model(class_name: str, location: str, *, what: str) -> Any:
@@ -193,6 +202,25 @@ def _check_report(location: str, report: Mapping[str, Any], what: str) -> None:
         raise CheckpointError(
             f"{location}: the weights are not the {what} that its config.json describes. {told}"
         )
+
+
+def _json_beside(location: str, name: str) -> Any:
+    """A small file of a folder or hub name; None where there is none to be had."""
+    from transformers.utils import cached_file
+
+    try:
+        path = cached_file(location, name, _raise_exceptions_for_missing_entries=False)
+    except OSError:  # offline, and never fetched
+        return None
+    if path is None:
+        return None
+    try:
+        content = json.loads(Path(path).read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise CheckpointError(f"{path}: expected a JSON object ({error})") from error
+    if not isinstance(content, dict):
+        raise CheckpointError(f"{path}: expected a JSON object, got {type(content).__name__}")
+    return content
 
 
 def _first_line(error: Exception) -> str:

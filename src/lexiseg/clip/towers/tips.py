@@ -8,7 +8,7 @@ from torch import Tensor, nn
 from lexiseg.clip.tokenizer import TextTokenizer, lowercase_tokenizer
 from lexiseg.clip.towers.blocks import TransformerTower
 from lexiseg.clip.towers.family import Family
-from lexiseg.clip.towers.text import Pooling, TextTower, named_weights, without_padding
+from lexiseg.clip.towers.text import Pooling, TextTower, named_weights
 from lexiseg.ops.grid import resize_position_embedding
 from lexiseg.types import Color, PositionMode
 
@@ -108,8 +108,9 @@ class TipsTextTower(TextTower):
         return self.text(input_ids=token_ids, attention_mask=told).pooler_output
 
     def shorten(self, ids: Tensor) -> Tensor:
-        """Token ids without the columns that are padding in every row."""
-        return without_padding(ids)
+        """Token ids without the last columns that are padding in every row; no marker ends a sentence here."""
+        told = (ids != self._padding).any(dim=0).nonzero()
+        return ids[:, : int(told[-1]) + 1] if len(told) else ids[:, :1]
 
     def weights(self) -> dict[str, Tensor]:
         """All weights under the names that transformers' model of both towers gives them."""
