@@ -48,11 +48,6 @@ class TextEmbeddings:
         """K, the number of classes."""
         return int(self.class_ids[-1]) + 1
 
-    @property
-    def has_synonyms(self) -> bool:
-        """Whether some class has several words; its score is then the maximum over them."""
-        return len(self.class_ids) > self.num_classes
-
 
 @dataclass(frozen=True)
 class Vocabulary:

@@ -96,7 +96,7 @@ def test_models_without_patches_and_folders_without_models(tmp_path, monkeypatch
     with pytest.raises(ConfigError, match="expected a square patch_size in its configuration, got None"):
         ExternalVision(text_model)
     (tmp_path / "config.json").write_text("{}")
-    with pytest.raises(CheckpointError, match="not a usable Hugging Face vision model folder"):
+    with pytest.raises(CheckpointError, match="not a usable Hugging Face model folder"):
         ExternalVision(tmp_path)
     monkeypatch.setenv("HF_HUB_OFFLINE", "1")
     monkeypatch.setattr("transformers.AutoModel.from_pretrained", _offline)

@@ -110,5 +110,5 @@ def _load(source: str) -> "PreTrainedModel":
     from transformers import AutoModel
 
     return asking_hub(
-        lambda: AutoModel.from_pretrained(source, torch_dtype=torch.float32), source, what="vision model"
+        lambda: AutoModel.from_pretrained(source, torch_dtype=torch.float32), source, what="model"
     )

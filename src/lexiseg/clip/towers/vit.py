@@ -63,13 +63,9 @@ class VisionTower(ClipBlocks):
         tokens = torch.cat([cls.expand(images.shape[0], 1, -1), patches + position[1:]], dim=1)
         return self.vision.pre_layrnorm(tokens)
 
-    def post_norm(self, tokens: Tensor) -> Tensor:
-        """The final layer norm."""
-        return self.vision.post_layernorm(tokens)
-
     def project(self, tokens: Tensor) -> Tensor:
         """Final layer norm and projection: ``(…, D)`` to ``(…, embed_dim)``, not normalised."""
-        return self.visual_projection(self.post_norm(tokens))
+        return self.visual_projection(self.vision.post_layernorm(tokens))
 
     @property
     def unread_parameters(self) -> tuple[str, ...]:
