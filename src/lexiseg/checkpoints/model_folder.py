@@ -24,8 +24,8 @@ from torch import Tensor, nn
 from lexiseg import __version__
 from lexiseg.checkpoints.model_facts import ModelFacts
 from lexiseg.checkpoints.training_file import CheckpointInfo, parse_info
-from lexiseg.clip.formats.huggingface import save_clip
 from lexiseg.clip.loading import TOY_CLIP, FrozenCLIP
+from lexiseg.clip.saving import save_clip
 from lexiseg.clip.vocabulary import Vocabulary
 from lexiseg.errors import CheckpointError, ConfigError
 from lexiseg.storage import write_atomically, write_json

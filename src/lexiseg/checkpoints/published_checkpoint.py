@@ -20,9 +20,9 @@ from lexiseg.checkpoints.published_layout import (
     published_tower,
 )
 from lexiseg.checkpoints.training_file import MODEL_PREFIX, CheckpointInfo, load_tensors_only
-from lexiseg.clip.formats.openai import check_keys
 from lexiseg.clip.towers.vit import VisionTower
 from lexiseg.errors import CheckpointError
+from lexiseg.keys import check_keys
 from lexiseg.models.cascade_settings import CascadeSettings
 from lexiseg.models.registry import build_model
 from lexiseg.ops.grid import resize_position_embedding

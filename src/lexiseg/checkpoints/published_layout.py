@@ -7,9 +7,10 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from lexiseg.clip.formats.openai import check_keys, vision_to_openai
+from lexiseg.clip.formats.openai import vision_to_openai
 from lexiseg.clip.towers.vit import VisionTower
 from lexiseg.errors import CheckpointError
+from lexiseg.keys import check_keys
 from lexiseg.models.cascade_settings import CascadeSettings
 from lexiseg.models.registry import complete_settings
 from lexiseg.ops.grid import resize_position_embedding

@@ -9,8 +9,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from lexiseg.clip.formats.openai import check_keys
 from lexiseg.errors import CheckpointError, ConfigError
+from lexiseg.keys import check_keys
 from lexiseg.models.cascade_clip import CascadeCLIP
 from lexiseg.models.registry import complete_settings
 from lexiseg.types import ClassSplit

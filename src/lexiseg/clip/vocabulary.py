@@ -21,7 +21,7 @@ from lexiseg.storage import write_atomically
 from lexiseg.types import chunks
 
 if TYPE_CHECKING:
-    from lexiseg.clip.loading import FrozenCLIP
+    from lexiseg.clip.model import FrozenCLIP
     from lexiseg.clip.towers.text import TextTower
 
 _SENTENCES = 8192
@@ -47,11 +47,6 @@ class TextEmbeddings:
     def num_classes(self) -> int:
         """K, the number of classes."""
         return int(self.class_ids[-1]) + 1
-
-    @property
-    def has_synonyms(self) -> bool:
-        """Whether some class has several words; its score is then the maximum over them."""
-        return len(self.class_ids) > self.num_classes
 
 
 @dataclass(frozen=True)
