@@ -20,7 +20,7 @@ from lexiseg.inference.layout import WindowLayout
 from lexiseg.models.registry import build_model
 from lexiseg.ops.class_chunks import SigmoidMerge, merged_maps
 from lexiseg.ops.sliding_window import window_grid
-from lexiseg.training.optim import OptimSettings, build_optimizer, parameter_groups
+from lexiseg.training.optim import OptimSettings, build_optimizer
 
 TOLERANCE = 1e-4
 NOISE = ".multihead_attn.k.bias"
@@ -272,7 +272,7 @@ def _labels(folder, setting, inputs, logits) -> Tensor:
 def check_parameter_groups(folder: Path) -> None:
     model, _, published = case(folder, unused=True)
     expected = json.loads((folder / "optim_groups.json").read_text())
-    groups = parameter_groups(model, OptimSettings())
+    groups = model.parameter_groups(OptimSettings())
     trained = {id(p): (g["lr"], g["weight_decay"]) for g in groups for p in g["params"]}
     live = [p for p in case(folder)[0].parameters() if p.requires_grad]
     assert sum(p.numel() for g in groups for p in g["params"]) == expected["trainable_elements"]

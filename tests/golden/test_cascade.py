@@ -20,7 +20,7 @@ from lexiseg.losses.criterion import MaskCriterion
 from lexiseg.losses.functional import dice_loss, sigmoid_focal_loss
 from lexiseg.models.cascade_clip import CascadeCLIP, CascadeSettings
 from lexiseg.ops.grid import resize_position_embedding
-from lexiseg.training.optim import OptimSettings, build_optimizer, parameter_groups, polynomial_with_warmup
+from lexiseg.training.optim import OptimSettings, build_optimizer, polynomial_with_warmup
 from support import golden_folders
 
 TOLERANCE = 1e-4
@@ -332,7 +332,7 @@ def test_parameter_groups(folder):
     model, _, published = case(folder, unused=True)
     expected = json.loads((folder / "optim_groups.json").read_text())
     settings = OptimSettings()
-    groups = parameter_groups(model, settings)
+    groups = model.parameter_groups(settings)
     trained = {id(p): (g["lr"], g["weight_decay"]) for g in groups for p in g["params"]}
     assert sum(p.numel() for g in groups for p in g["params"]) == expected["trainable_elements"]
     live = case(folder)[0]

@@ -19,7 +19,7 @@ from typing import Any
 from huggingface_hub import snapshot_download
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
-from torch import Tensor, nn
+from torch import Tensor
 
 from lexiseg import __version__
 from lexiseg.checkpoints.model_facts import ModelFacts
@@ -29,6 +29,7 @@ from lexiseg.clip.loading import TOY_CLIP, FrozenCLIP
 from lexiseg.clip.vocabulary import Vocabulary
 from lexiseg.errors import CheckpointError, ConfigError
 from lexiseg.storage import write_atomically, write_json
+from lexiseg.types import MaskModel
 
 CONFIG = "config.json"
 WEIGHTS = "model.safetensors"
@@ -74,7 +75,7 @@ class ModelFolder:
 
 def write_model_folder(
     folder: Path | str,
-    model: nn.Module,
+    model: MaskModel,
     clip: FrozenCLIP,
     info: CheckpointInfo,
     facts: ModelFacts,

@@ -11,9 +11,8 @@ from torch import Tensor
 
 from lexiseg.clip.formats.openai import check_keys
 from lexiseg.errors import CheckpointError, ConfigError
-from lexiseg.models.cascade_clip import CascadeCLIP
 from lexiseg.models.registry import complete_settings
-from lexiseg.types import ClassSplit
+from lexiseg.types import ClassSplit, MaskModel
 
 CHECKPOINT_KEY = "lexiseg"
 """Where the description stands in a checkpoint, beside Lightning's own entries."""
@@ -159,7 +158,7 @@ def parse_info(values: Mapping[str, Any], path: Path | str) -> CheckpointInfo:
     return info
 
 
-def load_weights(model: CascadeCLIP, state_dict: Mapping[str, Tensor], path: Path | str) -> None:
+def load_weights(model: MaskModel, state_dict: Mapping[str, Tensor], path: Path | str) -> None:
     """Put a training checkpoint's weights into ``model``, every key accounted for.
 
     Raises:
@@ -173,6 +172,17 @@ def load_weights(model: CascadeCLIP, state_dict: Mapping[str, Tensor], path: Pat
     }
     check_keys(_shapes(model.state_dict()), _shapes(found), what=f"model ({path})")
     model.load_state_dict(found)
+
+
+def with_present_names(state_dict: Any) -> Any:
+    """A training state whose teacher was saved as ``teacher.model``, under today's names; anything else as it is."""
+    if not isinstance(state_dict, Mapping):
+        return state_dict
+    old, new = f"{TEACHER_PREFIX}model.", f"{TEACHER_PREFIX}average."
+    return {
+        new + name[len(old) :] if isinstance(name, str) and name.startswith(old) else name: value
+        for name, value in state_dict.items()
+    }
 
 
 def check_resumable(checkpoint: Mapping[str, Any], state: Mapping[str, Tensor], path: Path | str) -> None:

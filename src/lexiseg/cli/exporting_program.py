@@ -23,11 +23,11 @@ from lexiseg.clip.vocabulary import default_cache_dir
 from lexiseg.errors import ConfigError, LexisegError
 from lexiseg.export.onnx_program import PACKAGES, write_onnx
 from lexiseg.export.parity import Parity, check_parity
-from lexiseg.export.program import smallest_grid, trace
+from lexiseg.export.program import trace
 from lexiseg.export.torch_program import load_own_torch, write_torch
 from lexiseg.inference.exported import OnnxProgram
 from lexiseg.inference.pipeline import Loaded, load_trained
-from lexiseg.models.cascade_clip import CascadeCLIP
+from lexiseg.types import MaskModel
 
 
 def run_program(args: argparse.Namespace, console: Console) -> int:
@@ -77,7 +77,7 @@ def export_program(loaded: Loaded, kind: ProgramKind, folder: Path) -> Parity:
         LexisegError: The program is not the model, or the CLIP has no tokenizer.
     """
     model, info = loaded.model, loaded.info
-    if info is None or not isinstance(model, CascadeCLIP):
+    if info is None or not isinstance(model, MaskModel):
         raise ConfigError(
             "only a trained checkpoint can be exported as a program; give best.ckpt or last.ckpt of a run"
         )
@@ -97,7 +97,7 @@ def export_program(loaded: Loaded, kind: ProgramKind, folder: Path) -> Parity:
         info=replace(info, protocol={**info.protocol, "precision": "float32"}),
         kind=kind,
         patch_size=model.patch_size,
-        smallest_side=smallest_grid(model.settings) * model.patch_size,
+        smallest_side=model.smallest_grid * model.patch_size,
         embed_dim=model.tower.embed_dim,
         mean=mean,
         std=std,

@@ -34,7 +34,6 @@ from lexiseg.inference.protocol import InferenceProtocol
 from lexiseg.inference.segmenter import Segmenter
 from lexiseg.losses.criterion import MaskCriterion
 from lexiseg.losses.fused import MaskLossWeights
-from lexiseg.models.cascade_clip import CascadeCLIP
 from lexiseg.models.registry import build_model, model_settings
 from lexiseg.recipes.sweep_table import RESULT_FILE
 from lexiseg.storage import write_json
@@ -45,7 +44,7 @@ from lexiseg.training.panels import ValidationPanels
 from lexiseg.training.progress import TrainingProgress
 from lexiseg.training.self_training import SelfTrainingSettings
 from lexiseg.training.task import SegmentationTask
-from lexiseg.types import ClassSplit
+from lexiseg.types import ClassSplit, MaskModel
 
 _HELP = """usage: lexiseg train [group=choice ...] [key=value ...]
 
@@ -197,7 +196,7 @@ def build_task(config: DictConfig, clip: FrozenCLIP, split: ClassSplit) -> Segme
     )
 
 
-def _start_from(path: str, model: CascadeCLIP, clip: FrozenCLIP) -> None:
+def _start_from(path: str, model: MaskModel, clip: FrozenCLIP) -> None:
     """Take over the weights of another run of the same model on the same CLIP.
 
     Raises:
@@ -228,7 +227,7 @@ def build_trainer(
 
 def _describe(
     config: DictConfig,
-    model: CascadeCLIP,
+    model: MaskModel,
     clip: FrozenCLIP,
     split: ClassSplit,
     protocol: InferenceProtocol,

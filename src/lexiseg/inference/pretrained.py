@@ -19,7 +19,7 @@ from lexiseg.errors import ConfigError
 from lexiseg.inference.pipeline import Loaded, load_trained
 from lexiseg.inference.result import Segmentation
 from lexiseg.inference.segmenter import Segmenter
-from lexiseg.models.cascade_clip import CascadeCLIP
+from lexiseg.types import MaskModel
 
 _CHECKED_WORDS = 5
 
@@ -40,13 +40,13 @@ class PretrainedSegmenter(ModelHubMixin, library_name=LIBRARY, pipeline_tag=TASK
         return object.__new__(cls)
 
     def __init__(self, loaded: Loaded, *, bundle_clip: bool = True) -> None:
-        if loaded.info is None or not isinstance(loaded.model, CascadeCLIP):
+        if loaded.info is None or not isinstance(loaded.model, MaskModel):
             raise ConfigError(
                 "a training-free reading has nothing trained to save or publish; load a checkpoint"
             )
         self.loaded, self.bundle_clip = loaded, bundle_clip
         self._saved_as = "model"
-        self.model: CascadeCLIP = loaded.model
+        self.model: MaskModel = loaded.model
         self.info: CheckpointInfo = loaded.info
 
     def segmenter(self, words: Vocabulary | str | Sequence[str] | None = None) -> Segmenter:
