@@ -11,10 +11,11 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 from torch import Tensor
 
+from lexiseg.checkpoints.info import CheckpointInfo
 from lexiseg.checkpoints.published_account import check_published, check_tower
 from lexiseg.checkpoints.published_layout import POSITIONS, PublishedLayout, published_layout, published_tower
 from lexiseg.checkpoints.published_settings import detect_settings
-from lexiseg.checkpoints.training_file import MODEL_PREFIX, CheckpointInfo, load_tensors_only
+from lexiseg.checkpoints.training_file import MODEL_PREFIX, load_tensors_only
 from lexiseg.clip.formats.openai import check_keys
 from lexiseg.clip.towers.vit import VisionTower
 from lexiseg.errors import CheckpointError

@@ -9,9 +9,9 @@ import pytorch_lightning as pl
 import torch
 from torch import Tensor, nn
 
+from lexiseg.checkpoints.info import CheckpointInfo
 from lexiseg.checkpoints.training_file import (
     CHECKPOINT_KEY,
-    CheckpointInfo,
     check_resumable,
     check_same,
     read_info,
