@@ -137,6 +137,10 @@ def export_published(
         for name, tensor in checkpoint["state_dict"].items()
         if name.startswith(MODEL_PREFIX)
     }
+    if not isinstance(model.settings, CascadeSettings):
+        raise CheckpointError(
+            f"the published layout holds ZegCLIP, SPT-SEG and Cascade-CLIP, not '{info.model['name']}'; export it --to folder"
+        )
     layout = published_layout(model.settings, tower)
     live = layout.to_published(ours)
     _check_expressible(published_tower(tower) | live, model.settings, tower.depth)
@@ -161,7 +165,7 @@ def export_published(
     return {"meta": meta, "state_dict": state}
 
 
-def _complete(live: Mapping[str, Tensor], layout: PublishedLayout, tower: VisionTower) -> dict[str, Tensor]:
+def _complete(live: dict[str, Tensor], layout: PublishedLayout, tower: VisionTower) -> dict[str, Tensor]:
     """Every tensor of the layout: the CLIP's from ``tower``, and zeros for what is neither its nor ours."""
     frozen = published_tower(tower)
     grid = (_TRAINED_GRID, _TRAINED_GRID)
