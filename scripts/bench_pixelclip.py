@@ -35,7 +35,6 @@ from lexiseg.clip.towers.vit import VisionTower
 from lexiseg.losses.cluster_mask import cluster_mask_loss, direct_cluster_mask_loss
 from lexiseg.models import pixel_clip
 from lexiseg.models.pixel_clip import PixelCLIP
-from lexiseg.models.pixel_clip_optim import pixel_clip_parameter_groups
 from lexiseg.models.pixel_clip_settings import PixelCLIPOptimSettings, PixelCLIPSettings
 from lexiseg.types import MaskBatch
 
@@ -95,7 +94,7 @@ def _measure(form: str, args: argparse.Namespace) -> dict[str, float]:
         _use_direct_form()
     model, batch = _model(args, device), _batch(args, device)
     settings = PixelCLIPOptimSettings()
-    optimizer = torch.optim.AdamW(pixel_clip_parameter_groups(model, settings))
+    optimizer = torch.optim.AdamW(model.parameter_groups(settings))
     parameters = [p for p in model.parameters() if p.requires_grad]
     before = peak_mib(device)
 

@@ -7,7 +7,7 @@ from lexiseg.cli.composing import compose_config, conf_dir, describe_groups
 from lexiseg.errors import ConfigError
 from lexiseg.inference.protocol import InferenceProtocol
 from lexiseg.losses.fused import MaskLossWeights
-from lexiseg.models.registry import MODELS
+from lexiseg.models.registry import complete_settings
 from lexiseg.training.optim import OptimSettings
 
 
@@ -17,8 +17,7 @@ def _choices(group):
 
 def _build(config):
     plain = OmegaConf.to_container(config, resolve=True)
-    model = dict(plain["model"])
-    MODELS[model.pop("name")][1](**model)
+    complete_settings(plain["model"])
     MaskLossWeights(**plain["loss"])
     OptimSettings(**plain["optim"])
     InferenceProtocol.from_dict(plain["protocol"])

@@ -1,10 +1,12 @@
-"""Files that appear whole or not at all."""
+"""Files and folders that appear whole or not at all."""
 
 import io
 import json
 import os
+import shutil
 import tempfile
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -41,32 +43,81 @@ def png_bytes(image: Image.Image) -> bytes:
     return content.getvalue()
 
 
-def write_atomically(path: Path, write: Callable[[Path], Any], *, part_suffix: str = ".part") -> None:
+def write_atomically(
+    path: Path, write: Callable[[Path], Any], *, part_suffix: str = ".part", durable: bool = False
+) -> None:
     """Let ``write`` fill a file beside the target, then rename: a kill never leaves half a file.
 
     Args:
         path: The target; its folder is made if need be.
         write: Fills the file that it is given.
         part_suffix: Ending of that file's name until it is complete; a kill may leave it behind.
+        durable: Force the bytes to disk before the rename, so that not even a power cut costs both files; and write under
+            one name, the target's with ``part_suffix``, so that many kills leave one half file. For one writer at a time.
 
     Raises:
         LexisegError: The folder cannot be made or written to.
     """
-    try:
+    with _spoken(path):
         path.parent.mkdir(parents=True, exist_ok=True)
-        handle, name = tempfile.mkstemp(dir=path.parent, prefix=".", suffix=part_suffix)
-        os.close(handle)
-        part = Path(name)
+        part = path.with_name(path.name + part_suffix) if durable else _fresh(path.parent, part_suffix)
         try:
             write(part)
-            part.chmod(0o644)  # mkstemp makes files that only their owner may read
+            if durable:
+                _force_to_disk(part)
             part.replace(path)
         finally:
             part.unlink(missing_ok=True)
+        if durable:
+            _force_to_disk(path.parent)
+
+
+@contextmanager
+def folder_or_nothing(path: Path) -> Iterator[Path]:
+    """A folder that takes the name ``path`` when all went well, and is gone otherwise.
+
+    Args:
+        path: Not there yet, or an empty folder.
+
+    Raises:
+        LexisegError: It cannot be made or written to.
+    """
+    with _spoken(path):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        part = Path(tempfile.mkdtemp(dir=path.parent, prefix=f".{path.name}.", suffix=".part"))
+        try:
+            yield part
+            part.chmod(0o755)  # mkdtemp makes folders that only their owner may read
+            part.replace(path)
+        finally:
+            shutil.rmtree(part, ignore_errors=True)
+
+
+@contextmanager
+def _spoken(path: Path) -> Iterator[None]:
+    """What the system says against writing ``path``, as a message of ours."""
+    try:
+        yield
     except OSError as error:
         raise LexisegError(
             f"cannot write {path} ({error.strerror or error}); choose another folder"
         ) from error
+
+
+def _fresh(folder: Path, suffix: str) -> Path:
+    """An empty file of a name that nobody else has."""
+    handle, name = tempfile.mkstemp(dir=folder, prefix=".", suffix=suffix)
+    os.close(handle)
+    Path(name).chmod(0o644)  # mkstemp makes files that only their owner may read
+    return Path(name)
+
+
+def _force_to_disk(path: Path) -> None:
+    handle = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
 
 
 def _plain(value: Any) -> Any:

@@ -6,7 +6,7 @@ h w patches (height first). Images are RGB.
 
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field, fields
-from typing import Any, Literal, Protocol
+from typing import Any, Literal, Protocol, Self, runtime_checkable
 
 import numpy as np
 import numpy.typing as npt
@@ -356,6 +356,71 @@ class Segmentable(Protocol):
 
     def decode(self, state: Any, text: Tensor) -> MaskOutput:
         """State and unit text embeddings ``(K, D)`` to mask logits ``(B, K, h, w)``."""
+
+
+class GroupSettings(Protocol):
+    """What of an optimiser's settings decides over single parameters."""
+
+    @property
+    def lr(self) -> float:
+        """Peak learning rate of everything that trains."""
+
+    @property
+    def prompt_lr_scale(self) -> float:
+        """Prompts learn at this times ``lr``."""
+
+    @property
+    def weight_decay(self) -> float:
+        """Decoupled weight decay."""
+
+    @property
+    def decay_norms(self) -> bool:
+        """Whether layer norms and biases are decayed too."""
+
+
+@runtime_checkable
+class MaskModel(Segmentable, Protocol):
+    """A trainable :class:`Segmentable`: an ``nn.Module`` on a frozen tower that is none of its submodules.
+
+    Registry, training, checkpoints, export and analysis know a model by these members alone. Its ``state_dict`` is what
+    was trained, and nothing of the tower; ``to`` takes the tower along.
+    """
+
+    settings: Any
+    """A frozen dataclass of plain values; its ``name`` is the model's in the registry."""
+
+    @property
+    def tower(self) -> Any:
+        """The frozen image tower: ``embed_dim``, ``patch_size``, ``image_size``."""
+
+    @property
+    def normalization(self) -> tuple[Tensor, Tensor]:
+        """Mean and deviation of RGB in 0-255, each ``(3, 1, 1)``, as ``normalize`` applies them."""
+
+    @property
+    def smallest_grid(self) -> int:
+        """Patches per side that a traced program needs at least; tracing takes an axis of one for no axis."""
+
+    def parameter_groups(self, optim: GroupSettings) -> list[dict[str, Any]]:
+        """What trains, in groups for the optimiser, each with ``params``, ``lr`` and ``weight_decay``."""
+
+    def __call__(self, images: Tensor, text: Tensor) -> MaskOutput:
+        """Normalised ``(B, 3, H, W)`` and unit text ``(K, E)`` to masks, all words in one pass: what trains and is traced."""
+
+    def parameters(self) -> Iterator[torch.nn.Parameter]:
+        """Of the model, trained or not, as in ``nn.Module``."""
+
+    def state_dict(self) -> dict[str, Any]:
+        """What was trained, as in ``nn.Module``."""
+
+    def load_state_dict(self, state_dict: Mapping[str, Any]) -> Any:
+        """As in ``nn.Module``."""
+
+    def eval(self) -> Self:
+        """As in ``nn.Module``."""
+
+    def to(self, device: torch.device) -> Self:
+        """As in ``nn.Module``, and the tower goes along."""
 
 
 @dataclass(frozen=True)

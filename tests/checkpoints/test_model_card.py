@@ -27,10 +27,13 @@ def write(info, facts=None, **changes):
 def test_metadata(info):
     measured = MeasuredScores(SCORES, info.protocol, "small", "PascalVOC", 60)
     info = replace(info, clip=info.clip | {"source": "openai/clip-vit-base-patch16"})
-    data = ModelCard(str(write(info, ModelFacts("mit", "apache-2.0", measured)))).data
+    facts = ModelFacts("mit", "apache-2.0", measured, ("somebody/voc", "other/context"))
+    data = ModelCard(str(write(info, facts))).data
     assert data.library_name == "lexiseg"
     assert data.pipeline_tag == "image-segmentation"
     assert data.license == "mit"
+    assert data.datasets == ["somebody/voc", "other/context"]
+    assert data.metrics == ["accuracy", "mean_iou"]
     assert data.base_model == "openai/clip-vit-base-patch16"
     assert {"lexiseg", "zero-shot", "cascade-clip"} <= set(data.tags)
     assert data.model_name == "somebody/model"
@@ -48,6 +51,8 @@ def test_nothing_is_claimed_that_nobody_said(info):
     assert card.data.license == "unknown"
     assert card.data.base_model is None
     assert card.data.eval_results is None
+    assert card.data.datasets is None
+    assert card.data.metrics is None
     assert "None were recorded with this checkpoint" in card.text
     assert "Trained weights: unknown. CLIP weights (ships with lexiseg): unknown." in card.text
 
@@ -87,3 +92,11 @@ def test_without_classes_and_without_clip(info):
     assert 'model.segment("photo.jpg", ["dog", "grass", "sky"])' in text
     assert "the classes of its own split" not in text
     assert "is not in it and is loaded by its name" in text
+
+
+def test_names_stand_there_as_they_are(info):
+    """Neither escaped for HTML nor taken for a part of the template."""
+    split = ClassSplit("s", ("a<b & c", "{{ parameters }}", "Straße"), ("Straße",))
+    text = write(replace(info, split=split)).text
+    assert "**2 seen**: a<b & c, {{ parameters }}" in text
+    assert 'model.segment("photo.jpg", ["Straße", "a<b & c", "{{ parameters }}"])' in text

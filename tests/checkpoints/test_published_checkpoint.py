@@ -6,9 +6,8 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from lexiseg.checkpoints.published import to_published
 from lexiseg.checkpoints.published_checkpoint import SIDECAR_SUFFIX, export_published, import_published
-from lexiseg.checkpoints.published_layout import published_shapes, published_tower
+from lexiseg.checkpoints.published_layout import published_layout, published_tower
 from lexiseg.checkpoints.training_file import MODEL_PREFIX, CheckpointInfo, load_tensors_only, read_info
 from lexiseg.cli.composing import compose_config
 from lexiseg.cli.main import main
@@ -48,11 +47,11 @@ def published_file(tower, kind):
     model = build_model(settings | {"unused_parameters": True}, tower).eval()
     for parameter in model.parameters():
         parameter.data.add_(0.1 * torch.randn_like(parameter))
-    shapes = published_shapes(model.settings, tower)
-    state = published_tower(tower) | to_published(model.state_dict(), model.settings, shapes)
-    for name in shapes.keys() - state.keys():
+    layout = published_layout(model.settings, tower)
+    state = published_tower(tower) | layout.to_published(model.state_dict())
+    for name in layout.shapes.keys() - state.keys():
         assert name.startswith("backbone.proj_fre"), f"{name} is dead in the release and has a place here"
-        state[name] = torch.randn(shapes[name])
+        state[name] = torch.randn(layout.shapes[name])
     state["decode_head.loss_decode.criterion.empty_weight"] = torch.ones(6)
     state |= {
         "text_encoder.ln_final.weight": torch.randn(20),
@@ -172,7 +171,7 @@ def test_damaged_keys_are_named(tower, tmp_path, kind, position):
 
 def test_every_missing_key_is_named(tower, tmp_path):
     content, _ = published_file(tower, "cascade_clip")
-    for victim in published_shapes(build_model(_settings("cascade_clip"), tower).settings, tower):
+    for victim in published_layout(build_model(_settings("cascade_clip"), tower).settings, tower).shapes:
         state = {name: tensor for name, tensor in content["state_dict"].items() if name != victim}
         torch.save({"state_dict": state}, tmp_path / "x.pth")
         with pytest.raises(CheckpointError, match="missing: .*" + victim.replace(".", r"\.")):
@@ -229,7 +228,7 @@ def test_a_model_trained_here_is_exported_without_sidecar(tower, tmp_path, kind)
     content = export_published(_checkpoint(model), _info(model), tower, None)
     state = content["state_dict"]
     assert state["backbone.positional_embedding"].shape == (1 + 32 * 32, 24)
-    assert state.keys() == published_shapes(model.settings, tower).keys()
+    assert state.keys() == published_layout(model.settings, tower).shapes.keys()
     torch.save(content, tmp_path / "x.pth")
     again = import_published(tmp_path / "x.pth", tower)
     for key in ("name", "stages", "prompts", "decoder", "decoder_layers"):
@@ -297,8 +296,8 @@ def test_an_imported_checkpoint_segments(tmp_path):
     clip = load_clip("toy")
     depth = clip.vision.depth
     model = build_model({"name": "zegclip", "stages": [[depth]], "unused_parameters": True}, clip.vision)
-    shapes = published_shapes(model.settings, clip.vision)
-    state = published_tower(clip.vision) | to_published(model.state_dict(), model.settings, shapes)
+    layout = published_layout(model.settings, clip.vision)
+    state = published_tower(clip.vision) | layout.to_published(model.state_dict())
     unseen = list(compose_config("train", ["split=toy"]).split.unseen)
     classes = ["red circle", "blue square", *unseen]
     torch.save({"meta": {"CLASSES": classes}, "state_dict": state}, tmp_path / "x.pth")

@@ -14,8 +14,7 @@ from PIL import Image
 
 import lexiseg
 from hostile import CLASSES, as_pickle, as_torch_file, small_checkpoint
-from lexiseg.checkpoints.published import to_published
-from lexiseg.checkpoints.published_layout import published_shapes, published_tower
+from lexiseg.checkpoints.published_layout import published_layout, published_tower
 from lexiseg.cli.main import main
 from lexiseg.clip.loading import load_clip
 from lexiseg.models.registry import build_model
@@ -199,8 +198,8 @@ def _published_content():
     torch.manual_seed(4)
     settings = {"name": "zegclip", "stages": [[tower.depth]], "unused_parameters": True, "prompt_length": 2}
     model = build_model(settings, tower)
-    shapes = published_shapes(model.settings, tower)
-    state = published_tower(tower) | to_published(model.state_dict(), model.settings, shapes)
+    layout = published_layout(model.settings, tower)
+    state = published_tower(tower) | layout.to_published(model.state_dict())
     return {"meta": {"CLASSES": list(CLASSES)}, "state_dict": state}
 
 

@@ -12,15 +12,18 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from lexiseg.checkpoints.published import clip_visual_state, from_published, name_map
-from lexiseg.checkpoints.published_layout import detect_settings
+from lexiseg.checkpoints.published_layout import published_layout
+from lexiseg.checkpoints.published_settings import detect_settings
 from lexiseg.clip.formats.openai import vision_config_from_openai, vision_model_from_openai
 from lexiseg.clip.towers.vit import VisionTower
 from lexiseg.inference.layout import WindowLayout
 from lexiseg.models.registry import build_model
 from lexiseg.ops.class_chunks import SigmoidMerge, merged_maps
 from lexiseg.ops.sliding_window import window_grid
-from lexiseg.training.optim import OptimSettings, build_optimizer, parameter_groups
+from lexiseg.training.optim import OptimSettings, build_optimizer
+
+_CLIP_PARTS = ("class_emb", "positional", "proj", "conv1.", "ln_pre.", "ln_post.", "transformer.")
+"""Beginnings of the frozen image tower's names in ``backbone.*``."""
 
 TOLERANCE = 1e-4
 NOISE = ".multihead_attn.k.bias"
@@ -65,6 +68,17 @@ def _tower(visual, heads: int) -> VisionTower:
     return VisionTower(vision_model_from_openai(visual, config))
 
 
+def clip_visual_state(published) -> dict[str, Tensor]:
+    """The frozen image tower inside a published checkpoint, under OpenAI's names."""
+    names = {name: name.removeprefix("backbone.") for name in published if name.startswith("backbone.")}
+    trained = ("proj_layers", "proj_fre")
+    return {
+        f"visual.{short}": published[name]
+        for name, short in names.items()
+        if short.startswith(_CLIP_PARTS) and not short.startswith(trained)
+    }
+
+
 @cache
 def decoder_heads(folder: Path) -> int:
     """The head count that reproduces the first decoder map; 8 for the spectral decoder, as released."""
@@ -86,7 +100,7 @@ def decoder_heads(folder: Path) -> int:
 def _model(published, tower, heads, **settings):
     found = detect_settings(published, tower.depth, decoder_heads=heads)
     model = build_model(found | QUIET | settings, tower)
-    model.load_state_dict(from_published(published, model.settings))
+    model.load_state_dict(published_layout(model.settings, tower).from_published(published))
     return model.eval()
 
 
@@ -178,9 +192,9 @@ def check_every_grid(folder: Path) -> None:
         assert torch.isfinite(logits).all()
 
 
-def trained_pairs(published, model) -> dict[str, str]:
+def trained_pairs(model) -> dict[str, str]:
     trains = {name for name, parameter in model.named_parameters() if parameter.requires_grad}
-    return {t: o for t, o in name_map(published, model.settings).items() if o in trains}
+    return {t: o for t, o in published_layout(model.settings, model.tower).renamed.items() if o in trains}
 
 
 def is_noise(name: str, model) -> bool:
@@ -194,7 +208,7 @@ def _words(inputs, setting: str) -> Tensor:
 
 def check_training(folder: Path, setting: str, criterion, losses: dict[str, str]) -> None:
     """Losses by our names and the published ones, total, and every gradient that the release has."""
-    model, inputs, published = case(folder)
+    model, inputs, _ = case(folder)
     expected = load(folder, f"train_{setting}.pt")
     model.zero_grad()
     out = model.train()(inputs["img"], _words(inputs, setting))
@@ -211,7 +225,7 @@ def check_training(folder: Path, setting: str, criterion, losses: dict[str, str]
     compared = {"prompts.tokens"}
     prompts = [expected["grads"][f"backbone.{kind}prompt_embeddings"] for kind in ("", "deep_")]
     assert_close(gradients["prompts.tokens"], torch.cat(prompts), "gradient of the prompts")
-    for theirs, ours in trained_pairs(published, model).items():
+    for theirs, ours in trained_pairs(model).items():
         compared.add(ours)
         if not is_noise(theirs, model):
             assert_close(gradients[ours], expected["grads"][theirs], f"gradient of {theirs}")
@@ -221,7 +235,7 @@ def check_training(folder: Path, setting: str, criterion, losses: dict[str, str]
 
 
 def check_five_steps(folder: Path, setting: str, criterion) -> None:
-    model, inputs, published = case(folder)
+    model, inputs, _ = case(folder)
     before = {name: tensor.clone() for name, tensor in model.state_dict().items()}
     expected = load(folder, f"after_5_steps_{setting}.pt")
     schedule = expected["schedule"]
@@ -248,7 +262,7 @@ def check_five_steps(folder: Path, setting: str, criterion) -> None:
         scheduler.step()
     model.eval()
     after = dict(model.named_parameters())
-    for theirs, ours in trained_pairs(published, model).items():
+    for theirs, ours in trained_pairs(model).items():
         if not is_noise(theirs, model):
             assert_close(after[ours].detach(), expected["params"][theirs], f"{theirs} after five steps")
     prompts = [expected["params"][f"backbone.{kind}prompt_embeddings"] for kind in ("", "deep_")]
@@ -270,14 +284,15 @@ def _labels(folder, setting, inputs, logits) -> Tensor:
 
 
 def check_parameter_groups(folder: Path) -> None:
-    model, _, published = case(folder, unused=True)
+    model, _, _ = case(folder, unused=True)
     expected = json.loads((folder / "optim_groups.json").read_text())
-    groups = parameter_groups(model, OptimSettings())
+    groups = model.parameter_groups(OptimSettings())
     trained = {id(p): (g["lr"], g["weight_decay"]) for g in groups for p in g["params"]}
     live = [p for p in case(folder)[0].parameters() if p.requires_grad]
     assert sum(p.numel() for g in groups for p in g["params"]) == expected["trainable_elements"]
     assert sum(p.numel() for p in live) == expected["trainable_with_gradient_elements"]
-    parameters, names = dict(model.named_parameters()), name_map(published, model.settings)
+    parameters = dict(model.named_parameters())
+    names = published_layout(model.settings, model.tower).renamed
     for row in expected["per_param"]:
         if row["name"] in names:
             rule = trained.get(id(parameters[names[row["name"]]]))

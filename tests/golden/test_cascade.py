@@ -11,16 +11,17 @@ from pathlib import Path
 import pytest
 import torch
 import torch.nn.functional as F
+from published_cases import clip_visual_state
 from torch import Tensor
 
-from lexiseg.checkpoints.published import clip_visual_state, from_published, name_map
+from lexiseg.checkpoints.published_layout import published_layout
 from lexiseg.clip.formats.openai import vision_config_from_openai, vision_model_from_openai
 from lexiseg.clip.towers.vit import VisionTower
 from lexiseg.losses.criterion import MaskCriterion
 from lexiseg.losses.functional import dice_loss, sigmoid_focal_loss
 from lexiseg.models.cascade_clip import CascadeCLIP, CascadeSettings
 from lexiseg.ops.grid import resize_position_embedding
-from lexiseg.training.optim import OptimSettings, build_optimizer, parameter_groups, polynomial_with_warmup
+from lexiseg.training.optim import OptimSettings, build_optimizer, polynomial_with_warmup
 from support import golden_folders
 
 TOLERANCE = 1e-4
@@ -66,7 +67,7 @@ def case(folder: Path, *, unused: bool = False):
             unused_parameters=unused,
         )
         model = CascadeCLIP(tower, settings)
-        model.load_state_dict(from_published(published, settings))
+        model.load_state_dict(published_layout(settings, model.tower).from_published(published))
         model.eval()
         with torch.no_grad():
             masks = (
@@ -249,7 +250,7 @@ def test_training_losses_and_gradients(folder, setting):
 def _trained_pairs(published, model) -> dict[str, str]:
     return {
         theirs: ours
-        for theirs, ours in name_map(published, model.settings).items()
+        for theirs, ours in published_layout(model.settings, model.tower).renamed.items()
         if "ln_layers" not in theirs
     }
 
@@ -329,10 +330,10 @@ def _labels_for(folder, setting, inputs, logits) -> Tensor:
 
 @pytest.mark.parametrize("folder", FOLDERS, ids=str)
 def test_parameter_groups(folder):
-    model, _, published = case(folder, unused=True)
+    model, _, _ = case(folder, unused=True)
     expected = json.loads((folder / "optim_groups.json").read_text())
     settings = OptimSettings()
-    groups = parameter_groups(model, settings)
+    groups = model.parameter_groups(settings)
     trained = {id(p): (g["lr"], g["weight_decay"]) for g in groups for p in g["params"]}
     assert sum(p.numel() for g in groups for p in g["params"]) == expected["trainable_elements"]
     live = case(folder)[0]
@@ -341,7 +342,7 @@ def test_parameter_groups(folder):
         == expected["trainable_with_gradient_elements"]
     )
     parameters = dict(model.named_parameters())
-    names = name_map(published, model.settings)
+    names = published_layout(model.settings, model.tower).renamed
     for row in expected["per_param"]:
         if row["name"] in names:
             rule = trained.get(id(parameters[names[row["name"]]]))

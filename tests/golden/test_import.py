@@ -4,9 +4,8 @@ from pathlib import Path
 
 import pytest
 import torch
-from published_cases import assert_close, decoder_heads, load, vision_heads
+from published_cases import assert_close, clip_visual_state, decoder_heads, load, vision_heads
 
-from lexiseg.checkpoints.published import clip_visual_state
 from lexiseg.checkpoints.published_checkpoint import SIDECAR_SUFFIX
 from lexiseg.cli.main import main
 from lexiseg.inference.pipeline import Pipeline

@@ -24,7 +24,6 @@ from lexiseg.models.convolutional_mask_decoder import ConvolutionalMaskDecoder
 from lexiseg.models.mask_clustering import assign_masks, merge_by_cluster
 from lexiseg.models.momentum_teacher import MomentumTeacher
 from lexiseg.models.pixel_clip import PixelCLIP
-from lexiseg.models.pixel_clip_optim import pixel_clip_parameter_groups
 from lexiseg.models.pixel_clip_settings import PixelCLIPOptimSettings, PixelCLIPSettings
 from lexiseg.ops.mask_pooling import pool_by_masks, resize_masks
 from lexiseg.ops.sinkhorn import sinkhorn
@@ -318,7 +317,7 @@ def test_parameter_groups(path):
     file, (model, _) = load(path), step_model(path)
     rates = {
         id(p): (group["lr"], group["weight_decay"])
-        for group in pixel_clip_parameter_groups(model, PixelCLIPOptimSettings())
+        for group in model.parameter_groups(PixelCLIPOptimSettings())
         for p in group["params"]
     }
     student, decoder = dict(model.student.tower.named_parameters()), dict(model.decoder.named_parameters())
@@ -350,7 +349,7 @@ def test_optimiser_step(path):
     tokens, opening = model.prompts.tokens, model.decoder.opening.weight
     tokens.grad, opening.grad = recorded[PROMPTS].clone(), recorded["head.conv0.weight"].clone()
     before = tokens.detach().clone(), opening.detach().clone()
-    groups = pixel_clip_parameter_groups(model, settings)
+    groups = model.parameter_groups(settings)
     torch.optim.AdamW(groups, betas=settings.betas, eps=settings.eps).step()
     assert_close(tokens.detach() - before[0], file["optim/prompt_delta"], "prompts")
     assert_close(opening.detach() - before[1], file["optim/conv0_delta"], "decoder")

@@ -191,7 +191,7 @@ def _edit(key, value):
 @pytest.mark.parametrize(
     ("damage", "message"),
     [
-        (lambda f: (f / "program.json").write_text("{"), r"program.json: missing or unreadable"),
+        (lambda f: (f / "program.json").write_text("{"), r"program.json: damaged, no readable JSON"),
         (lambda f: (f / "program.json").write_text("[]"), "expected a JSON object, got list"),
         (_edit("format", 9), "program format 9, this version reads 1"),
         (_edit("mean", [1, 2]), "incomplete or damaged"),
@@ -199,7 +199,7 @@ def _edit(key, value):
         (_edit("split", None), "description"),
         (
             lambda f: (f / "text_embeddings.safetensors").write_bytes(b"x"),
-            "embeddings.safetensors: missing or unreadable",
+            "embeddings.safetensors: damaged or no safetensors file",
         ),
         (_edit("embed_dim", 17), r"expected float32 \(3, 17\), got torch.float32 \(3, 16\)"),
         (lambda f: (f / "model.onnx").unlink(), "model.onnx is missing; copy the whole folder again"),

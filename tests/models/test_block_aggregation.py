@@ -4,7 +4,7 @@ import pytest
 import torch
 from transformers import CLIPModel
 
-from lexiseg.checkpoints.published import to_published
+from lexiseg.checkpoints.published_layout import published_layout
 from lexiseg.clip.towers.vit import VisionTower
 from lexiseg.errors import CheckpointError, ConfigError
 from lexiseg.models.block_aggregation import build_aggregation
@@ -98,7 +98,7 @@ def test_shared_queries_are_one_projection_for_all_stages(tower):
 def test_the_published_layout_refuses_what_it_has_no_place_for(tower, changes):
     model = _model(tower, **changes)
     with pytest.raises(CheckpointError, match="no place for"):
-        to_published(model.state_dict(), model.settings, model.state_dict())
+        published_layout(model.settings, tower).to_published(model.state_dict())
 
 
 @pytest.mark.parametrize(("key", "value"), [("aggregation", "mean"), ("queries", "both")])

@@ -19,7 +19,6 @@ from lexiseg.models.convolutional_mask_decoder import ConvolutionalMaskDecoder
 from lexiseg.models.mask_clustering import assign_masks, merge_by_cluster
 from lexiseg.models.momentum_teacher import MomentumTeacher
 from lexiseg.models.pixel_clip import PixelCLIP
-from lexiseg.models.pixel_clip_optim import cosine_factor, pixel_clip_parameter_groups
 from lexiseg.models.pixel_clip_settings import PixelCLIPOptimSettings, PixelCLIPSettings
 from lexiseg.models.tuned_tower import TunedTower, tuned_names
 from lexiseg.types import MaskBatch
@@ -163,7 +162,7 @@ def test_a_step_changes_what_trains_alone(build, towers):
 
 def test_training_lowers_the_loss(build):
     model, batch = build(), random_batch()
-    groups = pixel_clip_parameter_groups(model, PixelCLIPOptimSettings(lr=3e-3, clip_factor=0.1))
+    groups = model.parameter_groups(PixelCLIPOptimSettings(lr=3e-3, clip_factor=0.1))
     optimizer, losses = torch.optim.AdamW(groups), []
     for _ in range(15):
         model.update_teacher()
@@ -237,7 +236,7 @@ def test_who_pools_the_masks(build, momentum):
 
 def test_momentum_by_hand(towers):
     student = TunedTower(copy.deepcopy(towers[0]), tuned_names(towers[0], "attention"))
-    teacher = MomentumTeacher(student, 0.75)
+    teacher = MomentumTeacher(student, 0.75, shared=student.frozen_parameters())
     (weight, *_), (average, *_) = student.parameters(), teacher.average.parameters()
     old = average.clone()
     with torch.no_grad():
@@ -358,7 +357,7 @@ def test_the_tuned_tower_is_an_ordinary_frozen_one(build, towers):
 
 
 def test_parameter_groups_by_hand(build):
-    groups = {g["name"]: g for g in pixel_clip_parameter_groups(build(), PixelCLIPOptimSettings())}
+    groups = {g["name"]: g for g in build().parameter_groups(PixelCLIPOptimSettings())}
     rates = {name: (group["lr"], group["weight_decay"]) for name, group in groups.items()}
     expected = {
         "prompts": (2e-3, 1e-4),
@@ -368,15 +367,8 @@ def test_parameter_groups_by_hand(build):
     }
     assert rates == {name: pytest.approx(values) for name, values in expected.items()}
     assert len(groups["decoder_norms"]["params"]) == 8
-    lean = pixel_clip_parameter_groups(build(tuned="none", prompts_trained=False), PixelCLIPOptimSettings())
+    lean = build(tuned="none", prompts_trained=False).parameter_groups(PixelCLIPOptimSettings())
     assert [group["name"] for group in lean] == ["decoder", "decoder_norms"]
-
-
-@pytest.mark.parametrize(
-    ("step", "share"), [(0, 1.0), (50, 0.50005), (100, 1e-4), (200, 1e-4), (25, 0.853568)]
-)
-def test_cosine_by_hand(step, share):
-    assert cosine_factor(step, 100, 1e-4) == pytest.approx(share, abs=1e-6)
 
 
 @pytest.mark.parametrize(

@@ -12,6 +12,7 @@ from lexiseg.checkpoints.training_file import (
     load_tensors_only,
     load_weights,
     read_info,
+    with_present_names,
 )
 from lexiseg.errors import CheckpointError
 from lexiseg.training.checkpointing import AtomicCheckpointIO
@@ -110,3 +111,11 @@ def test_keys_are_accounted_for():
         match="missing: bias; unknown: extra; wrong shape: weight: expected .3, 2., got .2, 2.",
     ):
         load_weights(model, {"model.weight": torch.zeros(2, 2), "model.extra": torch.zeros(1)}, "x.ckpt")
+
+
+def test_a_teacher_saved_under_its_former_name():
+    """Self-training's teacher was ``teacher.model`` before it and PixelCLIP's became one."""
+    old = {"model.teacher.model.w": 1, "teacher.model.w": 2, "teacher.model.model.w": 3}
+    new = {"model.teacher.model.w": 1, "teacher.average.w": 2, "teacher.average.model.w": 3}
+    assert with_present_names(old) == with_present_names(new) == new
+    assert with_present_names("damaged") == "damaged"

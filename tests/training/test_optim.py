@@ -5,7 +5,15 @@ import torch
 from torch import nn
 
 from lexiseg.errors import ConfigError
-from lexiseg.training.optim import OptimSettings, build_optimizer, parameter_groups, polynomial_with_warmup
+from lexiseg.models.parameter_groups import group_parameters
+from lexiseg.training.optim import OptimSettings, build_optimizer, cosine_factor, polynomial_with_warmup
+
+
+class Grouped(nn.Sequential):
+    """Parts that say themselves how they learn."""
+
+    def parameter_groups(self, optim):
+        return group_parameters(self.named_parameters(), optim, prompts="0.")
 
 
 def test_schedule_by_hand():
@@ -19,7 +27,7 @@ def test_schedule_by_hand():
 
 
 def test_the_optimiser_follows_the_schedule():
-    model, settings = nn.Linear(3, 2), OptimSettings(lr=1e-2, warmup_steps=2)
+    model, settings = Grouped(nn.Linear(3, 2)), OptimSettings(lr=1e-2, warmup_steps=2)
     optimizer, schedule = build_optimizer(model, settings, 5)
     for step in range(5):
         assert optimizer.param_groups[0]["lr"] == pytest.approx(polynomial_with_warmup(step, 5, settings))
@@ -27,23 +35,18 @@ def test_the_optimiser_follows_the_schedule():
         schedule.step()
 
 
-def test_groups():
-    model = nn.Sequential(nn.Linear(3, 5), nn.LayerNorm(5), nn.Linear(5, 2))
-    model[2].requires_grad_(requires_grad=False)
-    (group,) = parameter_groups(model, OptimSettings(weight_decay=0.3))
-    assert [tuple(p.shape) for p in group["params"]] == [(5, 3), (5,), (5,), (5,)]
-    assert group["weight_decay"] == 0.3
-    decayed, free = parameter_groups(model, OptimSettings(weight_decay=0.3, decay_norms=False))
-    assert [tuple(p.shape) for p in decayed["params"]] == [(5, 3)]
-    assert len(free["params"]) == 3
-    assert free["weight_decay"] == 0.0
-
-
-def test_prompts_may_learn_at_a_rate_of_their_own():
-    model = nn.ModuleDict({"prompts": nn.Linear(3, 5), "decoder": nn.Linear(5, 2)})
+def test_the_optimiser_asks_the_model_for_its_groups():
+    model = Grouped(nn.Linear(3, 5), nn.Linear(5, 2))
     optimizer, _ = build_optimizer(model, OptimSettings(lr=1e-2, prompt_lr_scale=0.1, warmup_steps=0), 10)
     rates = {tuple(p.shape): group["lr"] for group in optimizer.param_groups for p in group["params"]}
     assert rates == pytest.approx({(5, 3): 1e-3, (5,): 1e-3, (2, 5): 1e-2, (2,): 1e-2})
+
+
+@pytest.mark.parametrize(
+    ("step", "share"), [(0, 1.0), (50, 0.50005), (100, 1e-4), (200, 1e-4), (25, 0.853568)]
+)
+def test_cosine_by_hand(step, share):
+    assert cosine_factor(step, 100, 1e-4) == pytest.approx(share, abs=1e-6)
 
 
 def test_impossible_settings():
@@ -52,7 +55,7 @@ def test_impossible_settings():
 
 
 def test_frozen_parameters_do_not_move():
-    model = nn.Sequential(nn.Linear(3, 5), nn.Linear(5, 2))
+    model = Grouped(nn.Linear(3, 5), nn.Linear(5, 2))
     model[0].requires_grad_(requires_grad=False)
     before = model[0].weight.clone()
     optimizer, _ = build_optimizer(model, OptimSettings(lr=1.0, warmup_steps=0), 10)

@@ -5,7 +5,6 @@ import json
 import pytest
 import torch
 import torch.nn.functional as F
-from torch import nn
 
 from lexiseg.checkpoints.training_file import load_tensors_only
 from lexiseg.cli.composing import compose_config
@@ -14,7 +13,7 @@ from lexiseg.constants import UNLABELLED
 from lexiseg.data.splits import make_split, seen_label_map
 from lexiseg.errors import CheckpointError, ConfigError
 from lexiseg.inference.pipeline import Pipeline
-from lexiseg.training.self_training import SelfTrainingSettings, Teacher, pseudo_labels
+from lexiseg.training.self_training import SelfTrainingSettings, pseudo_labels
 from training.test_runs import SMALL, read_log, run, weights
 
 STAGES = (
@@ -64,17 +63,6 @@ def test_transductive_labels_tell_unlabelled_from_ignored():
     many = make_split([f"c{i}" for i in range(255)], name="s", unseen=["c1"], setting="transductive")
     with pytest.raises(ConfigError, match="at most 254 classes, got 255"):
         seen_label_map(many)
-
-
-def test_the_teacher_is_a_moving_average_by_hand():
-    student = nn.Linear(1, 1, bias=False)
-    nn.init.constant_(student.weight, 1.0)
-    teacher = Teacher(student, 0.75)
-    nn.init.constant_(student.weight, 2.0)
-    teacher.update(student)
-    assert teacher.model.weight.item() == pytest.approx(0.75 * 1 + 0.25 * 2)
-    assert not teacher.model.weight.requires_grad
-    assert not teacher.train().training
 
 
 @pytest.mark.parametrize(

@@ -2,18 +2,29 @@
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from typing import Protocol, runtime_checkable
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from lexiseg.inference.encoding import Picture
-from lexiseg.models.cascade_clip import CascadeCLIP
 from lexiseg.ops.resize import keep_ratio_size, resize_image
 from lexiseg.types import ImageTower
 
 BlockReading = Callable[[Tensor], Iterator[Tensor]]
 """``(B, 3, H, W)`` RGB in 0-255, H and W multiples of the patch, to ``(B, h*w, D)`` after each block, from the first."""
+
+
+@runtime_checkable
+class PromptedModel(Protocol):
+    """A model that can be looked into: what it trains stands inside a tower, which it can run block by block."""
+
+    def normalize(self, images: Tensor) -> Tensor:
+        """``(B, 3, H, W)`` RGB in 0-255 to what ``block_tokens`` takes."""
+
+    def block_tokens(self, images: Tensor) -> Iterator[Tensor]:
+        """Normalised ``(B, 3, H, W)`` to patch tokens ``(B, h*w, D)`` after every block, from the first."""
 
 
 @dataclass(frozen=True)
@@ -39,17 +50,11 @@ def frozen_blocks(tower: ImageTower) -> BlockReading:
     return read
 
 
-def trained_blocks(model: CascadeCLIP) -> BlockReading:
-    """The tower as a mask model runs it, with its prompts; the model must be in evaluation mode."""
+def trained_blocks(model: PromptedModel) -> BlockReading:
+    """The tower as a trained model runs it, with its prompts; the model must be in evaluation mode."""
 
     def read(images: Tensor) -> Iterator[Tensor]:
-        grid = model.tower.grid(images)
-        tokens = model.tower.embed(
-            model.normalize(images), position_mode="bilinear", class_embedding_twice=True
-        )
-        for index in range(model.tower.depth):
-            tokens = model.tower.block(index, model.enter(tokens, index, grid))
-            yield tokens[:, -grid[0] * grid[1] :]
+        return model.block_tokens(model.normalize(images))
 
     return read
 

@@ -1,4 +1,4 @@
-"""What a model says about itself besides its settings: licences, and scores as they were measured."""
+"""What a model says about itself besides its settings: licences, training data, and scores as they were measured."""
 
 import json
 import math
@@ -7,7 +7,7 @@ from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any
 
-from lexiseg.checkpoints.training_file import CheckpointInfo
+from lexiseg.checkpoints.info import CheckpointInfo
 from lexiseg.errors import CheckpointError
 
 UNKNOWN_LICENSE = "unknown"
@@ -38,17 +38,19 @@ class MeasuredScores:
 
 @dataclass(frozen=True)
 class ModelFacts:
-    """Licences and scores of a published model.
+    """Licences, training data and scores of a published model.
 
     Attributes:
         license: Of the trained weights, as the hub spells it (``apache-2.0``); ``unknown`` unless somebody said.
         clip_license: Of the CLIP, likewise.
         measured: Its scores, or None.
+        datasets: What it was trained on, as the hub spells it (``ORG/NAME``), where somebody said.
     """
 
     license: str = UNKNOWN_LICENSE
     clip_license: str = UNKNOWN_LICENSE
     measured: MeasuredScores | None = None
+    datasets: tuple[str, ...] = ()
 
     def to_dict(self) -> dict[str, Any]:
         """Plain values."""
@@ -62,6 +64,7 @@ class ModelFacts:
             TypeError: The scores lack one of their parts.
         """
         known = {key: values[key] for key in ("license", "clip_license") if key in values}
+        known["datasets"] = tuple(str(name) for name in values.get("datasets") or ())
         measured = values.get("measured")
         if measured is None:
             return cls(**known)

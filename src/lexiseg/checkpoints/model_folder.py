@@ -9,7 +9,6 @@
 Nothing in it is code, and nothing in it is run.
 """
 
-import json
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -17,28 +16,33 @@ from pathlib import Path
 from typing import Any
 
 from huggingface_hub import snapshot_download
-from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
-from torch import Tensor, nn
+from torch import Tensor
 
 from lexiseg import __version__
+from lexiseg.checkpoints.files import (
+    EMBEDDINGS,
+    read_embeddings,
+    read_object,
+    read_tensors,
+    write_embeddings,
+    write_tensors,
+)
+from lexiseg.checkpoints.info import CheckpointInfo, parse_info
 from lexiseg.checkpoints.model_facts import ModelFacts
-from lexiseg.checkpoints.training_file import CheckpointInfo, parse_info
 from lexiseg.clip.loading import TOY_CLIP, FrozenCLIP
 from lexiseg.clip.saving import save_clip
 from lexiseg.clip.vocabulary import Vocabulary
 from lexiseg.errors import CheckpointError, ConfigError
-from lexiseg.storage import write_atomically, write_json
+from lexiseg.storage import write_json
+from lexiseg.types import MaskModel
 
 CONFIG = "config.json"
 WEIGHTS = "model.safetensors"
-EMBEDDINGS = "text_embeddings.safetensors"
 CLIP_FOLDER = "clip"
 FORMAT = 1
 
 _LIBRARY = "lexiseg"
 _BUNDLED = "bundled"
-_VECTORS = "vectors"
 _DOWNLOADED = [
     CONFIG,
     WEIGHTS,
@@ -74,7 +78,7 @@ class ModelFolder:
 
 def write_model_folder(
     folder: Path | str,
-    model: nn.Module,
+    model: MaskModel,
     clip: FrozenCLIP,
     info: CheckpointInfo,
     facts: ModelFacts,
@@ -100,10 +104,10 @@ def write_model_folder(
     described["clip"] = _public_clip(info.clip, bundle=bundle_clip)
     if bundle_clip:
         save_clip(clip, folder / CLIP_FOLDER)
-    _write_tensors(folder / WEIGHTS, model.state_dict())
+    write_tensors(folder / WEIGHTS, model.state_dict())
     if info.split.classes:
         vocabulary = Vocabulary.from_names(info.split.classes, info.templates)
-        _write_tensors(folder / EMBEDDINGS, {_VECTORS: vocabulary.embed(clip).vectors})
+        write_embeddings(folder, vocabulary.embed(clip).vectors)
     head = {"library_name": _LIBRARY, "lexiseg_version": __version__}
     write_json({**head, **described, "format": FORMAT, "facts": facts.to_dict()}, folder / CONFIG)
 
@@ -132,8 +136,10 @@ def read_model_folder(folder: Path | str) -> ModelFolder:
     if bundled and not (folder / CLIP_FOLDER / WEIGHTS).is_file():
         # Checked here, for transformers would look for a pickle instead.
         raise CheckpointError(f"{folder}: {CLIP_FOLDER}/{WEIGHTS} is missing; copy the whole folder again")
-    state = _read_tensors(folder / WEIGHTS)
-    embeddings = _read_embeddings(folder / EMBEDDINGS, info)
+    state = read_tensors(folder / WEIGHTS, expected=_EXPECTED)
+    embeddings = None
+    if (folder / EMBEDDINGS).exists():
+        embeddings = read_embeddings(folder, len(info.split.classes), expected=_EXPECTED)
     return ModelFolder(info, state, facts, folder / CLIP_FOLDER if bundled else None, embeddings)
 
 
@@ -201,45 +207,9 @@ def _public_clip(clip: Mapping[str, Any], *, bundle: bool) -> dict[str, Any]:
     return {**clip, _BUNDLED: False}
 
 
-def _write_tensors(path: Path, tensors: Mapping[str, Tensor]) -> None:
-    own = {name: tensor.detach().cpu().contiguous().clone() for name, tensor in tensors.items()}
-    write_atomically(path, lambda part: save_file(own, part, metadata={"format": "pt"}))
-
-
-def _read_tensors(path: Path) -> dict[str, Tensor]:
-    if not path.is_file():
-        raise CheckpointError(f"{path}: missing; expected {_EXPECTED}, whole")
-    try:
-        return load_file(path)
-    except (SafetensorError, OSError, ValueError) as error:
-        raise CheckpointError(
-            f"{path}: damaged or no safetensors file ({error}); nothing from it was run. Copy the folder again"
-        ) from error
-
-
-def _read_embeddings(path: Path, info: CheckpointInfo) -> Tensor | None:
-    if not path.exists():
-        return None
-    vectors = _read_tensors(path).get(_VECTORS)
-    if vectors is None or vectors.ndim != 2 or len(vectors) != len(info.split.classes):
-        got = "none" if vectors is None else tuple(vectors.shape)
-        raise CheckpointError(
-            f"{path}: expected '{_VECTORS}' with a row for each of the {len(info.split.classes)} classes, got {got}; remove "
-            "the file, and the CLIP will make them anew"
-        )
-    return vectors
-
-
 def _read_config(path: Path) -> dict[str, Any]:
-    if not path.is_file():
-        raise CheckpointError(f"{path.parent}: no {CONFIG} in it; expected {_EXPECTED}")
-    try:
-        values = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError, RecursionError) as error:
-        raise CheckpointError(
-            f"{path}: damaged, no readable JSON ({error}); copy the folder again"
-        ) from error
-    if not isinstance(values, dict) or values.get("library_name") != _LIBRARY:
+    values = read_object(path, expected=_EXPECTED)
+    if values.get("library_name") != _LIBRARY:
         raise CheckpointError(f"{path}: not of a lexiseg model; expected {_EXPECTED}")
     written = values.get("format")
     if written != FORMAT:

@@ -7,7 +7,6 @@
 Nothing in the two files beside the program is code, and nothing in them is run.
 """
 
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from importlib.util import find_spec
@@ -15,23 +14,20 @@ from pathlib import Path
 from typing import Any, Literal, get_args
 
 import torch
-from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from lexiseg import __version__
-from lexiseg.checkpoints.training_file import CheckpointInfo, parse_info
+from lexiseg.checkpoints.files import EMBEDDINGS, read_embeddings, read_object, write_embeddings
+from lexiseg.checkpoints.info import CheckpointInfo, parse_info
 from lexiseg.errors import CheckpointError, ConfigError
-from lexiseg.storage import write_atomically, write_json
+from lexiseg.storage import write_json
 
 ProgramKind = Literal["onnx", "torch"]
 
 CARD = "program.json"
-EMBEDDINGS = "text_embeddings.safetensors"
 PROGRAM_FILES: dict[ProgramKind, str] = {"onnx": "model.onnx", "torch": "model.pt2"}
 FORMAT = 1
 
-_VECTORS = "vectors"
 _EXPECTED = "a folder that `lexiseg export --to onnx` wrote"
 
 
@@ -117,8 +113,7 @@ def write_card(folder: Path, card: ProgramCard, embeddings: Tensor) -> None:
         card: Its description.
         embeddings: ``(K, E)`` unit text embeddings of the split's classes, in order; K may be 0.
     """
-    tensors = {_VECTORS: embeddings.contiguous()}
-    write_atomically(folder / EMBEDDINGS, lambda part: save_file(tensors, part))
+    write_embeddings(folder, embeddings)
     write_json(card.to_dict(), folder / CARD)
 
 
@@ -129,19 +124,8 @@ def read_card(folder: Path) -> tuple[ProgramCard, Tensor]:
         CheckpointError: A file is missing, damaged, or they do not belong together.
     """
     path = folder / CARD
-    try:
-        values = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise CheckpointError(f"{path}: missing or unreadable ({error}); expected {_EXPECTED}") from error
-    if not isinstance(values, dict):
-        raise CheckpointError(f"{path}: expected a JSON object, got {type(values).__name__}; export again")
-    card = ProgramCard.from_dict(values, path)
-    try:
-        vectors = load_file(folder / EMBEDDINGS)[_VECTORS]
-    except (OSError, SafetensorError, KeyError) as error:
-        raise CheckpointError(
-            f"{folder / EMBEDDINGS}: missing or unreadable ({error}); expected {_EXPECTED}"
-        ) from error
+    card = ProgramCard.from_dict(read_object(path, expected=_EXPECTED), path)
+    vectors = read_embeddings(folder, len(card.info.split.classes), expected=_EXPECTED)
     expected = (len(card.info.split.classes), card.embed_dim)
     if vectors.shape != expected or vectors.dtype != torch.float32:
         raise CheckpointError(

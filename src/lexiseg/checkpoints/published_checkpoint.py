@@ -11,15 +11,11 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 from torch import Tensor
 
-from lexiseg.checkpoints.published import STACKED, from_published, name_map, to_published
-from lexiseg.checkpoints.published_layout import (
-    check_published,
-    check_tower,
-    detect_settings,
-    published_shapes,
-    published_tower,
-)
-from lexiseg.checkpoints.training_file import MODEL_PREFIX, CheckpointInfo, load_tensors_only
+from lexiseg.checkpoints.info import CheckpointInfo
+from lexiseg.checkpoints.published_account import check_published, check_tower
+from lexiseg.checkpoints.published_layout import POSITIONS, PublishedLayout, published_layout, published_tower
+from lexiseg.checkpoints.published_settings import detect_settings
+from lexiseg.checkpoints.training_file import MODEL_PREFIX, load_tensors_only
 from lexiseg.clip.towers.vit import VisionTower
 from lexiseg.errors import CheckpointError
 from lexiseg.keys import check_keys
@@ -106,14 +102,13 @@ def import_published(path: Path | str, tower: VisionTower, *, decoder_heads: int
         check_tower(published, tower)
     except CheckpointError as error:
         raise CheckpointError(f"{path}: {error}") from error
-    ours = from_published(published, model.settings)
-    model.load_state_dict(ours)
-    live = {*name_map(published, model.settings), *STACKED}
+    layout = published_layout(model.settings, tower)
+    model.load_state_dict(layout.from_published(published))
     return Imported(
         settings,
         {MODEL_PREFIX + name: tensor.clone() for name, tensor in model.state_dict().items()},
         meta,
-        {name: tensor for name, tensor in published.items() if name not in live},
+        {name: tensor for name, tensor in published.items() if name not in layout.live},
         {name: str(tensor.dtype).removeprefix("torch.") for name, tensor in published.items()},
     )
 
@@ -142,23 +137,21 @@ def export_published(
         for name, tensor in checkpoint["state_dict"].items()
         if name.startswith(MODEL_PREFIX)
     }
-    shapes = published_shapes(model.settings, tower)
-    live = to_published(ours, model.settings, shapes)
+    if not isinstance(model.settings, CascadeSettings):
+        raise CheckpointError(
+            f"the published layout holds ZegCLIP, SPT-SEG and Cascade-CLIP, not '{info.model['name']}'; export it --to folder"
+        )
+    layout = published_layout(model.settings, tower)
+    live = layout.to_published(ours)
     _check_expressible(published_tower(tower) | live, model.settings, tower.depth)
     check_keys(
-        {name: shapes[name] for name in live},
+        {name: shape for name, shape in layout.shapes.items() if name in layout.live},
         {name: tuple(tensor.shape) for name, tensor in live.items()},
         what="model of the published layout",
     )
     if sidecar is None:
-        frozen = published_tower(tower)
-        positions = "backbone.positional_embedding"
-        frozen[positions] = resize_position_embedding(
-            frozen[positions], (_TRAINED_GRID, _TRAINED_GRID), "bilinear"
-        )
-        unread = {name: torch.zeros(shape) for name, shape in shapes.items() if name not in frozen | live}
         meta = {"CLASSES": list(info.split.classes)}
-        return {"meta": meta, "state_dict": {name: _own(t) for name, t in (frozen | live | unread).items()}}
+        return {"meta": meta, "state_dict": _complete(live, layout, tower)}
     rest, order, meta = _read_sidecar(sidecar)
     missing = sorted(order.keys() - rest.keys() - live.keys())
     extra = sorted(live.keys() - order.keys())
@@ -170,6 +163,15 @@ def export_published(
     tensors = live | rest
     state = {name: _own(tensors[name]).to(getattr(torch, kind)) for name, kind in order.items()}
     return {"meta": meta, "state_dict": state}
+
+
+def _complete(live: dict[str, Tensor], layout: PublishedLayout, tower: VisionTower) -> dict[str, Tensor]:
+    """Every tensor of the layout: the CLIP's from ``tower``, and zeros for what is neither its nor ours."""
+    frozen = published_tower(tower)
+    grid = (_TRAINED_GRID, _TRAINED_GRID)
+    known = frozen | {POSITIONS: resize_position_embedding(frozen[POSITIONS], grid, "bilinear")} | live
+    unread = {name: torch.zeros(shape) for name, shape in layout.shapes.items() if name not in known}
+    return {name: _own(tensor) for name, tensor in (known | unread).items()}
 
 
 def _check_expressible(published: Mapping[str, Tensor], settings: CascadeSettings, depth: int) -> None:

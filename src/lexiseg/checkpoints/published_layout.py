@@ -1,8 +1,10 @@
-"""Which published model a checkpoint holds, and a strict account of every key in it."""
+"""The checkpoint layout of the published ZegCLIP, SPT-SEG and Cascade-CLIP (mmsegmentation: ``backbone.*``, ``decode_head.*``).
 
-import re
-from collections.abc import Mapping
-from typing import Any
+One table: every tensor's name there, its shape, and what it is here. Import, export and the account of keys read it.
+"""
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
@@ -10,117 +12,140 @@ from torch import Tensor
 from lexiseg.clip.formats.openai import vision_to_openai
 from lexiseg.clip.towers.vit import VisionTower
 from lexiseg.errors import CheckpointError
-from lexiseg.keys import check_keys
 from lexiseg.models.cascade_settings import CascadeSettings
-from lexiseg.models.registry import complete_settings
-from lexiseg.ops.grid import resize_position_embedding
 
-Shapes = dict[str, tuple[int, ...]]
+Shape = tuple[int, ...]
 
-_ANY = -1
+ANY = -1
 """A length that the model does not decide."""
 
-_POSITIONS = "backbone.positional_embedding"
-_POSITION_TOLERANCE = 1e-5
-"""Of the resized position embedding, relative to its largest value: rounding of another machine's interpolation."""
+POSITIONS = "backbone.positional_embedding"
+PROMPTS = ("backbone.prompt_embeddings", "backbone.deep_prompt_embeddings")
+"""Before the first block, and before every other."""
 
-_LAYER = re.compile(r"decode_head\.(?:cascade_decoders\.\d+|decoder_\d+)\.layers\.(\d+)\.")
-_SPLIT_HEADS = 8
-"""Of the spectral decoder, whatever the release's configuration says."""
+FILTER = "backbone.complex_weight"
+BLOCK_NORMS = "backbone.ln_layers."
+PROJECTIONS = "backbone.proj_layers"
+STAGE_WEIGHTS = "decode_head.weights_s"
+"""Followed by the stage's number from 1."""
 
-_DEAD_FILTER_OUTPUTS = 10
-"""Outputs of SPT-SEG's `proj_fre`, which nothing reads."""
+STAGE_DECODERS = "decode_head.cascade_decoders."
+ONLY_DECODER = "decode_head.decoder_1."
+SPLIT = "hlfs"
+"""What the spectral decoder has in every layer, and the other in none."""
+
+SPLIT_HEADS = 8
+"""Of the spectral decoder, whatever the release's configuration says; the first of them reads high frequencies."""
+
+_FILTER_OUTPUTS = 10
+"""Of SPT-SEG's ``proj_fre``, which nothing reads."""
+
+_UNUSED = "unused."
 
 
-def detect_settings(published: Mapping[str, Tensor], depth: int, *, decoder_heads: int = 8) -> dict[str, Any]:
-    """Name and settings of the published model in a state dict, read off its keys and shapes.
+@dataclass(frozen=True)
+class Row:
+    """One tensor of the published file.
 
-    Args:
-        published: ``backbone.*``, ``decode_head.*``.
-        depth: Blocks of its CLIP.
-        decoder_heads: Not stored in the file; 8 in every released configuration, and always in the spectral decoder.
-
-    Raises:
-        CheckpointError: It holds none of these models.
+    Attributes:
+        name: There.
+        shape: There; :data:`ANY` where the model does not decide.
+        ours: What stands for it here: nothing, one tensor, or several that are stacked there. Where rows share a tensor
+            of ours, they are its consecutive pieces along the first axis.
+        stacked: Whether it stacks ours, each transposed.
+        dead: Whether the release allocates it and never reads it; ours only with ``unused_parameters``.
     """
-    layers = [int(found.group(1)) for found in map(_LAYER.match, published) if found]
-    if not layers or not any(name.startswith("backbone.") for name in published):
-        raise CheckpointError(
-            "expected the published layout of ZegCLIP, SPT-SEG or Cascade-CLIP (backbone.*, decode_head.decoder_1.* or "
-            f"decode_head.cascade_decoders.*); got {', '.join(list(published)[:4]) or 'no tensor'}, …"
-        )
-    stages = _stages(published, depth)
-    spectral = any(".hlfs." in name for name in published)
-    settings: dict[str, Any] = {
-        "stages": stages,
-        "decoder_layers": 1 + max(layers),
-        "decoder_heads": decoder_heads,
-    }
-    settings["decoder"] = "spectral" if spectral else "attention"
-    settings["prompts"] = "none"
-    if any(name.startswith("backbone.") and "prompt" in name for name in published):
-        settings["prompts"] = "spectral" if "backbone.complex_weight" in published else "deep"
-    for name in ("backbone.deep_prompt_embeddings", "backbone.prompt_embeddings"):
-        if name in published and published[name].ndim == 3:
-            settings["prompt_length"] = published[name].shape[1]
-            break
-    if spectral:
-        settings["decoder_heads"] = _SPLIT_HEADS
-    if settings["prompts"] == "spectral" and published["backbone.complex_weight"].ndim:
-        settings["spectral_grid"] = len(published["backbone.complex_weight"])
-    if spectral or settings["prompts"] == "spectral":
-        name = "spt_seg"
-    elif settings["prompts"] == "none":
-        name = "frozen_clip"
-    else:
-        name = "zegclip" if len(stages) == 1 else "cascade_clip"
-    return complete_settings({"name": name, **settings})
+
+    name: str
+    shape: Shape
+    ours: tuple[str, ...] = ()
+    stacked: bool = False
+    dead: bool = False
+
+    def within(self, published: str, ours: str) -> "Row":
+        """The same under longer names."""
+        return replace(self, name=published + self.name, ours=tuple(ours + name for name in self.ours))
 
 
-def check_published(published: Mapping[str, Tensor], settings: CascadeSettings, tower: VisionTower) -> None:
-    """Compare every key and shape with what this model's release saves.
+@dataclass(frozen=True)
+class PublishedLayout:
+    """Every tensor that the release of one model saves for certain.
 
-    Raises:
-        CheckpointError: Another tower's file, or keys missing, superfluous or of a wrong shape: all are named.
+    Attributes:
+        rows: The table.
     """
-    found = {name: tuple(tensor.shape) for name, tensor in published.items()}
-    patches = (tower.width, 3, tower.patch_size, tower.patch_size)
-    if found.get("backbone.conv1.weight", patches) != patches:
-        raise CheckpointError(
-            f"the file was trained on a CLIP of patch embedding {found['backbone.conv1.weight']}, the CLIP given has "
-            f"{patches}; give the CLIP that it was trained on"
-        )
-    expected = published_shapes(settings, tower) | _optional_shapes(found)
-    for name, shape in expected.items():  # a free length takes the file's
-        if name in found and len(shape) == len(found[name]):
-            pairs = zip(shape, found[name], strict=True)
-            expected[name] = tuple(there if here == _ANY else here for here, there in pairs)
-    check_keys(expected, found, what="published checkpoint")
 
+    rows: tuple[Row, ...]
 
-def check_tower(published: Mapping[str, Tensor], tower: VisionTower) -> None:
-    """Compare the frozen CLIP inside a published checkpoint with the one at hand, value by value.
+    @property
+    def shapes(self) -> dict[str, Shape]:
+        """Published name to shape."""
+        return {row.name: row.shape for row in self.rows}
 
-    Its position embedding is already resized to the training grid, so the given one is resized likewise.
+    @property
+    def live(self) -> set[str]:
+        """Published names of what stands here too."""
+        return {row.name for row in self.rows if row.ours}
 
-    Raises:
-        CheckpointError: Names the first tensor that differs.
-    """
-    for name, native in published_tower(tower).items():
-        ours, theirs = native, published[name]
-        same = torch.equal(ours.to(theirs.dtype), theirs)
-        if name == _POSITIONS:
-            side = round((len(theirs) - 1) ** 0.5)
-            ours = resize_position_embedding(ours, (side, side), "bilinear")
-            # Interpolated on another machine: equal up to rounding.
-            tolerance = max(_POSITION_TOLERANCE, torch.finfo(theirs.dtype).eps) * float(theirs.abs().max())
-            same = torch.allclose(ours, theirs.float(), rtol=0, atol=tolerance)
-        if not same:
-            largest = float((ours.float() - theirs.float()).abs().max())
+    @property
+    def renamed(self) -> dict[str, str]:
+        """Published name to ours, for every tensor that has the same values there and here."""
+        whole = (row for row in self.rows if len(row.ours) == 1 and not row.stacked)
+        return {row.name: row.ours[0] for row in whole if row.name not in PROMPTS}
+
+    def from_published(self, published: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        """Our state dict.
+
+        Args:
+            published: Holds every row that stands here too.
+
+        Returns:
+            Tensors under our names, in the file's types.
+        """
+        pieces: dict[str, list[Tensor]] = {}
+        for row in self.rows:
+            if not row.ours:
+                continue
+            parts = [part.T for part in published[row.name]] if row.stacked else [published[row.name]]
+            for name, part in zip(row.ours, parts, strict=True):
+                pieces.setdefault(name, []).append(part)
+        return {name: parts[0] if len(parts) == 1 else torch.cat(parts) for name, parts in pieces.items()}
+
+    def to_published(self, ours: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        """The inverse of :meth:`from_published`; rows that nothing of ours stands for are left out.
+
+        Raises:
+            CheckpointError: Something of ours has no place in that layout.
+        """
+        places = {name for row in self.rows for name in row.ours}
+        homeless = sorted(ours.keys() - places)
+        if homeless:
             raise CheckpointError(
-                f"the CLIP given is not the one that this file was trained on: {name} differs by up to {largest:.3g}; give "
-                "the same CLIP weights with --clip"
+                f"the published layout has no place for {', '.join(homeless[:6])}{', …' if len(homeless) > 6 else ''}; it "
+                "holds models as released: stages of blocks right below the last, and the last block alone as last stage"
             )
+        published: dict[str, Tensor] = {}
+        given: dict[str, int] = {}
+        for row in self.rows:
+            if not row.ours or not ours.keys() >= set(row.ours):
+                continue
+            if row.stacked:
+                published[row.name] = torch.stack([ours[name].T for name in row.ours])
+            elif row.name in PROMPTS:
+                start = given.get(row.ours[0], 0)
+                published[row.name] = ours[row.ours[0]][start : start + row.shape[0]]
+                given[row.ours[0]] = start + row.shape[0]
+            else:
+                published[row.name] = ours[row.ours[0]]
+        return published
+
+
+def published_layout(settings: CascadeSettings, tower: VisionTower) -> PublishedLayout:
+    """The table for a model of these settings on this CLIP."""
+    rows = (*_tower_rows(tower), *_prompt_rows(settings, tower), *_stage_rows(settings, tower))
+    return PublishedLayout(
+        tuple(replace(row, ours=()) if row.dead and not settings.unused_parameters else row for row in rows)
+    )
 
 
 def published_tower(tower: VisionTower) -> dict[str, Tensor]:
@@ -133,123 +158,146 @@ def published_tower(tower: VisionTower) -> dict[str, Tensor]:
     }
 
 
-def published_shapes(settings: CascadeSettings, tower: VisionTower) -> Shapes:
-    """Name and shape of every tensor that the release of such a model saves for certain; -1 is any length."""
-    width, embed, length = tower.width, tower.embed_dim, settings.prompt_length
-    shapes: Shapes = {name: tuple(tensor.shape) for name, tensor in published_tower(tower).items()}
-    shapes[_POSITIONS] = (_ANY, width)
-    if settings.prompts != "none":
-        shapes |= {
-            "backbone.prompt_embeddings": (1, length, width),
-            "backbone.deep_prompt_embeddings": (tower.depth - 1, length, width),
-            **_linear("backbone.prompt_proj", width, width),
-            **_norm("backbone.prompt_norm", width),
-        }
-    if settings.prompts == "spectral":
-        side = settings.spectral_grid
-        shapes["backbone.complex_weight"] = (side, side // 2 + 1, width, 2)
-        shapes |= _linear("backbone.proj_fre", side * side, _DEAD_FILTER_OUTPUTS)
-    single = len(settings.stages) == 1
-    tapped = sum(len(stage) for stage in settings.stages) - 1
-    if tapped:
-        shapes["backbone.proj_layers"] = (tapped, width, embed)
-        for index in range(tapped):
-            shapes |= _norm(f"backbone.ln_layers.{index}", width)
-    for index, stage in enumerate(settings.stages):
-        if len(stage) > 1:
-            shapes[f"decode_head.weights_s{index + 1}"] = (len(stage),)
-        shapes |= _linear(
-            "decode_head.q_proj" if single else f"decode_head.q_projs.{index}", 2 * embed, embed
-        )
-        decoder = "decode_head.decoder_1" if single else f"decode_head.cascade_decoders.{index}"
-        for layer in range(settings.decoder_layers):
-            shapes |= _layer_shapes(f"{decoder}.layers.{layer}", embed, settings)
-    return shapes
+def optional_shapes(found: Mapping[str, Shape]) -> dict[str, Shape]:
+    """What a file may hold besides: the loss's class weights, and CLIP's text tower, whole or without token embedding.
 
-
-def _stages(published: Mapping[str, Tensor], depth: int) -> list[list[int]]:
-    """The release taps the blocks right below the last, in stages whose weights say how many, then the last."""
-    decoders = {name.split(".")[2] for name in published if name.startswith("decode_head.cascade_decoders.")}
-    if len(decoders) < 2:
-        return [[depth]]
-    norms = {name.split(".")[2] for name in published if name.startswith("backbone.ln_layers.")}
-    weights = [published.get(f"decode_head.weights_s{stage}") for stage in range(1, len(decoders))]
-    sizes = [len(weight) for weight in weights if weight is not None and weight.ndim == 1]
-    if len(sizes) != len(weights) or sum(sizes) != len(norms):
-        # A key is missing or of a wrong shape. Equal stages are the likeliest, and the check will name the key.
-        sizes = [max(len(norms) // len(weights), 1)] * len(weights)
-    block, stages = depth - sum(sizes), []
-    for size in sizes:
-        stages.append(list(range(block, block + size)))
-        block += size
-    return [*stages, [depth]]
-
-
-def _layer_shapes(base: str, embed: int, settings: CascadeSettings) -> Shapes:
-    shapes: Shapes = {
-        f"{base}.self_attn.in_proj_weight": (3 * embed, embed),
-        f"{base}.self_attn.in_proj_bias": (3 * embed,),
-        **_linear(f"{base}.self_attn.out_proj", embed, embed),
-        **_linear(f"{base}.linear1", embed, 4 * embed),
-        **_linear(f"{base}.linear2", 4 * embed, embed),
-    }
-    for name in ("norm1", "norm2", "norm3"):
-        shapes |= _norm(f"{base}.{name}", embed)
-    for name in ("q", "k", "v", "proj"):
-        shapes |= _linear(f"{base}.multihead_attn.{name}", embed, embed)
-    return shapes | _split_shapes(f"{base}.hlfs", embed) if settings.decoder == "spectral" else shapes
-
-
-def _split_shapes(base: str, embed: int) -> Shapes:
-    high = embed // _SPLIT_HEADS  # one head of eight
-    low = embed - high
-    return {
-        f"{base}.prompt": (embed,),
-        f"{base}.top_down_transform": (embed, embed),
-        f"{base}.l_q.weight": (low, embed),
-        f"{base}.l_kv.weight": (2 * low, embed),
-        f"{base}.h_qkv.weight": (3 * high, embed),
-        **_linear(f"{base}.l_proj", low, low),
-        **_linear(f"{base}.h_proj", high, high),
-        **_linear(f"{base}.proj", embed, embed),
-    }
-
-
-def _optional_shapes(found: Mapping[str, tuple[int, ...]]) -> Shapes:
-    """What a file may hold besides: the loss's class weights, and CLIP's text tower, whole or without token embedding."""
-    shapes: Shapes = {"decode_head.loss_decode.criterion.empty_weight": (_ANY,)}
+    Args:
+        found: Names and shapes in the file, which alone tell the text tower's size.
+    """
+    rows = [Row("decode_head.loss_decode.criterion.empty_weight", (ANY,))]
     if len(found.get("text_encoder.ln_final.weight", ())) == 1:
         width = found["text_encoder.ln_final.weight"][0]
-        shapes |= {
-            "text_encoder.positional_embedding": (_ANY, width),
-            "text_encoder.token_embedding.weight": (_ANY, width),
-            "text_encoder.text_projection": (width, _ANY),
-            "text_encoder.logit_scale": (),
-            **_norm("text_encoder.ln_final", width),
-        }
         blocks = {
             name.split(".")[3] for name in found if name.startswith("text_encoder.transformer.resblocks.")
         }
-        for block in blocks:
-            shapes |= _text_block(f"text_encoder.transformer.resblocks.{block}", width)
-    return {name: shape for name, shape in shapes.items() if name in found or ".resblocks." in name}
+        rows += [
+            Row("text_encoder.positional_embedding", (ANY, width)),
+            Row("text_encoder.token_embedding.weight", (ANY, width)),
+            Row("text_encoder.text_projection", (width, ANY)),
+            Row("text_encoder.logit_scale", ()),
+            *_norm("text_encoder.ln_final", None, width),
+            *(
+                row.within(f"text_encoder.transformer.resblocks.{b}.", "")
+                for b in blocks
+                for row in _block(width)
+            ),
+        ]
+    return {row.name: row.shape for row in rows if row.name in found or ".resblocks." in row.name}
 
 
-def _text_block(base: str, width: int) -> Shapes:
-    return {
-        f"{base}.attn.in_proj_weight": (3 * width, width),
-        f"{base}.attn.in_proj_bias": (3 * width,),
-        **_linear(f"{base}.attn.out_proj", width, width),
-        **_norm(f"{base}.ln_1", width),
-        **_norm(f"{base}.ln_2", width),
-        **_linear(f"{base}.mlp.c_fc", width, 4 * width),
-        **_linear(f"{base}.mlp.c_proj", 4 * width, width),
-    }
+def _tower_rows(tower: VisionTower) -> Iterator[Row]:
+    """The frozen CLIP, under the names that OpenAI gave it."""
+    for name, tensor in published_tower(tower).items():
+        yield Row(name, (ANY, tower.width) if name == POSITIONS else tuple(tensor.shape))
 
 
-def _linear(name: str, inputs: int, outputs: int) -> Shapes:
-    return {f"{name}.weight": (outputs, inputs), f"{name}.bias": (outputs,)}
+def _prompt_rows(settings: CascadeSettings, tower: VisionTower) -> Iterator[Row]:
+    """What trains inside the tower."""
+    width, length, side = tower.width, settings.prompt_length, settings.spectral_grid
+    if settings.prompts != "none":
+        yield Row(PROMPTS[0], (1, length, width), ("prompts.tokens",))
+        yield Row(PROMPTS[1], (tower.depth - 1, length, width), ("prompts.tokens",))
+        yield from _linear("backbone.prompt_proj", "prompts.projection", width, width)
+        yield from _norm("backbone.prompt_norm", "prompt_norm", width)
+    if settings.prompts == "spectral":
+        yield Row(FILTER, (side, side // 2 + 1, width, 2), ("spectral_filter.weight",))
+        yield from _linear("backbone.proj_fre", None, side * side, _FILTER_OUTPUTS)
 
 
-def _norm(name: str, width: int) -> Shapes:
-    return {f"{name}.weight": (width,), f"{name}.bias": (width,)}
+def _stage_rows(settings: CascadeSettings, tower: VisionTower) -> Iterator[Row]:
+    """Every stage's way from the blocks to its masks."""
+    width, embed, layers = tower.width, tower.embed_dim, settings.decoder_layers
+    last = max(block for stage in settings.stages for block in stage)
+    tapped = [
+        f"stages.{stage}.projections.{block}"
+        for stage, blocks in enumerate(settings.stages)
+        for block in blocks
+        if block != last
+    ]
+    if tapped:
+        weights = tuple(f"{block}.projection.weight" for block in tapped)
+        yield Row(PROJECTIONS, (len(tapped), width, embed), weights, stacked=True)
+    for index, block in enumerate(tapped):
+        yield from _norm(f"{BLOCK_NORMS}{index}", f"{block}.norm", width)
+    single = len(settings.stages) == 1
+    layer_rows = _spectral_layer if settings.decoder == "spectral" else _attention_layer
+    for index, stage in enumerate(settings.stages):
+        if len(stage) > 1:
+            yield Row(f"{STAGE_WEIGHTS}{index + 1}", (len(stage),), (f"stages.{index}.aggregation.weights",))
+        projection = "decode_head.q_proj" if single else f"decode_head.q_projs.{index}"
+        yield from _linear(projection, f"stages.{index}.query_projection", 2 * embed, embed)
+        decoder = ONLY_DECODER if single else f"{STAGE_DECODERS}{index}."
+        for layer in range(layers):
+            for row in layer_rows(layer, layers, embed):
+                yield row.within(f"{decoder}layers.{layer}.", f"stages.{index}.decoder.")
+
+
+def _attention_layer(layer: int, layers: int, embed: int) -> Iterator[Row]:
+    """A layer of the decoder of SegViT and ZegCLIP; of the last one only queries and keys are read."""
+    last = layer == layers - 1
+    attention = "last" if last else f"layers.{layer}.attention"
+    yield from _self_attention("self_attn", f"{_UNUSED}{layer}", embed)
+    yield from _norm("norm1", f"{_UNUSED}{layers + layer}", embed)
+    for name in ("q", "k", "v", "proj"):
+        for row in _linear(f"multihead_attn.{name}", f"{attention}.{name}", embed, embed):
+            yield replace(row, dead=last and name in ("v", "proj"))
+    yield from _feedforward(f"{_UNUSED}{2 * layers}" if last else f"layers.{layer}", embed)
+
+
+def _spectral_layer(layer: int, layers: int, embed: int) -> Iterator[Row]:
+    """A layer of SPT-SEG's decoder, which keeps ZegCLIP's attention and never reads it."""
+    last, high = layer == layers - 1, embed // SPLIT_HEADS
+    low, split, unread = embed - high, "last" if last else f"layers.{layer}.split", f"{_UNUSED}{layer}"
+    rest = f"{_UNUSED}{layers}" if last else f"layers.{layer}"
+    yield from _self_attention("self_attn", f"{unread}.self_attn", embed)
+    yield from _norm("norm1", f"{unread}.norm1", embed)
+    for name in ("q", "k", "v", "proj"):
+        yield from _linear(f"multihead_attn.{name}", f"{unread}.multihead_attn.{name}", embed, embed)
+    yield Row(f"{SPLIT}.prompt", (embed,), (f"{split}.prompt",))
+    yield Row(f"{SPLIT}.top_down_transform", (embed, embed), (f"{split}.mixing",))
+    yield Row(f"{SPLIT}.l_q.weight", (low, embed), (f"{split}.low_q.weight",))
+    yield Row(f"{SPLIT}.l_kv.weight", (2 * low, embed), (f"{split}.low_kv.weight",))
+    yield Row(f"{SPLIT}.h_qkv.weight", (3 * high, embed), (f"{split}.high_qkv.weight",))
+    yield from _linear(f"{SPLIT}.l_proj", f"{split}.low_proj", low, low)
+    yield from _linear(f"{SPLIT}.h_proj", f"{unread}.h_proj", high, high)
+    yield from _linear(f"{SPLIT}.proj", f"{rest}.proj", embed, embed)
+    yield from _feedforward(rest, embed)
+
+
+def _feedforward(ours: str, embed: int) -> Iterator[Row]:
+    """What both decoders have behind the comparison."""
+    yield from _linear("linear1", f"{ours}.linear1", embed, 4 * embed)
+    yield from _linear("linear2", f"{ours}.linear2", 4 * embed, embed)
+    yield from _norm("norm2", f"{ours}.norm_attention", embed)
+    yield from _norm("norm3", f"{ours}.norm_feedforward", embed)
+
+
+def _block(width: int) -> Iterator[Row]:
+    """A block of CLIP's text tower."""
+    yield from _self_attention("attn", None, width)
+    yield from _norm("ln_1", None, width)
+    yield from _norm("ln_2", None, width)
+    yield from _linear("mlp.c_fc", None, width, 4 * width)
+    yield from _linear("mlp.c_proj", None, 4 * width, width)
+
+
+def _self_attention(name: str, ours: str | None, width: int) -> Iterator[Row]:
+    yield _one(f"{name}.in_proj_weight", (3 * width, width), ours, "in_proj_weight")
+    yield _one(f"{name}.in_proj_bias", (3 * width,), ours, "in_proj_bias")
+    yield from _linear(f"{name}.out_proj", None if ours is None else f"{ours}.out_proj", width, width)
+
+
+def _linear(name: str, ours: str | None, inputs: int, outputs: int) -> Iterator[Row]:
+    yield _one(f"{name}.weight", (outputs, inputs), ours, "weight")
+    yield _one(f"{name}.bias", (outputs,), ours, "bias")
+
+
+def _norm(name: str, ours: str | None, width: int) -> Iterator[Row]:
+    yield _one(f"{name}.weight", (width,), ours, "weight")
+    yield _one(f"{name}.bias", (width,), ours, "bias")
+
+
+def _one(name: str, shape: Shape, ours: str | None, leaf: str) -> Row:
+    if ours is None:
+        return Row(name, shape)
+    return Row(name, shape, (f"{ours}.{leaf}",), dead=ours.startswith(_UNUSED))

@@ -1,19 +1,18 @@
-"""What a lexiseg checkpoint says about itself, and how one is read without running anything from it."""
+"""A training checkpoint: how one is read without running anything from it, and what is refused."""
 
 import pickle
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from lexiseg.errors import CheckpointError, ConfigError
+from lexiseg.checkpoints.info import FORMAT, CheckpointInfo, parse_info
+from lexiseg.errors import CheckpointError
 from lexiseg.keys import check_keys
-from lexiseg.models.cascade_clip import CascadeCLIP
 from lexiseg.models.registry import complete_settings
-from lexiseg.types import ClassSplit
+from lexiseg.types import MaskModel
 
 CHECKPOINT_KEY = "lexiseg"
 """Where the description stands in a checkpoint, beside Lightning's own entries."""
@@ -21,60 +20,11 @@ CHECKPOINT_KEY = "lexiseg"
 PIXEL_CLIP_KEY = "lexiseg_pixelclip"
 """The same in a checkpoint of PixelCLIP, which is no model to predict with: its result is a CLIP."""
 
-FORMAT = 1
-_CLIP_KEYS = {"source", "fingerprint", "tokenizer", "activation", "vision_heads", "text_heads"}
 MODEL_PREFIX = "model."
 """Prefix of the mask model's tensors in a training checkpoint's ``state_dict``."""
 
 TEACHER_PREFIX = "teacher."
 """Prefix of a self-training teacher's tensors there: needed to go on training, not to use the model."""
-
-
-@dataclass(frozen=True)
-class CheckpointInfo:
-    """Everything besides weights that is needed to use a trained model. Plain values only.
-
-    Attributes:
-        model: Name and settings, for :func:`lexiseg.models.registry.build_model`.
-        clip: ``source``, ``fingerprint`` and how the CLIP was loaded (``tokenizer``, ``activation``, heads).
-        templates: Prompt templates it was trained with.
-        split: Classes, unseen names and setting it was trained on.
-        protocol: Inference protocol it was validated with.
-    """
-
-    model: dict[str, Any]
-    clip: dict[str, Any]
-    templates: tuple[str, ...]
-    split: ClassSplit
-    protocol: dict[str, Any]
-
-    def to_dict(self) -> dict[str, Any]:
-        """Plain lists, dictionaries, text and numbers, readable with ``weights_only=True``."""
-        split = {
-            key: list(value) if isinstance(value, tuple) else value
-            for key, value in asdict(self.split).items()
-        }
-        return {
-            "format": FORMAT,
-            "model": self.model,
-            "clip": self.clip,
-            "templates": list(self.templates),
-            "split": split,
-            "protocol": self.protocol,
-        }
-
-    @classmethod
-    def from_dict(cls, values: Mapping[str, Any]) -> "CheckpointInfo":
-        """The inverse of :meth:`to_dict`."""
-        split = dict(values["split"])
-        split["classes"], split["unseen"] = tuple(split["classes"]), tuple(split["unseen"])
-        return cls(
-            dict(values["model"]),
-            dict(values["clip"]),
-            tuple(values["templates"]),
-            ClassSplit(**split),
-            dict(values["protocol"]),
-        )
 
 
 def load_tensors_only(
@@ -135,31 +85,7 @@ def read_info(checkpoint: Mapping[str, Any], path: Path | str) -> CheckpointInfo
     return parse_info(values, path)
 
 
-def parse_info(values: Mapping[str, Any], path: Path | str) -> CheckpointInfo:
-    """A description from plain values, whoever wrote them.
-
-    Raises:
-        CheckpointError: Something is missing, or is no such value.
-    """
-    try:
-        info = CheckpointInfo.from_dict(values)
-        complete_settings(info.model)
-        for key in ("source", "fingerprint"):
-            if not isinstance(info.clip[key], str):
-                raise TypeError(f"clip.{key} is {info.clip[key]!r}")
-        unknown = sorted(info.clip.keys() - _CLIP_KEYS)
-        if unknown:
-            raise ConfigError(f"clip has no setting {', '.join(unknown)}")
-    except KeyError as error:
-        raise CheckpointError(
-            f"{path}: its description is incomplete ({error} is missing); train again"
-        ) from error
-    except (TypeError, ValueError, AttributeError, ConfigError) as error:
-        raise CheckpointError(f"{path}: its description cannot be used ({error}); train again") from error
-    return info
-
-
-def load_weights(model: CascadeCLIP, state_dict: Mapping[str, Tensor], path: Path | str) -> None:
+def load_weights(model: MaskModel, state_dict: Mapping[str, Tensor], path: Path | str) -> None:
     """Put a training checkpoint's weights into ``model``, every key accounted for.
 
     Raises:
@@ -173,6 +99,17 @@ def load_weights(model: CascadeCLIP, state_dict: Mapping[str, Tensor], path: Pat
     }
     check_keys(_shapes(model.state_dict()), _shapes(found), what=f"model ({path})")
     model.load_state_dict(found)
+
+
+def with_present_names(state_dict: Any) -> Any:
+    """A training state whose teacher was saved as ``teacher.model``, under today's names; anything else as it is."""
+    if not isinstance(state_dict, Mapping):
+        return state_dict
+    old, new = f"{TEACHER_PREFIX}model.", f"{TEACHER_PREFIX}average."
+    return {
+        new + name[len(old) :] if isinstance(name, str) and name.startswith(old) else name: value
+        for name, value in state_dict.items()
+    }
 
 
 def check_resumable(checkpoint: Mapping[str, Any], state: Mapping[str, Tensor], path: Path | str) -> None:

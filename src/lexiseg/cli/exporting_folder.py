@@ -24,6 +24,13 @@ def add_flags(parser: argparse.ArgumentParser) -> None:
     )
     folder.add_argument("--clip-license", metavar="NAME", help="of the CLIP's weights, likewise")
     folder.add_argument(
+        "--dataset",
+        metavar="ORG/NAME",
+        action="append",
+        dest="datasets",
+        help="a data set of the hub that it was trained on, for the model card; may be repeated",
+    )
+    folder.add_argument(
         "--without-clip",
         action="store_true",
         help="only name the CLIP, which must be one of the hub's, instead of copying it",
@@ -66,7 +73,8 @@ def _facts(args: argparse.Namespace, loaded: Pipeline) -> ModelFacts:
     if args.checkpoint.is_file() and loaded.info is not None:
         step = load_tensors_only(args.checkpoint).get("global_step")
         facts = replace(facts, measured=read_measured(args.checkpoint, loaded.info, step))
-    said = {"license": args.license, "clip_license": args.clip_license}
+    datasets = tuple(args.datasets) if args.datasets else None
+    said = {"license": args.license, "clip_license": args.clip_license, "datasets": datasets}
     return replace(facts, **{key: value for key, value in said.items() if value is not None})
 
 

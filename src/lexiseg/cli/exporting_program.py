@@ -1,10 +1,6 @@
 """``lexiseg export --to onnx`` and ``--to torch``: a trained model as a program that other runtimes run."""
 
 import argparse
-import shutil
-import tempfile
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 
@@ -20,14 +16,15 @@ from lexiseg.checkpoints.program_folder import (
     write_card,
 )
 from lexiseg.clip.vocabulary import default_cache_dir
-from lexiseg.errors import ConfigError, LexisegError
+from lexiseg.errors import ConfigError
 from lexiseg.export.onnx_program import PACKAGES, write_onnx
 from lexiseg.export.parity import Parity, check_parity
-from lexiseg.export.program import smallest_grid, trace
+from lexiseg.export.program import trace
 from lexiseg.export.torch_program import load_own_torch, write_torch
 from lexiseg.inference.exported import OnnxProgram
 from lexiseg.inference.pipeline import Pipeline
-from lexiseg.models.cascade_clip import CascadeCLIP
+from lexiseg.storage import folder_or_nothing
+from lexiseg.types import MaskModel
 
 
 def run_program(args: argparse.Namespace, console: Console) -> int:
@@ -46,7 +43,7 @@ def run_program(args: argparse.Namespace, console: Console) -> int:
     if out.exists() and (not out.is_dir() or any(out.iterdir())):
         raise ConfigError(f"--out {out} is there already; choose the name of a new folder")
     loaded = Pipeline.load(args.checkpoint, clip=args.clip, device="cpu")
-    with _folder_or_nothing(out) as folder:
+    with folder_or_nothing(out) as folder:
         parity = export_program(loaded, kind, folder)
     for case in parity.cases:
         console.print(
@@ -77,7 +74,7 @@ def export_program(loaded: Pipeline, kind: ProgramKind, folder: Path) -> Parity:
         LexisegError: The program is not the model, or the CLIP has no tokenizer.
     """
     model, info = loaded.model, loaded.info
-    if info is None or not isinstance(model, CascadeCLIP):
+    if info is None or not isinstance(model, MaskModel):
         raise ConfigError(
             "only a trained checkpoint can be exported as a program; give best.ckpt or last.ckpt of a run"
         )
@@ -97,7 +94,7 @@ def export_program(loaded: Pipeline, kind: ProgramKind, folder: Path) -> Parity:
         info=replace(info, protocol={**info.protocol, "precision": "float32"}),
         kind=kind,
         patch_size=model.patch_size,
-        smallest_side=smallest_grid(model.settings) * model.patch_size,
+        smallest_side=model.smallest_grid * model.patch_size,
         embed_dim=model.tower.embed_dim,
         mean=mean,
         std=std,
@@ -105,25 +102,3 @@ def export_program(loaded: Pipeline, kind: ProgramKind, folder: Path) -> Parity:
     )
     write_card(folder, card, words)
     return parity
-
-
-@contextmanager
-def _folder_or_nothing(out: Path) -> Iterator[Path]:
-    """A folder that takes the name ``out`` when all went well, and is gone otherwise."""
-    try:
-        out.parent.mkdir(parents=True, exist_ok=True)
-        part = Path(tempfile.mkdtemp(dir=out.parent, prefix=f".{out.name}.", suffix=".part"))
-    except OSError as error:
-        raise LexisegError(
-            f"cannot write {out} ({error.strerror or error}); choose another folder"
-        ) from error
-    try:
-        yield part
-        part.chmod(0o755)  # mkdtemp makes folders that only their owner may read
-        part.replace(out)
-    except OSError as error:
-        raise LexisegError(
-            f"cannot write {out} ({error.strerror or error}); choose another folder"
-        ) from error
-    finally:
-        shutil.rmtree(part, ignore_errors=True)

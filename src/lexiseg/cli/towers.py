@@ -11,6 +11,7 @@ import torch
 from lexiseg.analysis.block_tokens import (
     BlockReading,
     BlockTokens,
+    PromptedModel,
     frozen_blocks,
     read_blocks,
     trained_blocks,
@@ -21,7 +22,6 @@ from lexiseg.inference.encoding import Picture
 from lexiseg.inference.loading import pick_device
 from lexiseg.inference.pipeline import Pipeline
 from lexiseg.inference.protocol import InferenceProtocol
-from lexiseg.models.cascade_clip import CascadeCLIP
 
 ALL = "all"
 FROZEN = "frozen CLIP"
@@ -69,7 +69,7 @@ def load_towers(args: argparse.Namespace) -> Towers:
         readings, short_side = {FROZEN: frozen_blocks(clip.vision)}, None
     else:
         loaded = Pipeline.load(args.checkpoint, clip=args.clip, device=args.device)
-        if not isinstance(loaded.model, CascadeCLIP) or loaded.info is None:
+        if not isinstance(loaded.model, PromptedModel) or loaded.info is None:
             raise ConfigError(f"{args.checkpoint}: expected a mask model on a prompted tower")
         clip, short_side = loaded.clip, loaded.protocol.short_side
         place = Path(args.checkpoint).absolute()

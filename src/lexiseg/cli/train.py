@@ -35,7 +35,6 @@ from lexiseg.inference.pipeline import Pipeline
 from lexiseg.inference.protocol import InferenceProtocol
 from lexiseg.losses.criterion import MaskCriterion
 from lexiseg.losses.fused import MaskLossWeights
-from lexiseg.models.cascade_clip import CascadeCLIP
 from lexiseg.models.registry import build_model, model_settings
 from lexiseg.recipes.sweep_table import RESULT_FILE
 from lexiseg.storage import write_json
@@ -46,7 +45,7 @@ from lexiseg.training.panels import ValidationPanels
 from lexiseg.training.progress import TrainingProgress
 from lexiseg.training.self_training import SelfTrainingSettings
 from lexiseg.training.task import SegmentationTask
-from lexiseg.types import ClassSplit
+from lexiseg.types import ClassSplit, MaskModel
 
 _HELP = """usage: lexiseg train [group=choice ...] [key=value ...]
 
@@ -196,7 +195,7 @@ def build_task(config: DictConfig, clip: FrozenCLIP, split: ClassSplit) -> Segme
     )
 
 
-def _start_from(path: str, model: CascadeCLIP, clip: FrozenCLIP) -> None:
+def _start_from(path: str, model: MaskModel, clip: FrozenCLIP) -> None:
     """Take over the weights of another run of the same model on the same CLIP.
 
     Raises:
@@ -227,7 +226,7 @@ def build_trainer(
 
 def _describe(
     config: DictConfig,
-    model: CascadeCLIP,
+    model: MaskModel,
     clip: FrozenCLIP,
     split: ClassSplit,
     protocol: InferenceProtocol,

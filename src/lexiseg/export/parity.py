@@ -9,7 +9,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from lexiseg.errors import LexisegError
-from lexiseg.models.cascade_clip import CascadeCLIP
+from lexiseg.types import MaskModel
 
 LARGEST_DIFFERENCE = 1e-4
 """Of logits, absolute."""
@@ -89,7 +89,7 @@ class Parity:
 
 
 def check_parity(
-    model: CascadeCLIP, run: Callable[[Tensor, Tensor], Tensor], words: Tensor | None = None
+    model: MaskModel, run: Callable[[Tensor, Tensor], Tensor], words: Tensor | None = None
 ) -> Parity:
     """Run program and model side by side at three sizes and numbers of classes that the trace did not see.
 
@@ -118,7 +118,7 @@ def check_parity(
 
 @torch.inference_mode()
 def _compare(
-    model: CascadeCLIP, run: Callable[[Tensor, Tensor], Tensor], images: Tensor, text: Tensor
+    model: MaskModel, run: Callable[[Tensor, Tensor], Tensor], images: Tensor, text: Tensor
 ) -> ParityCase:
     live, exported = model(images, text).logits, run(images, text)
     if live.shape != exported.shape:

@@ -6,8 +6,7 @@ from torch import Tensor, nn
 from torch.export import Dim, ExportedProgram
 from torch.export.graph_signature import InputKind
 
-from lexiseg.models.cascade_clip import CascadeCLIP
-from lexiseg.models.cascade_settings import CascadeSettings
+from lexiseg.types import MaskModel
 
 INPUTS = ("images", "text")
 OUTPUT = "logits"
@@ -26,18 +25,18 @@ class MaskProgram(nn.Module):
         model: The trained model.
     """
 
-    def __init__(self, model: CascadeCLIP) -> None:
+    def __init__(self, model: MaskModel) -> None:
         super().__init__()
         self.model = model
         self.tower = model.tower  # registered here, for the model itself does not own it
 
     def forward(self, images: Tensor, text: Tensor) -> Tensor:
         """Normalised ``(B, 3, H, W)`` and unit text ``(K, E)`` to mask logits ``(B, K, h, w)``."""
-        return self.model.decode_together(self.model.encode(images), text).logits
+        return self.model(images, text).logits
 
 
 @torch.no_grad()
-def trace(model: CascadeCLIP) -> ExportedProgram:
+def trace(model: MaskModel) -> ExportedProgram:
     """Trace a model once for any batch, any multiples of the patch size from a few patches up, and any number of classes.
 
     The program holds the weights that it uses and no others, and no word about where or from which files it was made.
@@ -53,7 +52,7 @@ def trace(model: CascadeCLIP) -> ExportedProgram:
     generator = torch.Generator().manual_seed(0)
     images = torch.randn(TRACED_BATCH, 3, patch * rows, patch * columns, generator=generator)
     text = F.normalize(torch.randn(TRACED_CLASSES, tower.embed_dim, generator=generator), dim=-1)
-    height, width = (patch * Dim(name, min=smallest_grid(model.settings)) for name in ("rows", "columns"))
+    height, width = (patch * Dim(name, min=model.smallest_grid) for name in ("rows", "columns"))
     sizes = {"images": {0: Dim("batch"), 2: height, 3: width}, "text": {0: Dim("classes")}}
     program = torch.export.export(
         MaskProgram(model.eval()), (images, text), dynamic_shapes=sizes, strict=False
@@ -61,14 +60,6 @@ def trace(model: CascadeCLIP) -> ExportedProgram:
     _drop_unused(program)
     _drop_origins(program)
     return program
-
-
-def smallest_grid(settings: CascadeSettings) -> int:
-    """Patches per side that a program needs: tracing takes an axis of length one for an axis without length.
-
-    Two, or more than one window of three where the decoder looks through windows.
-    """
-    return 4 if settings.decoder == "spectral" else 2
 
 
 def _drop_unused(program: ExportedProgram) -> None:

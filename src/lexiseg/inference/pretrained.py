@@ -18,7 +18,7 @@ from lexiseg.inference.result import Segmentation
 from lexiseg.inference.segmenter import Segmenter
 from lexiseg.inference.words import Words
 from lexiseg.masks.provider import MaskProvider
-from lexiseg.models.cascade_clip import CascadeCLIP
+from lexiseg.types import MaskModel
 
 _CHECKED_WORDS = 5
 
@@ -39,13 +39,13 @@ class PretrainedSegmenter(ModelHubMixin, library_name=LIBRARY, pipeline_tag=TASK
         return object.__new__(cls)
 
     def __init__(self, pipeline: Pipeline, *, bundle_clip: bool = True) -> None:
-        if pipeline.info is None or not isinstance(pipeline.model, CascadeCLIP):
+        if pipeline.info is None or not isinstance(pipeline.model, MaskModel):
             raise ConfigError(
                 "a training-free reading has nothing trained to save or publish; load a checkpoint"
             )
         self.pipeline, self.bundle_clip = pipeline, bundle_clip
         self._saved_as = "model"
-        self.model: CascadeCLIP = pipeline.model
+        self.model: MaskModel = pipeline.model
         self.info: CheckpointInfo = pipeline.info
 
     def segmenter(

@@ -1,6 +1,7 @@
 """Cascade-CLIP: stages of a prompted frozen tower, one text-image decoder each, masks summed (ICML 2024)."""
 
-from typing import cast
+from collections.abc import Iterator
+from typing import Any, cast
 
 import torch
 import torch.nn.functional as F
@@ -11,15 +12,16 @@ from lexiseg.constants import CLIP_MEAN, CLIP_STD, IMAGENET_MEAN, IMAGENET_STD
 from lexiseg.errors import ConfigError
 from lexiseg.models.cascade_settings import CascadeSettings
 from lexiseg.models.cascade_stage import CascadeStage
+from lexiseg.models.parameter_groups import group_parameters
 from lexiseg.models.relationship_descriptor import relationship_descriptor
 from lexiseg.models.spectral_filter import SpectralFilter
 from lexiseg.models.visual_prompts import VisualPrompts
-from lexiseg.types import MaskOutput, VisionFeatures, chunks
+from lexiseg.types import GroupSettings, MaskOutput, VisionFeatures, chunks
 
 _NORMALIZATIONS = {"imagenet": (IMAGENET_MEAN, IMAGENET_STD), "clip": (CLIP_MEAN, CLIP_STD)}
 
 _QUERY_CHUNK = 1024
-"""Classes decoded at once outside training; queries do not see each other, so the result is the same."""
+"""Classes decoded at once where no gradient is needed; queries do not see each other, so the result is the same."""
 
 _PROMPT_NORM_EPS = 1e-6
 
@@ -31,8 +33,8 @@ class CascadeCLIP(nn.Module):
     T the text embeddings and g the class token of the last block.
 
     The cascade is the list of stages and stands on any base: prompts and decoder are settings of their own. With one
-    stage of the last block nothing of the cascade is left, so :class:`~lexiseg.models.zegclip.ZegCLIP` and the other
-    bases are this class with other defaults, and ``stages`` puts the cascade on them (table 10).
+    stage of the last block nothing of the cascade is left, so ZegCLIP and the other bases are choices of these parts,
+    :mod:`~lexiseg.models.presets`, and ``stages`` puts the cascade on them (table 10).
 
     Differs from the paper where the release does, unless a setting says otherwise: the class embedding enters twice,
     position embeddings are resized bilinearly, and every read block passes one more trained layer norm. The release
@@ -99,6 +101,15 @@ class CascadeCLIP(nn.Module):
         """Mean and deviation of RGB in 0-255, each ``(3, 1, 1)``, as :meth:`normalize` applies them."""
         return self._mean, self._std
 
+    @property
+    def smallest_grid(self) -> int:
+        """Patches per side that a traced program needs: two, or more than one window of three for the spectral decoder."""
+        return 4 if self.settings.decoder == "spectral" else 2
+
+    def parameter_groups(self, optim: GroupSettings) -> list[dict[str, Any]]:
+        """What trains, in groups for AdamW; the prompts may learn at a rate of their own."""
+        return group_parameters(self.named_parameters(), optim, prompts="prompts.")
+
     def _apply(self, fn, recurse: bool = True) -> "CascadeCLIP":  # type: ignore[no-untyped-def]  # noqa: ANN001
         """Take the tower along to another device or type, though it is no submodule."""
         self.tower._apply(fn, recurse)
@@ -121,15 +132,27 @@ class CascadeCLIP(nn.Module):
         patches = grid[0] * grid[1]
         tapped = {block for stage in self.settings.stages for block in stage}
         taps: dict[int, Tensor] = {}
-        tokens = self.tower.embed(images, position_mode="bilinear", class_embedding_twice=True)
-        for index in range(self.tower.depth):
-            tokens = self.tower.block(index, self.enter(tokens, index, grid))
-            if index + 1 in tapped and index + 1 < self.tower.depth:
-                taps[index + 1] = self.prompt_norm(tokens[:, -patches:])
+        for block, tokens in enumerate(self._blocks(images), start=1):
+            if block in tapped and block < self.tower.depth:
+                taps[block] = self.prompt_norm(tokens[:, -patches:])
         final = self.tower.project(self.prompt_norm(tokens))
         cls = F.normalize(final[:, 0], dim=-1)
         last = final[:, -patches:]
         return VisionFeatures(tuple(stage.aggregate(taps, last, grid) for stage in self._stages()), cls)
+
+    def block_tokens(self, images: Tensor) -> Iterator[Tensor]:
+        """Patch tokens ``(B, h*w, D)`` of normalised images after every block of the prompted tower, from the first."""
+        rows, columns = self.tower.grid(images)
+        for tokens in self._blocks(images):
+            yield tokens[:, -rows * columns :]
+
+    def _blocks(self, images: Tensor) -> Iterator[Tensor]:
+        """All tokens ``(B, 1 [+ P] + h*w, D)`` after every block."""
+        grid = self.tower.grid(images)
+        tokens = self.tower.embed(images, position_mode="bilinear", class_embedding_twice=True)
+        for index in range(self.tower.depth):
+            tokens = self.tower.block(index, self.enter(tokens, index, grid))
+            yield tokens
 
     def enter(self, tokens: Tensor, index: int, grid: tuple[int, int]) -> Tensor:
         """Tokens ``(B, 1 [+ P] + h*w, D)`` as they enter block ``index`` (from 0): filtered, prompts put in or replaced."""
@@ -163,7 +186,7 @@ class CascadeCLIP(nn.Module):
             text: ``(K, E)`` unit text embeddings.
         """
         text = text.to(state.cls.dtype)
-        if self.training or len(text) <= _QUERY_CHUNK:
+        if len(text) <= _QUERY_CHUNK:
             return self.decode_together(state, text)
         parts = [self.decode_together(state, text[part]) for part in chunks(len(text), _QUERY_CHUNK)]
         stage_logits = tuple(
@@ -182,8 +205,9 @@ class CascadeCLIP(nn.Module):
         return MaskOutput(torch.stack(stage_logits).sum(0), stage_logits)
 
     def forward(self, images: Tensor, text: Tensor) -> MaskOutput:
-        """Normalised images ``(B, 3, H, W)`` and unit text ``(K, E)`` to mask logits ``(B, K, h, w)``."""
-        return self.decode(self.encode(images), text)
+        """Normalised images ``(B, 3, H, W)`` and unit text ``(K, E)`` to mask logits ``(B, K, h, w)``, in one pass."""
+        state = self.encode(images)
+        return self.decode_together(state, text.to(state.cls.dtype))
 
 
 def _check_fit(tower: VisionTower, settings: CascadeSettings) -> None:

@@ -20,6 +20,8 @@ class CascadeSettings:
     """Every architectural choice of Cascade-CLIP; defaults are the released code's on PASCAL VOC.
 
     Attributes:
+        name: What configurations and checkpoints call this choice of parts: ``cascade_clip``, or a preset of
+            :mod:`~lexiseg.models.presets`.
         stages: Blocks of each stage, counted from 1 as in the paper, shallow to deep. One stage of the last block
             alone is the base without the cascade.
         prompts: What trains inside the tower: ``deep`` prompts before every block (VPT), ``spectral`` ones, which
@@ -45,6 +47,7 @@ class CascadeSettings:
         normalization: ``imagenet`` mean and deviation, as released (not CLIP's own), or ``clip``.
     """
 
+    name: str = "cascade_clip"
     stages: tuple[tuple[int, ...], ...] = ((6, 7, 8), (9, 10, 11), (12,))
     prompts: PromptKind = "deep"
     prompt_length: int = 10

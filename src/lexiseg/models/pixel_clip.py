@@ -2,6 +2,7 @@
 
 import copy
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -14,7 +15,7 @@ from lexiseg.models.cluster_prompts import ClusterPrompts
 from lexiseg.models.convolutional_mask_decoder import ConvolutionalMaskDecoder
 from lexiseg.models.mask_clustering import MaskAssignment, assign_masks, merge_by_cluster
 from lexiseg.models.momentum_teacher import MomentumTeacher
-from lexiseg.models.pixel_clip_settings import PixelCLIPSettings
+from lexiseg.models.pixel_clip_settings import PixelCLIPOptimSettings, PixelCLIPSettings
 from lexiseg.models.tuned_tower import TunedTower, tuned_names
 from lexiseg.ops.mask_pooling import pool_by_masks, resize_masks
 from lexiseg.types import MaskBatch
@@ -83,7 +84,10 @@ class PixelCLIP(nn.Module):
         super().__init__()
         self.settings = settings = settings or PixelCLIPSettings()
         self.student = TunedTower(copy.deepcopy(tower), tuned_names(tower, settings.tuned))
-        self.teacher = MomentumTeacher(self.student, settings.momentum) if settings.momentum else None
+        self.teacher = None
+        if settings.momentum:
+            shared = self.student.frozen_parameters()
+            self.teacher = MomentumTeacher(self.student, settings.momentum, shared=shared)
         self.prompts = None
         if settings.global_clustering:
             if text_tower is None:
@@ -189,6 +193,32 @@ class PixelCLIP(nn.Module):
     def tuned_tower(self) -> nn.Module:
         """A frozen copy of the image tower as it is now, of the kind that was given."""
         return self.student.frozen_copy()
+
+    def parameter_groups(self, optim: PixelCLIPOptimSettings) -> list[dict[str, Any]]:
+        """What trains, in groups for AdamW, each with ``name``, ``lr`` and ``weight_decay``; empty ones left out."""
+        norms = {
+            id(p)
+            for module in self.modules()
+            if isinstance(module, nn.GroupNorm)
+            for p in module.parameters()
+        }
+        decoder = list(self.decoder.parameters())
+        plain, normed = ([p for p in decoder if (id(p) in norms) == kind] for kind in (False, True))
+        prompts = [] if self.prompts is None else list(self.prompts.parameters())
+        parts = [
+            ("prompts", prompts, optim.prompt_factor, optim.weight_decay),
+            ("clip", list(self.student.parameters()), optim.clip_factor, optim.weight_decay),
+            ("decoder", plain, optim.decoder_factor, optim.weight_decay),
+            ("decoder_norms", normed, optim.decoder_factor, optim.norm_weight_decay),
+        ]
+        groups = []
+        for name, parameters, factor, decay in parts:
+            trained = [p for p in parameters if p.requires_grad]
+            if trained:
+                groups.append(
+                    {"name": name, "params": trained, "lr": optim.lr * factor, "weight_decay": decay}
+                )
+        return groups
 
     def normalize(self, images: Tensor) -> Tensor:
         """``(B, 3, H, W)`` RGB in 0-255 to the tower's input, stretched to its square size without antialiasing."""

@@ -1,29 +1,46 @@
 """Models by name: how configurations and checkpoints say which model they mean.
 
-A name and plain settings, never an import path: a checkpoint cannot make its reader call anything.
+A name and plain settings, never an import path: a checkpoint cannot make its reader call anything. A new model is a file
+with its network and settings, a line in :data:`MODELS`, and its choice in ``conf/model``.
 """
 
-from collections.abc import Mapping
-from dataclasses import asdict, fields
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, dataclass, fields, replace
 from typing import Any
 
 from lexiseg.clip.towers.vit import VisionTower
 from lexiseg.errors import ConfigError
-from lexiseg.models.cascade_clip import CascadeCLIP, CascadeSettings
-from lexiseg.models.frozen_clip import FrozenClipModel, FrozenClipSettings
-from lexiseg.models.spt_seg import SptSeg, SptSegSettings
-from lexiseg.models.zegclip import ZegCLIP, ZegCLIPSettings
+from lexiseg.models.cascade_clip import CascadeCLIP
+from lexiseg.models.presets import CASCADE_CLIP, FROZEN_CLIP, SPT_SEG, ZEGCLIP
+from lexiseg.types import MaskModel
 
-MODELS: dict[str, tuple[type[CascadeCLIP], type[CascadeSettings]]] = {
-    "cascade_clip": (CascadeCLIP, CascadeSettings),
-    "zegclip": (ZegCLIP, ZegCLIPSettings),
-    "frozen_clip": (FrozenClipModel, FrozenClipSettings),
-    "spt_seg": (SptSeg, SptSegSettings),
+
+@dataclass(frozen=True)
+class Registered:
+    """How a model is built.
+
+    Attributes:
+        network: Frozen tower and settings to the model.
+        settings: Its published choices, a frozen dataclass of plain values; ``name`` is the model's.
+    """
+
+    network: Callable[[VisionTower, Any], MaskModel]
+    settings: Any
+
+
+MODELS: dict[str, Registered] = {
+    entry.settings.name: entry
+    for entry in (
+        Registered(CascadeCLIP, CASCADE_CLIP),
+        Registered(CascadeCLIP, ZEGCLIP),
+        Registered(CascadeCLIP, FROZEN_CLIP),
+        Registered(CascadeCLIP, SPT_SEG),
+    )
 }
-"""Model name to its class and the dataclass of its settings."""
+"""Every trainable model."""
 
 
-def build_model(settings: Mapping[str, Any], tower: VisionTower) -> CascadeCLIP:
+def build_model(settings: Mapping[str, Any], tower: VisionTower) -> MaskModel:
     """Build a mask model on a frozen tower.
 
     Args:
@@ -33,8 +50,8 @@ def build_model(settings: Mapping[str, Any], tower: VisionTower) -> CascadeCLIP:
     Raises:
         ConfigError: No such model, or a setting that it does not have.
     """
-    model_class, chosen = _resolve(settings)
-    return model_class(tower, chosen)
+    chosen = _choose(settings)
+    return MODELS[chosen.name].network(tower, chosen)
 
 
 def complete_settings(settings: Mapping[str, Any]) -> dict[str, Any]:
@@ -43,30 +60,30 @@ def complete_settings(settings: Mapping[str, Any]) -> dict[str, Any]:
     Raises:
         ConfigError: No such model, or a setting that it does not have.
     """
-    _, chosen = _resolve(settings)
-    return {"name": settings["name"], **{key: _plain(value) for key, value in asdict(chosen).items()}}
+    return _plain_fields(_choose(settings))
 
 
-def model_settings(model: CascadeCLIP) -> dict[str, Any]:
+def model_settings(model: MaskModel) -> dict[str, Any]:
     """What :func:`build_model` needs to build this model again: plain values only."""
-    name = next(name for name, (model_class, _) in MODELS.items() if type(model) is model_class)
-    values = {key: _plain(value) for key, value in asdict(model.settings).items()}
-    return {"name": name, **values}
+    return _plain_fields(model.settings)
 
 
-def _resolve(settings: Mapping[str, Any]) -> tuple[type[CascadeCLIP], CascadeSettings]:
-    values = dict(settings)
-    name = values.pop("name", None)
+def _choose(settings: Mapping[str, Any]) -> Any:
+    name = settings.get("name")
     if name not in MODELS:
         raise ConfigError(f"model.name: expected one of {', '.join(MODELS)}, got '{name}'")
-    model_class, settings_class = MODELS[name]
-    known = {field.name for field in fields(settings_class)}
-    unknown = sorted(values.keys() - known)
+    published = MODELS[name].settings
+    known = {field.name for field in fields(published)}
+    unknown = sorted(settings.keys() - known)
     if unknown:
         raise ConfigError(
-            f"model '{name}' has no setting {', '.join(unknown)}; it has {', '.join(sorted(known))}"
+            f"model '{name}' has no setting {', '.join(unknown)}; it has {', '.join(sorted(known - {'name'}))}"
         )
-    return model_class, settings_class(**values)
+    return replace(published, **settings)
+
+
+def _plain_fields(settings: Any) -> dict[str, Any]:
+    return {key: _plain(value) for key, value in asdict(settings).items()}
 
 
 def _plain(value: Any) -> Any:

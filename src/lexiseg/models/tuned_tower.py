@@ -90,11 +90,10 @@ class TunedTower(nn.Module):
         """A copy of the whole tower as it is now, nothing in it training."""
         return copy.deepcopy(self.tower).requires_grad_(requires_grad=False)
 
-    def twin(self) -> "TunedTower":
-        """A second tower with tuned parameters of its own, at the present values; the frozen rest is shared."""
+    def frozen_parameters(self) -> list[nn.Parameter]:
+        """Parameters of the tower that do not train."""
         tuned = set(self.names)
-        shared = {id(p): p for name, p in self.tower.named_parameters() if name not in tuned}
-        return TunedTower(copy.deepcopy(self.tower, shared), list(self.names))
+        return [parameter for name, parameter in self.tower.named_parameters() if name not in tuned]
 
 
 def _register(root: nn.Module, name: str, parameter: nn.Parameter) -> None:

@@ -1,6 +1,5 @@
 """Checkpoints that a kill at any moment cannot spoil."""
 
-import os
 from pathlib import Path
 from typing import Any
 
@@ -9,35 +8,25 @@ import torch
 from pytorch_lightning.plugins.io import TorchCheckpointIO
 
 from lexiseg.checkpoints.training_file import load_tensors_only
+from lexiseg.storage import write_atomically
 
 LAST = "last.ckpt"
 BEST = "best.ckpt"
-_PARTIAL = ".part"
 
 
 class AtomicCheckpointIO(TorchCheckpointIO):
-    """Writes beside the target, forces the bytes to disk, then renames: the name always holds a whole file.
-
-    Reads tensors and plain values only.
-    """
+    """The name always holds a whole file, old or new, forced to disk. Reads tensors and plain values only."""
 
     def save_checkpoint(
         self, checkpoint: dict[str, Any], path: Any, storage_options: Any | None = None
     ) -> None:
         """Save; a kill leaves either the old or the new checkpoint under ``path``."""
-        target = Path(path)
-        target.parent.mkdir(parents=True, exist_ok=True)
-        partial = target.with_name(target.name + _PARTIAL)
-        with partial.open("wb") as file:
-            torch.save(checkpoint, file)
-            file.flush()
-            os.fsync(file.fileno())
-        partial.replace(target)
-        folder = os.open(target.parent, os.O_RDONLY)
-        try:
-            os.fsync(folder)
-        finally:
-            os.close(folder)
+
+        def write(part: Path) -> None:
+            with part.open("wb") as file:
+                torch.save(checkpoint, file)
+
+        write_atomically(Path(path), write, durable=True)
 
     def load_checkpoint(
         self, path: Any, map_location: Any | None = None, weights_only: bool | None = None

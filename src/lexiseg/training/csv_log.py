@@ -9,6 +9,8 @@ from typing import Any
 from pytorch_lightning.loggers.logger import Logger, rank_zero_experiment
 from pytorch_lightning.utilities import rank_zero_only
 
+from lexiseg.storage import write_atomically
+
 FILE_NAME = "metrics.csv"
 _HEADER = ("step", "name", "value")
 
@@ -66,7 +68,9 @@ class CsvLog(Logger):
         with self.path.open(newline="") as file:
             rows = [row for row in csv.reader(file) if len(row) == len(_HEADER)]
         kept = [row for row in rows[1:] if row[0].isdigit() and int(row[0]) < step]
-        partial = self.path.with_suffix(".part")
-        with partial.open("w", newline="") as file:
-            csv.writer(file).writerows([_HEADER, *kept])
-        partial.replace(self.path)
+
+        def write(part: Path) -> None:
+            with part.open("w", newline="") as file:
+                csv.writer(file).writerows([_HEADER, *kept])
+
+        write_atomically(self.path, write)

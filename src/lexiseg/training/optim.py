@@ -1,12 +1,12 @@
-"""Optimiser and schedule as the published recipe really has them."""
+"""Optimisers and schedules as the published recipes really have them; which parameter learns how is the model's to say."""
 
+import math
 from dataclasses import dataclass
 
 import torch
-from torch import nn
 
 from lexiseg.errors import ConfigError
-from lexiseg.types import require_plain_types
+from lexiseg.types import MaskModel, require_plain_types
 
 
 @dataclass(frozen=True)
@@ -70,30 +70,20 @@ def polynomial_with_warmup(step: int, max_steps: int, settings: OptimSettings) -
     return regular
 
 
-def parameter_groups(model: nn.Module, settings: OptimSettings) -> list[dict[str, object]]:
-    """Trainable parameters of ``model`` in groups for AdamW; frozen ones are left out.
-
-    Returns:
-        One group; more where norms and biases (every parameter of one axis) are exempt from decay, or prompts have a
-        learning rate of their own.
-    """
-    groups: dict[tuple[float, float], list[nn.Parameter]] = {}
-    for name, parameter in model.named_parameters():
-        if parameter.requires_grad:
-            decays = settings.decay_norms or parameter.ndim > 1
-            scale = settings.prompt_lr_scale if name.startswith("prompts.") else 1.0
-            key = (settings.lr * scale, settings.weight_decay if decays else 0.0)
-            groups.setdefault(key, []).append(parameter)
-    return [{"params": params, "lr": lr, "weight_decay": decay} for (lr, decay), params in groups.items()]
-
-
 def build_optimizer(
-    model: nn.Module, settings: OptimSettings, max_steps: int
+    model: MaskModel, settings: OptimSettings, max_steps: int
 ) -> tuple[torch.optim.AdamW, torch.optim.lr_scheduler.LambdaLR]:
-    """AdamW over what trains, and its schedule to be stepped once per optimiser step."""
-    optimizer = torch.optim.AdamW(parameter_groups(model, settings), betas=settings.betas, eps=settings.eps)
+    """AdamW over the model's own parameter groups, and its schedule to be stepped once per optimiser step."""
+    groups = model.parameter_groups(settings)
+    optimizer = torch.optim.AdamW(groups, betas=settings.betas, eps=settings.eps)
 
     def factor(step: int) -> float:
         return polynomial_with_warmup(step, max_steps, settings) / settings.lr
 
     return optimizer, torch.optim.lr_scheduler.LambdaLR(optimizer, factor)
+
+
+def cosine_factor(step: int, max_steps: int, final_factor: float) -> float:
+    """Share of the learning rate at ``step`` (from 0) of ``max_steps``: a half cosine from 1 to ``final_factor``."""
+    progress = min(step / max_steps, 1.0)
+    return final_factor + (1 - final_factor) * (1 + math.cos(math.pi * progress)) / 2

@@ -12,8 +12,8 @@ from torch import Tensor
 from lexiseg.checkpoints.training_file import PIXEL_CLIP_KEY, check_resumable
 from lexiseg.errors import CheckpointError, TrainingError
 from lexiseg.models.pixel_clip import PixelCLIP
-from lexiseg.models.pixel_clip_optim import cosine_factor, pixel_clip_parameter_groups
 from lexiseg.models.pixel_clip_settings import PixelCLIPOptimSettings
+from lexiseg.training.optim import cosine_factor
 from lexiseg.training.random_state import RANDOM_STATE_KEY, random_state, restore_random_state
 from lexiseg.types import MaskBatch
 
@@ -113,7 +113,7 @@ class PixelCLIPTask(pl.LightningModule):
     def configure_optimizers(self) -> Any:
         """AdamW with one learning rate per part, all on one cosine stepped every optimiser step."""
         optim, steps = self.optim, self.trainer.max_steps
-        groups = pixel_clip_parameter_groups(self.model, optim)
+        groups = self.model.parameter_groups(optim)
         optimizer = torch.optim.AdamW(groups, betas=optim.betas, eps=optim.eps)
 
         def factor(step: int) -> float:

@@ -1,12 +1,11 @@
 """Self-training: pixels of unseen classes take their labels from the model itself (Cascade-CLIP section 3.1, +ST)."""
 
-import copy
 from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
 import torch.nn.functional as F
-from torch import Tensor, nn
+from torch import Tensor
 
 from lexiseg.constants import IGNORE_INDEX, UNLABELLED
 from lexiseg.errors import ConfigError
@@ -77,33 +76,3 @@ def pseudo_labels(
     if confidence > 0:
         filled = filled.where(best.sigmoid() >= confidence, IGNORE_INDEX)
     return torch.where(unlabelled, filled, labels)
-
-
-class Teacher(nn.Module):
-    """A moving average of a model's weights, for steadier pseudo-labels (mean teacher).
-
-    Args:
-        model: The student; its frozen tower is shared, not copied.
-        decay: Share of the old average kept at each step.
-    """
-
-    def __init__(self, model: nn.Module, decay: float) -> None:
-        super().__init__()
-        tower = getattr(model, "tower", None)
-        memo = {} if tower is None else {id(tower): tower}
-        self.model = copy.deepcopy(model, memo).requires_grad_(requires_grad=False)
-        self.decay = decay
-
-    @torch.no_grad()
-    def update(self, student: nn.Module) -> None:
-        """Move a step towards the student; buffers are copied."""
-        mine, theirs = self.model.state_dict(), student.state_dict()
-        for name, average in mine.items():
-            if average.is_floating_point():
-                average.lerp_(theirs[name], 1 - self.decay)
-            else:
-                average.copy_(theirs[name])
-
-    def train(self, mode: bool = True) -> "Teacher":
-        """Stay in evaluation mode: labels are given without dropout."""
-        return super().train(mode=False)

@@ -1,39 +1,34 @@
 """The Lightning module: one training step, validation on the very path that prediction takes, checkpoints."""
 
 from collections.abc import Callable
-from typing import Any, Protocol
+from typing import Any, cast
 
 import numpy as np
 import numpy.typing as npt
 import pytorch_lightning as pl
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
+from lexiseg.checkpoints.info import CheckpointInfo
 from lexiseg.checkpoints.training_file import (
     CHECKPOINT_KEY,
-    CheckpointInfo,
     check_resumable,
     check_same,
     read_info,
+    with_present_names,
 )
 from lexiseg.constants import IGNORE_INDEX, LABEL_CODES, UNLABELLED
 from lexiseg.errors import TrainingError
 from lexiseg.losses.criterion import MaskCriterion
 from lexiseg.metrics.segmentation import ZeroShotMetric
-from lexiseg.models.cascade_clip import CascadeCLIP
+from lexiseg.models.momentum_teacher import MomentumTeacher
 from lexiseg.training.optim import OptimSettings, build_optimizer
 from lexiseg.training.random_state import RANDOM_STATE_KEY, random_state, restore_random_state
-from lexiseg.training.self_training import SelfTrainingSettings, Teacher, pseudo_labels
-from lexiseg.types import ClassSplit, SegBatch
+from lexiseg.training.self_training import SelfTrainingSettings, pseudo_labels
+from lexiseg.types import ClassSplit, MaskModel, SegBatch
 
 Labeller = Callable[[npt.NDArray[np.uint8]], npt.NDArray[np.integer[Any]]]
 """``(H, W, 3)`` uint8 RGB to ``(H, W)`` class ids: the segmenter, handed in by whoever composes a run."""
-
-
-class HasWeights(Protocol):
-    """What the checkpoint description is compared with."""
-
-    fingerprint: str
 
 
 class SegmentationTask(pl.LightningModule):
@@ -55,7 +50,7 @@ class SegmentationTask(pl.LightningModule):
 
     def __init__(
         self,
-        model: CascadeCLIP,
+        model: MaskModel,
         text: Tensor,
         split: ClassSplit,
         *,
@@ -77,11 +72,13 @@ class SegmentationTask(pl.LightningModule):
         query_of_label[training_ids] = torch.arange(len(training_ids))
         query_of_label[IGNORE_INDEX] = IGNORE_INDEX
         self.self_training = self_training or SelfTrainingSettings()
-        self.teacher: Teacher | None = None
+        self.teacher: MomentumTeacher | None = None
         if split.setting == "transductive":
             query_of_label[UNLABELLED] = UNLABELLED
             if self.self_training.teacher_decay:
-                self.teacher = Teacher(model, self.self_training.teacher_decay)
+                self.teacher = MomentumTeacher(
+                    cast(nn.Module, model), self.self_training.teacher_decay, shared=[model.tower]
+                )
         self.register_buffer("query_of_label", query_of_label, persistent=False)
 
     def training_step(self, batch: SegBatch, batch_index: int) -> Tensor:
@@ -110,7 +107,7 @@ class SegmentationTask(pl.LightningModule):
     def on_train_batch_end(self, outputs: Any, batch: SegBatch, batch_index: int) -> None:
         """Let the teacher follow, once per optimiser step."""
         if self.teacher is not None and (batch_index + 1) % self.trainer.accumulate_grad_batches == 0:
-            self.teacher.update(self.model)
+            self.teacher.update(cast(nn.Module, self.model))
 
     def validation_step(self, batch: SegBatch, batch_index: int) -> None:
         """Count one image into the data-set-level confusion matrix."""
@@ -149,6 +146,7 @@ class SegmentationTask(pl.LightningModule):
             CheckpointError: Of another model or another CLIP, or with other tensors.
         """
         path = "the checkpoint to resume from"
+        checkpoint["state_dict"] = with_present_names(checkpoint["state_dict"])
         info = read_info(checkpoint, path)
         check_same(info, model=self.info.model, fingerprint=self.info.clip["fingerprint"], path=path)
         check_resumable(checkpoint, self.state_dict(), path)
@@ -164,7 +162,7 @@ class SegmentationTask(pl.LightningModule):
     def _with_pseudo_labels(self, queries: Tensor, images: Tensor, logits: Tensor) -> Tensor:
         """Query i is class i in a transductive split, so unseen ids are query indices."""
         if self.teacher is not None:
-            logits = self.teacher.model(images, self.text).logits
+            logits = self.teacher(images, self.text).logits
         confidence = self.self_training.confidence
         return pseudo_labels(logits, queries, self.split.unseen_ids, confidence=confidence)
 

@@ -1,0 +1,177 @@
+"""A model of another kind than Cascade-CLIP goes the whole way: trained, saved, loaded, evaluated, exported."""
+
+import numpy as np
+import pytest
+import pytorch_lightning as pl
+import torch
+from torch.utils.data import DataLoader
+
+import program_cases
+from lexiseg.checkpoints.info import CheckpointInfo
+from lexiseg.checkpoints.model_facts import ModelFacts
+from lexiseg.checkpoints.model_folder import write_model_folder
+from lexiseg.checkpoints.published_checkpoint import export_published
+from lexiseg.checkpoints.training_file import check_same, load_tensors_only, load_weights, read_info
+from lexiseg.clip.loading import load_clip
+from lexiseg.clip.vocabulary import Vocabulary
+from lexiseg.errors import CheckpointError
+from lexiseg.evaluation.evaluate import evaluate
+from lexiseg.export.onnx_program import write_onnx
+from lexiseg.export.parity import check_parity
+from lexiseg.export.program import trace
+from lexiseg.inference.exported import OnnxProgram
+from lexiseg.inference.pipeline import Pipeline
+from lexiseg.inference.protocol import InferenceProtocol
+from lexiseg.losses.criterion import MaskCriterion
+from lexiseg.losses.fused import MaskLossWeights
+from lexiseg.models.registry import MODELS, Registered, build_model, model_settings
+from lexiseg.training.checkpointing import AtomicCheckpointIO
+from lexiseg.training.optim import OptimSettings
+from lexiseg.training.self_training import SelfTrainingSettings
+from lexiseg.training.task import SegmentationTask
+from lexiseg.types import ClassSplit, MaskModel, Sample, SegBatch
+from linear_probe import LinearProbe, LinearProbeSettings
+
+SPLIT = ClassSplit("tiny", program_cases.CLASSES, unseen=("bricks",))
+PROTOCOL = InferenceProtocol(name="tiny", short_side=40, window=40, stride=24)
+STEPS = 2
+
+
+@pytest.fixture(autouse=True)
+def _registered(monkeypatch):
+    monkeypatch.setitem(MODELS, "linear_probe", Registered(LinearProbe, LinearProbeSettings()))
+
+
+@pytest.fixture(scope="module")
+def clip_folder(tmp_path_factory):
+    """A random CLIP that knows the toy's words."""
+    return program_cases.save_checkpoint(tmp_path_factory.mktemp("clip")).with_name("clip")
+
+
+class TwoPhotographs:
+    classes = SPLIT.classes
+
+    def __len__(self):
+        return 2
+
+    def __getitem__(self, index):
+        rng = np.random.default_rng(index)
+        label = rng.integers(0, 3, (40, 56), dtype=np.uint8)
+        return Sample(rng.integers(0, 256, (40, 56, 3), dtype=np.uint8), label, f"photo{index}")
+
+
+def batches():
+    generator = torch.Generator().manual_seed(5)
+    for number in range(STEPS):
+        images = torch.randint(0, 256, (2, 3, 40, 56), generator=generator, dtype=torch.uint8)
+        yield SegBatch(images, torch.randint(0, 2, (2, 40, 56), generator=generator), (f"a{number}", "b"))
+
+
+def make_task(clip, split=SPLIT, **self_training):
+    torch.manual_seed(7)
+    model = build_model({"name": "linear_probe", "sharpness": 5}, clip.vision)
+    vectors = Vocabulary.from_names(split.classes, ("a {}.",)).embed(clip).vectors
+    info = CheckpointInfo(
+        model_settings(model),
+        {"source": clip.source, "fingerprint": clip.fingerprint},
+        ("a {}.",),
+        split,
+        PROTOCOL.to_dict(),
+    )
+    return SegmentationTask(
+        model,
+        vectors,
+        split,
+        criterion=MaskCriterion(MaskLossWeights()),
+        optim=OptimSettings(lr=1e-2, warmup_steps=0),
+        info=info,
+        labeller=lambda image: np.zeros(image.shape[:2], dtype=np.int64),
+        self_training=SelfTrainingSettings(**self_training),
+    )
+
+
+@pytest.fixture
+def trained(clip_folder, tmp_path):
+    """The task after two steps, and its checkpoint."""
+    task = make_task(load_clip(clip_folder))
+    trainer = pl.Trainer(
+        max_steps=STEPS,
+        accelerator="cpu",
+        logger=False,
+        enable_checkpointing=False,
+        enable_progress_bar=False,
+        enable_model_summary=False,
+        plugins=[AtomicCheckpointIO()],
+    )
+    trainer.fit(task, DataLoader(list(batches()), batch_size=None))
+    trainer.save_checkpoint(tmp_path / "last.ckpt")
+    return task, tmp_path / "last.ckpt"
+
+
+def masks(model):
+    generator = torch.Generator().manual_seed(2)
+    images = torch.randint(0, 256, (1, 3, 24, 40), generator=generator).float()
+    text = torch.nn.functional.normalize(torch.randn(5, 16, generator=generator), dim=-1)
+    with torch.no_grad():
+        return model.eval()(model.normalize(images), text).logits
+
+
+def test_it_trains_and_its_checkpoint_is_the_same_model(trained, clip_folder):
+    task, path = trained
+    untrained = make_task(load_clip(clip_folder)).model
+    assert isinstance(untrained, MaskModel)
+    assert (masks(untrained) - masks(task.model)).abs().max() > 1e-3, "two steps move it"
+    checkpoint = load_tensors_only(path)
+    info = read_info(checkpoint, path)
+    assert info.model == {"name": "linear_probe", "sharpness": 5.0}
+    assert {name for name in checkpoint["state_dict"] if name.startswith("model.")} == {
+        "model.map.weight",
+        "model.map.bias",
+    }
+    clip = load_clip(clip_folder)
+    check_same(info, model=info.model, fingerprint=clip.fingerprint, path=path)
+    again = build_model(info.model, clip.vision)
+    load_weights(again, checkpoint["state_dict"], path)
+    assert torch.equal(masks(again), masks(task.model))
+
+
+def test_it_is_evaluated_from_its_checkpoint_and_from_its_folder(trained, tmp_path):
+    task, path = trained
+    loaded = Pipeline.load(path, device="cpu")
+    write_model_folder(tmp_path / "folder", task.model, loaded.clip, task.info, ModelFacts())
+    again = Pipeline.load(tmp_path / "folder", device="cpu")
+    assert torch.equal(masks(again.model), masks(loaded.model))
+    reports = [
+        evaluate(each.segmenter(), TwoPhotographs(), SPLIT, progress=False) for each in (loaded, again)
+    ]
+    assert reports[0].images == 2
+    assert reports[0].scores["miou"] > 0
+    assert reports[0].scores == reports[1].scores
+
+
+def test_it_is_exported(trained, tmp_path):
+    pytest.importorskip("onnxruntime")
+    task, _ = trained
+    model = task.model.eval()
+    write_onnx(trace(model), tmp_path / "model.onnx")
+    parity = check_parity(model, OnnxProgram(tmp_path / "model.onnx", "cpu"))
+    parity.require()
+    assert len(parity.cases) == 3
+
+
+def test_the_published_layout_has_no_place_for_it(trained):
+    task, path = trained
+    checkpoint = load_tensors_only(path)
+    with pytest.raises(CheckpointError, match="holds ZegCLIP, SPT-SEG and Cascade-CLIP, not 'linear_probe'"):
+        export_published(checkpoint, task.info, task.model.tower, None)
+
+
+def test_a_teacher_of_a_checkpoint_that_calls_it_otherwise_resumes(clip_folder):
+    split = ClassSplit("tiny", program_cases.CLASSES, unseen=("bricks",), setting="transductive")
+    task = make_task(load_clip(clip_folder), split, teacher_decay=0.9)
+    assert task.teacher.average.tower is task.model.tower
+    checkpoint = {"state_dict": task.state_dict()}
+    task.on_save_checkpoint(checkpoint)
+    before = {name.replace("teacher.average.", "teacher.model."): t for name, t in task.state_dict().items()}
+    task.on_load_checkpoint(checkpoint := checkpoint | {"state_dict": before})
+    task.load_state_dict(checkpoint["state_dict"])

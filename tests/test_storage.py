@@ -1,0 +1,70 @@
+"""Files and folders appear whole or not at all, and nothing else stays behind."""
+
+import pytest
+
+from lexiseg.errors import LexisegError
+from lexiseg.storage import folder_or_nothing, write_atomically
+
+
+@pytest.mark.parametrize("durable", [False, True])
+def test_a_write_that_dies_leaves_the_old_file_and_no_other(tmp_path, durable):
+    path = tmp_path / "new" / "a.bin"
+    write_atomically(path, lambda part: part.write_bytes(b"old"), durable=durable)
+
+    def half(part):
+        part.write_bytes(b"ha")
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        write_atomically(path, half, durable=durable)
+    assert path.read_bytes() == b"old"
+    assert list(path.parent.iterdir()) == [path]
+    assert path.stat().st_mode & 0o444 == 0o444
+
+
+def test_what_many_kills_leave_of_a_durable_file_is_one_file(tmp_path):
+    path, seen = tmp_path / "last.ckpt", []
+
+    def write(part):
+        seen.append(part.name)
+        part.write_bytes(b"whole")
+
+    (tmp_path / "last.ckpt.part").write_bytes(b"left by a kill")
+    for _ in range(2):
+        write_atomically(path, write, durable=True)
+    assert seen == ["last.ckpt.part"] * 2
+    assert [item.name for item in tmp_path.iterdir()] == ["last.ckpt"]
+
+
+def test_a_folder_appears_when_all_went_well(tmp_path):
+    out = tmp_path / "deep" / "out"
+    with folder_or_nothing(out) as part:
+        (part / "a.txt").write_text("a")
+        assert not out.exists()
+    assert [item.name for item in out.iterdir()] == ["a.txt"]
+    assert [item.name for item in out.parent.iterdir()] == ["out"]
+
+
+def test_half_a_folder_is_none(tmp_path):
+    def fail():
+        with folder_or_nothing(tmp_path / "out") as part:
+            (part / "a.txt").write_text("a")
+            raise ValueError("no parity")
+
+    with pytest.raises(ValueError, match="no parity"):
+        fail()
+    assert not list(tmp_path.iterdir())
+
+
+def _open_folder(place):
+    with folder_or_nothing(place):
+        pass
+
+
+@pytest.mark.parametrize(
+    "write", [lambda place: write_atomically(place, lambda part: part.write_text("x")), _open_folder]
+)
+def test_where_nothing_can_be_written(tmp_path, write):
+    (tmp_path / "file").write_text("in the way")
+    with pytest.raises(LexisegError, match="cannot write .*; choose another folder"):
+        write(tmp_path / "file" / "x")
