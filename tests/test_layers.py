@@ -12,6 +12,7 @@ LEVELS = {
     "errors": 0,
     "storage": 0,
     "progress": 0,
+    "lazy": 0,
     "ops": 1,
     "drawing": 1,
     "clip": 2,
