@@ -20,12 +20,6 @@ _REGIONS = 48
 _MOST_BYTES = 2**31
 """Masks of one photograph, a byte a pixel."""
 
-HELP = (
-    "one class per mask: DIR/STEM.png, STEM as in the results, holds mask ids as 8- or 16-bit pixel values at the "
-    "photograph's size, 0 for no mask; or DIR is what `lexiseg masks build` wrote to, or holds SA-1B's JSON files; or "
-    "superpixels, made on the spot"
-)
-
 
 class GivenMasks:
     """Class-agnostic masks for one photograph after another.
