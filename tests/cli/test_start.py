@@ -6,6 +6,7 @@ import sys
 from typing import get_args
 
 import pytest
+from PIL import Image
 
 from lexiseg.cli.main import FLAG_COMMANDS, HYDRA_COMMANDS
 from lexiseg.cli.parsers.analyze import ESTIMATORS
@@ -17,6 +18,7 @@ from lexiseg.dense.names import DENSE_ENCODERS
 from lexiseg.lazy import LazyRegistry
 from lexiseg.masks.store import SUFFIX
 from lexiseg.ops.centered_kernel_alignment import Estimator
+from mask_cases import photograph
 
 HEAVY = (
     "torch",
@@ -68,6 +70,18 @@ def test_help_imports_no_library(found, command):
     lines, loaded = found[command]
     assert loaded == []
     assert lines > 8
+
+
+def test_superpixels_are_made_without_torch(tmp_path):
+    Image.fromarray(photograph(23, 31, 0)).save(tmp_path / "a.png")
+    program = (
+        "import sys; from lexiseg.cli.main import main; "
+        f"assert main(['masks', 'build', {str(tmp_path)!r}, '--workers', '1']) == 0; "
+        "print(','.join(name for name in ('torch', 'transformers', 'hydra') if name in sys.modules))"
+    )
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == ""
+    assert (tmp_path / f"a.png{SUFFIX}").is_file()
 
 
 def test_what_the_parsers_say_is_what_is_there():

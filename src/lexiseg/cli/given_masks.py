@@ -10,7 +10,6 @@ from lexiseg.data.io import read_masks
 from lexiseg.errors import ConfigError, DataError
 from lexiseg.masks.mask_set import MaskSet
 from lexiseg.masks.store import MaskStore
-from lexiseg.masks.superpixels import Superpixels
 
 SUPERPIXELS = "superpixels"
 
@@ -47,6 +46,8 @@ class GivenMasks:
         """
         size = (photograph.pixels.shape[0], photograph.pixels.shape[1])
         if self.folder is None:
+            from lexiseg.masks.superpixels import Superpixels  # scikit-image, for those who ask for them
+
             return _arrays(Superpixels(regions=(_REGIONS,))(photograph.pixels), SUPERPIXELS), SUPERPIXELS
         store = MaskStore(self.folder, photograph.path.parent)
         ours, listed = store.path(photograph.path), store.find(photograph.path)

@@ -28,10 +28,10 @@ from lexiseg.clip.loading import FrozenCLIP
 from lexiseg.clip.towers.convnext import ConvNextTower
 from lexiseg.clip.vocabulary import embed_words
 from lexiseg.data.class_files import builtin_classes, read_class_file
+from lexiseg.data.image_folder import find_images
 from lexiseg.data.io import read_image
 from lexiseg.data.mask_datamodule import MaskDataModule
 from lexiseg.data.toy.world import TOY_CLASSES
-from lexiseg.data.unlabelled import find_images
 from lexiseg.errors import ConfigError, DataError
 from lexiseg.masks.build import MaskTask, build_masks
 from lexiseg.masks.store import MaskStore

@@ -1,5 +1,6 @@
 """The demonstration: what a frozen CLIP can do alone on a data set, and what training makes of it, in one table."""
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -99,8 +100,8 @@ def judge_trained(stage: Stage, checkpoint: Path, title: str) -> Judged:
 
 
 def best_reading(readings: Sequence[Judged]) -> Judged:
-    """The one with the highest harmonic mean."""
-    return max(readings, key=lambda judged: judged.row.harmonic)
+    """The one with the highest harmonic mean; NaN, where no scene shows an unseen class, is below every score."""
+    return max(readings, key=lambda judged: -1.0 if math.isnan(judged.row.harmonic) else judged.row.harmonic)
 
 
 def all_rows(best: Judged, trained: Sequence[Judged]) -> list[Row]:

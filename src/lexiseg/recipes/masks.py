@@ -9,8 +9,8 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
+from lexiseg.data.image_folder import find_images
 from lexiseg.data.io import read_image
-from lexiseg.data.unlabelled import find_images
 from lexiseg.drawing.grid import panel_size
 from lexiseg.drawing.mask_sheet import mask_sheet
 from lexiseg.errors import ConfigError, DataError
