@@ -30,7 +30,7 @@ from torch import Tensor
 from transformers import CLIPConfig, CLIPModel
 
 from bench_support import peak_mib, synchronize
-from lexiseg.clip.towers.text import TextTower
+from lexiseg.clip.towers.text import ClipTextTower
 from lexiseg.clip.towers.vit import VisionTower
 from lexiseg.losses.cluster_mask import cluster_mask_loss, direct_cluster_mask_loss
 from lexiseg.models import pixel_clip
@@ -59,7 +59,7 @@ def _model(args: argparse.Namespace, device: torch.device) -> PixelCLIP:
     text = {"vocab_size": _VOCABULARY, "eos_token_id": _VOCABULARY - 1, "projection_dim": 512}
     clip = CLIPModel(CLIPConfig(vision_config=vision, text_config=text, projection_dim=512)).eval()
     settings = PixelCLIPSettings(clusters=args.clusters, image_size=args.size, mask_size=args.mask_size)
-    tower = TextTower(clip, _TemplateTokenizer())  # type: ignore[arg-type]
+    tower = ClipTextTower(clip, _TemplateTokenizer())  # type: ignore[arg-type]
     return PixelCLIP(VisionTower(clip), tower, settings).to(device)
 
 

@@ -62,23 +62,35 @@ def variant(name, tower=None):
     return model
 
 
-def save_checkpoint(folder: Path, name: str = "zegclip") -> Path:
-    """A checkpoint of a random model and, in ``folder/clip``, the CLIP it stands on, which knows the toy's words."""
+def save_checkpoint(folder: Path, name: str = "zegclip", **changes) -> Path:
+    """A checkpoint of a random model and, in ``folder/clip``, the CLIP it stands on, which knows the toy's words.
+
+    ``changes`` replace what its description says of templates, split or protocol.
+    """
     clip_folder = folder / "clip"
-    random_clip(vocab_size=763, bos_token_id=761, eos_token_id=762, pad_token_id=762).save_pretrained(
-        clip_folder
-    )
+    random_clip(
+        vocab_size=763, bos_token_id=761, eos_token_id=762, pad_token_id=762, max_position_embeddings=24
+    ).save_pretrained(clip_folder)
     toy = Path(str(importlib.resources.files("lexiseg") / "assets" / "toy_clip"))
     for file in ("merges.txt", "vocab.json", "tokenizer.json", "tokenizer_config.json", "known_words.txt"):
         shutil.copy(toy / file, clip_folder / file)
     clip = load_clip(clip_folder)
     model = variant(name, clip.vision)
+    description = {
+        "templates": ("a {}.",),
+        "split": ClassSplit("tiny", CLASSES, unseen=("bricks",)),
+        "protocol": {
+            "name": "tiny",
+            "window": 40,
+            "stride": 24,
+            "seen_penalty": 0.1,
+            "precision": "bfloat16",
+        },
+    }
     info = CheckpointInfo(
         model=model_settings(model),
         clip={"source": str(clip_folder), "fingerprint": clip.fingerprint},
-        templates=("a {}.",),
-        split=ClassSplit("tiny", CLASSES, unseen=("bricks",)),
-        protocol={"name": "tiny", "window": 40, "stride": 24, "seen_penalty": 0.1, "precision": "bfloat16"},
+        **{**description, **changes},
     )
     state = {MODEL_PREFIX + key: tensor for key, tensor in model.state_dict().items()}
     torch.save({CHECKPOINT_KEY: info.to_dict(), "state_dict": state}, folder / "last.ckpt")

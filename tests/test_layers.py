@@ -11,6 +11,7 @@ LEVELS = {
     "constants": 0,
     "errors": 0,
     "storage": 0,
+    "keys": 0,
     "progress": 0,
     "ops": 1,
     "drawing": 1,
@@ -29,7 +30,6 @@ LEVELS = {
     "export": 6,
     "recipes": 7,
     "cli": 8,
-    "api": 8,
 }
 
 

@@ -7,11 +7,11 @@ __version__ = "0.1.0"
 
 # Loaded when first asked for: `import lexiseg` and `lexiseg --help` must not wait for torch.
 _HOME = {
-    "segment": "lexiseg.api",
+    "segment": "lexiseg.inference.pipeline",
+    "Pipeline": "lexiseg.inference.pipeline",
     "Segmenter": "lexiseg.inference.segmenter",
     "Segmentation": "lexiseg.inference.result",
     "InferenceProtocol": "lexiseg.inference.protocol",
-    "load_segmentable": "lexiseg.inference.pipeline",
     "PretrainedSegmenter": "lexiseg.inference.pretrained",
     "load_clip": "lexiseg.clip.loading",
     "Vocabulary": "lexiseg.clip.vocabulary",
@@ -23,12 +23,11 @@ _HOME = {
 }
 
 if TYPE_CHECKING:
-    from lexiseg.api import segment
     from lexiseg.clip.loading import load_clip
     from lexiseg.clip.vocabulary import Vocabulary
     from lexiseg.data.io import read_image
     from lexiseg.errors import LexisegError
-    from lexiseg.inference.pipeline import load_segmentable
+    from lexiseg.inference.pipeline import Pipeline, segment
     from lexiseg.inference.pretrained import PretrainedSegmenter
     from lexiseg.inference.protocol import InferenceProtocol
     from lexiseg.inference.result import Segmentation
@@ -42,12 +41,12 @@ __all__ = [
     "ClassSplit",
     "InferenceProtocol",
     "LexisegError",
+    "Pipeline",
     "PretrainedSegmenter",
     "Segmentation",
     "Segmenter",
     "Vocabulary",
     "load_clip",
-    "load_segmentable",
     "read_image",
     "segment",
 ]

@@ -1,5 +1,6 @@
 """Files and folders that appear whole or not at all."""
 
+import io
 import json
 import os
 import shutil
@@ -17,7 +18,12 @@ from lexiseg.errors import LexisegError
 
 def write_json(content: Mapping[str, Any] | Sequence[Any], path: Path) -> None:
     """Write plain values as JSON; NaN, which JSON lacks, becomes null."""
-    write_text(json.dumps(_plain(content), indent=2, ensure_ascii=False, allow_nan=False) + "\n", path)
+    write_text(json_text(content), path)
+
+
+def json_text(content: Mapping[str, Any] | Sequence[Any]) -> str:
+    """What :func:`write_json` writes."""
+    return json.dumps(_plain(content), indent=2, ensure_ascii=False, allow_nan=False) + "\n"
 
 
 def write_text(text: str, path: Path) -> None:
@@ -28,6 +34,13 @@ def write_text(text: str, path: Path) -> None:
 def write_png(image: Image.Image, path: Path) -> None:
     """Write a picture as PNG."""
     write_atomically(path, lambda part: image.save(part, format="PNG"))
+
+
+def png_bytes(image: Image.Image) -> bytes:
+    """What :func:`write_png` writes."""
+    content = io.BytesIO()
+    image.save(content, format="PNG")
+    return content.getvalue()
 
 
 def write_atomically(

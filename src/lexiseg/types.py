@@ -11,12 +11,23 @@ from typing import Any, Literal, Protocol, Self, runtime_checkable
 import numpy as np
 import numpy.typing as npt
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from lexiseg.errors import ConfigError
 
 Setting = Literal["inductive", "transductive", "supervised"]
 UnseenPixels = Literal["shown", "excluded"]
+
+PositionMode = Literal["bilinear", "bilinear_antialias", "bicubic", "bicubic_offset", "bicubic_antialias"]
+"""How a square position embedding is brought to another grid; every method names its own.
+
+``bilinear``: Cascade-CLIP, ZegCLIP, SPT-SEG. ``bicubic``: MaskCLIP and most ports. ``bicubic_offset``: bicubic with
+the scale computed from ``size + 0.1`` (DINO's guard against a floor that loses a row, which SCLIP and its followers
+kept). ``bicubic_antialias``: bicubic with antialiasing, as timm and open_clip do. ``bilinear_antialias``: TIPS.
+"""
+
+Color = tuple[float, float, float]
+"""One number per channel of RGB."""
 
 
 @dataclass(frozen=True)
@@ -199,6 +210,113 @@ class MaskOutput:
 
     logits: Tensor
     stage_logits: tuple[Tensor, ...] = field(default=())
+
+
+class ImageTower(Protocol):
+    """A frozen image encoder whose patches can be read: a ViT, a ConvNeXt, a SigLIP, a DINO, a tuned copy of any.
+
+    Whoever reads a tower asks what it offers by the flags here, never of what class it is.
+
+    Attributes:
+        kind: What messages call it, such as ``ViT``.
+        mean: RGB mean of its own preprocessing, for values in [0, 1].
+        std: Standard deviation of its own preprocessing, likewise.
+        patch_size: Pixels per side that one patch stands for; images must be multiples of it.
+        image_size: Native square input side in pixels.
+        embed_dim: Channels E of what it gives; the joint image-text space where it has one.
+        prefix_tokens: Class and register tokens before the patches; 0 for none.
+        has_class_token: Whether the first of them stands for the image.
+        has_blocks: Whether its attention blocks can be stepped, so that it is a :class:`BlockTower`.
+        takes_prompts: Whether learned prompts may enter between the blocks: a :class:`BlockTower` with a class token,
+            no register tokens, and CLIP's way of embedding.
+        aligned_patches: Whether its patches were trained to match words, so that they need no other reading.
+        position_mode: How its own code brings position embeddings to other grids; None where it has none, and where
+            every reading brings its own way, as those published for CLIP do.
+    """
+
+    kind: str
+    mean: Color
+    std: Color
+    patch_size: int
+    image_size: int
+    embed_dim: int
+    prefix_tokens: int
+    has_class_token: bool
+    has_blocks: bool
+    takes_prompts: bool
+    aligned_patches: bool
+    position_mode: PositionMode | None
+
+    @property
+    def unread_parameters(self) -> tuple[str, ...]:
+        """Beginnings of the names of parameters that :meth:`dense_features` never reads."""
+
+    def grid(self, images: Tensor) -> tuple[int, int]:
+        """Patch grid ``(h, w)`` of ``(B, 3, H, W)`` images; ``ConfigError`` where the patch does not divide them."""
+
+    def block_tokens(self, images: Tensor) -> Iterator[Tensor]:
+        """Patch tokens ``(B, h*w, D)`` after every block (or stage) of normalised images, from the first."""
+
+    def dense_features(self, images: Tensor) -> Tensor:
+        """Normalised ``(B, 3, H, W)`` to patch features ``(B, E, h, w)``, not normalised, by the tower's own reading."""
+
+    def __call__(self, images: Tensor) -> Tensor:
+        """Image embeddings ``(B, E)``, not normalised: the tower's own pooling."""
+
+
+class BlockTower(ImageTower, Protocol):
+    """An image tower of transformer blocks that are stepped one by one, for readings that change their attention.
+
+    Letters: M heads, N tokens, prefix included, D channels of a token, d = D / M.
+
+    Attributes:
+        depth: Number of blocks.
+        width: D.
+        num_heads: M, of every block.
+    """
+
+    depth: int
+    width: int
+    num_heads: int
+
+    def embed(self, images: Tensor, *, position_mode: PositionMode = ...) -> Tensor:
+        """Normalised ``(B, 3, H, W)`` to the tokens ``(B, N, D)`` that enter the first block."""
+
+    def dense_features(self, images: Tensor, *, position_mode: PositionMode = ...) -> Tensor:
+        """As of every tower, with position embeddings brought to the grid in a way of the caller's."""
+
+    def projections(self, index: int) -> tuple[nn.Linear, nn.Linear, nn.Linear]:
+        """Query, key and value projection of block ``index``."""
+
+    def qkv(self, index: int, normed: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Queries, keys and values of block ``index``, each ``(B, M, N, d)``, from normed tokens."""
+
+    def query(self, index: int, normed: Tensor) -> Tensor:
+        """Queries alone, ``(B, M, N, d)``."""
+
+    def key(self, index: int, normed: Tensor) -> Tensor:
+        """Keys alone, ``(B, M, N, d)``."""
+
+    def value(self, index: int, normed: Tensor) -> Tensor:
+        """Values alone, ``(B, M, N, d)``."""
+
+    def split_heads(self, tokens: Tensor) -> Tensor:
+        """Cut the channels of ``(B, N, D)`` into ``(B, M, N, d)``."""
+
+    def attention_output(self, index: int, heads: Tensor) -> Tensor:
+        """Attended heads ``(B, M, N, d)`` to what the block's attention adds, ``(B, N, D)``."""
+
+    def norm1(self, index: int, tokens: Tensor) -> Tensor:
+        """The norm before block ``index``'s attention."""
+
+    def mlp(self, index: int, tokens: Tensor) -> Tensor:
+        """What the second half of block ``index`` adds to ``(B, N, D)``, without the residual."""
+
+    def block(self, index: int, tokens: Tensor) -> Tensor:
+        """Run block ``index`` (from 0) on ``(B, N, D)`` tokens."""
+
+    def project(self, tokens: Tensor) -> Tensor:
+        """Tokens after the last block, each on its own, to the joint space: ``(…, D)`` to ``(…, E)``."""
 
 
 class Segmentable(Protocol):

@@ -15,7 +15,7 @@ from lexiseg.clip.loading import load_clip
 from lexiseg.clip.towers.vit import VisionTower
 from lexiseg.clip.vocabulary import Vocabulary
 from lexiseg.errors import CheckpointError
-from lexiseg.inference.pipeline import load_trained
+from lexiseg.inference.pipeline import Pipeline
 from lexiseg.models.registry import build_model, model_settings
 from lexiseg.types import ClassSplit
 from openai_files import openai_state
@@ -91,7 +91,7 @@ def masks(model):
 def test_import_and_export_of_every_model(tower, place, tmp_path, kind):
     content, model = published_file(tower, kind)
     assert place(content) == 0
-    loaded = load_trained(tmp_path / "published.ckpt", device="cpu")
+    loaded = Pipeline.load(tmp_path / "published.ckpt", device="cpu")
     assert loaded.info.model["name"] == CASES[kind][0]
     assert loaded.info.model["stages"] == CASES[kind][1]
     assert loaded.info.split.classes == ("cat", "dog")
@@ -305,7 +305,7 @@ def test_an_imported_checkpoint_segments(tmp_path):
         main(["import", str(tmp_path / "x.pth"), "--clip", "toy", "--split", "toy", "--protocol", "native"])
         == 0
     )
-    loaded = load_trained(tmp_path / "x.ckpt", device="cpu")
+    loaded = Pipeline.load(tmp_path / "x.ckpt", device="cpu")
     assert loaded.info.split.unseen == tuple(unseen)
     assert loaded.protocol.seen_penalty == 0.1
     vocabulary = Vocabulary.from_text("red circle, blue square")

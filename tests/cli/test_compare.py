@@ -14,6 +14,7 @@ from transformers import ViTConfig, ViTModel
 from lexiseg.checkpoints.training_file import CheckpointInfo
 from lexiseg.cli import compare
 from lexiseg.cli.photographs import Photograph
+from lexiseg.clip import vocabulary
 from lexiseg.clip.loading import load_clip
 from lexiseg.clip.vocabulary import Vocabulary
 from lexiseg.data.toy.world import ToyWorld
@@ -77,11 +78,9 @@ def lines_of(printed, names):
 
 def test_a_few_methods(command, photo, tmp_path, monkeypatch):
     loads, embeds = [], []
-    load, embed = compare.load_clip, Vocabulary.embed
+    load, embed = compare.load_clip, vocabulary.embed_words
     monkeypatch.setattr(compare, "load_clip", lambda *a, **k: loads.append(1) or load(*a, **k))
-    monkeypatch.setattr(
-        Vocabulary, "embed", lambda self, *a: embeds.append(self.templates) or embed(self, *a)
-    )
+    monkeypatch.setattr(vocabulary, "embed_words", lambda *a: embeds.append(a[2]) or embed(*a))
     status, printed = command(photo, "--classes", WORDS, "--methods", "sclip, gem,sc-clip")
     assert status == 0
     assert len(loads) == 1
@@ -109,9 +108,9 @@ def test_all_methods(command, photo, proxy, tmp_path):
 
 
 def test_panels_are_what_predict_finds(photo, scene):
-    from lexiseg.inference.pipeline import load_segmentable
+    from lexiseg.inference.pipeline import Pipeline
 
-    loaded = load_segmentable(clip="toy", method="tg-clip", templates="single", device="cpu")
+    loaded = Pipeline.load(clip="toy", method="tg-clip", templates="single", device="cpu")
     expected = loaded.segmenter(Vocabulary.from_text(WORDS, "single")).segment(scene)
     args = SimpleNamespace(templates="single", proxy=None, background=None)
     contestants = compare.gather(

@@ -9,7 +9,7 @@ from PIL import Image
 
 from lexiseg.checkpoints.training_file import CheckpointInfo
 from lexiseg.cli.composing import compose_config
-from lexiseg.cli.eval import describe_training, judge, penalised_ids, run_eval
+from lexiseg.cli.eval import describe_training, judge, run_eval
 from lexiseg.clip.loading import load_clip
 from lexiseg.data.toy.world import TOY_CLASSES, TOY_UNSEEN
 from lexiseg.models.registry import build_model
@@ -89,7 +89,9 @@ def test_a_penalty_for_all_classes_alike_changes_no_label(checkpoint, folder, mo
     """As published: all classes of the other data set seen, and so penalised; here none is. The scores are the same."""
     overrides = ("data=folder", f"data.root={folder}", "split=all")
     ours = evaluate(checkpoint, *overrides)
-    monkeypatch.setattr("lexiseg.cli.eval.penalised_ids", lambda info, split: split.seen_ids)
+    monkeypatch.setattr(
+        "lexiseg.inference.pipeline.seen_class_ids", lambda words, trained, judged: judged.seen_ids
+    )
     published = evaluate(checkpoint, *overrides)
     assert published["seen_ids"] == [0, 1, 2]
     assert published["per_class"] == ours["per_class"]
@@ -99,20 +101,6 @@ def test_groups_of_another_data_set_are_scored_but_not_penalised(checkpoint, fol
     told = evaluate(checkpoint, "data=folder", f"data.root={folder}", "split=custom", "split.unseen=[zebra]")
     assert (told["split"]["unseen"], told["seen_ids"]) == (["zebra"], [])
     assert told["scores"]["unseen"] == told["per_class"]["zebra"]["iou"]
-
-
-@pytest.mark.parametrize(
-    ("split", "expected"),
-    [
-        (TOY, TOY.seen_ids),
-        (ClassSplit("all", TOY_CLASSES, (), "supervised"), ()),
-        (ClassSplit("other", ("bricks", "zebra"), ("zebra",)), ()),
-        (ClassSplit("other order", tuple(reversed(TOY_CLASSES)), TOY_UNSEEN), ()),
-    ],
-    ids=["its own", "no unseen group", "other classes", "other order"],
-)
-def test_who_bears_the_penalty(split, expected):
-    assert penalised_ids(describe(TOY), split) == expected
 
 
 @pytest.mark.parametrize(

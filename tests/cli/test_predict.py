@@ -11,7 +11,7 @@ from rich.console import Console
 from lexiseg.cli import photographs, predict
 from lexiseg.clip.vocabulary import Vocabulary
 from lexiseg.errors import ConfigError, DataError, LexisegError
-from lexiseg.inference.pipeline import Loaded
+from lexiseg.inference.pipeline import Pipeline
 from lexiseg.inference.protocol import InferenceProtocol
 from lexiseg.types import ClassSplit
 from segmenter_fakes import ColourModel, colour_embeddings
@@ -42,7 +42,7 @@ def command(monkeypatch):
                 asked.update(choices)
             protocol = InferenceProtocol.from_dict(settings)
             info = SimpleNamespace(split=split) if split else None
-            return Loaded(ColourModel(), Clip(), protocol, ("{}",), info)
+            return Pipeline(ColourModel(), Clip(), protocol, ("{}",), info)
 
         console = Console(width=300, record=True, force_terminal=False, file=io.StringIO())
         return predict.run(args, build, console), console.export_text()

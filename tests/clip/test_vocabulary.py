@@ -153,6 +153,16 @@ def test_a_word_too_long_in_another_template_than_was_tried(tiny_clip, openai_wo
         Vocabulary.from_text("dog", ("{}", "a {}" + " a" * 12)).embed(clip)
 
 
+def test_templates_are_somebodys_decision(clip):
+    open_words = Vocabulary.from_text("dog, cat")
+    assert open_words.templates is None
+    with pytest.raises(ConfigError, match="says no templates to put its words in"):
+        open_words.embed(clip)
+    assert open_words.spoken_in("a {}") == Vocabulary.from_text("dog, cat", "a {}")
+    given = Vocabulary.from_text("dog, cat", "single")
+    assert given.spoken_in("a {}") is given
+
+
 def test_braces_in_words_and_templates_are_letters(clip):
     braced = Vocabulary((("a {x}",),), "{} {y}").embed(clip)
     torch.testing.assert_close(braced.vectors, clip.text_tower.encode(["a {x} {y}"]))

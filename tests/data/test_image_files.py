@@ -1,3 +1,4 @@
+import io
 import struct
 import zlib
 
@@ -69,6 +70,72 @@ def test_truncated_image_names_the_file(tmp_path, suffix):
     path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
     with pytest.raises(DataError, match=rf"photo\.{suffix}"):
         read_image(path)
+
+
+def _turned(path):
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    Image.fromarray(NOISE).save(path, exif=exif)
+
+
+ODDITIES = {
+    "turned.png": _turned,
+    "turned.tif": _turned,
+    "turned.jpg": _turned,
+    "alpha.png": lambda path: Image.fromarray(np.dstack([NOISE, NOISE[..., 0]])).save(path),
+    "grey16.png": lambda path: Image.fromarray(NOISE[..., 0].astype(np.uint16) * 200).save(path),
+    "palette.png": lambda path: Image.fromarray(NOISE).quantize(7).save(path, transparency=3),
+    "cmyk.jpg": lambda path: Image.fromarray(NOISE).convert("CMYK").save(path),
+}
+NOISE = np.random.default_rng(3).integers(0, 256, (11, 17, 3), dtype=np.uint8)
+
+
+@pytest.mark.parametrize("name", ODDITIES)
+def test_one_image_at_every_door(tmp_path, name):
+    path = tmp_path / name
+    ODDITIES[name](path)
+    expected = read_image(path)
+    assert expected.shape == ((17, 11, 3) if "turned" in name else (11, 17, 3))
+    assert np.array_equal(read_image(str(path)), expected)
+    assert np.array_equal(read_image(path.read_bytes()), expected)
+    with path.open("rb") as file:
+        assert np.array_equal(read_image(file), expected)
+    with Image.open(path) as image:
+        image.load()  # upon which Pillow itself turns a TIFF
+        before = (image.mode, image.size, image.getexif().get(0x0112))
+        assert np.array_equal(read_image(image), expected)
+        assert (image.mode, image.size, image.getexif().get(0x0112)) == before, "it is left as it was"
+        assert np.array_equal(read_image(image), expected)
+    assert read_image(expected) is expected
+
+
+def test_an_open_file_is_read_from_where_it_stands(tmp_path):
+    Image.fromarray(NOISE).save(tmp_path / "a.png")
+    stream = io.BytesIO(b"header" + (tmp_path / "a.png").read_bytes())
+    stream.seek(6)
+    assert np.array_equal(read_image(stream), NOISE)
+
+
+@pytest.mark.parametrize(
+    ("source", "message"),
+    [
+        (b"no picture", "the content given is not an image"),
+        (io.StringIO("text"), "got one that gives str; open it with mode 'rb'"),
+        (5, "got int"),
+        (NOISE[..., 0], r"expected an image as a \(height, width, 3\) uint8 RGB array, got uint8 \(11, 17\)"),
+        (NOISE / 255, r"got float64 \(11, 17, 3\)"),
+        (Image.new("F", (3, 5)), "the Pillow image holds floating-point values"),
+    ],
+)
+def test_what_is_no_image(source, message):
+    with pytest.raises(DataError, match=message):
+        read_image(source)
+
+
+def test_content_that_is_cut_short(tmp_path):
+    Image.fromarray(NOISE).save(tmp_path / "a.png")
+    with pytest.raises(DataError, match="the content given is damaged or cut short"):
+        read_image((tmp_path / "a.png").read_bytes()[:-200])
 
 
 def test_not_an_image_missing_and_folder(tmp_path):

@@ -10,7 +10,7 @@ from lexiseg.dense.recalibration import Recalibrated
 from lexiseg.dense.sc_clip import SCCLIP
 from lexiseg.dense.sclip import SCLIP
 from lexiseg.errors import ConfigError
-from lexiseg.inference.pipeline import load_segmentable
+from lexiseg.inference.pipeline import Pipeline
 
 
 @pytest.fixture
@@ -50,7 +50,7 @@ def test_templates_as_published() -> None:
 
 
 def test_tg_clip_loads_with_its_views() -> None:
-    loaded = load_segmentable(clip="toy", method="tg-clip", device="cpu")
+    loaded = Pipeline.load(clip="toy", method="tg-clip", device="cpu")
     assert loaded.protocol.views == MultiView()
     assert loaded.protocol.short_side == 72
     assert loaded.templates == resolve_templates("imagenet80")

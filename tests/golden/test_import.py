@@ -8,7 +8,7 @@ from published_cases import assert_close, clip_visual_state, decoder_heads, load
 
 from lexiseg.checkpoints.published_checkpoint import SIDECAR_SUFFIX
 from lexiseg.cli.main import main
-from lexiseg.inference.pipeline import load_trained
+from lexiseg.inference.pipeline import Pipeline
 from support import golden_folders
 
 KINDS = {"cascade": "cascade_clip", "zegclip": "zegclip", "spt": "spt_seg"}
@@ -64,7 +64,7 @@ def imported(folder: Path, into: Path, source: Path | None = None) -> Path:
 
 
 def test_imported_model_gives_the_published_masks(folder, tmp_path):
-    loaded = load_trained(imported(folder, tmp_path), device="cpu")
+    loaded = Pipeline.load(imported(folder, tmp_path), device="cpu")
     inputs, expected = load(folder, "inputs.pt"), load(folder, "eval_inductive.pt")
     assert loaded.info.model["name"] == KINDS[folder.name] if folder.name in KINDS else True
     assert loaded.info.split.classes == tuple(load(folder, "ckpt_inductive.pth")["meta"]["CLASSES"])

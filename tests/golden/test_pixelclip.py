@@ -17,7 +17,7 @@ from torch import Tensor
 from transformers import CLIPModel
 
 from lexiseg.clip.formats.openai import config_from_openai, model_from_openai
-from lexiseg.clip.towers.text import TextTower
+from lexiseg.clip.towers.text import ClipTextTower
 from lexiseg.clip.towers.vit import VisionTower
 from lexiseg.dense import build_dense
 from lexiseg.models.convolutional_mask_decoder import ConvolutionalMaskDecoder
@@ -104,10 +104,10 @@ def clip(path: Path) -> CLIPModel:
     return model_from_openai(state, config_from_openai(state, activation="quick_gelu")).eval()
 
 
-def text_tower(path: Path) -> TextTower:
+def text_tower(path: Path) -> ClipTextTower:
     file = load(path)
     tokenizer = TemplateTokenizer(file["tokenizer/template"], int(file["tokenizer/token_pos"]))
-    return TextTower(clip(path), tokenizer)
+    return ClipTextTower(clip(path), tokenizer)
 
 
 def set_decoder(decoder: ConvolutionalMaskDecoder, file: dict[str, Tensor]) -> None:

@@ -13,6 +13,12 @@ def test_negative_words_become_class_zero():
     assert vocabulary.templates == "plain"
 
 
+def test_a_text_of_words_and_classes_that_share_a_word():
+    words = Vocabulary((("bed",), ("sofa", "bed")), shared=True)
+    made = with_background(words, "sky; cloud, bed")
+    assert made == Vocabulary((("background", "sky", "cloud"), ("bed",), ("sofa", "bed")), shared=True)
+
+
 def test_what_cannot_be_a_background():
     with pytest.raises(ConfigError, match="no negative word is left"):
         with_background(Vocabulary.from_text("dog, sky"), ["sky", " "])

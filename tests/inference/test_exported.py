@@ -2,6 +2,10 @@
 
 import json
 import shutil
+import time
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -14,9 +18,10 @@ from lexiseg.checkpoints.program_folder import find_program, read_card
 from lexiseg.cli.main import main
 from lexiseg.clip.vocabulary import Vocabulary
 from lexiseg.errors import CheckpointError, ConfigError
-from lexiseg.inference import exported, pipeline
+from lexiseg.inference import exported, loading
 from lexiseg.inference.exported import ClipOnDemand, ExportedModel, OnnxProgram
-from lexiseg.inference.pipeline import load_trained
+from lexiseg.inference.pipeline import Pipeline
+from lexiseg.inference.protocol import InferenceProtocol
 from program_cases import CLASSES, save_checkpoint
 
 OWN = "blue square, bricks"
@@ -52,7 +57,7 @@ def no_clip(monkeypatch):
     def fail(*_, **__):
         raise AssertionError("the CLIP was loaded")
 
-    monkeypatch.setattr(pipeline, "load_clip", fail)
+    monkeypatch.setattr(loading, "load_clip", fail)
 
 
 def picture(height=61, width=83):
@@ -60,8 +65,7 @@ def picture(height=61, width=83):
 
 
 def segment(path, words, **how):
-    loaded = load_trained(path, device="cpu", **how)
-    return loaded.segmenter(loaded.vocabulary(words)).segment(picture())
+    return Pipeline.load(path, device="cpu", **how).segmenter(words).segment(picture())
 
 
 @pytest.mark.parametrize("words", [OWN, NEW, None])
@@ -72,10 +76,9 @@ def test_the_same_labels_and_scores_as_the_live_model(made, words):
     )  # the live model runs in its protocol's bfloat16
     assert program.unseen == live.unseen
     assert program.protocol == live.protocol | {"precision": "float32"}
-    precise = load_trained(made[0], device="cpu")
-    segmenter = precise.segmenter(precise.vocabulary(words))
-    segmenter.protocol = type(segmenter.protocol).from_dict(program.protocol)
-    exact = segmenter.segment(picture())
+    protocol = InferenceProtocol.from_dict(program.protocol)
+    precise = replace(Pipeline.load(made[0], device="cpu"), protocol=protocol)
+    exact = precise.segmenter(words).segment(picture())
     np.testing.assert_allclose(program.scores, exact.scores, atol=1e-5)
     assert (program.labels == exact.labels).mean() > 0.9999
 
@@ -88,8 +91,8 @@ def test_own_words_need_no_clip(made, no_clip):
 
 def test_a_new_word_needs_the_clip_and_the_same_one(made, tmp_path, monkeypatch):
     asked = []
-    load = pipeline.load_clip
-    monkeypatch.setattr(pipeline, "load_clip", lambda **how: asked.append(how["source"]) or load(**how))
+    load = loading.load_clip
+    monkeypatch.setattr(loading, "load_clip", lambda **how: asked.append(how["source"]) or load(**how))
     shutil.copytree(made[0].parent / "clip", tmp_path / "moved")
     segment(made[1], NEW, clip=str(tmp_path / "moved"))
     assert asked == [str(tmp_path / "moved")]
@@ -98,7 +101,7 @@ def test_a_new_word_needs_the_clip_and_the_same_one(made, tmp_path, monkeypatch)
 
 
 def test_own_words_in_other_templates_are_embedded_anew(made, no_clip):
-    loaded = load_trained(made[1], device="cpu")
+    loaded = Pipeline.load(made[1], device="cpu")
     with pytest.raises(AssertionError, match="the CLIP was loaded"):
         loaded.segmenter(Vocabulary.from_text(OWN, "one {}"))
 
@@ -162,6 +165,20 @@ def test_the_clip_is_loaded_once_and_only_when_asked():
     assert len(calls) == 1
 
 
+def test_threads_load_the_clip_once():
+    calls = []
+
+    def load():
+        calls.append(1)
+        time.sleep(0.05)
+        return SimpleNamespace(logit_scale=7.0)
+
+    on_demand = ClipOnDemand(load, source="s", fingerprint="f", known=())
+    with ThreadPoolExecutor(4) as pool:
+        assert list(pool.map(lambda _: on_demand.logit_scale, range(8))) == [7.0] * 8
+    assert len(calls) == 1
+
+
 def _edit(key, value):
     def change(folder):
         values = json.loads((folder / "program.json").read_text())
@@ -192,27 +209,27 @@ def _edit(key, value):
 def test_damage_is_told(copy, damage, message):
     damage(copy)
     with pytest.raises(CheckpointError, match=message):
-        load_trained(copy, device="cpu")
+        Pipeline.load(copy, device="cpu")
 
 
 def test_half_a_program_file(copy):
     whole = (copy / "model.onnx").read_bytes()
     (copy / "model.onnx").write_bytes(whole[: len(whole) // 2])
     with pytest.raises(CheckpointError, match="not a readable ONNX program"):
-        load_trained(copy, device="cpu")
+        Pipeline.load(copy, device="cpu")
 
 
 def test_a_file_without_its_card(copy):
     (copy / "program.json").unlink()
     with pytest.raises(CheckpointError, match=r"no program.json beside it"):
-        load_trained(copy / "model.onnx", device="cpu")
+        Pipeline.load(copy / "model.onnx", device="cpu")
     assert find_program(copy) is None
 
 
 @pytest.mark.parametrize("name", ["gone/model.onnx", "gone/model.pt2"])
 def test_a_program_that_is_not_there_is_not_sought_on_the_hub(name):
     with pytest.raises(CheckpointError, match=f"{name}: no such checkpoint"):
-        load_trained(name, device="cpu")
+        Pipeline.load(name, device="cpu")
 
 
 @pytest.mark.parametrize("name", ["", "model.pt2"])
@@ -220,7 +237,7 @@ def test_torch_archives_are_not_opened(copy, name):
     _edit("program", "torch")(copy)
     (copy / "model.pt2").write_bytes(b"would run anything")
     with pytest.raises(CheckpointError, match=r"does not open torch.export archives.*export with --to onnx"):
-        load_trained(copy / name, device="cpu")
+        Pipeline.load(copy / name, device="cpu")
 
 
 def test_without_onnxruntime(copy, monkeypatch):
@@ -228,7 +245,7 @@ def test_without_onnxruntime(copy, monkeypatch):
     with pytest.raises(
         ConfigError, match=r"needs onnxruntime, not installed here; run `pip install 'lexiseg\[export\]'`"
     ):
-        load_trained(copy, device="cpu")
+        Pipeline.load(copy, device="cpu")
 
 
 @pytest.mark.parametrize("device", ["cuda", "cuda:x", "mps"])

@@ -14,8 +14,8 @@ import lexiseg
 from hostile import CLASSES, small_checkpoint
 from lexiseg.checkpoints.model_facts import MeasuredScores, ModelFacts
 from lexiseg.errors import CheckpointError, ConfigError
-from lexiseg.inference import pipeline, pretrained
-from lexiseg.inference.pipeline import load_segmentable, load_trained
+from lexiseg.inference import loading, pretrained
+from lexiseg.inference.pipeline import Pipeline
 from lexiseg.inference.pretrained import PretrainedSegmenter, largest_difference
 
 FACTS = ModelFacts("mit", measured=MeasuredScores({"seen": 0.5}, {"name": "p"}, "small"))
@@ -31,7 +31,7 @@ def _cache(tmp_path, monkeypatch):
 def live(tmp_path_factory):
     path = tmp_path_factory.mktemp("run") / "last.ckpt"
     torch.save(small_checkpoint(), path)
-    return PretrainedSegmenter(replace(load_trained(path, device="cpu"), facts=FACTS))
+    return PretrainedSegmenter(replace(Pipeline.load(path, device="cpu"), facts=FACTS))
 
 
 @pytest.fixture(scope="module")
@@ -54,7 +54,7 @@ def equal(one, other):
 def test_the_same_segmentation_bit_for_bit(live, folder, photo, words):
     again = PretrainedSegmenter.from_pretrained(folder, device="cpu")
     assert largest_difference(live, again) == 0.0
-    assert again.loaded.protocol == live.loaded.protocol
+    assert again.pipeline.protocol == live.pipeline.protocol
     expected, found = live.segment(photo, words), again.segment(photo, words)
     assert equal(found, expected)
     assert found.id2label == expected.id2label
@@ -68,7 +68,7 @@ def test_another_model_is_told_apart(live, tmp_path):
     content = small_checkpoint()
     content["state_dict"]["model.prompts.tokens"][0, 0, 0] += 1
     torch.save(content, tmp_path / "other.ckpt")
-    other = PretrainedSegmenter(load_trained(tmp_path / "other.ckpt", device="cpu"))
+    other = PretrainedSegmenter(Pipeline.load(tmp_path / "other.ckpt", device="cpu"))
     assert largest_difference(live, other) > 0
 
 
@@ -76,20 +76,20 @@ def test_every_door_takes_the_folder(live, folder, photo, tmp_path):
     Image.fromarray(photo).save(tmp_path / "photo.png")
     expected = live.segment(photo, "bricks, red circle")
     assert equal(lexiseg.segment(tmp_path / "photo.png", "bricks, red circle", checkpoint=folder), expected)
-    loaded = load_segmentable(checkpoint=str(folder), device="cpu")
-    assert equal(loaded.segmenter(loaded.vocabulary("bricks, red circle")).segment(photo), expected)
+    segmenter = Pipeline.load(str(folder), device="cpu").segmenter("bricks, red circle")
+    assert equal(segmenter.segment(photo), expected)
 
 
 def test_own_classes_need_no_text_tower(folder, photo):
     again = PretrainedSegmenter.from_pretrained(folder, device="cpu")
     expected = again.segment(photo)
-    again.loaded.clip.text_tower = None
+    again.pipeline.clip.text_tower = None
     assert equal(again.segment(photo), expected)
 
 
 def test_saved_again_it_says_the_same(folder, tmp_path):
     again = PretrainedSegmenter.from_pretrained(folder, device="cpu")
-    assert again.loaded.facts == FACTS
+    assert again.pipeline.facts == FACTS
     again.save_pretrained(tmp_path / "my_model")
     for name in (
         "config.json",
@@ -111,7 +111,7 @@ def test_the_snippet_in_the_card_runs(folder, photo, monkeypatch):
 
 
 def test_from_the_hub(live, folder, photo, monkeypatch):
-    for module in (pretrained, pipeline):
+    for module in (pretrained, loading):
         monkeypatch.setattr(
             module, "download_model_folder", lambda name, **how: {"somebody/model": folder}[name]
         )
@@ -160,7 +160,7 @@ def test_push_to_hub(live, monkeypatch):
 
 def test_what_cannot_be_saved_or_loaded(tmp_path):
     with pytest.raises(ConfigError, match="nothing trained to save or publish"):
-        PretrainedSegmenter(load_segmentable(clip="toy", device="cpu"))
+        PretrainedSegmenter(Pipeline.load(clip="toy", device="cpu"))
     (tmp_path / "empty").mkdir()
     with pytest.raises(CheckpointError, match="no config.json in it"):
         PretrainedSegmenter.from_pretrained(tmp_path / "empty")

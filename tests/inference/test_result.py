@@ -56,6 +56,33 @@ def test_files_hold_what_they_say(tmp_path):
     assert len(list((tmp_path / "new").iterdir())) == 4
 
 
+@pytest.mark.parametrize("ids", [3, 300])
+def test_every_file_can_be_had_without_a_disk(tmp_path, ids):
+    image = np.random.default_rng(1).integers(0, 256, (2, 3, 3), dtype=np.uint8)
+    names = dict(enumerate((*NAMES, *(f"class {i}" for i in range(3, ids)))))
+    made = result(unseen=("blue",), id2label=names)
+    paths = made.save(tmp_path, "photo", image=image, score_png=True)
+    for kind, path in paths.items():
+        assert made.to_bytes(kind, image=image) == path.read_bytes(), kind
+    for kind, picture in {
+        "labels": made.label_image(),
+        "overlay": made.overlay(Image.fromarray(image)),
+        "scores": made.score_image(),
+    }.items():
+        with Image.open(paths[kind]) as saved:
+            assert (picture.mode, picture.size) == (saved.mode, saved.size)
+            assert np.array_equal(np.asarray(picture), np.asarray(saved)), kind
+
+
+def test_what_is_not_there_cannot_be_had():
+    with pytest.raises(LexisegError, match="'overlay': expected the photograph as image"):
+        result().to_bytes("overlay")
+    with pytest.raises(LexisegError, match="'mask': expected one of labels, overlay, json, scores"):
+        result().to_bytes("mask")
+    with pytest.raises(LexisegError, match="holds no scores"):
+        result(scores=None).score_image()
+
+
 def test_only_what_was_asked_for(tmp_path):
     assert set(result().save(tmp_path, "a", json=False)) == {"labels"}
 

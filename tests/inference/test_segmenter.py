@@ -9,7 +9,7 @@ from lexiseg.inference import segmenter as segmenter_module
 from lexiseg.inference.protocol import InferenceProtocol
 from lexiseg.inference.segmenter import Segmenter
 from lexiseg.ops.resize import resize_image
-from segmenter_fakes import ColourModel, colour_embeddings
+from segmenter_fakes import ColourModel, colour_embeddings, colour_pipeline
 
 WINDOWS = InferenceProtocol(short_side=22, window=13, stride=7, logit_scale=5.0)
 
@@ -108,8 +108,9 @@ def test_a_model_whose_words_interact_gets_all_of_them_at_once(monkeypatch):
     assert set(segmenter.model.decoded) == {5}
 
 
-def test_new_words_do_not_run_the_tower_again():
-    segmenter = make(embedder=colour_embeddings)
+def test_new_words_do_not_run_the_tower_again(monkeypatch, tmp_path):
+    monkeypatch.setenv("LEXISEG_CACHE", str(tmp_path))
+    segmenter = colour_pipeline(WINDOWS).segmenter("red, green, blue")
     encoded = segmenter.encode(halves())
     runs = segmenter.model.encoded
     direct = segmenter.segment_encoded(encoded)
@@ -123,8 +124,8 @@ def test_new_words_do_not_run_the_tower_again():
     assert segmenter.segment(halves()).labels[0, 0] == 1
 
 
-def test_new_words_need_embeddings():
-    with pytest.raises(ConfigError, match="give embeddings=, or an embedder"):
+def test_new_words_need_the_rules_of_a_pipeline():
+    with pytest.raises(ConfigError, match=r"make it by Pipeline.segmenter"):
         make().set_classes("white, blue")
 
 
@@ -248,7 +249,8 @@ def test_an_absurd_aspect_ratio_is_refused():
         (np.zeros((5, 7), dtype=np.uint8), r"uint8 \(5, 7\)"),
         (np.zeros((5, 7, 4), dtype=np.uint8), r"uint8 \(5, 7, 4\)"),
         (np.zeros((5, 7, 3)), r"float64 \(5, 7, 3\)"),
-        ("photo.jpg", "got str"),
+        ("gone.jpg", r"no file at gone.jpg"),
+        (7, "got int"),
     ],
 )
 def test_only_rgb_bytes_are_images(image, found):

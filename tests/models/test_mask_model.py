@@ -20,7 +20,7 @@ from lexiseg.export.onnx_program import write_onnx
 from lexiseg.export.parity import check_parity
 from lexiseg.export.program import trace
 from lexiseg.inference.exported import OnnxProgram
-from lexiseg.inference.pipeline import load_trained
+from lexiseg.inference.pipeline import Pipeline
 from lexiseg.inference.protocol import InferenceProtocol
 from lexiseg.losses.criterion import MaskCriterion
 from lexiseg.losses.fused import MaskLossWeights
@@ -137,13 +137,12 @@ def test_it_trains_and_its_checkpoint_is_the_same_model(trained, clip_folder):
 
 def test_it_is_evaluated_from_its_checkpoint_and_from_its_folder(trained, tmp_path):
     task, path = trained
-    loaded = load_trained(path, device="cpu")
+    loaded = Pipeline.load(path, device="cpu")
     write_model_folder(tmp_path / "folder", task.model, loaded.clip, task.info, ModelFacts())
-    again = load_trained(tmp_path / "folder", device="cpu")
+    again = Pipeline.load(tmp_path / "folder", device="cpu")
     assert torch.equal(masks(again.model), masks(loaded.model))
     reports = [
-        evaluate(each.segmenter(each.vocabulary()), TwoPhotographs(), SPLIT, progress=False)
-        for each in (loaded, again)
+        evaluate(each.segmenter(), TwoPhotographs(), SPLIT, progress=False) for each in (loaded, again)
     ]
     assert reports[0].images == 2
     assert reports[0].scores["miou"] > 0

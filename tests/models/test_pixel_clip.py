@@ -10,7 +10,7 @@ import torch.nn.functional as F
 from torch import nn
 
 from lexiseg.clip.tokenizer import TextTooLongError
-from lexiseg.clip.towers.text import TextTower
+from lexiseg.clip.towers.text import ClipTextTower
 from lexiseg.clip.towers.vit import VisionTower
 from lexiseg.errors import ConfigError, DataError
 from lexiseg.losses.cluster_mask import direct_cluster_mask_loss
@@ -40,7 +40,7 @@ class WordTokenizer:
 
 @pytest.fixture
 def towers(tiny_clip):
-    return VisionTower(tiny_clip), TextTower(tiny_clip, WordTokenizer())
+    return VisionTower(tiny_clip), ClipTextTower(tiny_clip, WordTokenizer())
 
 
 @pytest.fixture
@@ -302,7 +302,7 @@ def test_decoder_size_and_independence_of_maps():
 
 def test_parameters_of_the_published_model():
     """ViT-B/16: what trains is a third of the tower."""
-    from lexiseg.clip.formats.openai import CLIPVisionConfig, CLIPVisionModelWithProjection
+    from transformers import CLIPVisionConfig, CLIPVisionModelWithProjection
 
     with torch.device("meta"):
         tower = VisionTower(
@@ -399,12 +399,16 @@ class Convolution(nn.Conv2d):
     """The least that can be tuned: no attention, no class token."""
 
     unread_parameters = ()
+    mean, std = (0.1, 0.2, 0.3), (0.5, 0.6, 0.7)
     dense_features = nn.Conv2d.forward
 
 
 def test_any_tower_with_dense_features_can_be_tuned(towers):
     tower = Convolution(3, 16, 8, stride=8)
     model = PixelCLIP(tower, towers[1], PixelCLIPSettings(**(TINY | {"tuned": "all"})))
+    side = model.settings.image_size
+    grey = model.normalize(torch.full((1, 3, side, side), 51.0))[0, :, 0, 0]
+    torch.testing.assert_close(grey, torch.tensor([0.2, 0.0, -1 / 7]))  # in the tower's own colours
     model(random_batch())["loss"].backward()
     assert {name for name in model.state_dict() if "prompts" not in name and "decoder" not in name} == {
         f"{who}.{name}" for who in ("student", "teacher.average") for name in ("weight", "bias")

@@ -4,12 +4,8 @@ import pytest
 import torch
 
 import convnext_files as files
-from lexiseg.clip.towers.convnext import (
-    ConvNextClip,
-    ConvNextTower,
-    convnext_from_open_clip,
-    convnext_to_open_clip,
-)
+from lexiseg.clip.formats.open_clip import convnext_from_open_clip, convnext_to_open_clip
+from lexiseg.clip.towers.convnext import ConvNextClip, ConvNextTower
 from lexiseg.errors import ConfigError
 from lexiseg.models.pixel_clip import PixelCLIP
 from lexiseg.models.pixel_clip_settings import PixelCLIPSettings

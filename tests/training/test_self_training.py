@@ -12,7 +12,7 @@ from lexiseg.cli.train import train_with_self_training
 from lexiseg.constants import UNLABELLED
 from lexiseg.data.splits import make_split, seen_label_map
 from lexiseg.errors import CheckpointError, ConfigError
-from lexiseg.inference.pipeline import load_trained
+from lexiseg.inference.pipeline import Pipeline
 from lexiseg.training.self_training import SelfTrainingSettings, pseudo_labels
 from training.test_runs import SMALL, read_log, run, weights
 
@@ -129,7 +129,7 @@ def test_a_teacher_travels_in_the_checkpoint_and_not_into_the_model(tmp_path):
     state = weights(tmp_path / "transductive")
     assert any(name.startswith("teacher.") for name in state)
     assert not any("vision" in name or "tower" in name for name in state)
-    loaded = load_trained(tmp_path / "transductive" / "last.ckpt", device="cpu")
+    loaded = Pipeline.load(tmp_path / "transductive" / "last.ckpt", device="cpu")
     assert loaded.info.split.setting == "transductive"
 
 

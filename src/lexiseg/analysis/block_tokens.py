@@ -8,10 +8,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from lexiseg.clip.towers.vit import VisionTower
-from lexiseg.constants import CLIP_MEAN, CLIP_STD
 from lexiseg.inference.encoding import Picture
 from lexiseg.ops.resize import keep_ratio_size, resize_image
+from lexiseg.types import ImageTower
 
 BlockReading = Callable[[Tensor], Iterator[Tensor]]
 """``(B, 3, H, W)`` RGB in 0-255, H and W multiples of the patch, to ``(B, h*w, D)`` after each block, from the first."""
@@ -41,15 +40,12 @@ class BlockTokens:
     blocks: tuple[Tensor, ...]
 
 
-def frozen_blocks(tower: VisionTower) -> BlockReading:
-    """CLIP as released: its own normalisation, no prompts."""
+def frozen_blocks(tower: ImageTower) -> BlockReading:
+    """A tower as released: its own normalisation, no prompts."""
 
     def read(images: Tensor) -> Iterator[Tensor]:
-        mean, std = (images.new_tensor(v).view(3, 1, 1) * 255 for v in (CLIP_MEAN, CLIP_STD))
-        tokens = tower.embed((images - mean) / std)
-        for index in range(tower.depth):
-            tokens = tower.block(index, tokens)
-            yield tokens[:, 1:]
+        mean, std = (images.new_tensor(v).view(3, 1, 1) * 255 for v in (tower.mean, tower.std))
+        yield from tower.block_tokens((images - mean) / std)
 
     return read
 

@@ -29,8 +29,8 @@ from lexiseg.checkpoints.files import (
 )
 from lexiseg.checkpoints.info import LIBRARY, CheckpointInfo, parse_info
 from lexiseg.checkpoints.model_facts import ModelFacts
-from lexiseg.clip.formats.huggingface import save_clip
 from lexiseg.clip.loading import TOY_CLIP, FrozenCLIP
+from lexiseg.clip.saving import save_clip
 from lexiseg.clip.vocabulary import Vocabulary
 from lexiseg.errors import CheckpointError, ConfigError
 from lexiseg.storage import write_json

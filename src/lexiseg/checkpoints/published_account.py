@@ -12,9 +12,9 @@ from lexiseg.checkpoints.published_layout import (
     published_layout,
     published_tower,
 )
-from lexiseg.clip.formats.openai import check_keys
 from lexiseg.clip.towers.vit import VisionTower
 from lexiseg.errors import CheckpointError
+from lexiseg.keys import check_keys
 from lexiseg.models.cascade_settings import CascadeSettings
 from lexiseg.ops.grid import resize_position_embedding
 

@@ -16,9 +16,9 @@ from lexiseg.checkpoints.published_account import check_published, check_tower
 from lexiseg.checkpoints.published_layout import POSITIONS, PublishedLayout, published_layout, published_tower
 from lexiseg.checkpoints.published_settings import detect_settings
 from lexiseg.checkpoints.training_file import MODEL_PREFIX, load_tensors_only
-from lexiseg.clip.formats.openai import check_keys
 from lexiseg.clip.towers.vit import VisionTower
 from lexiseg.errors import CheckpointError
+from lexiseg.keys import check_keys
 from lexiseg.models.cascade_settings import CascadeSettings
 from lexiseg.models.registry import build_model
 from lexiseg.ops.grid import resize_position_embedding

@@ -9,8 +9,8 @@ import torch
 from torch import Tensor
 
 from lexiseg.checkpoints.info import FORMAT, CheckpointInfo, parse_info
-from lexiseg.clip.formats.openai import check_keys
 from lexiseg.errors import CheckpointError
+from lexiseg.keys import check_keys
 from lexiseg.models.registry import complete_settings
 from lexiseg.types import MaskModel
 

@@ -18,7 +18,7 @@ from lexiseg.dense.methods import METHODS
 from lexiseg.errors import ConfigError, DataError, LexisegError
 from lexiseg.evaluation.benchmark import Benchmark, MethodChoice, cell_key, measure, prepare
 from lexiseg.evaluation.benchmark_table import Cell, read_cells, to_markdown, write_cells
-from lexiseg.inference.pipeline import pick_device
+from lexiseg.inference.loading import pick_device
 from lexiseg.storage import write_text
 
 _HELP = f"""usage: lexiseg benchmark [benchmarks=[…]] [methods=[…]] [group=choice ...] [key=value ...]

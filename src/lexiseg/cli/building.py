@@ -9,8 +9,6 @@ from omegaconf import DictConfig, OmegaConf
 
 from lexiseg.cli.composing import plain
 from lexiseg.clip.loading import FrozenCLIP, load_clip
-from lexiseg.clip.templates import resolve_templates
-from lexiseg.clip.vocabulary import TextEmbeddings, Vocabulary, default_cache_dir
 from lexiseg.data.datamodule import SegmentationDataModule
 from lexiseg.data.splits import make_split
 from lexiseg.errors import ConfigError, LexisegError
@@ -40,13 +38,6 @@ def build_split_and_data(config: DictConfig) -> tuple[ClassSplit, SegmentationDa
 def build_protocol(settings: Mapping[str, Any]) -> InferenceProtocol:
     """The inference protocol that ``conf/protocol`` describes."""
     return InferenceProtocol.from_dict(dict(settings))
-
-
-def embed_split(clip: FrozenCLIP, split: ClassSplit, templates: Any) -> tuple[Vocabulary, TextEmbeddings]:
-    """Vocabulary and text embeddings of a split's classes."""
-    resolved = resolve_templates(templates if isinstance(templates, str) else list(templates))
-    vocabulary = Vocabulary.from_names(split.classes, resolved)
-    return vocabulary, vocabulary.embed(clip, default_cache_dir())
 
 
 def instantiate_config(config: Any, **kwargs: Any) -> Any:

@@ -3,7 +3,7 @@
 import argparse
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -12,19 +12,17 @@ from PIL import Image
 from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
-from torch import nn
 
 from lexiseg.cli.flags import add_clip, add_photos, add_place, add_words, read_vocabulary, warn_unknown
 from lexiseg.cli.photographs import Photograph, Step, conclude, describe, each_photograph, find_photos
 from lexiseg.clip.loading import DEFAULT_CLIP, FrozenCLIP, load_clip
-from lexiseg.clip.templates import resolve_templates
-from lexiseg.clip.vocabulary import TextEmbeddings, Vocabulary, default_cache_dir
-from lexiseg.dense.methods import METHODS, build_method, published_templates
+from lexiseg.clip.vocabulary import Vocabulary
+from lexiseg.dense.methods import METHODS, build_method
 from lexiseg.drawing.grid import LabelledPanel, comparison, fit_labels, panel_size
 from lexiseg.errors import ConfigError, DataError, LexisegError
+from lexiseg.inference.loading import pick_device
 from lexiseg.inference.pictures import NO_CLASS, drawable
-from lexiseg.inference.pipeline import Loaded, load_segmentable, pick_device
-from lexiseg.inference.protocol import InferenceProtocol
+from lexiseg.inference.pipeline import Pipeline
 from lexiseg.inference.segmenter import Segmenter
 from lexiseg.storage import write_png
 
@@ -135,14 +133,15 @@ def run(args: argparse.Namespace, console: Console | None = None) -> int:
     contestants = gather(clip, methods, vocabulary, args, console)
     if trained is not None:
         contestants.append(_trained_contestant(trained, vocabulary, args))
-    warn_unknown(console, clip, vocabulary)
     if not contestants:
         raise ConfigError(f"no method is left to compare; choose others of {', '.join(METHODS)}")
+    asked = contestants[0].segmenter.vocabulary
+    warn_unknown(console, clip, asked)
 
     def work(photograph: Photograph, step: Step) -> None:
         readings = read_all(photograph, contestants, console, step)
         path = args.out / f"{photograph.stem}_compare.png"
-        write_png(draw(photograph, readings, vocabulary.names), path)
+        write_png(draw(photograph, readings, asked.names), path)
         height, width = photograph.pixels.shape[:2]
         console.print(f"{escape(str(photograph.path))}: {height}x{width} pixels (height x width)")
         console.print(_table(readings))
@@ -184,16 +183,13 @@ def gather(
     Args:
         clip: On its device.
         methods: Of :data:`METHODS`.
-        vocabulary: The words; embedded once per template set.
+        vocabulary: The words.
         args: Gives ``templates``, ``proxy`` and ``background``.
         console: Where to print.
 
     Raises:
         LexisegError: Words that this CLIP cannot read.
     """
-    protocol = _with_background(InferenceProtocol.training_free(native_side=clip.tower.image_size), args)
-    device = next(clip.parameters()).device
-    embedded: dict[tuple[str, ...], TextEmbeddings] = {}
     contestants = []
     for name in methods:
         settings = {"proxy": args.proxy} if name == _PROXY and args.proxy is not None else {}
@@ -202,18 +198,8 @@ def gather(
         except LexisegError as error:
             _leave_out(console, name, error)
             continue
-        if isinstance(method.model, nn.Module):
-            method.model.to(device)  # a second vision model is not there yet
-        templates = resolve_templates(args.templates or published_templates(name))
-        words = replace(vocabulary, templates=templates)
-        if templates not in embedded:
-            embedded[templates] = words.embed(clip, default_cache_dir())
-        contestants.append(
-            Contestant(
-                name,
-                Segmenter(method.model, words, embedded[templates], replace(protocol, views=method.views)),
-            )
-        )
+        pipeline = Pipeline.training_free(method, clip, templates=args.templates)
+        contestants.append(Contestant(name, pipeline.segmenter(vocabulary, background=args.background)))
     return contestants
 
 
@@ -254,13 +240,13 @@ def draw(photograph: Photograph, readings: Sequence[Reading], names: Sequence[st
     return comparison(photograph.pixels, panels, shown)
 
 
-def _load(args: argparse.Namespace) -> tuple[FrozenCLIP, Loaded | None]:
+def _load(args: argparse.Namespace) -> tuple[FrozenCLIP, Pipeline | None]:
     """One CLIP, and the trained model that stands on it if there is one."""
     if args.checkpoint is None:
         clip = load_clip(args.clip or DEFAULT_CLIP, tokenizer=args.tokenizer)
         return clip.to(pick_device(args.device)), None
-    trained = load_segmentable(
-        checkpoint=args.checkpoint,
+    trained = Pipeline.load(
+        args.checkpoint,
         clip=args.clip,
         tokenizer=args.tokenizer,
         templates=args.templates,
@@ -269,16 +255,9 @@ def _load(args: argparse.Namespace) -> tuple[FrozenCLIP, Loaded | None]:
     return trained.clip, trained
 
 
-def _trained_contestant(trained: Loaded, vocabulary: Vocabulary, args: argparse.Namespace) -> Contestant:
-    words = replace(vocabulary, templates=trained.templates)
-    ready = replace(trained, protocol=_with_background(trained.protocol, args))
-    return Contestant(
-        f"trained: {Path(args.checkpoint).parent.name or args.checkpoint}", ready.segmenter(words)
-    )
-
-
-def _with_background(protocol: InferenceProtocol, args: argparse.Namespace) -> InferenceProtocol:
-    return protocol if args.background is None else replace(protocol, background="class")
+def _trained_contestant(trained: Pipeline, vocabulary: Vocabulary, args: argparse.Namespace) -> Contestant:
+    title = f"trained: {Path(args.checkpoint).parent.name or args.checkpoint}"
+    return Contestant(title, trained.segmenter(vocabulary, background=args.background))
 
 
 def _leave_out(console: Console, title: str, error: LexisegError) -> None:

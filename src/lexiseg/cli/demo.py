@@ -11,14 +11,14 @@ from omegaconf import DictConfig
 from rich.console import Console
 from rich.table import Table
 
-from lexiseg.cli.building import build_clip, build_split_and_data, embed_split
+from lexiseg.cli.building import build_clip, build_split_and_data
 from lexiseg.cli.composing import compose_config, plain
 from lexiseg.cli.train import train
 from lexiseg.clip.loading import FrozenCLIP
 from lexiseg.dense.registry import build_dense
 from lexiseg.drawing.overlay import annotate, panels
 from lexiseg.evaluation.evaluate import evaluate
-from lexiseg.inference.pipeline import load_trained
+from lexiseg.inference.pipeline import Pipeline
 from lexiseg.inference.protocol import InferenceProtocol
 from lexiseg.inference.segmenter import Segmenter
 from lexiseg.training.checkpointing import LAST
@@ -120,7 +120,6 @@ def zero_shot_readings(
 
     The labels are an argmax of cosines, which no logit scale can change; so every reading is at its best scale.
     """
-    vocabulary, embeddings = embed_split(clip, split, templates)
     shared = replace(trained, activation="linear", seen_penalty=0.0)
     views = {
         "whole": replace(shared, name="whole", window=None, stride=None),
@@ -130,7 +129,7 @@ def zero_shot_readings(
     for method, title in READINGS.items():
         encoder = build_dense(method, clip.vision)
         for view, protocol in views.items():
-            segmenter = Segmenter(encoder, vocabulary, embeddings, protocol, seen_ids=split.seen_ids)
+            segmenter = Pipeline(encoder, clip, protocol, templates).segmenter(split)
             report = evaluate(segmenter, dataset, split)
             results.append((_row(f"{title}, {view}", report.scores), segmenter))
     return results
@@ -146,9 +145,7 @@ def _config(args: argparse.Namespace, seed: int) -> DictConfig:
 
 
 def _trained_segmenter(config: DictConfig, split: ClassSplit) -> Segmenter:
-    loaded = load_trained(Path(config.output_dir) / LAST, device="cpu")
-    vocabulary, embeddings = embed_split(loaded.clip, split, loaded.templates)
-    return Segmenter(loaded.model, vocabulary, embeddings, loaded.protocol, seen_ids=split.seen_ids)
+    return Pipeline.load(Path(config.output_dir) / LAST, device="cpu").segmenter(split)
 
 
 def _draw(

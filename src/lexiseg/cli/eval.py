@@ -1,6 +1,7 @@
 """``lexiseg eval``: judge a checkpoint, with the whole protocol beside the score."""
 
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -8,14 +9,12 @@ from omegaconf import DictConfig
 
 from lexiseg.checkpoints.model_folder import is_hub_name
 from lexiseg.checkpoints.training_file import CheckpointInfo
-from lexiseg.cli.building import build_protocol, embed_split, instantiate_config
+from lexiseg.cli.building import build_protocol, instantiate_config
 from lexiseg.cli.composing import compose_config, describe_groups, plain
-from lexiseg.clip.templates import resolve_templates
 from lexiseg.data.splits import make_split
 from lexiseg.errors import CheckpointError
 from lexiseg.evaluation.evaluate import EvaluationReport, evaluate
-from lexiseg.inference.pipeline import Loaded, load_trained
-from lexiseg.inference.segmenter import Segmenter
+from lexiseg.inference.pipeline import Pipeline
 from lexiseg.types import ClassSplit
 
 _HELP = """usage: lexiseg eval checkpoint=PATH [group=choice ...] [key=value ...]
@@ -76,11 +75,11 @@ def judge(config: DictConfig) -> EvaluationReport:
     Raises:
         ConfigError: A protocol key that does not exist, or data that the split does not fit.
     """
-    loaded, info = _load(config)
+    pipeline, info = _load(config)
     val = instantiate_config(config.data.val)
     split = make_split(val.classes, **plain(config.split))
     return evaluate(
-        _segmenter(loaded, info, config, split),
+        pipeline.segmenter(split),
         val,
         split,
         limit=config.limit,
@@ -112,27 +111,12 @@ def describe_training(info: CheckpointInfo, split: ClassSplit) -> dict[str, Any]
     }
 
 
-def penalised_ids(info: CheckpointInfo, split: ClassSplit) -> tuple[int, ...]:
-    """Classes that bear the protocol's penalty: the split's seen ones, on the classes that training knew.
-
-    On another data set none does. The published cross-data-set configurations call all its classes seen and take the
-    penalty from all alike, which changes no label.
-    """
-    return split.seen_ids if split.unseen and split.classes == info.split.classes else ()
-
-
-def _load(config: DictConfig) -> tuple[Loaded, CheckpointInfo]:
-    loaded = load_trained(config.checkpoint, clip=config.clip, device=config.device)
+def _load(config: DictConfig) -> tuple[Pipeline, CheckpointInfo]:
+    loaded = Pipeline.load(config.checkpoint, clip=config.clip, device=config.device)
     if loaded.info is None:
         raise CheckpointError(
             f"{config.checkpoint}: says nothing of its training; expected a lexiseg checkpoint"
         )
-    return loaded, loaded.info
-
-
-def _segmenter(loaded: Loaded, info: CheckpointInfo, config: DictConfig, split: ClassSplit) -> Segmenter:
-    templates = resolve_templates(plain(config.templates)) if config.templates else loaded.templates
-    vocabulary, embeddings = embed_split(loaded.clip, split, templates)
-    changes = plain(config.protocol) or {}
-    protocol = build_protocol(loaded.protocol.to_dict() | changes)
-    return Segmenter(loaded.model, vocabulary, embeddings, protocol, seen_ids=penalised_ids(info, split))
+    protocol = build_protocol(loaded.protocol.to_dict() | (plain(config.protocol) or {}))
+    templates = plain(config.templates) or loaded.templates
+    return replace(loaded, protocol=protocol, templates=templates), loaded.info

@@ -10,7 +10,7 @@ from rich.markup import escape
 from lexiseg.checkpoints.model_facts import ModelFacts, read_measured
 from lexiseg.checkpoints.training_file import load_tensors_only
 from lexiseg.errors import ConfigError, LexisegError
-from lexiseg.inference.pipeline import Loaded, load_trained
+from lexiseg.inference.pipeline import Pipeline
 from lexiseg.inference.pretrained import PretrainedSegmenter, largest_difference
 
 
@@ -50,7 +50,7 @@ def run_folder(args: argparse.Namespace, console: Console) -> int:
     out: Path = args.out
     if out.exists() and (not out.is_dir() or any(out.iterdir())):
         raise ConfigError(f"--out {out} is there already; choose the name of a new folder")
-    loaded = load_trained(args.checkpoint, clip=args.clip, device="cpu")
+    loaded = Pipeline.load(args.checkpoint, clip=args.clip, device="cpu")
     facts = _facts(args, loaded)
     live = PretrainedSegmenter(replace(loaded, facts=facts), bundle_clip=not args.without_clip)
     live.save_pretrained(out, model_card_kwargs={"name": args.push or out.name})
@@ -67,7 +67,7 @@ def run_folder(args: argparse.Namespace, console: Console) -> int:
     return 0
 
 
-def _facts(args: argparse.Namespace, loaded: Loaded) -> ModelFacts:
+def _facts(args: argparse.Namespace, loaded: Pipeline) -> ModelFacts:
     """What came with the model, and over it what the flags and the records beside a checkpoint say."""
     facts = loaded.facts
     if args.checkpoint.is_file() and loaded.info is not None:

@@ -22,7 +22,7 @@ from lexiseg.export.parity import Parity, check_parity
 from lexiseg.export.program import trace
 from lexiseg.export.torch_program import load_own_torch, write_torch
 from lexiseg.inference.exported import OnnxProgram
-from lexiseg.inference.pipeline import Loaded, load_trained
+from lexiseg.inference.pipeline import Pipeline
 from lexiseg.storage import folder_or_nothing
 from lexiseg.types import MaskModel
 
@@ -42,7 +42,7 @@ def run_program(args: argparse.Namespace, console: Console) -> int:
         )
     if out.exists() and (not out.is_dir() or any(out.iterdir())):
         raise ConfigError(f"--out {out} is there already; choose the name of a new folder")
-    loaded = load_trained(args.checkpoint, clip=args.clip, device="cpu")
+    loaded = Pipeline.load(args.checkpoint, clip=args.clip, device="cpu")
     with folder_or_nothing(out) as folder:
         parity = export_program(loaded, kind, folder)
     for case in parity.cases:
@@ -61,7 +61,7 @@ def run_program(args: argparse.Namespace, console: Console) -> int:
     return 0
 
 
-def export_program(loaded: Loaded, kind: ProgramKind, folder: Path) -> Parity:
+def export_program(loaded: Pipeline, kind: ProgramKind, folder: Path) -> Parity:
     """Write a program and what belongs beside it into an empty folder, and compare it with the live model.
 
     Args:

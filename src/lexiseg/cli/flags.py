@@ -66,7 +66,7 @@ def add_place(parser: argparse.ArgumentParser, *, out: str) -> None:
 
 
 def read_vocabulary(args: argparse.Namespace) -> Vocabulary:
-    """The words of the flags, with the background's if there are any.
+    """The words of the flags; those of the background are checked against them and left to the pipeline.
 
     Raises:
         ConfigError: No, empty or repeated names, or an unreadable file.
@@ -75,9 +75,11 @@ def read_vocabulary(args: argparse.Namespace) -> Vocabulary:
         vocabulary = Vocabulary.from_file(args.classes_file)
     else:
         vocabulary = Vocabulary.from_text(args.classes)
-    if args.background is None:
-        return vocabulary
-    return with_background(vocabulary, args.background.split(","))
+    if args.background is not None:
+        with_background(
+            vocabulary, args.background
+        )  # what is wrong with it shall be said before a model is loaded
+    return vocabulary
 
 
 def warn_unknown(console: Console, clip: FrozenCLIP, vocabulary: Vocabulary) -> None:

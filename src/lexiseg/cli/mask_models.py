@@ -7,9 +7,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from lexiseg.clip.loading import fingerprint
+from lexiseg.clip.model import fingerprint
 from lexiseg.clip.towers.external import ExternalVision
-from lexiseg.constants import CLIP_MEAN, CLIP_STD
 from lexiseg.masks.dino_kmeans import DinoKMeans, KMeansSettings
 from lexiseg.masks.provider import MaskProvider, Picture
 from lexiseg.masks.segment_anything import SegmentAnything, SegmentAnythingSettings
@@ -24,8 +23,8 @@ class _PatchTokens:
 
     def __init__(self, tower: ExternalVision, device: torch.device) -> None:
         self._tower, self._device = tower.to(device), device
-        self._mean = torch.tensor(CLIP_MEAN, device=device).view(3, 1, 1)
-        self._std = torch.tensor(CLIP_STD, device=device).view(3, 1, 1)
+        self._mean = torch.tensor(tower.mean, device=device).view(3, 1, 1)
+        self._std = torch.tensor(tower.std, device=device).view(3, 1, 1)
 
     def __call__(self, image: Picture) -> Tensor:
         pixels = torch.from_numpy(image).to(self._device).permute(2, 0, 1)[None] / 255
@@ -34,7 +33,7 @@ class _PatchTokens:
             pixels = nn.functional.interpolate(
                 pixels, scale_factor=factor, mode="bilinear", antialias=True, align_corners=False
             )
-        tokens: Tensor = self._tower((pixels - self._mean) / self._std)
+        tokens: Tensor = self._tower.dense_features((pixels - self._mean) / self._std)
         return tokens[0]
 
 

@@ -22,10 +22,8 @@ from lexiseg.cli.running import (
     resume_path,
     resumed_step,
 )
-from lexiseg.clip.formats.huggingface import save_clip
-from lexiseg.clip.formats.open_clip_folder import save_open_clip
 from lexiseg.clip.loading import FrozenCLIP
-from lexiseg.clip.towers.convnext import ConvNextTower
+from lexiseg.clip.saving import save_clip
 from lexiseg.clip.vocabulary import embed_words
 from lexiseg.data.class_files import builtin_classes, read_class_file
 from lexiseg.data.io import read_image
@@ -152,8 +150,8 @@ def build_task(config: DictConfig, clip: FrozenCLIP) -> PixelCLIPTask:
 
 def _export(clip: FrozenCLIP, model: PixelCLIP, folder: Path) -> None:
     """Write the CLIP with its tuned image tower, in the layout that its kind of tower has."""
-    clip.tower = model.tuned_tower().cpu()  # type: ignore[assignment]
-    (save_open_clip if isinstance(clip.tower, ConvNextTower) else save_clip)(clip.cpu(), folder)
+    clip.tower = model.tuned_tower().cpu()
+    save_clip(clip.cpu(), folder)
 
 
 def read_words(words: str | Sequence[str]) -> tuple[str, ...]:

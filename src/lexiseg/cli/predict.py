@@ -17,7 +17,7 @@ from lexiseg.errors import ConfigError
 from lexiseg.inference.segmenter import Segmenter
 
 if TYPE_CHECKING:
-    from lexiseg.inference.pipeline import Loaded
+    from lexiseg.inference.pipeline import Pipeline
 
 _DESCRIPTION = """Find things named in words. Every pixel of every photograph goes to the best matching class.
 
@@ -45,7 +45,7 @@ _EXAMPLES = """examples:
 _REFINE_STEPS = 10
 """NACLIP's."""
 
-Builder = Callable[..., "Loaded"]
+Builder = Callable[..., "Pipeline"]
 """Takes ``checkpoint``, ``clip``, ``tokenizer``, ``method``, ``templates`` and ``device`` by name."""
 
 
@@ -106,7 +106,7 @@ def run(args: argparse.Namespace, build: Builder | None = None, console: Console
 
     Args:
         args: Parsed flags.
-        build: Loads the model; :func:`lexiseg.inference.pipeline.load_segmentable` by default.
+        build: Loads the model; :meth:`lexiseg.Pipeline.load` by default.
         console: Where to print.
 
     Returns:
@@ -119,7 +119,7 @@ def run(args: argparse.Namespace, build: Builder | None = None, console: Console
     photos = find_photos(args.photos)
     vocabulary = read_vocabulary(args)
     masks = None if args.masks is None else GivenMasks(args.masks)
-    loaded = (build or _default_builder())(
+    pipeline = (build or _default_builder())(
         checkpoint=args.checkpoint,
         clip=args.clip,
         tokenizer=args.tokenizer,
@@ -127,8 +127,8 @@ def run(args: argparse.Namespace, build: Builder | None = None, console: Console
         templates=args.templates,
         device=args.device,
     )
-    segmenter = make_segmenter(loaded, replace(vocabulary, templates=loaded.templates), args)
-    warn_unknown(console, loaded.clip, vocabulary)
+    segmenter = make_segmenter(pipeline, vocabulary, args)
+    warn_unknown(console, pipeline.clip, segmenter.vocabulary)
 
     def work(photograph: Photograph, step: Step) -> None:
         console.print(
@@ -140,25 +140,20 @@ def run(args: argparse.Namespace, build: Builder | None = None, console: Console
 
 
 def _default_builder() -> Builder:
-    from lexiseg.inference.pipeline import load_segmentable
+    from lexiseg.inference.pipeline import Pipeline
 
-    return load_segmentable
+    return Pipeline.load
 
 
-def make_segmenter(loaded: "Loaded", vocabulary: Vocabulary, args: argparse.Namespace) -> Segmenter:
+def make_segmenter(pipeline: "Pipeline", vocabulary: Vocabulary, args: argparse.Namespace) -> Segmenter:
     """The segmenter that evaluation uses, for these words and with what the flags ask for."""
-    protocol = loaded.protocol
-    if args.background is not None:
-        protocol = replace(protocol, background="class")
-    if args.threshold is not None:
-        if not 0 <= args.threshold < 1:
-            raise ConfigError(f"--threshold is {args.threshold}; expected a number from 0 to below 1")
-        protocol = replace(protocol, probability_threshold=args.threshold)
-    if args.refine is not None:
-        if args.refine < 0:
-            raise ConfigError(f"--refine is {args.refine}; expected a number of steps, 0 (off) or more")
-        protocol = replace(protocol, pamr_steps=args.refine)
-    return replace(loaded, protocol=protocol).segmenter(vocabulary)
+    if args.threshold is not None and not 0 <= args.threshold < 1:
+        raise ConfigError(f"--threshold is {args.threshold}; expected a number from 0 to below 1")
+    if args.refine is not None and args.refine < 0:
+        raise ConfigError(f"--refine is {args.refine}; expected a number of steps, 0 (off) or more")
+    return pipeline.segmenter(
+        vocabulary, background=args.background, threshold=args.threshold, refine=args.refine
+    )
 
 
 def segment_one(

@@ -19,7 +19,8 @@ from lexiseg.analysis.block_tokens import (
 from lexiseg.clip.loading import DEFAULT_CLIP, load_clip
 from lexiseg.errors import ConfigError
 from lexiseg.inference.encoding import Picture
-from lexiseg.inference.pipeline import load_trained, pick_device
+from lexiseg.inference.loading import pick_device
+from lexiseg.inference.pipeline import Pipeline
 from lexiseg.inference.protocol import InferenceProtocol
 
 ALL = "all"
@@ -67,7 +68,7 @@ def load_towers(args: argparse.Namespace) -> Towers:
         clip = load_clip(args.clip or DEFAULT_CLIP).to(pick_device(args.device))
         readings, short_side = {FROZEN: frozen_blocks(clip.vision)}, None
     else:
-        loaded = load_trained(args.checkpoint, clip=args.clip, device=args.device)
+        loaded = Pipeline.load(args.checkpoint, clip=args.clip, device=args.device)
         if not isinstance(loaded.model, PromptedModel) or loaded.info is None:
             raise ConfigError(f"{args.checkpoint}: expected a mask model on a prompted tower")
         clip, short_side = loaded.clip, loaded.protocol.short_side

@@ -18,7 +18,7 @@ from lexiseg.checkpoints.training_file import (
     load_weights,
     read_info,
 )
-from lexiseg.cli.building import build_clip, build_protocol, build_split_and_data, embed_split
+from lexiseg.cli.building import build_clip, build_protocol, build_split_and_data
 from lexiseg.cli.composing import compose_config, describe_groups, plain
 from lexiseg.cli.running import (
     check_same_run,
@@ -29,9 +29,10 @@ from lexiseg.cli.running import (
     resumed_step,
 )
 from lexiseg.clip.loading import FrozenCLIP
+from lexiseg.clip.templates import resolve_templates
 from lexiseg.data.datamodule import SegmentationDataModule
+from lexiseg.inference.pipeline import Pipeline
 from lexiseg.inference.protocol import InferenceProtocol
-from lexiseg.inference.segmenter import Segmenter
 from lexiseg.losses.criterion import MaskCriterion
 from lexiseg.losses.fused import MaskLossWeights
 from lexiseg.models.registry import build_model, model_settings
@@ -165,7 +166,6 @@ def _monitored(monitor: str, split: ClassSplit) -> str:
 
 def build_task(config: DictConfig, clip: FrozenCLIP, split: ClassSplit) -> SegmentationTask:
     """Model, loss, text and the validation path of a run."""
-    vocabulary, embeddings = embed_split(clip, split, config.templates)
     model = build_model(plain(config.model), clip.vision)
     if config.init_from:
         _start_from(config.init_from, model, clip)
@@ -179,18 +179,17 @@ def build_task(config: DictConfig, clip: FrozenCLIP, split: ClassSplit) -> Segme
             clip.source,
             ", ".join(unknown),
         )
-    segmenter = Segmenter(
-        model, vocabulary, embeddings, protocol, seen_ids=split.seen_ids if split.unseen else ()
-    )
+    info = _describe(config, model, clip, split, protocol)
+    segmenter = Pipeline.trained(model, clip, info).segmenter(split)
     # The text tower has done its work; training needs the image tower only.
     clip.text_tower = None
     return SegmentationTask(
         model,
-        embeddings.vectors,
+        segmenter.embeddings.vectors,
         split,
         criterion=MaskCriterion(MaskLossWeights(**plain(config.loss))),
         optim=OptimSettings(**plain(config.optim)),
-        info=_describe(config, model, clip, split, protocol, vocabulary.templates),
+        info=info,
         labeller=lambda image: segmenter.segment(image, scores=False).labels,
         self_training=SelfTrainingSettings(**plain(config.self_training)),
     )
@@ -231,7 +230,6 @@ def _describe(
     clip: FrozenCLIP,
     split: ClassSplit,
     protocol: InferenceProtocol,
-    templates: str | tuple[str, ...],
 ) -> CheckpointInfo:
     source = plain(config.clip)
     if Path(str(source["source"])).exists():
@@ -239,7 +237,7 @@ def _describe(
     return CheckpointInfo(
         model=model_settings(model),
         clip=source | {"fingerprint": clip.fingerprint},
-        templates=tuple([templates] if isinstance(templates, str) else templates),
+        templates=resolve_templates(plain(config.templates)),
         split=split,
         protocol=protocol.to_dict(),
     )

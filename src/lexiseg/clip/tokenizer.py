@@ -1,4 +1,4 @@
-"""CLIP tokenizers: from a Hugging Face folder or name, or from OpenAI's own vocabulary file."""
+"""Tokenizers: from a Hugging Face folder or name, or from OpenAI's own vocabulary file."""
 
 import gzip
 import html
@@ -13,7 +13,6 @@ import regex
 import torch
 from tokenizers import Regex, Tokenizer, decoders, models, normalizers, pre_tokenizers
 from torch import Tensor
-from transformers import CLIPTokenizer
 
 from lexiseg.errors import LexisegError
 
@@ -43,10 +42,10 @@ class TextTokenizer(Protocol):
     """Sentences to fixed-length token ids."""
 
     def __call__(self, texts: Sequence[str], context_length: int) -> Tensor:
-        """``(B, context_length)`` int64, begin and end markers included, zero padded."""
+        """``(B, context_length)`` int64, with whatever markers and padding the family's text tower reads."""
 
     def save(self, folder: Path, *, context_length: int) -> None:
-        """Write it as a Hugging Face CLIP tokenizer."""
+        """Write it as a Hugging Face tokenizer."""
 
 
 def clean_text(text: str) -> str:
@@ -91,6 +90,8 @@ class ClipBpe:
             folder: Must exist.
             context_length: What the CLIP reads, for readers that cut or pad.
         """
+        from transformers import CLIPTokenizer
+
         model = json.loads(self._tokenizer.to_str())["model"]
         # The library writes a merge as a pair or as a text with a blank, as its version likes.
         merges: Any = [tuple(m.split(" ")) if isinstance(m, str) else tuple(m) for m in model["merges"]]
@@ -147,6 +148,8 @@ def huggingface_tokenizer(source: str) -> ClipBpe:
     Raises:
         LexisegError: None can be had there.
     """
+    from transformers import CLIPTokenizer
+
     try:
         loaded = CLIPTokenizer.from_pretrained(source)
         backend = getattr(loaded, "backend_tokenizer", None) or getattr(loaded, "_tokenizer")  # noqa: B009
@@ -156,6 +159,60 @@ def huggingface_tokenizer(source: str) -> ClipBpe:
             "or OpenAI's bpe_simple_vocab_16e6.txt.gz, as clip.tokenizer"
         ) from error
     return ClipBpe(backend, start=loaded.bos_token_id, end=loaded.eos_token_id, pad=loaded.pad_token_id or 0)
+
+
+class FolderTokenizer:
+    """A tokenizer of transformers as its folder describes it: its own markers, padding and side of padding.
+
+    Like :class:`ClipBpe` it refuses a sentence that does not fit, where processors would cut it.
+
+    Args:
+        tokenizer: transformers' tokenizer.
+        lowercase: Whether the towers were trained on lower case, which not every stored tokenizer sees to.
+    """
+
+    def __init__(self, tokenizer: Any, *, lowercase: bool) -> None:
+        self._tokenizer, self._lowercase = tokenizer, lowercase
+
+    def __call__(self, texts: Sequence[str], context_length: int) -> Tensor:
+        """Tokenise; see :class:`TextTokenizer`.
+
+        Raises:
+            TextTooLongError: A sentence does not fit the context; names its length and its beginning.
+        """
+        said = [text.lower() if self._lowercase else text for text in texts]
+        rows = self._tokenizer(said, padding="max_length", max_length=context_length)["input_ids"]
+        for text, row in zip(texts, rows, strict=True):
+            if len(row) > context_length:
+                raise TextTooLongError(text, tokens=len(row), limit=context_length)
+        return torch.tensor(rows, dtype=torch.long)
+
+    def save(self, folder: Path, *, context_length: int) -> None:
+        """Write it as it came; ``context_length`` stands in the model's configuration."""
+        del context_length
+        self._tokenizer.save_pretrained(folder)
+
+
+def folder_tokenizer(source: str, *, lowercase: bool = False) -> FolderTokenizer:
+    """Load whatever tokenizer a Hugging Face folder or name brings.
+
+    Raises:
+        LexisegError: None can be had there.
+    """
+    from transformers import AutoTokenizer
+
+    try:
+        return FolderTokenizer(AutoTokenizer.from_pretrained(source), lowercase=lowercase)
+    except (OSError, ImportError, TypeError, ValueError, KeyError) as error:
+        raise LexisegError(
+            f"no tokenizer at '{source}' ({str(error).strip().splitlines()[0]}); give the Hugging Face folder or name of "
+            "this very CLIP as clip.tokenizer"
+        ) from error
+
+
+def lowercase_tokenizer(source: str) -> FolderTokenizer:
+    """:func:`folder_tokenizer` of towers that were trained on lower case."""
+    return folder_tokenizer(source, lowercase=True)
 
 
 def _byte_alphabet() -> list[str]:

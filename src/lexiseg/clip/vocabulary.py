@@ -5,7 +5,7 @@ import json
 import os
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -21,7 +21,7 @@ from lexiseg.storage import write_atomically
 from lexiseg.types import chunks
 
 if TYPE_CHECKING:
-    from lexiseg.clip.loading import FrozenCLIP
+    from lexiseg.clip.model import FrozenCLIP
     from lexiseg.clip.towers.text import TextTower
 
 _SENTENCES = 8192
@@ -48,11 +48,6 @@ class TextEmbeddings:
         """K, the number of classes."""
         return int(self.class_ids[-1]) + 1
 
-    @property
-    def has_synonyms(self) -> bool:
-        """Whether some class has several words; its score is then the maximum over them."""
-        return len(self.class_ids) > self.num_classes
-
 
 @dataclass(frozen=True)
 class Vocabulary:
@@ -60,7 +55,8 @@ class Vocabulary:
 
     Attributes:
         words: One tuple per class: its name, then synonyms.
-        templates: A template set's name, or templates with one ``{}`` each.
+        templates: A template set's name, or templates with one ``{}`` each; None where whoever uses the words decides,
+            as a :class:`lexiseg.Pipeline` does.
         shared: Whether two classes may share a word, as in the published words of COCO-Object, where "bed" is
             a class and one of the background's. A tie goes to the first class.
 
@@ -69,7 +65,7 @@ class Vocabulary:
     """
 
     words: tuple[tuple[str, ...], ...]
-    templates: str | tuple[str, ...] = "single"
+    templates: str | tuple[str, ...] | None = None
     shared: bool = False
 
     def __post_init__(self) -> None:
@@ -87,10 +83,11 @@ class Vocabulary:
             told = ", ".join(word[:_SHOWN_LETTERS] for word in repeated[:_SHOWN_WORDS])
             more = f" and {len(repeated) - _SHOWN_WORDS} more" if len(repeated) > _SHOWN_WORDS else ""
             raise ConfigError(f"named twice: {told}{more}; every class and synonym may stand once")
-        resolve_templates(self.templates)
+        if self.templates is not None:
+            resolve_templates(self.templates)
 
     @classmethod
-    def from_text(cls, text: str, templates: str | tuple[str, ...] = "single") -> "Vocabulary":
+    def from_text(cls, text: str, templates: str | tuple[str, ...] | None = None) -> "Vocabulary":
         """Classes separated by commas or new lines, synonyms within a class by ``;``: ``"cat; kitten, sofa, wall"``."""
         separator = "\n" if "\n" in text.strip() else ","
         groups = [group for group in text.strip().split(separator) if group.strip() or separator == ","]
@@ -102,7 +99,7 @@ class Vocabulary:
         return cls(words, templates)
 
     @classmethod
-    def from_file(cls, path: Path | str, templates: str | tuple[str, ...] = "single") -> "Vocabulary":
+    def from_file(cls, path: Path | str, templates: str | tuple[str, ...] | None = None) -> "Vocabulary":
         """One class a line, synonyms separated by ``;``.
 
         Raises:
@@ -118,7 +115,7 @@ class Vocabulary:
         return cls(tuple(tuple(word.strip() for word in line.split(";")) for line in lines), templates)
 
     @classmethod
-    def from_names(cls, names: Sequence[str], templates: str | tuple[str, ...] = "single") -> "Vocabulary":
+    def from_names(cls, names: Sequence[str], templates: str | tuple[str, ...] | None = None) -> "Vocabulary":
         """One word per class, as a data set lists them."""
         return cls(tuple((name,) for name in names), templates)
 
@@ -135,6 +132,10 @@ class Vocabulary:
     def __len__(self) -> int:
         return len(self.words)
 
+    def spoken_in(self, templates: str | tuple[str, ...]) -> "Vocabulary":
+        """The same words, in these templates unless they were given templates of their own."""
+        return self if self.templates is not None else replace(self, templates=templates)
+
     def embed(self, clip: "FrozenCLIP", cache_dir: Path | None = None) -> TextEmbeddings:
         """Unit text embeddings: per word, the normalised mean over templates of normalised sentence embeddings.
 
@@ -142,20 +143,32 @@ class Vocabulary:
             clip: A CLIP with its text tower.
             cache_dir: Where to keep and look for results, by weight fingerprint, templates and words; no disk is
                 touched without it.
+
+        Raises:
+            ConfigError: Nobody has decided on templates, or a word does not fit what CLIP reads.
         """
+        templates = self._resolved()
         flat = [word for group in self.words for word in group]
         class_ids = torch.tensor([index for index, group in enumerate(self.words) for _ in group])
         path = None if cache_dir is None else cache_dir / f"{self._key(clip.fingerprint, flat)}.safetensors"
         if path is not None and path.exists():
             return TextEmbeddings(load_file(path)["vectors"], class_ids)
-        vectors = embed_words(clip, flat, resolve_templates(self.templates))
+        vectors = embed_words(clip, flat, templates)
         if path is not None:
             write_atomically(path, lambda part: save_file({"vectors": vectors.contiguous()}, part))
         return TextEmbeddings(vectors, class_ids)
 
     def _key(self, fingerprint: str, flat: list[str]) -> str:
-        content = json.dumps([fingerprint, resolve_templates(self.templates), flat], ensure_ascii=False)
+        content = json.dumps([fingerprint, self._resolved(), flat], ensure_ascii=False)
         return hashlib.sha256(content.encode()).hexdigest()[:32]
+
+    def _resolved(self) -> tuple[str, ...]:
+        if self.templates is None:
+            raise ConfigError(
+                'the vocabulary says no templates to put its words in; give it some, such as templates="single", or let a '
+                "Pipeline embed it in the model's own"
+            )
+        return resolve_templates(self.templates)
 
 
 def embed_words(clip: "FrozenCLIP", words: Sequence[str], templates: tuple[str, ...]) -> Tensor:

@@ -1,8 +1,10 @@
-"""Photographs and label maps from disk, each with one rule for every oddity of its file format."""
+"""Photographs from wherever they come, and label maps from disk; one rule for every oddity of a file format."""
 
+import io
 import struct
 import zlib
 from pathlib import Path
+from typing import BinaryIO
 
 import numpy as np
 import numpy.typing as npt
@@ -14,8 +16,14 @@ from lexiseg.errors import DataError
 IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".webp", ".bmp", ".tif", ".tiff", ".gif")
 """File endings that count as a photograph when a folder is listed; compared in lower case."""
 
+ImageSource = str | Path | bytes | BinaryIO | Image.Image | npt.NDArray[np.uint8]
+"""A path, a file's content, a file opened for reading bytes, a Pillow image, or ``(H, W, 3)`` uint8 RGB."""
+
 _DAMAGE = (OSError, SyntaxError, ValueError, EOFError, struct.error, zlib.error)
 """What Pillow's readers raise on files that are cut short, garbled or not images."""
+
+_CONTENT = "the content given"
+"""What messages call an image that came without a name."""
 
 _SIXTEEN_BIT = ("I", "I;16", "I;16B", "I;16L", "I;16N")
 _MASK_BYTES = 2 * 2**30
@@ -25,30 +33,35 @@ _SCALED_GREYS = {"L;2": 85, "L;4": 17}
 """Pillow stretches PNG greys of 2 and 4 bits to 0-255; these factors take a label id back."""
 
 
-def read_image(path: str | Path) -> npt.NDArray[np.uint8]:
-    """Read any photograph as 8-bit RGB.
+def read_image(source: ImageSource) -> npt.NDArray[np.uint8]:
+    """Any photograph as 8-bit RGB.
 
     The camera's EXIF orientation is applied. Grey is repeated over the channels. Transparency is laid on
     white, as a viewer shows it. 16-bit greys are scaled to 8 bits (65535 becomes 255), not clipped. CMYK is
     converted. Of an animation or a multi-picture file the first frame counts.
 
     Args:
-        path: An image file.
+        source: An image file as a path, as its bytes, or opened (it is read from where it stands to its end); a Pillow
+            image, which is left as it is and counts with the frame it stands at; or an array, which must be RGB
+            already and comes back itself.
 
     Returns:
         ``(H, W, 3)`` uint8 RGB.
 
     Raises:
-        DataError: The file is missing, cut short, no image, or holds floating-point values of unknown range.
+        DataError: The file is missing, cut short, no image, or holds floating-point values of unknown range; or an
+            array of another shape or type.
     """
-    path = Path(path)
-    with _open(path) as image:
-        try:
-            image.load()
-            ImageOps.exif_transpose(image, in_place=True)
-            return np.array(_to_rgb(image, path), dtype=np.uint8)
-        except _DAMAGE as error:
-            raise _damaged(path, error) from error
+    if isinstance(source, np.ndarray):
+        return _checked_array(source)
+    if isinstance(source, Image.Image):
+        return _pixels(source, "the Pillow image", ours=False)
+    if isinstance(source, str | Path):
+        path = Path(source)
+        with _open(path) as image:
+            return _pixels(image, str(path))
+    with _open_content(_content(source)) as image:
+        return _pixels(image, _CONTENT)
 
 
 def read_label(path: str | Path) -> npt.NDArray[np.uint8]:
@@ -143,25 +156,72 @@ def _read_ids(path: Path, *, what: str, kind: str) -> npt.NDArray[np.integer]:
     return raw // factor if factor > 1 else raw
 
 
+def _checked_array(array: npt.NDArray[np.uint8]) -> npt.NDArray[np.uint8]:
+    if array.ndim != 3 or array.shape[2] != 3 or array.dtype != np.uint8:
+        raise DataError(
+            f"expected an image as a (height, width, 3) uint8 RGB array, got {array.dtype} {array.shape}; a path, a "
+            "file's bytes or a Pillow image may be of any kind"
+        )
+    return array
+
+
+def _content(source: bytes | BinaryIO) -> bytes:
+    """All bytes of a file that is open or was read already."""
+    if isinstance(source, bytes | bytearray | memoryview):
+        return bytes(source)
+    if not hasattr(source, "read"):
+        raise DataError(
+            "expected an image as a path, a file's bytes, an open file, a Pillow image or a (height, width, 3) uint8 RGB "
+            f"array, got {type(source).__name__}"
+        )
+    content = source.read()
+    if not isinstance(content, bytes):
+        raise DataError(
+            f"expected a file opened for reading bytes, got one that gives {type(content).__name__}; open it with mode 'rb'"
+        )
+    return content
+
+
+def _pixels(image: Image.Image, name: str, *, ours: bool = True) -> npt.NDArray[np.uint8]:
+    """Decode, turn upright, convert; an image that is not ours is copied for it."""
+    try:
+        image.load()
+        if ours:
+            ImageOps.exif_transpose(image, in_place=True)
+        else:
+            image = ImageOps.exif_transpose(image)
+        return np.array(_to_rgb(image, name), dtype=np.uint8)
+    except _DAMAGE as error:
+        raise _damaged(name, error) from error
+
+
 def _open(path: Path) -> Image.Image:
     """Open without decoding; every failure names the file."""
     if not path.exists():
         raise DataError(f"no file at {path}; check the path")
     if path.is_dir():
         raise DataError(f"expected an image file, came the folder {path}")
+    return _opened(path, str(path))
+
+
+def _open_content(content: bytes) -> Image.Image:
+    return _opened(io.BytesIO(content), _CONTENT)
+
+
+def _opened(file: Path | BinaryIO, name: str) -> Image.Image:
     try:
-        return Image.open(path)
+        return Image.open(file)
     except UnidentifiedImageError as error:
-        raise DataError(f"{path} is not an image that Pillow can read; remove or replace it") from error
+        raise DataError(f"{name} is not an image that Pillow can read; remove or replace it") from error
     except Image.DecompressionBombError as error:
-        raise DataError(f"{path} has more pixels than Pillow opens ({error}); crop or shrink it") from error
+        raise DataError(f"{name} has more pixels than Pillow opens ({error}); crop or shrink it") from error
     except _DAMAGE as error:
-        raise _damaged(path, error) from error
+        raise _damaged(name, error) from error
 
 
-def _damaged(path: Path, error: BaseException) -> DataError:
+def _damaged(name: Path | str, error: BaseException) -> DataError:
     reason = str(error) or type(error).__name__
-    return DataError(f"{path} is damaged or cut short ({reason}); replace it with a complete copy")
+    return DataError(f"{name} is damaged or cut short ({reason}); replace it with a complete copy")
 
 
 def _grey_factor(image: Image.Image) -> int:
@@ -174,13 +234,13 @@ def _grey_factor(image: Image.Image) -> int:
     return _SCALED_GREYS.get(str(rawmode), 1)
 
 
-def _to_rgb(image: Image.Image, path: Path) -> Image.Image:
+def _to_rgb(image: Image.Image, name: str) -> Image.Image:
     if image.mode == "RGB":
         return image
     if image.mode in _SIXTEEN_BIT:
-        return _from_sixteen_bit(image, path).convert("RGB")
+        return _from_sixteen_bit(image, name).convert("RGB")
     if image.mode == "F":
-        raise DataError(f"{path} holds floating-point values of unknown range; save it with 8 or 16 bits")
+        raise DataError(f"{name} holds floating-point values of unknown range; save it with 8 or 16 bits")
     if "A" in image.getbands() or "transparency" in image.info:
         rgba = image.convert("RGBA")
         ground = Image.new("RGBA", rgba.size, "white")
@@ -188,11 +248,11 @@ def _to_rgb(image: Image.Image, path: Path) -> Image.Image:
     return image.convert("RGB")
 
 
-def _from_sixteen_bit(image: Image.Image, path: Path) -> Image.Image:
+def _from_sixteen_bit(image: Image.Image, name: str) -> Image.Image:
     values = np.asarray(image).astype(np.int64)
     if values.min() < 0 or values.max() > 65535:
         raise DataError(
-            f"{path}: grey values from {values.min()} to {values.max()} do not fit 16 bits; "
+            f"{name}: grey values from {values.min()} to {values.max()} do not fit 16 bits; "
             "save it with 8 or 16 bits"
         )
     return Image.fromarray(((values + 128) // 257).astype(np.uint8))

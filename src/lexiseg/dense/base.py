@@ -6,17 +6,15 @@ No reading has weights of its own. ``encode`` runs the tower once and knows no w
 
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from lexiseg.clip.towers.vit import VisionTower
-from lexiseg.constants import CLIP_MEAN, CLIP_STD
 from lexiseg.errors import ConfigError
 from lexiseg.ops.grid import PositionMode, tokens_to_map
-from lexiseg.types import MaskOutput
+from lexiseg.types import BlockTower, ImageTower, MaskOutput
 
 BlockPosition = int | float
 """A block: an index (negative from the end), or a fraction of the depth, which scales to other towers."""
@@ -47,22 +45,27 @@ class DenseReading(nn.Module, ABC):
         words_together: False: a bound state may be decoded a few words at a time.
         offers_features: True: ``features`` is what a reading is for.
         cosine_logits: Whether ``decode`` gives cosines of unit patch features and unit words.
+        templates: Template set that the method was published with.
         patch_size: Height and width of images must be multiples of it.
+
+    Args:
+        tower: The frozen image tower.
     """
 
     depends_on_text: bool = False
     words_together: bool = False
     offers_features: bool = True
     cosine_logits: bool = True
+    templates: ClassVar[str] = "imagenet80"
 
-    def __init__(self, patch_size: int) -> None:
+    def __init__(self, tower: ImageTower) -> None:
         super().__init__()
-        self.patch_size = patch_size
+        self.patch_size = tower.patch_size
+        self._colors = (tower.mean, tower.std)
 
     def normalize(self, images: Tensor) -> Tensor:
-        """``(B, 3, H, W)`` uint8 RGB to CLIP's normalised floats."""
-        mean = torch.tensor(CLIP_MEAN, device=images.device).view(3, 1, 1)
-        std = torch.tensor(CLIP_STD, device=images.device).view(3, 1, 1)
+        """``(B, 3, H, W)`` uint8 RGB to floats as the tower's own preprocessing normalises them."""
+        mean, std = (torch.tensor(each, device=images.device).view(3, 1, 1) for each in self._colors)
         return (images.float() / 255 - mean) / std
 
     @abstractmethod
@@ -97,19 +100,30 @@ class DenseReading(nn.Module, ABC):
 
 
 class DenseEncoder(DenseReading):
-    """A frozen ViT read densely; one subclass per method."""
+    """A frozen tower of attention blocks read densely; one subclass per method.
 
-    def __init__(self, tower: VisionTower, *, position_mode: PositionMode = "bicubic_offset") -> None:
-        super().__init__(tower.patch_size)
+    Args:
+        tower: The frozen image tower.
+        position_mode: How the position embedding reaches other grids; None takes the tower's own way, which for CLIP
+            is SCLIP's and its followers'.
+    """
+
+    def __init__(self, tower: BlockTower, *, position_mode: PositionMode | None = None) -> None:
+        super().__init__(tower)
         self.tower = tower
-        self.position_mode: PositionMode = position_mode
+        self.position_mode = position_mode or tower.position_mode or "bicubic_offset"
+
+    @property
+    def prefix(self) -> int:
+        """How many tokens come before the patches: class token and registers."""
+        return self.tower.prefix_tokens
 
     def embed(self, images: Tensor) -> Tensor:
-        """Tokens ``(B, 1 + P, D)`` that enter the first block."""
+        """Tokens ``(B, prefix + P, D)`` that enter the first block."""
         return self.tower.embed(images, position_mode=self.position_mode)
 
     def run_to_last(self, images: Tensor) -> Tensor:
-        """Tokens ``(B, 1 + P, D)`` that enter the last block, which every method reads in its own way."""
+        """Tokens ``(B, prefix + P, D)`` that enter the last block, which every method reads in its own way."""
         tokens = self.embed(images)
         for index in range(self.tower.depth - 1):
             tokens = self.tower.block(index, tokens)
@@ -121,7 +135,7 @@ class DenseEncoder(DenseReading):
 
 
 def finish_block(
-    tower: VisionTower,
+    tower: BlockTower,
     attended: Tensor,
     tokens: Tensor,
     *,
@@ -144,6 +158,23 @@ def finish_block(
     if residual:
         mixed = tokens + mixed
     return mixed + tower.mlp(block, mixed) if feed_forward else mixed
+
+
+def require_class_token(tower: BlockTower, use: str, instead: str) -> None:
+    """Refuse a setting that reads the class token of a tower that has none.
+
+    Args:
+        tower: The image tower.
+        use: Who reads it and for what, the beginning of the message.
+        instead: The setting that does without.
+
+    Raises:
+        ConfigError: The tower has none.
+    """
+    if not tower.has_class_token:
+        raise ConfigError(
+            f"{use}, and the image tower ({tower.kind}) has none; {instead}, or choose another method"
+        )
 
 
 def cosines(features: Tensor, text: Tensor) -> Tensor:

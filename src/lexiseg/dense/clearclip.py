@@ -4,11 +4,11 @@ from typing import Literal
 
 from torch import Tensor
 
-from lexiseg.clip.towers.vit import VisionTower
 from lexiseg.dense.base import BlockPosition, DenseEncoder, DenseState, block_count
 from lexiseg.dense.side_stream import BlockReading, run_with_side_stream
 from lexiseg.ops.attention import attend
 from lexiseg.ops.grid import PositionMode
+from lexiseg.types import BlockTower
 
 SelfKind = Literal["query", "key", "value"]
 
@@ -32,7 +32,7 @@ class ClearCLIP(DenseEncoder):
 
     def __init__(
         self,
-        tower: VisionTower,
+        tower: BlockTower,
         *,
         similarity: SelfKind = "query",
         blocks: BlockPosition = 1,
@@ -51,4 +51,4 @@ class ClearCLIP(DenseEncoder):
 
     def _read(self, block: BlockReading) -> Tensor:
         projected = getattr(block, self.similarity)
-        return attend(projected[:, :, 1:], projected, block.value)
+        return attend(projected[:, :, self.prefix :], projected, block.value)

@@ -3,11 +3,11 @@
 import torch
 from torch import Tensor
 
-from lexiseg.clip.towers.vit import VisionTower
 from lexiseg.dense.base import BlockPosition, DenseEncoder, DenseState, block_index, finish_block
 from lexiseg.errors import ConfigError
 from lexiseg.ops.attention import attend, window_mask
 from lexiseg.ops.grid import PositionMode
+from lexiseg.types import BlockTower
 
 
 class VanillaCLIP(DenseEncoder):
@@ -33,7 +33,7 @@ class VanillaCLIP(DenseEncoder):
 
     def __init__(
         self,
-        tower: VisionTower,
+        tower: BlockTower,
         *,
         residual: bool = True,
         feed_forward: bool = True,
@@ -63,14 +63,17 @@ class VanillaCLIP(DenseEncoder):
         tokens, query, key = self._run(images)
         last = self.tower.depth - 1
         value = self.tower.value(last, self.tower.norm1(last, tokens))
-        mask = (
-            None
-            if self.window is None
-            else _mask_bias(window_mask(grid, side=self.window, device=images.device))
-        )
+        mask = None
+        if self.window is not None:
+            allowed = window_mask(grid, side=self.window, device=images.device, prefix=self.prefix)
+            mask = _mask_bias(allowed)
         attended = attend(query, key, value, bias=mask, scale=self.scale)
         patches = finish_block(
-            self.tower, attended, tokens[:, 1:], residual=self.residual, feed_forward=self.feed_forward
+            self.tower,
+            attended,
+            tokens[:, self.prefix :],
+            residual=self.residual,
+            feed_forward=self.feed_forward,
         )
         return self.to_state(patches, grid)
 
@@ -80,7 +83,7 @@ class VanillaCLIP(DenseEncoder):
         for index in range(self.tower.depth):
             if index == self.attention_block:
                 normed = self.tower.norm1(index, tokens)
-                query, key = self.tower.query(index, normed[:, 1:]), self.tower.key(index, normed)
+                query, key = self.tower.query(index, normed[:, self.prefix :]), self.tower.key(index, normed)
             if index < self.tower.depth - 1:
                 tokens = self.tower.block(index, tokens)
         return tokens, query, key

@@ -6,13 +6,19 @@ from dataclasses import dataclass, replace
 import torch.nn.functional as F
 from torch import Tensor
 
-from lexiseg.clip.towers.vit import VisionTower
-from lexiseg.dense.base import BlockPosition, DenseEncoder, block_count, cosines, finish_block
+from lexiseg.dense.base import (
+    BlockPosition,
+    DenseEncoder,
+    block_count,
+    cosines,
+    finish_block,
+    require_class_token,
+)
 from lexiseg.dense.side_stream import BlockReading, run_with_side_stream
 from lexiseg.errors import ConfigError
 from lexiseg.ops.attention import attend
 from lexiseg.ops.grid import PositionMode, tokens_to_map
-from lexiseg.types import MaskOutput
+from lexiseg.types import BlockTower, MaskOutput
 
 _CLASS_SHARPNESS = 2.0
 """Factor on the class token's cosines before their softmax over the words (release, clip.py)."""
@@ -67,12 +73,15 @@ class CLIPSurgery(DenseEncoder):
         position_mode: How the position embedding reaches other grids; the release is bilinear.
 
     Raises:
-        ConfigError: No such number of blocks, or a ``redundant`` of another length than the joint space.
+        ConfigError: No such number of blocks, a ``redundant`` of another length than the joint space, or a tower without
+            the class token that weighs the words.
     """
+
+    templates = "surgery85"
 
     def __init__(
         self,
-        tower: VisionTower,
+        tower: BlockTower,
         *,
         blocks: BlockPosition = 0.5,
         feature_surgery: bool = True,
@@ -91,12 +100,16 @@ class CLIPSurgery(DenseEncoder):
         self.register_buffer("redundant", redundant, persistent=False)
         self.depends_on_text = feature_surgery and redundant is None
         self.cosine_logits = not feature_surgery
+        if self.depends_on_text:
+            require_class_token(
+                tower, "clip-surgery weighs the words by the class token", "set feature_surgery=false"
+            )
 
     def encode(self, images: Tensor) -> SurgeryState:
         """Run the tower; its last block for the class token only, and only where feature surgery needs it."""
         grid = self.tower.grid(images)
         patches, tokens, last = run_with_side_stream(
-            self.tower, self.embed(images), blocks=self.blocks, read=_read_values
+            self.tower, self.embed(images), blocks=self.blocks, read=self._read
         )
         features = tokens_to_map(self.tower.project(patches), grid)
         if not self.depends_on_text:
@@ -130,6 +143,5 @@ class CLIPSurgery(DenseEncoder):
         weights = (_CLASS_SHARPNESS * (state.cls @ text.float().T) - shared.log_total).exp()
         return MaskOutput(logits * weights[:, :, None, None] - shared.mean)
 
-
-def _read_values(block: BlockReading) -> Tensor:
-    return attend(block.value[:, :, 1:], block.value, block.value)
+    def _read(self, block: BlockReading) -> Tensor:
+        return attend(block.value[:, :, self.prefix :], block.value, block.value)

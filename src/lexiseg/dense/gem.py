@@ -4,12 +4,12 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from lexiseg.clip.towers.vit import VisionTower
 from lexiseg.dense.base import BlockPosition, DenseEncoder, DenseState, block_count
 from lexiseg.dense.side_stream import BlockReading, run_with_side_stream
 from lexiseg.errors import ConfigError
 from lexiseg.ops.attention import attend
 from lexiseg.ops.grid import PositionMode
+from lexiseg.types import BlockTower
 
 
 class GEM(DenseEncoder):
@@ -34,9 +34,11 @@ class GEM(DenseEncoder):
         ConfigError: No such number of blocks, or negative iterations.
     """
 
+    templates = "gem"
+
     def __init__(
         self,
-        tower: VisionTower,
+        tower: BlockTower,
         *,
         blocks: BlockPosition = 0.5,
         iterations: int = 1,
@@ -77,4 +79,4 @@ class GEM(DenseEncoder):
             unit = F.normalize(tokens, dim=-1)
             tokens = attend(unit * sharpness, unit, unit, scale=1.0)
         unit = F.normalize(tokens, dim=-1)
-        return attend(unit[:, :, 1:] * sharpness, unit, value, scale=1.0)
+        return attend(unit[:, :, self.prefix :] * sharpness, unit, value, scale=1.0)

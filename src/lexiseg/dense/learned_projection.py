@@ -6,16 +6,16 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from lexiseg.clip.towers.vit import VisionTower
 from lexiseg.constants import IGNORE_INDEX
 from lexiseg.dense.base import cosines, finish_block
 from lexiseg.errors import DataError
 from lexiseg.ops.attention import attend
 from lexiseg.ops.grid import PositionMode, tokens_to_map
+from lexiseg.types import BlockTower
 
 
 def fit_projection(
-    tower: VisionTower,
+    tower: BlockTower,
     batches: Iterable[tuple[Tensor, Tensor]],
     text: Tensor,
     *,
@@ -49,7 +49,7 @@ def fit_projection(
         cached = [_tokens_and_labels(tower, images, labels, position_mode) for images, labels in batches]
     if not any((labels != IGNORE_INDEX).any() for _, labels in cached):
         raise DataError("learning a projection needs at least one labelled image; got none")
-    start = tower.vision.encoder.layers[tower.depth - 1].self_attn.q_proj.weight.detach().T
+    start = tower.projections(tower.depth - 1)[0].weight.detach().T
     matrix = start.clone().requires_grad_()
     optimizer = torch.optim.AdamW([matrix], lr=learning_rate, weight_decay=0.0)
     for _ in range(epochs):
@@ -64,7 +64,7 @@ def fit_projection(
 
 
 def _tokens_and_labels(
-    tower: VisionTower, images: Tensor, labels: Tensor, position_mode: PositionMode
+    tower: BlockTower, images: Tensor, labels: Tensor, position_mode: PositionMode
 ) -> tuple[Tensor, Tensor]:
     """Tokens entering the last block, and the label at the centre of every patch, ``(B, h, w)``."""
     tokens = tower.embed(images, position_mode=position_mode)
@@ -75,11 +75,12 @@ def _tokens_and_labels(
 
 
 def _patch_logits(
-    tower: VisionTower, tokens: Tensor, matrix: Tensor, text: Tensor, grid: torch.Size
+    tower: BlockTower, tokens: Tensor, matrix: Tensor, text: Tensor, grid: torch.Size
 ) -> Tensor:
     last = tower.depth - 1
     normed = tower.norm1(last, tokens)
     heads = tower.split_heads(normed @ matrix)
-    attended = attend(heads[:, :, 1:], heads, tower.value(last, normed))
-    patches = tower.project(finish_block(tower, attended, tokens[:, 1:]))
+    prefix = tower.prefix_tokens
+    attended = attend(heads[:, :, prefix:], heads, tower.value(last, normed))
+    patches = tower.project(finish_block(tower, attended, tokens[:, prefix:]))
     return cosines(tokens_to_map(patches, (grid[0], grid[1])), text)

@@ -7,11 +7,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from lexiseg.clip.towers.vit import VisionTower
 from lexiseg.dense.base import DenseEncoder, cosines, finish_block
 from lexiseg.errors import ConfigError
 from lexiseg.ops.grid import PositionMode, tokens_to_map
-from lexiseg.types import MaskOutput
+from lexiseg.types import BlockTower, MaskOutput
 
 KeyNorm = Literal["release", "paper"]
 
@@ -64,9 +63,11 @@ class MaskCLIP(DenseEncoder):
         ConfigError: A threshold outside [0, 1].
     """
 
+    templates = "surgery85"
+
     def __init__(
         self,
-        tower: VisionTower,
+        tower: BlockTower,
         *,
         residual: bool = True,
         feed_forward: bool = True,
@@ -92,7 +93,7 @@ class MaskCLIP(DenseEncoder):
     def encode(self, images: Tensor) -> MaskCLIPState:
         """Run all blocks but the last, then its values alone."""
         grid = self.tower.grid(images)
-        tokens = self.run_to_last(images)[:, 1:]
+        tokens = self.run_to_last(images)[:, self.prefix :]
         last = self.tower.depth - 1
         normed = self.tower.norm1(last, tokens)
         patches = finish_block(

@@ -3,13 +3,11 @@
 from dataclasses import dataclass
 from typing import Any
 
-from lexiseg.clip.towers.convnext import ConvNextTower
-from lexiseg.clip.towers.vit import VisionTower
 from lexiseg.dense.multi_view import SINGLE_VIEW, MultiView
 from lexiseg.dense.recalibration import Recalibrated
-from lexiseg.dense.registry import CONVOLUTIONAL_READINGS, DENSE_ENCODERS, build_dense
+from lexiseg.dense.registry import DENSE_ENCODERS, build_dense
 from lexiseg.errors import ConfigError
-from lexiseg.types import Segmentable
+from lexiseg.types import ImageTower, Segmentable
 
 TG_CLIP = "tg-clip"
 """SC-CLIP with text-guided recalibration and multi-view consistency reasoning."""
@@ -17,21 +15,25 @@ TG_CLIP = "tg-clip"
 METHODS = (*DENSE_ENCODERS, TG_CLIP)
 """Names that :func:`build_method` knows."""
 
+_TG_BASE = "sc-clip"
+"""The reading that TG-CLIP recalibrates."""
+
 _TG_STRENGTH = 0.1
 """λ of TG-CLIP, which its paper does not state: a placeholder to sweep."""
-
-_OWN_TEMPLATES = {"gem": "gem", "clip-surgery": "surgery85", "maskclip": "surgery85"}
-"""Template sets of those who published with others than ImageNet's 80."""
 
 
 def published_templates(name: str) -> str:
     """The template set that a method was published with."""
-    return _OWN_TEMPLATES.get(name, "imagenet80")
+    return DENSE_ENCODERS[_TG_BASE if name == TG_CLIP else name].templates
 
 
-def default_method(tower: VisionTower | ConvNextTower) -> str:
-    """The training-free reading taken where neither checkpoint nor method is named."""
-    return "sc-clip" if isinstance(tower, VisionTower) else CONVOLUTIONAL_READINGS[0]
+def default_method(tower: ImageTower) -> str:
+    """The training-free reading taken where neither checkpoint nor method is named.
+
+    SC-CLIP mends the patches of a tower trained on its class token; ``clip`` reads any other as it was trained.
+    """
+    mendable = tower.has_blocks and tower.has_class_token and not tower.aligned_patches
+    return "sc-clip" if mendable else "clip"
 
 
 @dataclass(frozen=True)
@@ -51,7 +53,7 @@ class TrainingFreeMethod:
 
 def build_method(
     name: str,
-    tower: VisionTower | ConvNextTower,
+    tower: ImageTower,
     *,
     strength: float | None = None,
     temperature: float = 2.0,
@@ -75,7 +77,7 @@ def build_method(
     if name not in METHODS:
         raise ConfigError(f"no training-free method '{name}'; choose one of {', '.join(METHODS)}")
     whole = name == TG_CLIP
-    encoder = build_dense("sc-clip" if whole else name, tower, **settings)
+    encoder = build_dense(_TG_BASE if whole else name, tower, **settings)
     if strength is None:
         strength = _TG_STRENGTH if whole else 0.0
     model = Recalibrated(encoder, strength=strength, temperature=temperature) if strength else encoder

@@ -4,11 +4,11 @@ from typing import Literal
 
 from torch import Tensor
 
-from lexiseg.clip.towers.vit import VisionTower
 from lexiseg.dense.base import DenseEncoder, DenseState, finish_block
 from lexiseg.errors import ConfigError
 from lexiseg.ops.attention import attend, neighborhood_bias
 from lexiseg.ops.grid import PositionMode
+from lexiseg.types import BlockTower
 
 NACLIPSimilarity = Literal["key", "query-key", "none"]
 
@@ -36,7 +36,7 @@ class NACLIP(DenseEncoder):
 
     def __init__(
         self,
-        tower: VisionTower,
+        tower: BlockTower,
         *,
         sigma: float = 5.0,
         similarity: NACLIPSimilarity = "key",
@@ -58,17 +58,23 @@ class NACLIP(DenseEncoder):
         tokens = self.run_to_last(images)
         last = self.tower.depth - 1
         normed = self.tower.norm1(last, tokens)
-        bias = neighborhood_bias(grid, sigma=self.sigma, device=images.device)[1:]
+        bias = neighborhood_bias(grid, sigma=self.sigma, device=images.device, prefix=self.prefix)[
+            self.prefix :
+        ]
         key, value = self.tower.key(last, normed), self.tower.value(last, normed)
         if self.similarity == "key":
-            attended = attend(key[:, :, 1:], key, value, bias=bias)
+            attended = attend(key[:, :, self.prefix :], key, value, bias=bias)
         else:
             query = self.tower.query(last, normed)
             bias = bias * _typical_score(query, key)
-            patch_query = query[:, :, 1:] * (self.similarity == "query-key")
+            patch_query = query[:, :, self.prefix :] * (self.similarity == "query-key")
             attended = attend(patch_query, key, value, bias=bias)
         patches = finish_block(
-            self.tower, attended, tokens[:, 1:], residual=self.residual, feed_forward=self.feed_forward
+            self.tower,
+            attended,
+            tokens[:, self.prefix :],
+            residual=self.residual,
+            feed_forward=self.feed_forward,
         )
         return self.to_state(patches, grid)
 

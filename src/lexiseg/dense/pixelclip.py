@@ -2,9 +2,9 @@
 
 from torch import Tensor
 
-from lexiseg.clip.towers.vit import VisionTower
 from lexiseg.dense.base import DenseEncoder, DenseState
 from lexiseg.ops.grid import PositionMode
+from lexiseg.types import BlockTower
 
 
 class PixelCLIPReading(DenseEncoder):
@@ -22,7 +22,7 @@ class PixelCLIPReading(DenseEncoder):
         position_mode: How the position embedding reaches other grids.
     """
 
-    def __init__(self, tower: VisionTower, *, position_mode: PositionMode = "bicubic") -> None:
+    def __init__(self, tower: BlockTower, *, position_mode: PositionMode = "bicubic") -> None:
         super().__init__(tower, position_mode=position_mode)
 
     def encode(self, images: Tensor) -> DenseState:

@@ -2,18 +2,20 @@
 
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
+import torch
 import torch.nn.functional as F
-from torch import Tensor
+from torch import Tensor, nn
 
 from lexiseg.clip.towers.external import ExternalVision
-from lexiseg.clip.towers.vit import VisionTower
 from lexiseg.dense.base import DenseEncoder, DenseState
 from lexiseg.ops.affinity import contrasted_scores, cosine_affinity
 from lexiseg.ops.grid import PositionMode
+from lexiseg.types import BlockTower, ImageTower
 
 ProxyFeatures = Callable[[Tensor], Tensor]
-"""CLIP-normalised images ``(B, 3, H, W)`` to any model's patch features ``(B, C, h', w')``."""
+"""Images ``(B, 3, H, W)``, normalised as for the tower, to any model's patch features ``(B, C, h', w')``."""
 
 
 class ProxyCLIP(DenseEncoder):
@@ -29,7 +31,7 @@ class ProxyCLIP(DenseEncoder):
     Args:
         tower: The frozen image tower.
         proxy: The external model: a hub name or folder of any vision model of ``transformers`` with square
-            patches (DINO, DINOv2, DINOv3, …), or a function to features. The default is the release's DINO
+            patches (DINO, DINOv2, DINOv3, …), another image tower, or a function to features. The default is the release's DINO
             with patches of 8.
         sharpness: γ.
         shift: β.
@@ -41,15 +43,16 @@ class ProxyCLIP(DenseEncoder):
 
     def __init__(
         self,
-        tower: VisionTower,
+        tower: BlockTower,
         *,
-        proxy: str | Path | ProxyFeatures = "facebook/dino-vitb8",
+        proxy: str | Path | ImageTower | ProxyFeatures = "facebook/dino-vitb8",
         sharpness: float = 3.0,
         shift: float = 1.2,
         position_mode: PositionMode = "bicubic_offset",
     ) -> None:
         super().__init__(tower, position_mode=position_mode)
-        self.proxy: ProxyFeatures = ExternalVision(proxy) if isinstance(proxy, str | Path) else proxy
+        chosen = ExternalVision(proxy) if isinstance(proxy, str | Path) else proxy
+        self.proxy: ProxyFeatures = ColoredFor(tower, chosen) if hasattr(chosen, "dense_features") else chosen
         self.sharpness = sharpness
         self.shift = shift
 
@@ -60,9 +63,32 @@ class ProxyCLIP(DenseEncoder):
         affinity = cosine_affinity(external.flatten(2).transpose(1, 2))
         weights = contrasted_scores(affinity, sharpness=self.sharpness, shift=self.shift).softmax(dim=-1)
         last = self.tower.depth - 1
-        value = self.tower.value(last, self.tower.norm1(last, self.run_to_last(images)[:, 1:]))
+        value = self.tower.value(last, self.tower.norm1(last, self.run_to_last(images)[:, self.prefix :]))
         value = _resize_values(value, self.tower.grid(images), target)
         return self.to_state(self.tower.attention_output(last, weights[:, None] @ value), target)
+
+
+class ColoredFor(nn.Module):
+    """One tower's features of images that are normalised for another: from its colours straight to the own ones.
+
+    Args:
+        given: Whose colours the images come in.
+        tower: Whose features are wanted.
+    """
+
+    def __init__(self, given: ImageTower, tower: Any) -> None:
+        super().__init__()
+        self.tower = tower
+        mean, std, own_mean, own_std = (
+            torch.tensor(each).view(3, 1, 1) for each in (given.mean, given.std, tower.mean, tower.std)
+        )
+        self.register_buffer("_factor", std / own_std, persistent=False)
+        self.register_buffer("_offset", (mean - own_mean) / own_std, persistent=False)
+
+    def forward(self, images: Tensor) -> Tensor:
+        """Features ``(B, C, h', w')`` of ``(B, 3, H, W)``."""
+        own = images * self.get_buffer("_factor") + self.get_buffer("_offset")
+        return self.tower.dense_features(own)
 
 
 def _resize_values(value: Tensor, grid: tuple[int, int], target: tuple[int, int]) -> Tensor:

@@ -4,13 +4,10 @@ import inspect
 from collections.abc import Callable
 from typing import Any
 
-from lexiseg.clip.towers.convnext import ConvNextTower
-from lexiseg.clip.towers.vit import VisionTower
 from lexiseg.dense.base import DenseEncoder, DenseReading
 from lexiseg.dense.clearclip import ClearCLIP
 from lexiseg.dense.clip import VanillaCLIP
 from lexiseg.dense.clip_surgery import CLIPSurgery
-from lexiseg.dense.convolutional import ConvolutionalCLIP
 from lexiseg.dense.gem import GEM
 from lexiseg.dense.maskclip import MaskCLIP
 from lexiseg.dense.naclip import NACLIP
@@ -19,9 +16,11 @@ from lexiseg.dense.proxyclip import ProxyCLIP
 from lexiseg.dense.resclip import ResCLIP
 from lexiseg.dense.sc_clip import SCCLIP
 from lexiseg.dense.sclip import SCLIP
+from lexiseg.dense.tower_reading import TowerReading
 from lexiseg.errors import ConfigError
+from lexiseg.types import ImageTower
 
-DENSE_ENCODERS: dict[str, Callable[..., DenseEncoder]] = {
+DENSE_ENCODERS: dict[str, type[DenseEncoder]] = {
     "clip": VanillaCLIP,
     "maskclip": MaskCLIP,
     "sclip": SCLIP,
@@ -34,13 +33,13 @@ DENSE_ENCODERS: dict[str, Callable[..., DenseEncoder]] = {
     "proxyclip": ProxyCLIP,
     "pixelclip": PixelCLIPReading,
 }
-"""Every training-free encoder; the keys are what configurations, tables and the command line say."""
+"""Every training-free encoder; the keys are what configurations, tables and the command line say. A new one adds a line."""
 
-CONVOLUTIONAL_READINGS = ("clip", "pixelclip")
-"""The methods that a tower without attention can be read by; there both are the same."""
+BLOCKLESS_READINGS = ("clip", "pixelclip")
+"""The methods that a tower without attention blocks can be read by; there both are the tower's own reading."""
 
 
-def build_dense(name: str, tower: VisionTower | ConvNextTower, **settings: Any) -> DenseReading:
+def build_dense(name: str, tower: ImageTower, **settings: Any) -> DenseReading:
     """Read a frozen tower by one of the methods.
 
     Args:
@@ -61,22 +60,27 @@ def build_dense(name: str, tower: VisionTower | ConvNextTower, **settings: Any) 
         raise ConfigError(
             f"{name} has no setting {', '.join(map(repr, unknown))}; its settings are {', '.join(accepted)}"
         )
-    return builder(tower, **settings)
+    return builder(tower, **dense_settings(name, tower, **settings))
 
 
-def dense_settings(name: str, tower: VisionTower | ConvNextTower, **given: Any) -> dict[str, Any]:
-    """Every setting of a method on a tower: those given, and its own defaults for the rest; for result files."""
+def dense_settings(name: str, tower: ImageTower, **given: Any) -> dict[str, Any]:
+    """Every setting of a method on a tower: those given, and its own defaults for the rest; for result files.
+
+    The published ways of resizing a position embedding belong to CLIP; a tower with a way of its own keeps it.
+    """
     parameters = inspect.signature(_builder(name, tower)).parameters.values()
     defaults = {item.name: item.default for item in parameters if item.default is not inspect.Parameter.empty}
+    if tower.position_mode is not None and "position_mode" in defaults:
+        defaults["position_mode"] = tower.position_mode
     return {**defaults, **given}
 
 
-def _builder(name: str, tower: VisionTower | ConvNextTower) -> Callable[..., DenseReading]:
-    if isinstance(tower, VisionTower):
+def _builder(name: str, tower: ImageTower) -> Callable[..., DenseReading]:
+    if tower.has_blocks:
         return DENSE_ENCODERS[name]
-    if name not in CONVOLUTIONAL_READINGS:
+    if name not in BLOCKLESS_READINGS:
         raise ConfigError(
-            f"{name} reads the attention of a ViT, and the image tower of this CLIP is a ConvNeXt, which has none; "
-            f"choose the method {' or '.join(CONVOLUTIONAL_READINGS)}, or a CLIP with a ViT"
+            f"{name} reads the attention of a ViT, and the image tower of this CLIP ({tower.kind}) has none; "
+            f"choose the method {' or '.join(BLOCKLESS_READINGS)}, or a CLIP with a ViT"
         )
-    return ConvolutionalCLIP
+    return TowerReading

@@ -7,13 +7,13 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from lexiseg.clip.towers.vit import VisionTower
 from lexiseg.dense.base import BlockPosition, BoundState, DenseEncoder, cosines, finish_block, inner_block
 from lexiseg.errors import ConfigError
 from lexiseg.ops.attention import attention_map, attention_scores, neighborhood_bias
 from lexiseg.ops.grid import tokens_to_map
 from lexiseg.ops.pamr import ColorAffinity, color_affinity
 from lexiseg.ops.semantic_feedback import confident_classes, patch_majority, semantic_affinity
+from lexiseg.types import BlockTower
 
 ResCLIPBase = Literal["naclip", "clearclip", "sclip", "clip"]
 
@@ -34,9 +34,9 @@ class ResCLIPState:
     Attributes:
         features: ``(B, E, h, w)`` features before any feedback, not normalised.
         tokens: ``(B, P, D)`` patches entering the last block.
-        scores: Attention scores of the patches, one ``(B, M, P, 1 + P)`` per self-correlation of the base.
-        value: ``(B, M, 1 + P, d)`` values of the last block.
-        cross: ``(B, M, P, 1 + P)`` mean attention of the middle blocks, or None.
+        scores: Attention scores of the patches, one ``(B, M, P, prefix + P)`` per self-correlation of the base.
+        value: ``(B, M, prefix + P, d)`` values of the last block.
+        cross: ``(B, M, P, prefix + P)`` mean attention of the middle blocks, or None.
         colors: Affinity of the images' colours, or None without feedback.
     """
 
@@ -76,7 +76,7 @@ class ResCLIP(DenseEncoder):
 
     def __init__(
         self,
-        tower: VisionTower,
+        tower: BlockTower,
         *,
         base: ResCLIPBase = "naclip",
         cross_weights: tuple[float, float] | None = (2.0, 0.3),
@@ -110,7 +110,7 @@ class ResCLIP(DenseEncoder):
         normed = self.tower.norm1(last, tokens)
         scores = self._scores(normed)
         value = self.tower.value(last, normed)
-        patches = tokens[:, 1:]
+        patches = tokens[:, self.prefix :]
         features = self._read(self._mix(scores, cross, None, grid), value, patches, grid)
         colors = color_affinity(images) if self.feedback_weights is not None else None
         return ResCLIPState(features, patches, scores, value, cross, colors)
@@ -151,7 +151,7 @@ class ResCLIP(DenseEncoder):
                 continue
             query, key, value = self.tower.qkv(index, self.tower.norm1(index, tokens))
             weights = attention_map(query, key)
-            maps.append(weights[:, :, 1:])
+            maps.append(weights[:, :, self.prefix :])
             tokens = finish_block(self.tower, weights @ value, tokens, index=index)
         return tokens, torch.stack(maps).mean(dim=0) if maps else None
 
@@ -166,19 +166,24 @@ class ResCLIP(DenseEncoder):
             "sclip": [(query, query), (key, key)],
             "clip": [(query, key)],
         }[self.base]
-        return tuple(attention_scores(a[:, :, 1:], b) for a, b in pairs if a is not None and b is not None)
+        return tuple(
+            attention_scores(a[:, :, self.prefix :], b) for a, b in pairs if a is not None and b is not None
+        )
 
     def _mix(
         self, scores: tuple[Tensor, ...], cross: Tensor | None, feedback: Tensor | None, grid: tuple[int, int]
     ) -> Tensor:
-        """Final attention map ``(B, M, P, 1 + P)``."""
+        """Final attention map ``(B, M, P, prefix + P)``."""
         device = scores[0].device
-        bias = neighborhood_bias(grid, sigma=self.sigma, device=device)[1:] if self.base == "naclip" else 0.0
+        bias: Tensor | float = 0.0
+        if self.base == "naclip":
+            near = neighborhood_bias(grid, sigma=self.sigma, device=device, prefix=self.prefix)
+            bias = near[self.prefix :]
         total = torch.zeros_like(scores[0])
         for each in scores:
             if feedback is not None and self.feedback_weights is not None:
                 sharpness, share = self.feedback_weights
-                each = sharpness * ((1 - share) * each + share * F.pad(feedback, (1, 0))[:, None])
+                each = sharpness * ((1 - share) * each + share * F.pad(feedback, (self.prefix, 0))[:, None])
             total = total + (each + bias).softmax(dim=-1)
         if cross is not None and self.cross_weights is not None:
             sharpness, share = self.cross_weights

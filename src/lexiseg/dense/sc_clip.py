@@ -2,13 +2,13 @@
 
 from torch import Tensor
 
-from lexiseg.clip.towers.vit import VisionTower
-from lexiseg.dense.base import BlockPosition, DenseEncoder, DenseState, inner_block
+from lexiseg.dense.base import BlockPosition, DenseEncoder, DenseState, inner_block, require_class_token
 from lexiseg.errors import ConfigError
 from lexiseg.ops.affinity import aggregate, contrasted_scores, cosine_affinity
 from lexiseg.ops.attention import attend
 from lexiseg.ops.grid import PositionMode
 from lexiseg.ops.outliers import find_outliers, repair_outliers
+from lexiseg.types import BlockTower
 
 _SHARPNESS = 3.0
 """γ of the contrasted scores, fixed in the release."""
@@ -42,12 +42,13 @@ class SCCLIP(DenseEncoder):
         position_mode: How the position embedding reaches other grids.
 
     Raises:
-        ConfigError: No such block, or a block that comes after the one before last.
+        ConfigError: No such block, a block that comes after the one before last, or a share of the class token of a tower
+            that has none.
     """
 
     def __init__(
         self,
-        tower: VisionTower,
+        tower: BlockTower,
         *,
         pre_block: BlockPosition = 8 / 12,
         post_block: BlockPosition = 3 / 12,
@@ -64,6 +65,10 @@ class SCCLIP(DenseEncoder):
         self.multi_blocks = (first, last)
         if first > last:
             raise ConfigError(f"sc-clip: multi_blocks must be [first, last], got {list(multi_blocks)}")
+        if class_share:
+            require_class_token(
+                tower, f"sc-clip adds class_share={class_share} of the class token", "set class_share=0"
+            )
         self.class_share = class_share
         self.threshold = threshold
         self.outlier_share = outlier_share
@@ -72,19 +77,19 @@ class SCCLIP(DenseEncoder):
         """Run all blocks but the last once; the last twice, calibrated, on repaired and on summed tokens."""
         grid = self.tower.grid(images)
         penultimate, pre, post, summed = self._read_blocks(images)
-        patches = penultimate[:, 1:]
+        patches = penultimate[:, self.prefix :]
         outliers = find_outliers(patches, share=self.outlier_share)
-        middle = cosine_affinity(repair_outliers(pre[:, 1:], outliers, grid))
+        middle = cosine_affinity(repair_outliers(pre[:, self.prefix :], outliers, grid))
         calm = aggregate(middle, repair_outliers(patches, outliers, grid), threshold=self.threshold)
         scores = contrasted_scores(middle, sharpness=_SHARPNESS, shift=1.0)
-        together = cosine_affinity(post[:, 1:])
+        together = cosine_affinity(post[:, self.prefix :])
         deep = self._calibrate(calm, scores) + self.class_share * penultimate[:, :1]
-        levels = self._calibrate(summed[:, 1:], scores) + self.class_share * summed[:, :1]
+        levels = self._calibrate(summed[:, self.prefix :], scores) + self.class_share * summed[:, :1]
         # One aggregation of the sum equals the sum of both aggregations: the weights are the same.
         return self.to_state(aggregate(together, deep + levels, threshold=self.threshold), grid)
 
     def _read_blocks(self, images: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-        """Outputs ``(B, 1 + P, D)`` of the block before last, the pre and post block, and the summed ones."""
+        """Outputs ``(B, prefix + P, D)`` of the block before last, the pre and post block, and the summed ones."""
         tokens = self.embed(images)
         read: dict[int, Tensor] = {}
         summed = 0 * tokens

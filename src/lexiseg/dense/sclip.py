@@ -6,11 +6,11 @@ from typing import Literal, get_args
 import torch
 from torch import Tensor
 
-from lexiseg.clip.towers.vit import VisionTower
 from lexiseg.dense.base import DenseEncoder, DenseState, finish_block
 from lexiseg.errors import ConfigError
 from lexiseg.ops.attention import attend
 from lexiseg.ops.grid import PositionMode
+from lexiseg.types import BlockTower
 
 Projection = Literal["query", "key", "identity", "random", "learned"]
 
@@ -42,7 +42,7 @@ class SCLIP(DenseEncoder):
 
     def __init__(
         self,
-        tower: VisionTower,
+        tower: BlockTower,
         *,
         projections: Sequence[Projection] = ("query", "key"),
         random_count: int = 4,
@@ -75,11 +75,15 @@ class SCLIP(DenseEncoder):
         last = self.tower.depth - 1
         normed = self.tower.norm1(last, tokens)
         value = self.tower.value(last, normed)
-        attended = torch.zeros_like(value[:, :, 1:])
+        attended = torch.zeros_like(value[:, :, self.prefix :])
         for projection in self.projections:
             attended = attended + self._correlate(projection, normed, value)
         patches = finish_block(
-            self.tower, attended, tokens[:, 1:], residual=self.residual, feed_forward=self.feed_forward
+            self.tower,
+            attended,
+            tokens[:, self.prefix :],
+            residual=self.residual,
+            feed_forward=self.feed_forward,
         )
         return self.to_state(patches, self.tower.grid(images))
 
@@ -87,20 +91,20 @@ class SCLIP(DenseEncoder):
         """Values mixed by the self-correlation of one projection, for the patches: ``(B, M, P, d)``."""
         if projection == "random":
             matrices = self._buffer("_random")
-            return sum((self._mix(normed @ matrix, value) for matrix in matrices), 0 * value[:, :, 1:]) / len(
-                matrices
-            )
+            return sum(
+                (self._mix(normed @ matrix, value) for matrix in matrices), 0 * value[:, :, self.prefix :]
+            ) / len(matrices)
         if projection == "identity":
             return self._mix(normed, value)
         if projection == "learned":
             return self._mix(normed @ self._buffer("_learned"), value)
         read = self.tower.query if projection == "query" else self.tower.key
         projected = read(self.tower.depth - 1, normed)
-        return attend(projected[:, :, 1:], projected, value)
+        return attend(projected[:, :, self.prefix :], projected, value)
 
     def _mix(self, projected: Tensor, value: Tensor) -> Tensor:
         heads = self.tower.split_heads(projected)
-        return attend(heads[:, :, 1:], heads, value)
+        return attend(heads[:, :, self.prefix :], heads, value)
 
     def _buffer(self, name: str) -> Tensor:
         return self.get_buffer(name)

@@ -5,9 +5,9 @@ from dataclasses import dataclass
 
 from torch import Tensor
 
-from lexiseg.clip.towers.vit import VisionTower
 from lexiseg.dense.base import finish_block
 from lexiseg.ops.attention import attend
+from lexiseg.types import BlockTower
 
 
 @dataclass(frozen=True)
@@ -28,7 +28,7 @@ class BlockReading:
 
 
 def run_with_side_stream(
-    tower: VisionTower,
+    tower: BlockTower,
     tokens: Tensor,
     *,
     blocks: int,
@@ -42,7 +42,7 @@ def run_with_side_stream(
 
     Args:
         tower: The frozen tower.
-        tokens: ``(B, 1 + P, D)`` entering block 0.
+        tokens: ``(B, prefix + P, D)`` entering block 0.
         blocks: How many of the last blocks the side stream reads.
         read: From a block's reading to attended patch values ``(B, M, P, d)``.
         keep_input: Start the side stream from the tokens; from nothing otherwise.
@@ -53,7 +53,8 @@ def run_with_side_stream(
     first = tower.depth - blocks
     for index in range(first):
         tokens = tower.block(index, tokens)
-    side = tokens[:, 1:] if keep_input else 0 * tokens[:, 1:]
+    patches = tokens[:, tower.prefix_tokens :]
+    side = patches if keep_input else 0 * patches
     for index in range(first, tower.depth):
         normed = tower.norm1(index, tokens)
         reading = BlockReading(normed, *tower.qkv(index, normed))

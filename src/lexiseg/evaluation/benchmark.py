@@ -6,16 +6,12 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, fields, replace
 from typing import Any
 
-from torch import nn
-
 from lexiseg.clip.loading import FrozenCLIP
-from lexiseg.clip.templates import resolve_templates
-from lexiseg.clip.vocabulary import Vocabulary, default_cache_dir
+from lexiseg.clip.vocabulary import Vocabulary
 from lexiseg.dense.methods import (
     METHODS,
     TG_CLIP,
     build_method,
-    published_templates,
 )
 from lexiseg.dense.multi_view import MultiView
 from lexiseg.dense.registry import dense_settings
@@ -23,6 +19,7 @@ from lexiseg.errors import ConfigError
 from lexiseg.evaluation.benchmark_table import Cell
 from lexiseg.evaluation.efficiency import Efficiency, count_operations, count_parameters
 from lexiseg.evaluation.evaluate import EvaluationReport, evaluate
+from lexiseg.inference.pipeline import Pipeline
 from lexiseg.inference.protocol import InferenceProtocol
 from lexiseg.inference.segmenter import Segmenter
 from lexiseg.types import ClassSplit, SegmentationDataset
@@ -164,13 +161,10 @@ def prepare(
         views=choice.views,
         **{**own, **choice.settings},
     )
-    if isinstance(method.model, nn.Module):
-        method.model.to(next(clip.parameters()).device)  # a second vision model is not there yet
-    templates = choice.templates or published_templates(choice.name)
-    vocabulary = Vocabulary(benchmark.words_for(choice.name), resolve_templates(templates), shared=True)
     row = replace(choice, protocol={**(changes or {}), **choice.protocol})
-    protocol = benchmark.protocol_for(row, method.views)
-    return Segmenter(method.model, vocabulary, vocabulary.embed(clip, default_cache_dir()), protocol)
+    pipeline = Pipeline.training_free(method, clip, templates=choice.templates)
+    pipeline = replace(pipeline, protocol=benchmark.protocol_for(row, method.views))
+    return pipeline.segmenter(Vocabulary(benchmark.words_for(choice.name), shared=True))
 
 
 def cell_key(

@@ -188,7 +188,7 @@ def _settings(segmenter: Segmenter) -> dict[str, Any]:
     return {
         "protocol": segmenter.protocol.to_dict(),
         "vocabulary": {
-            "templates": templates if isinstance(templates, str) else list(templates),
+            "templates": list(templates) if isinstance(templates, tuple) else templates,
             "words": [list(group) for group in vocabulary.words],
             "words_hash": names_hash(vocabulary.words),
         },

@@ -1,6 +1,7 @@
 """What happens to pixels that match none of the user's words: a class of negative words takes them."""
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 from lexiseg.clip.vocabulary import Vocabulary
 from lexiseg.errors import ConfigError
@@ -8,8 +9,13 @@ from lexiseg.errors import ConfigError
 BACKGROUND = "background"
 
 
-def with_background(vocabulary: Vocabulary, words: Sequence[str]) -> Vocabulary:
-    """Put a background class before the others, to be used with ``background="class"``.
+def negative_words(words: str | Sequence[str]) -> tuple[str, ...]:
+    """The words of a background, from a list or from a text with commas or semicolons between them."""
+    return tuple(words.replace(";", ",").split(",")) if isinstance(words, str) else tuple(words)
+
+
+def with_background(vocabulary: Vocabulary, words: str | Sequence[str]) -> Vocabulary:
+    """Put a background class before the others, as the protocol's ``background="class"`` expects it.
 
     Args:
         vocabulary: The classes looked for.
@@ -25,11 +31,13 @@ def with_background(vocabulary: Vocabulary, words: Sequence[str]) -> Vocabulary:
             "'background' is one of the classes already; leave it out of them or give no negative words"
         )
     negative = [
-        word.strip() for word in words if word.strip() and word.strip().lower() not in {*taken, BACKGROUND}
+        word.strip()
+        for word in negative_words(words)
+        if word.strip() and word.strip().lower() not in {*taken, BACKGROUND}
     ]
     unique = tuple(dict.fromkeys(word.lower() for word in negative))
     if not unique:
         raise ConfigError(
             'no negative word is left for the background; give some, such as "wall, floor, sky"'
         )
-    return Vocabulary(((BACKGROUND, *unique), *vocabulary.words), vocabulary.templates)
+    return replace(vocabulary, words=((BACKGROUND, *unique), *vocabulary.words))

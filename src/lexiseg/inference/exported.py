@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from threading import Lock
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -130,6 +131,7 @@ class ClipOnDemand:
     ) -> None:
         self._load, self._known = load, frozenset(known)
         self._loaded: FrozenCLIP | None = None
+        self._lock = Lock()
         self.source, self.fingerprint = source, fingerprint
 
     def __getattr__(self, name: str) -> Any:
@@ -147,9 +149,10 @@ class ClipOnDemand:
         return self._whole().unknown_words(others) if others else []
 
     def _whole(self) -> FrozenCLIP:
-        if self._loaded is None:
-            self._loaded = self._load()
-        return self._loaded
+        with self._lock:  # threads that meet a new word at once shall not load it twice
+            if self._loaded is None:
+                self._loaded = self._load()
+            return self._loaded
 
 
 def open_program(folder: Path, device: str) -> tuple[ExportedModel, ProgramCard, Tensor]:

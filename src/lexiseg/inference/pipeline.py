@@ -1,50 +1,48 @@
-"""A model ready to segment, from a checkpoint or straight from a CLIP; plain Python, no configuration framework."""
+"""The one object that makes segmenters: a model with its CLIP, templates, classes and protocol, from a checkpoint or not."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
+from functools import partial
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from lexiseg.checkpoints.model_facts import ModelFacts
-from lexiseg.checkpoints.model_folder import (
-    ModelFolder,
-    download_model_folder,
-    is_hub_name,
-    read_model_folder,
-)
-from lexiseg.checkpoints.program_folder import find_program
-from lexiseg.checkpoints.training_file import (
-    CheckpointInfo,
-    check_same,
-    load_tensors_only,
-    load_weights,
-    read_info,
-)
+from lexiseg.checkpoints.training_file import CheckpointInfo
 from lexiseg.clip.loading import DEFAULT_CLIP, FrozenCLIP, load_clip
 from lexiseg.clip.templates import resolve_templates
 from lexiseg.clip.vocabulary import TextEmbeddings, Vocabulary, default_cache_dir
-from lexiseg.dense.methods import build_method, default_method, published_templates
+from lexiseg.data.io import ImageSource
+from lexiseg.dense.methods import TrainingFreeMethod, build_method, default_method, published_templates
 from lexiseg.errors import ConfigError
-from lexiseg.inference.exported import ClipOnDemand, open_program
+from lexiseg.inference.background import negative_words, with_background
+from lexiseg.inference.loading import load_trained_model, pick_device
 from lexiseg.inference.protocol import InferenceProtocol
+from lexiseg.inference.result import Segmentation
 from lexiseg.inference.segmenter import Segmenter
-from lexiseg.models.registry import build_model
-from lexiseg.types import Segmentable
+from lexiseg.inference.words import EmbeddedWords, Words, seen_class_ids
+from lexiseg.masks.provider import MaskProvider
+from lexiseg.types import ClassSplit, Segmentable
+
+REFINE_STEPS = 10
+"""Rounds of refinement where it is asked for without a number: NACLIP's."""
 
 
 @dataclass(frozen=True)
-class Loaded:
-    """A model that can segment, and what it came with.
+class Pipeline:
+    """A model that can segment, and every rule by which words become a segmenter of it.
+
+    Whoever needs a segmenter makes it by :meth:`segmenter`; a change of a rule is :func:`dataclasses.replace`. Nothing of
+    a call stays here, so that threads may share one.
 
     Attributes:
-        model: Trained mask model or training-free encoder.
-        clip: The CLIP it stands on.
-        protocol: How it is to be used.
-        templates: Prompt templates for its words.
-        info: The checkpoint's description; None for a training-free encoder.
+        model: Trained mask model or training-free reading.
+        clip: The CLIP it stands on; it embeds the words.
+        protocol: How photographs are read.
+        templates: Prompt templates of words that bring none of their own; a set's name, or templates.
+        info: The checkpoint's description, with the classes of training; None for a training-free reading.
         facts: Licences and scores that came with a published model.
         embeddings: ``(K, D)`` of the classes of ``info.split``, where they came with it.
     """
@@ -52,38 +50,160 @@ class Loaded:
     model: Segmentable
     clip: FrozenCLIP
     protocol: InferenceProtocol
-    templates: tuple[str, ...]
+    templates: str | tuple[str, ...]
     info: CheckpointInfo | None = None
     facts: ModelFacts = field(default_factory=ModelFacts)
     embeddings: Tensor | None = None
 
-    def vocabulary(self, words: Vocabulary | str | Sequence[str] | None = None) -> Vocabulary:
-        """Words in the model's own templates; without any, the classes of its split.
+    def __post_init__(self) -> None:
+        """Name the templates themselves, so that results can tell them."""
+        object.__setattr__(self, "templates", resolve_templates(self.templates))
+
+    @classmethod
+    def load(
+        cls,
+        checkpoint: Path | str | None = None,
+        *,
+        clip: str | None = None,
+        tokenizer: str | None = None,
+        method: str | None = None,
+        templates: str | None = None,
+        device: str = "auto",
+    ) -> "Pipeline":
+        """A trained model, or a training-free reading of a CLIP.
+
+        Args:
+            checkpoint: ``last.ckpt`` or ``best.ckpt`` of a training run, a folder that ``lexiseg export --to folder`` wrote,
+                or the name ``ORG/NAME`` of such a folder on the Hugging Face hub; or a folder that ``lexiseg export --to
+                onnx`` wrote, or the program in it. Without it a frozen CLIP is read with no training.
+            clip: Hub name, folder or file of CLIP weights, or ``toy``; OpenAI's ViT-B/16 by default. With a checkpoint:
+                where its CLIP lies now, by default in the folder or where training found it. The weights must be the
+                same.
+            tokenizer: Of the CLIP, likewise.
+            method: Training-free reading; not together with a checkpoint.
+            templates: Instead of those of training, or those that the method was published with.
+            device: See :func:`~lexiseg.inference.loading.pick_device`.
 
         Raises:
-            ConfigError: No words, and no split with classes; or words that make no vocabulary.
+            CheckpointError: Unsafe, damaged, or not made for this CLIP.
+            LexisegError: A method together with a checkpoint, or anything else that loading found wrong.
         """
+        if checkpoint is not None:
+            if method is not None:
+                raise ConfigError("give either a checkpoint or a training-free method, not both")
+            found = load_trained_model(checkpoint, clip=clip, tokenizer=tokenizer, device=device)
+            whole = replace(
+                cls.trained(found.model, found.clip, found.info),
+                facts=found.facts,
+                embeddings=found.embeddings,
+            )
+            return replace(whole, templates=templates) if templates else whole
+        frozen = load_clip(clip or DEFAULT_CLIP, tokenizer=tokenizer).to(pick_device(device))
+        built = build_method(method or default_method(frozen.tower), frozen.tower)
+        return cls.training_free(built, frozen, templates=templates)
+
+    @classmethod
+    def trained(cls, model: Segmentable, clip: FrozenCLIP, info: CheckpointInfo) -> "Pipeline":
+        """Around a trained model in hand, or one in training: everything else is as its description says."""
+        return cls(model, clip, InferenceProtocol.from_dict(info.protocol), info.templates, info)
+
+    @classmethod
+    def training_free(
+        cls, method: TrainingFreeMethod, clip: FrozenCLIP, *, templates: str | None = None
+    ) -> "Pipeline":
+        """Around a training-free reading of a CLIP, under the protocol that such readings share.
+
+        Args:
+            method: The reading; what it adds to the tower follows it to the CLIP's device.
+            clip: On its device.
+            templates: Instead of those that the method was published with.
+        """
+        if isinstance(method.model, nn.Module):
+            method.model.to(next(clip.parameters()).device)  # a second vision model is not there yet
+        protocol = InferenceProtocol.training_free(native_side=clip.tower.image_size)
+        chosen = templates or published_templates(method.name)
+        return cls(method.model, clip, replace(protocol, views=method.views), chosen)
+
+    @property
+    def split(self) -> ClassSplit | None:
+        """The classes of training; None for a training-free reading."""
+        return None if self.info is None else self.info.split
+
+    def vocabulary(self, words: Words = None) -> Vocabulary:
+        """Words as this pipeline speaks them: in its templates, unless they brought their own.
+
+        Raises:
+            ConfigError: No words, and no classes of training; or words that make no vocabulary.
+        """
+        return self._vocabulary(words).spoken_in(self.templates)
+
+    def segmenter(
+        self,
+        words: Words = None,
+        *,
+        background: bool | str | Sequence[str] | None = None,
+        threshold: float | None = None,
+        refine: bool | int | None = None,
+        masks: MaskProvider | None = None,
+    ) -> Segmenter:
+        """A segmenter for these words; it keeps every rule when it is given others.
+
+        Args:
+            words: See :data:`~lexiseg.inference.words.Words`. Which of their classes bear the protocol's seen penalty says
+                :func:`~lexiseg.inference.words.seen_class_ids`.
+            background: What else may be in a picture: a list, or a text with commas between. These words become class 0,
+                the background. True says that class 0 of the words is the background already, False that there is
+                none, None leaves it to the protocol.
+            threshold: Pixels scored below it, from 0 to below 1, go to the background or to no class.
+            refine: Rounds of PAMR, which spreads scores between pixels of like colour; True for ten.
+            masks: Makes the masks of each photograph that comes without any; each then takes one class.
+
+        Raises:
+            ConfigError: Words that make no vocabulary, or a setting out of range.
+        """
+        negative = None if background is None or isinstance(background, bool) else negative_words(background)
+        changes: dict[str, Any] = {}
+        if background is not None:
+            changes["background"] = "none" if background is False else "class"
+        if threshold is not None:
+            changes["probability_threshold"] = threshold
+        if refine is not None:
+            changes["pamr_steps"] = (REFINE_STEPS if refine else 0) if isinstance(refine, bool) else refine
+        embed = partial(self._embedded, negative=negative)
+        chosen = embed(words, self.templates)
+        return Segmenter(
+            self.model,
+            chosen.vocabulary,
+            chosen.embeddings,
+            replace(self.protocol, **changes),
+            chosen.seen_ids,
+            embed=embed,
+            masks=masks,
+        )
+
+    def _embedded(
+        self, words: Words, templates: str | tuple[str, ...], *, negative: tuple[str, ...] | None
+    ) -> EmbeddedWords:
+        """Words with everything that follows from them; ``negative`` ones become the background."""
+        vocabulary = self._vocabulary(words).spoken_in(templates)
+        if negative is not None:
+            vocabulary = with_background(vocabulary, negative)
+        judged = words if isinstance(words, ClassSplit) else None
+        seen_ids = seen_class_ids(vocabulary, self.split, judged)
+        return EmbeddedWords(vocabulary, self._embed(vocabulary), seen_ids)
+
+    def _vocabulary(self, words: Words) -> Vocabulary:
         if isinstance(words, Vocabulary):
             return words
         if isinstance(words, str):
-            return Vocabulary.from_text(words, self.templates)
-        if words is None and (self.info is None or not self.info.split.classes):
+            return Vocabulary.from_text(words)
+        if words is None and (self.split is None or not self.split.classes):
             raise ConfigError("the model does not say which classes it was trained on; name some words")
-        names = self.info.split.classes if words is None and self.info is not None else words
-        return Vocabulary.from_names(tuple(names or ()), self.templates)
-
-    def segmenter(self, vocabulary: Vocabulary) -> Segmenter:
-        """A segmenter for these words; classes that the checkpoint was trained on bear the protocol's penalty."""
-        trained = set(self.info.split.seen) if self.info is not None and self.info.split.unseen else set()
-        seen_ids = tuple(i for i, group in enumerate(vocabulary.words) if trained & set(group))
-        return Segmenter(
-            self.model,
-            vocabulary,
-            self._embed(vocabulary),
-            self.protocol,
-            seen_ids=seen_ids,
-            embedder=self._embed,
-        )
+        words = self.split if words is None else words
+        if isinstance(words, ClassSplit):
+            return Vocabulary.from_names(words.classes)
+        groups = tuple((group,) if isinstance(group, str) else tuple(group) for group in words or ())
+        return Vocabulary(groups)
 
     def _embed(self, vocabulary: Vocabulary) -> TextEmbeddings:
         """By the CLIP; words that came with the model from what came with them."""
@@ -104,143 +224,36 @@ class Loaded:
 
     def _speaks_as(self, vocabulary: Vocabulary) -> bool:
         """Whether the vocabulary's templates are those that the model's own words were embedded in."""
-        templates = self.info.templates if self.info is not None else self.templates
-        return resolve_templates(vocabulary.templates) == resolve_templates(templates)
+        if self.info is None or vocabulary.templates is None:
+            return False
+        return resolve_templates(vocabulary.templates) == resolve_templates(self.info.templates)
 
 
-@dataclass(frozen=True)
-class _Stored:
-    """A trained model as a file or folder holds it, before anything is built."""
-
-    info: CheckpointInfo
-    state_dict: Mapping[str, Tensor]
-    clip: dict[str, Any]
-    facts: ModelFacts = field(default_factory=ModelFacts)
-    embeddings: Tensor | None = None
-
-
-def load_trained(
-    path: Path | str, *, clip: str | None = None, tokenizer: str | None = None, device: str = "auto"
-) -> Loaded:
-    """A trained model from its checkpoint.
-
-    Args:
-        path: ``last.ckpt`` or ``best.ckpt`` of a training run, a folder that ``lexiseg export --to folder`` wrote,
-            or the name ``ORG/NAME`` of such a folder on the Hugging Face hub; or a folder that ``lexiseg export --to onnx``
-            wrote, or the program in it.
-        clip: Where its CLIP lies now; by default in the folder, or where training found it. The weights must be the
-            same.
-        tokenizer: Of the CLIP, likewise.
-        device: See :func:`pick_device`.
-
-    Raises:
-        CheckpointError: Unsafe, damaged, or not made for this CLIP.
-    """
-    program = find_program(path)
-    if program is not None:
-        return _load_program(program, clip=clip, tokenizer=tokenizer, device=device)
-    stored = _read_stored(path)
-    info = stored.info
-    frozen = _load_same_clip(info, stored.clip, path, clip=clip, tokenizer=tokenizer)
-    model = build_model(info.model, frozen.vision)
-    load_weights(model, stored.state_dict, path)
-    where = pick_device(device)
-    model.eval().to(where)
-    frozen.to(where)
-    protocol = InferenceProtocol.from_dict(info.protocol)
-    return Loaded(model, frozen, protocol, info.templates, info, stored.facts, stored.embeddings)
-
-
-def _load_program(folder: Path, *, clip: str | None, tokenizer: str | None, device: str) -> Loaded:
-    """An exported program; its CLIP is loaded when a word needs it that did not come along."""
-    model, card, embeddings = open_program(folder, device)
-    info = card.info
-    on_demand = ClipOnDemand(
-        lambda: _load_same_clip(info, _clip_settings(info), folder, clip=clip, tokenizer=tokenizer),
-        source=clip or info.clip["source"],
-        fingerprint=info.clip["fingerprint"],
-        known=info.split.classes,
-    )
-    protocol = InferenceProtocol.from_dict(info.protocol)
-    return Loaded(model, cast(FrozenCLIP, on_demand), protocol, info.templates, info, embeddings=embeddings)
-
-
-def _load_same_clip(
-    info: CheckpointInfo,
-    settings: Mapping[str, Any],
-    path: Path | str,
-    *,
-    clip: str | None,
-    tokenizer: str | None,
-) -> FrozenCLIP:
-    """The CLIP of a trained model, from another place where one is given."""
-    given = {"source": clip, "tokenizer": tokenizer}
-    frozen = load_clip(**{**settings, **{key: value for key, value in given.items() if value is not None}})
-    check_same(info, model=info.model, fingerprint=frozen.fingerprint, path=path)
-    return frozen
-
-
-def _read_stored(path: Path | str) -> _Stored:
-    if is_hub_name(path):
-        return _of_folder(read_model_folder(download_model_folder(str(path))))
-    if Path(path).is_dir():
-        return _of_folder(read_model_folder(path))
-    checkpoint = load_tensors_only(path)
-    info = read_info(checkpoint, path)
-    return _Stored(info, checkpoint["state_dict"], _clip_settings(info))
-
-
-def _of_folder(folder: ModelFolder) -> _Stored:
-    clip = _clip_settings(folder.info) if folder.clip is None else {"source": str(folder.clip)}
-    return _Stored(folder.info, folder.state_dict, clip, folder.facts, folder.embeddings)
-
-
-def _clip_settings(info: CheckpointInfo) -> dict[str, Any]:
-    """What :func:`load_clip` takes."""
-    return {key: value for key, value in info.clip.items() if key != "fingerprint"}
-
-
-def load_segmentable(
+def segment(
+    image: ImageSource,
+    words: Words,
     *,
     checkpoint: Path | str | None = None,
     clip: str | None = None,
-    tokenizer: str | None = None,
     method: str | None = None,
-    templates: str | None = None,
     device: str = "auto",
-) -> Loaded:
-    """What a photograph is segmented with: a checkpoint's model, or a training-free reading of a CLIP.
+    background: bool | str | Sequence[str] | None = None,
+    threshold: float | None = None,
+) -> Segmentation:
+    """Name every pixel of one photograph; for many, build ``Pipeline.load(...).segmenter(...)`` once.
+
+    Args:
+        image: A path, a file's bytes, an open file, a Pillow image, or ``(H, W, 3)`` uint8 RGB.
+        words: As in :meth:`Pipeline.segmenter`.
+        checkpoint: As in :meth:`Pipeline.load`.
+        clip: As there.
+        method: As there.
+        device: As there.
+        background: As in :meth:`Pipeline.segmenter`.
+        threshold: As there.
 
     Raises:
-        LexisegError: A method together with a checkpoint, or anything that loading found wrong.
+        LexisegError: What was expected, what came, what to do.
     """
-    if checkpoint is not None:
-        if method is not None:
-            raise ConfigError("give either a checkpoint or a training-free method, not both")
-        loaded = load_trained(checkpoint, clip=clip, tokenizer=tokenizer, device=device)
-        return replace(loaded, templates=resolve_templates(templates)) if templates else loaded
-    frozen = load_clip(clip or DEFAULT_CLIP, tokenizer=tokenizer).to(pick_device(device))
-    built = build_method(method or default_method(frozen.tower), frozen.tower)
-    if isinstance(built.model, nn.Module):
-        built.model.to(pick_device(device))  # a second vision model is not there yet
-    protocol = InferenceProtocol.training_free(native_side=frozen.tower.image_size)
-    chosen = resolve_templates(templates or published_templates(built.name))
-    return Loaded(built.model, frozen, replace(protocol, views=built.views), chosen)
-
-
-def pick_device(device: str) -> torch.device:
-    """``auto`` takes a CUDA device if there is one, else the processor; MPS only on request.
-
-    Raises:
-        ConfigError: The device does not exist here.
-    """
-    if device == "auto":
-        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    try:
-        chosen = torch.device(device)
-        torch.empty(1, device=chosen)
-    except (RuntimeError, AssertionError) as error:
-        raise ConfigError(
-            f"device '{device}' cannot be used here ({str(error).splitlines()[0]}); try cpu or auto"
-        ) from error
-    return chosen
+    pipeline = Pipeline.load(checkpoint, clip=clip, method=method, device=device)
+    return pipeline.segmenter(words, background=background, threshold=threshold).segment(image)

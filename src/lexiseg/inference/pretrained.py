@@ -4,8 +4,6 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-import numpy.typing as npt
 import torch
 import torch.nn.functional as F
 from huggingface_hub import ModelCard, ModelHubMixin
@@ -13,12 +11,13 @@ from huggingface_hub import ModelCard, ModelHubMixin
 from lexiseg.checkpoints.model_card import LIBRARY, TASK, model_card
 from lexiseg.checkpoints.model_folder import download_model_folder, is_hub_name, write_model_folder
 from lexiseg.checkpoints.training_file import CheckpointInfo
-from lexiseg.clip.vocabulary import Vocabulary
-from lexiseg.data.io import read_image
+from lexiseg.data.io import ImageSource
 from lexiseg.errors import ConfigError
-from lexiseg.inference.pipeline import Loaded, load_trained
+from lexiseg.inference.pipeline import Pipeline
 from lexiseg.inference.result import Segmentation
 from lexiseg.inference.segmenter import Segmenter
+from lexiseg.inference.words import Words
+from lexiseg.masks.provider import MaskProvider
 from lexiseg.types import MaskModel
 
 _CHECKED_WORDS = 5
@@ -28,44 +27,58 @@ class PretrainedSegmenter(ModelHubMixin, library_name=LIBRARY, pipeline_tag=TASK
     """huggingface_hub's ``from_pretrained``, ``save_pretrained`` and ``push_to_hub`` around a trained model.
 
     Args:
-        loaded: A trained model with its CLIP, as :func:`lexiseg.inference.pipeline.load_trained` gives it.
+        pipeline: A trained model with its CLIP, as :meth:`lexiseg.Pipeline.load` gives it.
         bundle_clip: Whether saving copies the CLIP into the folder, which then needs nothing else.
 
     Raises:
         ConfigError: A training-free reading: there is nothing trained to save.
     """
 
-    def __new__(cls, loaded: Loaded, *, bundle_clip: bool = True) -> "PretrainedSegmenter":
-        """Past the mixin's own, which would copy all weights of ``loaded`` in search of a configuration."""
+    def __new__(cls, pipeline: Pipeline, *, bundle_clip: bool = True) -> "PretrainedSegmenter":
+        """Past the mixin's own, which would copy all weights of ``pipeline`` in search of a configuration."""
         return object.__new__(cls)
 
-    def __init__(self, loaded: Loaded, *, bundle_clip: bool = True) -> None:
-        if loaded.info is None or not isinstance(loaded.model, MaskModel):
+    def __init__(self, pipeline: Pipeline, *, bundle_clip: bool = True) -> None:
+        if pipeline.info is None or not isinstance(pipeline.model, MaskModel):
             raise ConfigError(
                 "a training-free reading has nothing trained to save or publish; load a checkpoint"
             )
-        self.loaded, self.bundle_clip = loaded, bundle_clip
+        self.pipeline, self.bundle_clip = pipeline, bundle_clip
         self._saved_as = "model"
-        self.model: MaskModel = loaded.model
-        self.info: CheckpointInfo = loaded.info
+        self.model: MaskModel = pipeline.model
+        self.info: CheckpointInfo = pipeline.info
 
-    def segmenter(self, words: Vocabulary | str | Sequence[str] | None = None) -> Segmenter:
-        """A segmenter for these words, or for the classes of the model's own split."""
-        return self.loaded.segmenter(self.loaded.vocabulary(words))
+    def segmenter(
+        self,
+        words: Words = None,
+        *,
+        background: bool | str | Sequence[str] | None = None,
+        threshold: float | None = None,
+        refine: bool | int | None = None,
+        masks: MaskProvider | None = None,
+    ) -> Segmenter:
+        """As :meth:`lexiseg.Pipeline.segmenter`."""
+        return self.pipeline.segmenter(
+            words, background=background, threshold=threshold, refine=refine, masks=masks
+        )
 
     def segment(
         self,
-        image: npt.NDArray[np.uint8] | Path | str,
-        words: Vocabulary | str | Sequence[str] | None = None,
+        image: ImageSource,
+        words: Words = None,
+        *,
+        background: bool | str | Sequence[str] | None = None,
+        threshold: float | None = None,
     ) -> Segmentation:
         """Name every pixel of one photograph; for many, build a :meth:`segmenter` once.
 
         Args:
-            image: A path, or ``(H, W, 3)`` uint8 RGB.
-            words: Names, in a text separated by commas; None for the model's own classes.
+            image: A path, a file's bytes, an open file, a Pillow image, or ``(H, W, 3)`` uint8 RGB.
+            words: As in :meth:`lexiseg.Pipeline.segmenter`; None for the model's own classes.
+            background: As there.
+            threshold: As there.
         """
-        pixels = image if isinstance(image, np.ndarray) else read_image(image)
-        return self.segmenter(words).segment(pixels)
+        return self.segmenter(words, background=background, threshold=threshold).segment(image)
 
     @classmethod
     def from_pretrained(  # type: ignore[override]  # no arguments for a constructor that nobody calls by hand
@@ -94,7 +107,7 @@ class PretrainedSegmenter(ModelHubMixin, library_name=LIBRARY, pipeline_tag=TASK
                 force_download=force_download,
                 local_files_only=local_files_only,
             )
-        return cls(load_trained(place, device=device))
+        return cls(Pipeline.load(place, device=device))
 
     def push_to_hub(  # type: ignore[override]  # what to upload is not a choice: the folder is one whole
         self,
@@ -129,7 +142,7 @@ class PretrainedSegmenter(ModelHubMixin, library_name=LIBRARY, pipeline_tag=TASK
         )
         return model_card(
             self.info,
-            self.loaded.facts,
+            self.pipeline.facts,
             name=name or self._saved_as,
             parameters=parameters,
             bundled=self.bundle_clip,
@@ -141,9 +154,9 @@ class PretrainedSegmenter(ModelHubMixin, library_name=LIBRARY, pipeline_tag=TASK
         write_model_folder(
             save_directory,
             self.model,
-            self.loaded.clip,
+            self.pipeline.clip,
             self.info,
-            self.loaded.facts,
+            self.pipeline.facts,
             bundle_clip=self.bundle_clip,
         )
 
@@ -152,7 +165,7 @@ class PretrainedSegmenter(ModelHubMixin, library_name=LIBRARY, pipeline_tag=TASK
 def largest_difference(one: PretrainedSegmenter, other: PretrainedSegmenter) -> float:
     """Largest difference between the logits of two models, on one random image and random words; 0 if they are the same."""
     generator = torch.Generator().manual_seed(0)
-    tower = one.loaded.clip.vision
+    tower = one.pipeline.clip.vision
     size = (tower.image_size, tower.image_size + tower.patch_size)
     image = torch.randint(0, 256, (1, 3, *size), generator=generator).byte()
     text = F.normalize(torch.randn(_CHECKED_WORDS, tower.embed_dim, generator=generator), dim=-1)

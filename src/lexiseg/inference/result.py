@@ -2,23 +2,32 @@
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import numpy.typing as npt
 from PIL import Image
 
+from lexiseg.data.io import ImageSource, read_image
 from lexiseg.errors import LexisegError
 from lexiseg.inference.pictures import label_image, overlay_image, score_image
 from lexiseg.ops.run_length import encode_rle
-from lexiseg.storage import write_json, write_png
+from lexiseg.storage import json_text, png_bytes, write_atomically
 from lexiseg.types import chunks
 
 _COUNTED_PIXELS = 2**22
 
-_SUFFIXES = {"labels": "_labels.png", "overlay": "_overlay.png", "json": ".json", "scores": "_scores.png"}
+Kind = Literal["labels", "overlay", "json", "scores"]
+"""The files that a result can be."""
+
+_SUFFIXES: dict[Kind, str] = {
+    "labels": "_labels.png",
+    "overlay": "_overlay.png",
+    "json": ".json",
+    "scores": "_scores.png",
+}
 
 
 @dataclass(frozen=True)
@@ -143,12 +152,58 @@ class Segmentation:
             "protocol": dict(self.protocol),
         }
 
+    def label_image(self) -> Image.Image:
+        """Pixel values are class ids: a palette image in the class colours up to 255 ids, 16-bit grey above."""
+        return label_image(self.labels, self._names)
+
+    def overlay(self, image: ImageSource) -> Image.Image:
+        """The photograph coloured by class with a legend, unseen classes hatched.
+
+        Args:
+            image: The photograph that was segmented; see :func:`lexiseg.data.io.read_image`.
+
+        Raises:
+            LexisegError: It has another size, or cannot be read.
+        """
+        return overlay_image(read_image(image), self.labels, self._names, unseen=self.unseen)
+
+    def score_image(self) -> Image.Image:
+        """Scores as 8-bit grey, 255 for 1.
+
+        Raises:
+            LexisegError: There are none.
+        """
+        if self.scores is None:
+            raise LexisegError("this segmentation holds no scores; segment with scores=True")
+        return score_image(self.scores)
+
+    def to_bytes(self, kind: Kind, *, image: ImageSource | None = None) -> bytes:
+        """One file of :meth:`save` without a disk: PNG, or JSON in UTF-8.
+
+        Args:
+            kind: ``labels``, ``overlay``, ``scores`` or ``json``.
+            image: The photograph, for an overlay.
+
+        Raises:
+            LexisegError: No such kind, an overlay without its photograph, or what the picture's own method refuses.
+        """
+        if kind == "json":
+            return json_text(self.to_dict()).encode()
+        if kind == "labels":
+            return png_bytes(self.label_image())
+        if kind == "scores":
+            return png_bytes(self.score_image())
+        if kind == "overlay" and image is not None:
+            return png_bytes(self.overlay(image))
+        wanted = "the photograph as image" if kind == "overlay" else f"one of {', '.join(_SUFFIXES)}"
+        raise LexisegError(f"a result as '{kind}': expected {wanted}")
+
     def save(
         self,
         folder: Path | str,
         stem: str,
         *,
-        image: npt.NDArray[np.uint8] | None = None,
+        image: ImageSource | None = None,
         label_png: bool = True,
         overlay: bool = True,
         json: bool = True,
@@ -159,11 +214,11 @@ class Segmentation:
         Args:
             folder: Is made if need be.
             stem: ``STEM_labels.png``, ``STEM_overlay.png``, ``STEM.json``, ``STEM_scores.png`` are written.
-            image: ``(H, W, 3)`` uint8 photograph; no overlay without it.
-            label_png: Label map; palette PNG up to 255 ids, 16-bit grey PNG above; pixel values are ids.
-            overlay: The photograph coloured by class with a legend, unseen classes hatched.
+            image: The photograph, as in :meth:`overlay`; no overlay without it.
+            label_png: :meth:`label_image`.
+            overlay: :meth:`overlay`.
             json: :meth:`to_dict`.
-            score_png: Scores as 8-bit grey, 255 for 1.
+            score_png: :meth:`score_image`.
 
         Returns:
             Path per kind: ``labels``, ``overlay``, ``json``, ``scores``.
@@ -172,19 +227,22 @@ class Segmentation:
             LexisegError: The folder cannot be written to, the photograph has another size, or a score map is
                 wanted of a segmentation without scores.
         """
-        kinds = {
+        wanted: dict[Kind, bool] = {
             "labels": label_png,
             "overlay": overlay and image is not None,
             "json": json,
             "scores": score_png,
         }
-        paths = {kind: Path(folder) / f"{stem}{_SUFFIXES[kind]}" for kind, wanted in kinds.items() if wanted}
-        for kind, path in paths.items():
-            if kind == "json":
-                write_json(self.to_dict(), path)
-            else:
-                write_png(self._picture(kind, image), path)
+        paths: dict[str, Path] = {}
+        for kind in (kind for kind, chosen in wanted.items() if chosen):
+            paths[kind] = Path(folder) / f"{stem}{_SUFFIXES[kind]}"
+            content = self.to_bytes(kind, image=image)
+            write_atomically(paths[kind], partial(_write, content=content))
         return paths
+
+    @property
+    def _names(self) -> list[str]:
+        return [self.id2label[index] for index in range(len(self.id2label))]
 
     def _sum_per_class(self, weights: npt.NDArray[np.float32] | None = None) -> npt.NDArray[Any]:
         """Pixels of each id, or the sum of their weights; a few rows at a time, since numpy widens both."""
@@ -196,15 +254,9 @@ class Segmentation:
             total += np.bincount(self.labels[rows].ravel(), weights=part, minlength=len(total))
         return total
 
-    def _picture(self, kind: str, image: npt.NDArray[np.uint8] | None) -> Image.Image:
-        names = [self.id2label[index] for index in range(len(self.id2label))]
-        if kind == "labels":
-            return label_image(self.labels, names)
-        if kind == "overlay" and image is not None:
-            return overlay_image(image, self.labels, names, unseen=self.unseen)
-        if self.scores is None:
-            raise LexisegError("this segmentation holds no scores; segment with scores=True")
-        return score_image(self.scores)
+
+def _write(path: Path, content: bytes) -> None:
+    path.write_bytes(content)
 
 
 def _box(mask: npt.NDArray[np.bool_]) -> list[int]:

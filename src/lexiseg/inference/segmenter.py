@@ -1,5 +1,6 @@
 """The one path from a photograph and words to labels, for prediction, evaluation and export alike."""
 
+import copy
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 
@@ -10,6 +11,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from lexiseg.clip.vocabulary import TextEmbeddings, Vocabulary
+from lexiseg.data.io import ImageSource, read_image
 from lexiseg.dense.multi_view import SINGLE_VIEW
 from lexiseg.errors import ConfigError, DataError
 from lexiseg.inference.decision import LastTouches, WordPass, decide
@@ -19,10 +21,12 @@ from lexiseg.inference.pictures import NO_CLASS
 from lexiseg.inference.protocol import InferenceProtocol
 from lexiseg.inference.refine import PAMR, MaskVote, PreparedPAMR
 from lexiseg.inference.result import Segmentation
+from lexiseg.inference.words import EmbeddedWords, Words
+from lexiseg.masks.provider import MaskProvider
 from lexiseg.types import Segmentable, chunks
 
-Embedder = Callable[[Vocabulary], TextEmbeddings]
-"""Words to text embeddings, for changing the words later; usually ``lambda v: v.embed(clip)``."""
+Embed = Callable[[Words, str | tuple[str, ...]], EmbeddedWords]
+"""Other words, and the templates of those that bring none, to what a segmenter needs of them: the rules of a pipeline."""
 
 _LOGIT_BYTES = 64 * 2**20
 _WORDS_PER_PASS = 512
@@ -30,7 +34,9 @@ _WORDS_PER_PASS = 512
 
 
 class Segmenter:
-    """Names every pixel of a photograph with a word of the vocabulary.
+    """Names every pixel of a photograph with a word of the vocabulary; made by :meth:`lexiseg.Pipeline.segmenter`.
+
+    Threads may share one: a call answers with the words that it began with.
 
     Args:
         model: A dense encoder or a trained mask model.
@@ -39,7 +45,8 @@ class Segmenter:
         protocol: Every setting between photograph and labels.
         seen_ids: Classes that carried labels in training: they bear the seen penalty. Unseen ones are
             hatched in overlays if any are given.
-        embedder: Embeds other words for :meth:`set_classes`.
+        embed: Makes other words usable, by the rules of these.
+        masks: Makes the masks of each photograph that comes without any.
 
     Raises:
         ConfigError: Embeddings of another vocabulary, or a seen id that is no class.
@@ -52,41 +59,54 @@ class Segmenter:
         embeddings: TextEmbeddings,
         protocol: InferenceProtocol,
         seen_ids: Sequence[int] = (),
-        embedder: Embedder | None = None,
+        *,
+        embed: Embed | None = None,
+        masks: MaskProvider | None = None,
     ) -> None:
         self.model = model
         self.protocol = protocol
-        self._embedder = embedder
-        self._assign(vocabulary, embeddings, seen_ids)
+        self._words = EmbeddedWords(vocabulary, embeddings, tuple(sorted(set(seen_ids))))
+        self._embed, self._masks = embed, masks
 
-    def set_classes(
-        self,
-        words: Vocabulary | str | Sequence[str],
-        embeddings: TextEmbeddings | None = None,
-        seen_ids: Sequence[int] = (),
-    ) -> None:
-        """Look for other words from now on.
+    @property
+    def vocabulary(self) -> Vocabulary:
+        """The words looked for."""
+        return self._words.vocabulary
 
-        Args:
-            words: A vocabulary, names separated by commas, or a list of names; the latter two take over the
-                present templates.
-            embeddings: Of these words; without them the segmenter needs its embedder.
-            seen_ids: As in the constructor, for these words.
+    @property
+    def embeddings(self) -> TextEmbeddings:
+        """Their text embeddings."""
+        return self._words.embeddings
+
+    @property
+    def seen_ids(self) -> tuple[int, ...]:
+        """Classes that bear the seen penalty, ascending."""
+        return self._words.seen_ids
+
+    def with_words(self, words: Words) -> "Segmenter":
+        """A segmenter for other words under the same rules: penalty, background, protocol, masks.
+
+        Words that bring no templates are spoken in the present ones. This segmenter stays as it is.
 
         Raises:
-            ConfigError: Neither embeddings nor an embedder, or what the constructor refuses.
+            ConfigError: Words that make no vocabulary, or a segmenter that no pipeline made.
         """
-        vocabulary = self._as_vocabulary(words)
-        self._assign(vocabulary, self._embed(vocabulary, embeddings), seen_ids)
+        other = copy.copy(self)
+        other._words = self._embedded(words)  # a copy of one's own
+        return other
+
+    def set_classes(self, words: Words) -> None:
+        """Look for other words from now on, as :meth:`with_words`; where segmenters are shared, use that instead."""
+        self._words = self._embedded(words)
 
     def segment(
-        self, image: Picture, *, scores: bool = True, masks: npt.NDArray[np.bool_] | None = None
+        self, image: ImageSource, *, scores: bool = True, masks: npt.NDArray[np.bool_] | None = None
     ) -> Segmentation:
         """Label every pixel.
 
         Args:
-            image: ``(H, W, 3)`` uint8 RGB of any size from one pixel up; see
-                :func:`lexiseg.data.io.read_image`.
+            image: A path, a file's bytes, an open file, a Pillow image, or ``(H, W, 3)`` uint8 RGB; of any size
+                from one pixel up. See :func:`lexiseg.data.io.read_image`.
             scores: Whether to compute the score map; labels alone are faster.
             masks: ``(M, H, W)`` bool, class-agnostic: each takes the class of its highest mean logit, the
                 smaller mask deciding where two overlap. Scores stay those of the pixels.
@@ -95,14 +115,14 @@ class Segmenter:
             The result at the photograph's own size.
 
         Raises:
-            DataError: Not such arrays, or an image too large to work on.
+            DataError: No such image, masks that do not fit it, or an image too large to work on.
         """
         return self.segment_batch([image], scores=scores, masks=None if masks is None else [masks])[0]
 
     @torch.inference_mode()
     def segment_batch(
         self,
-        images: Sequence[Picture],
+        images: Sequence[ImageSource],
         *,
         scores: bool = True,
         masks: Sequence[npt.NDArray[np.bool_]] | None = None,
@@ -117,59 +137,54 @@ class Segmenter:
         Returns:
             One result per photograph, the same as :meth:`segment` gives for each alone.
         """
-        layouts = [self._layout(image) for image in images]
-        votes: list[MaskVote | None] = (
-            [None] * len(images)
-            if masks is None
-            else [MaskVote.of(m, i.shape[:2]) for m, i in zip(masks, images, strict=True)]
-        )
-        text = self._text(self._encoder.device)
-        if any(self._words_per_pass(layout) < len(text) for layout in layouts):
+        words, pictures = self._words, [read_image(image) for image in images]
+        layouts = [self._layout(picture) for picture in pictures]
+        given = [None] * len(pictures) if masks is None else masks
+        votes = [self._vote(picture, mask) for picture, mask in zip(pictures, given, strict=True)]
+        text = self._text(words)
+        if any(self._words_per_pass(layout, words) < len(text) for layout in layouts):
             return [
-                self._result(self._encoded(image), scores=scores, vote=vote)
-                for image, vote in zip(images, votes, strict=True)
+                self._result(self._encoded(picture), words, scores=scores, vote=vote)
+                for picture, vote in zip(pictures, votes, strict=True)
             ]
         maps: dict[Place, list[Tensor]] = {}
-        for batch in self._encoder.encode(images, layouts):
+        for batch in self._encoder.encode(pictures, layouts):
             collect(maps, batch.places, self._encoder.decode(batch.state, text))
         results = []
-        for index, (image, layout, vote) in enumerate(zip(images, layouts, votes, strict=True)):
+        for index, (picture, layout, vote) in enumerate(zip(pictures, layouts, votes, strict=True)):
             logits = tuple(torch.cat(maps.pop((index, view))) for view in range(len(layout.views)))
+            encoded = EncodedImage(picture, layout, ())
             passes = iter([(slice(0, len(text)), logits)])
-            results.append(self._decide(image, layout, passes, scores=scores, vote=vote))
+            results.append(self._decide(encoded, words, passes, scores=scores, vote=vote))
         return results
 
     @torch.inference_mode()
-    def encode(self, image: Picture) -> EncodedImage:
+    def encode(self, image: ImageSource) -> EncodedImage:
         """Run the tower once, for :meth:`segment_encoded` with any words; raises as :meth:`segment` does."""
-        return self._encoded(image)
+        return self._encoded(read_image(image))
 
     @torch.inference_mode()
     def segment_encoded(
         self,
         encoded: EncodedImage,
-        words: Vocabulary | str | Sequence[str] | None = None,
-        embeddings: TextEmbeddings | None = None,
+        words: Words = None,
         *,
         scores: bool = True,
+        masks: npt.NDArray[np.bool_] | None = None,
     ) -> Segmentation:
         """Label an encoded photograph; the tower does not run again.
 
         Args:
-            encoded: From :meth:`encode` of this segmenter.
-            words: Other words for this call only (no class of them counts as seen); None for the present
-                ones.
-            embeddings: As in :meth:`set_classes`.
+            encoded: From :meth:`encode` of this segmenter, or of one that differs in its words only.
+            words: Other words for this call only, as in :meth:`with_words`; None for the present ones.
             scores: As in :meth:`segment`.
+            masks: As in :meth:`segment`.
         """
-        if words is None:
-            return self._result(encoded, scores=scores)
-        vocabulary = self._as_vocabulary(words)
-        other = Segmenter(self.model, vocabulary, self._embed(vocabulary, embeddings), self.protocol)
-        return other.segment_encoded(encoded, scores=scores)
+        chosen = self._words if words is None else self._embedded(words)
+        return self._result(encoded, chosen, scores=scores, vote=self._vote(encoded.image, masks))
 
     @torch.inference_mode()
-    def encode_dense(self, image: Picture) -> Tensor:
+    def encode_dense(self, image: ImageSource) -> Tensor:
         """Text-aligned features ``(D, h, w)`` on the patch grid of the resized photograph.
 
         The photograph is read as it is, whatever views the protocol fuses. Where windows overlap, a cell is
@@ -183,9 +198,10 @@ class Segmenter:
             raise ConfigError(
                 f"{type(self.model).__name__} gives masks, not features; use one of the training-free methods"
             )
-        layout = self._layout(image, replace(self.protocol, views=SINGLE_VIEW))
-        text = self._text(self._encoder.device)
-        batches = self._encoder.encode([image], [layout])
+        picture = read_image(image)
+        layout = self._layout(picture, replace(self.protocol, views=SINGLE_VIEW))
+        text = self._text(self._words)
+        batches = self._encoder.encode([picture], [layout])
         maps = torch.cat([self.model.features(batch.state, text).float() for batch in batches])
         return layout.windows[0].merge_features(maps)
 
@@ -194,48 +210,25 @@ class Segmenter:
         protocol = self.protocol
         return WindowEncoder(self.model, window_batch=protocol.window_batch, precision=protocol.precision)
 
-    def _assign(self, vocabulary: Vocabulary, embeddings: TextEmbeddings, seen_ids: Sequence[int]) -> None:
-        expected = [index for index, group in enumerate(vocabulary.words) for _ in group]
-        if embeddings.class_ids.tolist() != expected or len(embeddings.vectors) != len(expected):
+    def _embedded(self, words: Words) -> EmbeddedWords:
+        if self._embed is None:
             raise ConfigError(
-                f"the vocabulary has {len(vocabulary)} classes with {len(expected)} words, the embeddings "
-                f"{embeddings.num_classes} with {len(embeddings.vectors)}; embed this very vocabulary"
+                "this segmenter knows no rule for other words; make it by Pipeline.segmenter, which gives it the model's"
             )
-        wrong = [index for index in seen_ids if not 0 <= index < len(vocabulary)]
-        if wrong:
-            raise ConfigError(f"seen_ids names {wrong[0]}, but there are classes 0 to {len(vocabulary) - 1}")
-        self.vocabulary, self.embeddings = vocabulary, embeddings
-        self.seen_ids = tuple(sorted(set(seen_ids)))
-
-    def _as_vocabulary(self, words: Vocabulary | str | Sequence[str]) -> Vocabulary:
-        if isinstance(words, Vocabulary):
-            return words
         templates = self.vocabulary.templates
-        if isinstance(words, str):
-            return Vocabulary.from_text(words, templates)
-        return Vocabulary.from_names(tuple(words), templates)
-
-    def _embed(self, vocabulary: Vocabulary, embeddings: TextEmbeddings | None) -> TextEmbeddings:
-        if embeddings is not None:
-            return embeddings
-        if self._embedder is None:
+        if templates is None:
             raise ConfigError(
-                "other words need their embeddings: give embeddings=, or an embedder to Segmenter"
+                "the present words say no templates for others; make them by Pipeline.segmenter"
             )
-        return self._embedder(vocabulary)
+        return self._embed(words, templates)
+
+    def _vote(self, picture: Picture, masks: npt.NDArray[np.bool_] | None) -> MaskVote | None:
+        """Of the masks given, else of those that the provider makes, if there is one."""
+        if masks is None and self._masks is not None:
+            masks = self._masks(picture).arrays()
+        return None if masks is None else MaskVote.of(masks, picture.shape[:2])
 
     def _layout(self, image: Picture, protocol: InferenceProtocol | None = None) -> ImageLayout:
-        if (
-            not isinstance(image, np.ndarray)
-            or image.ndim != 3
-            or image.shape[2] != 3
-            or image.dtype != np.uint8
-        ):
-            found = f"{image.dtype} {image.shape}" if isinstance(image, np.ndarray) else type(image).__name__
-            raise DataError(
-                f"expected an image as a (height, width, 3) uint8 RGB array, got {found}; "
-                "lexiseg.data.io.read_image makes one of any file"
-            )
         source = (image.shape[0], image.shape[1])
         if min(source) < 1:
             raise DataError(f"the image has no pixels ({source[0]}x{source[1]})")
@@ -245,47 +238,48 @@ class Segmenter:
         layout = self._layout(image)
         return EncodedImage(image, layout, tuple(self._encoder.encode([image], [layout])))
 
-    def _result(self, encoded: EncodedImage, *, scores: bool, vote: MaskVote | None = None) -> Segmentation:
-        passes = self._passes(encoded)
-        return self._decide(encoded.image, encoded.layout, passes, scores=scores, vote=vote)
+    def _result(
+        self, encoded: EncodedImage, words: EmbeddedWords, *, scores: bool, vote: MaskVote | None
+    ) -> Segmentation:
+        return self._decide(encoded, words, self._passes(encoded, words), scores=scores, vote=vote)
 
-    def _passes(self, encoded: EncodedImage) -> Iterator[WordPass]:
+    def _passes(self, encoded: EncodedImage, words: EmbeddedWords) -> Iterator[WordPass]:
         """Logits of all windows, a few words at a time."""
-        text = self._text(self._encoder.device)
-        step, views = self._words_per_pass(encoded.layout), range(len(encoded.layout.views))
+        text = self._text(words)
+        step, views = self._words_per_pass(encoded.layout, words), range(len(encoded.layout.views))
         states = [batch.state for batch in encoded.batches]
         if step < len(text) and self.model.depends_on_text:
             states = [self.model.bind(state, text) for state in states]
-        for words in chunks(len(text), step):
+        for part in chunks(len(text), step):
             maps: dict[Place, list[Tensor]] = {}
             for batch, state in zip(encoded.batches, states, strict=True):
-                collect(maps, batch.places, self._encoder.decode(state, text[words]))
-            yield words, tuple(torch.cat(maps[(0, view)]) for view in views)
+                collect(maps, batch.places, self._encoder.decode(state, text[part]))
+            yield part, tuple(torch.cat(maps[(0, view)]) for view in views)
 
     def _decide(
         self,
-        image: Picture,
-        layout: ImageLayout,
+        encoded: EncodedImage,
+        words: EmbeddedWords,
         passes: Iterator[WordPass],
         *,
         scores: bool,
         vote: MaskVote | None,
     ) -> Segmentation:
-        device = self._encoder.device
+        vocabulary, seen_ids = words.vocabulary, words.seen_ids
         labels, values = decide(
             passes,
-            layout,
+            encoded.layout,
             self.protocol,
-            class_ids=self.embeddings.class_ids.to(device),
-            seen_ids=self.seen_ids,
+            class_ids=words.embeddings.class_ids.to(self._encoder.device),
+            seen_ids=seen_ids,
             scores=scores,
-            touches=LastTouches(self._refinement(image, layout), vote),
+            touches=LastTouches(self._refinement(encoded.image, encoded.layout), vote),
         )
-        id2label = self.vocabulary.id2label
+        id2label = vocabulary.id2label
         if self.protocol.rejects:
             id2label[len(id2label)] = NO_CLASS
-        seen = {self.vocabulary.names[index] for index in self.seen_ids}
-        unseen = tuple(name for name in self.vocabulary.names if name not in seen) if seen else ()
+        seen = {vocabulary.names[index] for index in seen_ids}
+        unseen = tuple(name for name in vocabulary.names if name not in seen) if seen else ()
         return Segmentation(labels, values, id2label, unseen, self.protocol.to_dict())
 
     def _refinement(self, image: Picture, layout: ImageLayout) -> PreparedPAMR | None:
@@ -296,12 +290,12 @@ class Segmenter:
         colors = F.interpolate(working, size=layout.source, mode="bilinear", align_corners=False)
         return PAMR(steps=self.protocol.pamr_steps).prepare(colors)
 
-    def _words_per_pass(self, layout: ImageLayout) -> int:
+    def _words_per_pass(self, layout: ImageLayout, words: EmbeddedWords) -> int:
         """All words where they must be seen together, else as many as keep the logits small."""
-        words = len(self.embeddings.vectors)
+        count = len(words.embeddings.vectors)
         if self.protocol.views.compares_words or self.model.words_together:
-            return words
+            return count
         return max(1, min(_WORDS_PER_PASS, _LOGIT_BYTES // (4 * layout.patches)))
 
-    def _text(self, device: torch.device) -> Tensor:
-        return self.embeddings.vectors.to(device)
+    def _text(self, words: EmbeddedWords) -> Tensor:
+        return words.embeddings.vectors.to(self._encoder.device)

@@ -212,6 +212,10 @@ class CascadeCLIP(nn.Module):
 
 def _check_fit(tower: VisionTower, settings: CascadeSettings) -> None:
     """Refuse settings that the tower cannot serve."""
+    if not tower.takes_prompts:
+        raise ConfigError(
+            f"this model needs an image tower that takes learned prompts, CLIP's or MetaCLIP 2's ViT; got a {tower.kind}"
+        )
     blocks = [block for stage in settings.stages for block in stage]
     wrong = sorted({block for block in blocks if not 1 <= block <= tower.depth})
     if wrong:

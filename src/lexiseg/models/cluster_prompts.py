@@ -53,8 +53,7 @@ class ClusterPrompts(nn.Module):
         if total > text_tower.context_length:
             raise TextTooLongError(template, tokens=total, limit=text_tower.context_length)
         words = initial_words(text_tower, (count, length), vocabulary=vocabulary, seed=seed)
-        device = text_tower.text_projection.weight.device
-        start = text_tower.embed_tokens(words.to(device)).detach().clone()
+        start = text_tower.embed_tokens(words.to(text_tower.device)).detach().clone()
         self.tokens = nn.Parameter(start, requires_grad=trained)
 
     @property
@@ -85,8 +84,7 @@ def initial_words(
     if vocabulary:
         pool = torch.cat([_tokens(text_tower, word)[1:-1] for word in vocabulary]).unique()
         return pool[torch.randint(len(pool), shape, generator=generator)]
-    size = text_tower.text.embeddings.token_embedding.num_embeddings
-    return torch.randint(max(size - _RESERVED_TOKENS, 1), shape, generator=generator)
+    return torch.randint(max(text_tower.vocabulary_size - _RESERVED_TOKENS, 1), shape, generator=generator)
 
 
 def _tokens(text_tower: TextTower, text: str) -> Tensor:

@@ -9,7 +9,6 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from lexiseg.clip.towers.text import TextTower
-from lexiseg.constants import CLIP_MEAN, CLIP_STD
 from lexiseg.errors import ConfigError, DataError
 from lexiseg.losses.cluster_mask import cluster_mask_loss
 from lexiseg.models.cluster_prompts import ClusterPrompts
@@ -106,7 +105,7 @@ class PixelCLIP(nn.Module):
                 trained=settings.prompts_trained,
             )
         self.decoder = ConvolutionalMaskDecoder(settings.decoder_channels)
-        for name, values in (("_mean", CLIP_MEAN), ("_std", CLIP_STD)):
+        for name, values in (("_mean", tower.mean), ("_std", tower.std)):
             self.register_buffer(name, torch.tensor(values).view(3, 1, 1) * 255, persistent=False)
 
     def forward(self, batch: MaskBatch) -> dict[str, Tensor]:

@@ -6,19 +6,22 @@ from typing import Literal, Protocol, cast
 from torch import Tensor, nn
 
 from lexiseg.errors import ConfigError
+from lexiseg.types import Color
 
 TunedPart = Literal["attention", "all", "none"]
 """What trains inside the image tower: ``attention`` the position embedding and every attention's projections (the
 released ViTs), ``all`` everything (the released ConvNeXt), ``none`` nothing."""
 
-_ATTENTION_PARTS = (".self_attn.", "position_embedding")
+_ATTENTION_PARTS = (".self_attn.", ".attention.", "position_embedding")
 """What the names of the parameters under ``attention`` contain."""
 
 
 class DenseTower(Protocol):
-    """An image tower that PixelCLIP can tune: any ``nn.Module`` with these three."""
+    """An image tower that PixelCLIP can tune: any ``nn.Module`` with these, of :class:`~lexiseg.types.ImageTower`."""
 
     embed_dim: int
+    mean: Color
+    std: Color
 
     @property
     def unread_parameters(self) -> tuple[str, ...]:

@@ -55,18 +55,21 @@ def patch_offsets(grid: tuple[int, int], *, device: torch.device | None = None) 
     return (rows[:, None] - rows).abs(), (columns[:, None] - columns).abs()
 
 
-def neighborhood_bias(grid: tuple[int, int], *, sigma: float, device: torch.device | None = None) -> Tensor:
+def neighborhood_bias(
+    grid: tuple[int, int], *, sigma: float, device: torch.device | None = None, prefix: int = 1
+) -> Tensor:
     """Gaussian preference for near patches, added to attention scores (NACLIP eq. 5).
 
-    ``exp(-(dr² + dc²) / (2 sigma²))`` between patches, 0 in the row and the column of the class token.
+    ``exp(-(dr² + dc²) / (2 sigma²))`` between patches, 0 in the rows and columns of the tokens before them.
 
     Args:
         grid: Patch rows and columns.
         sigma: Width in patches, above 0.
         device: Where to build it.
+        prefix: Class and register tokens before the patches.
 
     Returns:
-        ``(1 + P, 1 + P)`` in float32.
+        ``(prefix + P, prefix + P)`` in float32.
 
     Raises:
         ValueError: ``sigma`` is not above 0.
@@ -75,21 +78,24 @@ def neighborhood_bias(grid: tuple[int, int], *, sigma: float, device: torch.devi
         raise ValueError(f"expected sigma above 0, got {sigma}")
     rows, columns = patch_offsets(grid, device=device)
     weights = torch.exp(-(rows**2 + columns**2).float() / (2 * sigma**2))
-    return F.pad(weights, (1, 0, 1, 0))
+    return F.pad(weights, (prefix, 0, prefix, 0))
 
 
-def window_mask(grid: tuple[int, int], *, side: int, device: torch.device | None = None) -> Tensor:
+def window_mask(
+    grid: tuple[int, int], *, side: int, device: torch.device | None = None, prefix: int = 1
+) -> Tensor:
     """Which tokens a patch may see when attention is limited to a square window around it.
 
-    The class token is outside every window: with ``side`` 1 a patch sees only itself, which is MaskCLIP.
+    Class and register tokens are outside every window: with ``side`` 1 a patch sees only itself, which is MaskCLIP.
 
     Args:
         grid: Patch rows and columns.
         side: Odd side of the window in patches.
         device: Where to build it.
+        prefix: Class and register tokens before the patches.
 
     Returns:
-        ``(P, 1 + P)`` bool, True where attention is allowed.
+        ``(P, prefix + P)`` bool, True where attention is allowed.
 
     Raises:
         ValueError: ``side`` is even or below 1.
@@ -98,4 +104,4 @@ def window_mask(grid: tuple[int, int], *, side: int, device: torch.device | None
         raise ValueError(f"expected an odd window side of at least 1 patch, got {side}")
     rows, columns = patch_offsets(grid, device=device)
     near = (rows <= side // 2) & (columns <= side // 2)
-    return F.pad(near, (1, 0), value=False)
+    return F.pad(near, (prefix, 0), value=False)

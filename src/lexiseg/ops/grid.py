@@ -1,19 +1,12 @@
 """Tokens on a patch grid: token lists to feature maps and back, and position embeddings at other sizes."""
 
 import math
-from typing import Literal
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-PositionMode = Literal["bilinear", "bicubic", "bicubic_offset", "bicubic_antialias"]
-"""How a square position embedding is brought to another grid; every method names its own.
-
-``bilinear``: Cascade-CLIP, ZegCLIP, SPT-SEG. ``bicubic``: MaskCLIP and most ports. ``bicubic_offset``: bicubic with
-the scale computed from ``size + 0.1`` (DINO's guard against a floor that loses a row, which SCLIP and its followers
-kept). ``bicubic_antialias``: bicubic with antialiasing, as timm and open_clip do.
-"""
+from lexiseg.types import PositionMode
 
 _SCALE_OFFSET = 0.1
 
@@ -43,28 +36,31 @@ def pad_to_windows(feature_map: Tensor, side: int) -> Tensor:
     return repeated.index_select(3, across.clamp(max=width - 1)) * inside
 
 
-def resize_position_embedding(embedding: Tensor, grid: tuple[int, int], mode: PositionMode) -> Tensor:
-    """Bring a square position embedding to a ``(h, w)`` grid; row 0 (the class token) is untouched.
+def resize_position_embedding(
+    embedding: Tensor, grid: tuple[int, int], mode: PositionMode, *, prefix: int = 1
+) -> Tensor:
+    """Bring a square position embedding to a ``(h, w)`` grid; rows before the patches (the class token) are untouched.
 
     Args:
-        embedding: ``(1 + n*n, D)``.
+        embedding: ``(prefix + n*n, D)``.
         grid: Target height and width in patches.
         mode: See :data:`PositionMode`.
+        prefix: Rows that belong to no patch: 1 for a class token, 0 without one.
 
     Returns:
-        ``(1 + h*w, D)``; the very tensor given when the grid is the native one, so that a tower at its native
+        ``(prefix + h*w, D)``; the very tensor given when the grid is the native one, so that a tower at its native
         size equals the stock model bit for bit.
 
     Raises:
         ValueError: The embedding does not belong to a square grid.
     """
-    native = math.isqrt(len(embedding) - 1)
-    if native * native != len(embedding) - 1:
-        raise ValueError(f"expected 1 + n*n position rows, got {len(embedding)}")
+    native = math.isqrt(len(embedding) - prefix)
+    if native * native != len(embedding) - prefix:
+        raise ValueError(f"expected {prefix} + n*n position rows, got {len(embedding)}")
     # A program traced for any grid has no such branch; resized to their own grid, the rows stay as they are.
     if not torch.compiler.is_compiling() and grid == (native, native):
         return embedding
-    patches = tokens_to_map(embedding[None, 1:].float(), (native, native))  # (1, D, n, n)
+    patches = tokens_to_map(embedding[None, prefix:].float(), (native, native))  # (1, D, n, n)
     if mode == "bicubic_offset":
         scale = ((grid[0] + _SCALE_OFFSET) / native, (grid[1] + _SCALE_OFFSET) / native)
         resized = F.interpolate(patches, scale_factor=scale, mode="bicubic", align_corners=False)
@@ -76,4 +72,4 @@ def resize_position_embedding(embedding: Tensor, grid: tuple[int, int], mode: Po
             align_corners=False,
             antialias=mode.endswith("antialias"),
         )
-    return torch.cat([embedding[:1], map_to_tokens(resized)[0].to(embedding.dtype)])
+    return torch.cat([embedding[:prefix], map_to_tokens(resized)[0].to(embedding.dtype)])

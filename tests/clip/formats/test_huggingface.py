@@ -9,10 +9,10 @@ import pytest
 import torch
 from transformers import CLIPModel, CLIPTokenizer
 
-from lexiseg.clip.formats.huggingface import save_clip
 from lexiseg.clip.loading import load_clip
+from lexiseg.clip.saving import save_clip
 from lexiseg.clip.tokenizer import huggingface_tokenizer, openai_tokenizer
-from lexiseg.clip.towers.text import TextTower
+from lexiseg.clip.towers.text import ClipTextTower
 from lexiseg.clip.vocabulary import Vocabulary
 from lexiseg.errors import LexisegError
 from openai_files import openai_state
@@ -60,7 +60,7 @@ def test_a_clip_from_openais_layout(toy, tiny_clip, tmp_path):
     with pytest.raises(LexisegError, match="has no tokenizer"):
         save_clip(clip, tmp_path / "none")
     assert not (tmp_path / "none").exists()
-    clip.text_tower = TextTower(tiny_clip, toy.text_tower.tokenizer)
+    clip.text_tower = ClipTextTower(tiny_clip, toy.text_tower.tokenizer)
     save_clip(clip, tmp_path / "folder")
     again = load_clip(tmp_path / "folder")
     assert again.fingerprint == clip.fingerprint

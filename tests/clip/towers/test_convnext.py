@@ -10,14 +10,10 @@ from safetensors.torch import save_file
 from transformers import CLIPModel, CLIPTextConfig, ConvNextConfig
 
 import convnext_files as files
+from lexiseg.clip.formats.open_clip import convnext_from_open_clip, convnext_to_open_clip
 from lexiseg.clip.loading import FrozenCLIP, load_clip
-from lexiseg.clip.towers.convnext import (
-    ConvNextClip,
-    ConvNextTower,
-    convnext_from_open_clip,
-    convnext_to_open_clip,
-)
-from lexiseg.clip.towers.text import TextTower
+from lexiseg.clip.towers.convnext import ConvNextClip, ConvNextTower
+from lexiseg.clip.towers.text import ClipTextTower
 from lexiseg.errors import CheckpointError, ConfigError
 from openai_files import openai_state
 from support import tiny_clip_config
@@ -92,10 +88,10 @@ def test_text_is_an_ordinary_clip_text_tower(tiny_clip, state) -> None:
     exact.load_state_dict(tiny_clip.state_dict())
     ids = torch.tensor([[95, 3, 5, 96, 0], [95, 7, 96, 0, 0]])
     built = convnext_from_open_clip(state, text_heads=2, image_size=64)
-    expected = TextTower(exact, None)(ids)
-    torch.testing.assert_close(TextTower(built, None)(ids), expected)
+    expected = ClipTextTower(exact, None)(ids)
+    torch.testing.assert_close(ClipTextTower(built, None)(ids), expected)
     quick = convnext_from_open_clip(state, activation="quick_gelu", text_heads=2, image_size=64)
-    assert not torch.allclose(TextTower(quick, None)(ids), expected, atol=1e-4)
+    assert not torch.allclose(ClipTextTower(quick, None)(ids), expected, atol=1e-4)
 
 
 def test_all_formats_agree(state, tmp_path) -> None:
@@ -128,7 +124,7 @@ def test_a_folder_as_open_clip_publishes_it(state, tmp_path) -> None:
     for name in ("tokenizer.json", "tokenizer_config.json", "vocab.json", "merges.txt"):
         (tmp_path / name).write_text((toy / name).read_text())
     clip = load_clip(tmp_path, text_heads=2)
-    assert isinstance(clip.text_tower, TextTower)
+    assert isinstance(clip.text_tower, ClipTextTower)
     assert clip.source == str(tmp_path)
     (tmp_path / "config.json").write_text("{}")
     with pytest.raises(CheckpointError, match="not a usable Hugging Face CLIP folder"):

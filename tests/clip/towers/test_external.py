@@ -10,6 +10,7 @@ from lexiseg.clip.towers.external import ExternalVision
 from lexiseg.clip.towers.vit import VisionTower
 from lexiseg.constants import CLIP_MEAN, CLIP_STD, IMAGENET_MEAN, IMAGENET_STD
 from lexiseg.dense import build_dense
+from lexiseg.dense.proxyclip import ColoredFor
 from lexiseg.errors import CheckpointError, ConfigError, LexisegError
 
 SMALL = {"hidden_size": 24, "num_hidden_layers": 2, "num_attention_heads": 2, "intermediate_size": 48}
@@ -37,22 +38,40 @@ def registers() -> RegistersModel:
 def test_patches_come_out_on_the_models_own_grid(make, grid: tuple[int, int]) -> None:
     model = ExternalVision(make())
     images = torch.randn(2, 3, 48, 80, generator=torch.Generator().manual_seed(1))
-    features = model(images)
+    features = model.dense_features(images)
     assert features.shape == (2, 24, *grid)
-    torch.testing.assert_close(model(images[1:]), features[1:], rtol=1e-4, atol=1e-5)
+    torch.testing.assert_close(model.dense_features(images[1:]), features[1:], rtol=1e-4, atol=1e-5)
     assert not any(parameter.requires_grad for parameter in model.parameters())
 
 
 @torch.no_grad()
-def test_native_size_equals_the_model_in_its_own_colors() -> None:
+def test_native_size_equals_the_model_in_its_own_colors(tiny_clip) -> None:
     pixels = torch.rand(1, 3, 28, 28, generator=torch.Generator().manual_seed(2))
 
     def normalized(mean: tuple[float, ...], std: tuple[float, ...]) -> torch.Tensor:
         return (pixels - torch.tensor(mean).view(3, 1, 1)) / torch.tensor(std).view(3, 1, 1)
 
     stock = registers()(pixel_values=normalized(IMAGENET_MEAN, IMAGENET_STD)).last_hidden_state
-    ours = ExternalVision(registers())(normalized(CLIP_MEAN, CLIP_STD))
+    model = ExternalVision(registers())
+    ours = model.dense_features(normalized(model.mean, model.std))
     torch.testing.assert_close(ours[0].flatten(1).T, stock[0, 1 + 3 :], rtol=1e-4, atol=1e-5)
+    # A reading hands it images in the colours of its own tower.
+    beside = ColoredFor(VisionTower(tiny_clip), model)(normalized(CLIP_MEAN, CLIP_STD))
+    torch.testing.assert_close(beside, ours, rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize(("make", "prefix"), [(vit, 1), (dinov2, 1), (registers, 4)])
+@torch.no_grad()
+def test_it_keeps_the_contract_of_image_towers(make, prefix: int) -> None:
+    model, stock = ExternalVision(make()), make()
+    size = model.image_size
+    images = torch.randn(2, 3, size, size, generator=torch.Generator().manual_seed(3))
+    assert (model.prefix_tokens, model.has_class_token, model.embed_dim) == (prefix, True, 24)
+    tokens = stock(pixel_values=images, output_hidden_states=True)
+    torch.testing.assert_close(model(images), tokens.last_hidden_state[:, 0], rtol=1e-4, atol=1e-5)
+    blocks = list(model.block_tokens(images))
+    assert len(blocks) == 2
+    torch.testing.assert_close(blocks[0], tokens.hidden_states[1][:, prefix:], rtol=1e-4, atol=1e-5)
 
 
 @torch.no_grad()
@@ -80,8 +99,10 @@ def test_models_without_patches_and_folders_without_models(tmp_path, monkeypatch
     with pytest.raises(CheckpointError, match="not a usable Hugging Face model folder"):
         ExternalVision(tmp_path)
     monkeypatch.setenv("HF_HUB_OFFLINE", "1")
-    monkeypatch.setattr("lexiseg.clip.towers.external.AutoModel.from_pretrained", _offline)
-    with pytest.raises(LexisegError, match="neither a folder nor to be had from the Hugging Face hub"):
+    monkeypatch.setattr("transformers.AutoModel.from_pretrained", _offline)
+    with pytest.raises(
+        LexisegError, match="neither a file, nor a folder, nor to be had from the Hugging Face hub"
+    ):
         ExternalVision("nobody/nothing")
 
 

@@ -1,61 +1,165 @@
-"""A frozen CLIP as an ordinary Hugging Face folder, which transformers and lexiseg load alike."""
+"""Hugging Face folders and hub names: what they say of a CLIP, its weights with every key accounted for, and back."""
 
+import copy
+import json
+import pickle
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeVar
 
+import torch
 from safetensors.torch import save_file
-from torch import Tensor
-from transformers import CLIPConfig
 
-from lexiseg.clip.loading import KNOWN_WORDS, FrozenCLIP
-from lexiseg.constants import CLIP_MEAN, CLIP_STD
+from lexiseg.errors import CheckpointError, ConfigError, LexisegError
 from lexiseg.storage import write_atomically, write_json, write_text
+from lexiseg.types import Color
+
+if TYPE_CHECKING:
+    from lexiseg.clip.model import FrozenCLIP
+
+KNOWN_WORDS = "known_words.txt"
+"""In a Hugging Face folder: the words that a small CLIP has ever read."""
+
+_PREPARATION = "preprocessor_config.json"
+_PROCESSOR = "processor_config.json"
+"""Where newer folders keep the same, under ``image_processor``."""
 
 _BICUBIC = 3
 
+T = TypeVar("T")
 
-def save_clip(clip: FrozenCLIP, folder: Path | str) -> None:
-    """Write both towers, the tokenizer and how a photograph is prepared; :func:`load_clip` gives the same fingerprint.
+
+def read_settings(location: str) -> Mapping[str, Any]:
+    """``config.json`` of a folder or hub name.
+
+    Raises:
+        LexisegError: There is none to be had.
+    """
+    from transformers import PretrainedConfig
+
+    return asking_hub(lambda: PretrainedConfig.get_config_dict(location)[0], location, what="CLIP")
+
+
+def read_preparation(location: str) -> Mapping[str, Any] | None:
+    """What a folder or hub name says of how photographs are prepared; None where it says nothing.
+
+    Raises:
+        CheckpointError: It says it in a file that is no JSON object.
+    """
+    own = _json_beside(location, _PREPARATION)
+    return own if own is not None else (_json_beside(location, _PROCESSOR) or {}).get("image_processor")
+
+
+def colors_of(preparation: Mapping[str, Any] | None, default: tuple[Color, Color]) -> tuple[Color, Color]:
+    """Mean and standard deviation of RGB in [0, 1] that a preparation normalises by; ``default`` where it has none.
+
+    Raises:
+        CheckpointError: They are not three numbers each, or a deviation is not above 0.
+    """
+    preparation = preparation or {}
+    if preparation.get("do_normalize") is False:
+        return (0.0, 0.0, 0.0), (1.0, 1.0, 1.0)
+    mean, std = (preparation.get(f"image_{name}") for name in ("mean", "std"))
+    if mean is None or std is None:
+        return default
+    if len(mean) != len(std) or len(mean) != 3 or not min(std) > 0:
+        raise CheckpointError(
+            f"the CLIP's {_PREPARATION}: expected three means and three deviations above 0, got {mean} and {std}"
+        )
+    return (mean[0], mean[1], mean[2]), (std[0], std[1], std[2])
+
+
+def load_model(class_name: str, location: str, *, what: str) -> Any:
+    """A model of transformers in float32, no key missing, superfluous or of another shape.
 
     Args:
-        clip: With its text tower.
-        folder: Made if it is not there; files of the same names are replaced.
+        class_name: Of the class whose ``from_pretrained`` is asked.
+        location: Folder or hub name.
+        what: What messages call it.
+
+    Raises:
+        ConfigError: The installed transformers is too old to have that class.
+        LexisegError: Nothing can be had there.
+        CheckpointError: Damaged, unsafe, or other weights than its configuration describes.
+    """
+    import transformers
+
+    model_class = getattr(transformers, class_name, None)
+    if model_class is None:
+        raise ConfigError(
+            f"{location} needs transformers' {class_name}, which version {transformers.__version__} does not have; "
+            "update transformers"
+        )
+    with _quiet():  # the account of keys below is ours, and stricter
+        model, report = asking_hub(
+            lambda: model_class.from_pretrained(
+                location, output_loading_info=True, torch_dtype=torch.float32
+            ),
+            location,
+            what=what,
+        )
+    _check_report(location, report, what)
+    return model.eval()
+
+
+def asking_hub(ask: Callable[[], T], location: str, *, what: str) -> T:
+    """What ``ask`` gets from a folder or the hub, with failures told in our words.
+
+    Raises:
+        LexisegError: Nothing can be had there; the message names the choices.
+        CheckpointError: A damaged, unsafe or foreign folder.
+    """
+    try:
+        return ask()
+    except pickle.UnpicklingError as error:
+        raise CheckpointError(
+            f"{location}: refused. Its weights ask to run or build something that no model needs, or are damaged; nothing "
+            "was run. Give a folder with model.safetensors"
+        ) from error
+    except (OSError, ValueError, RuntimeError) as error:
+        if Path(location).is_dir():
+            raise CheckpointError(
+                f"{location}: not a usable Hugging Face {what} folder ({_first_line(error)})"
+            ) from error
+        choice = "; or try clip=toy, a tiny CLIP that ships with lexiseg and knows only its toy world"
+        raise LexisegError(
+            f"the {what} '{location}' is neither a file, nor a folder, nor to be had from the Hugging Face hub "
+            f"({_first_line(error)}). Choose: go online once (the hub keeps a copy) or "
+            + (
+                f"point clip=PATH at local weights{choice}"
+                if what == "CLIP"
+                else "give the folder of local weights"
+            )
+        ) from error
+
+
+def write_folder(clip: "FrozenCLIP", folder: Path) -> None:
+    """Write a CLIP of transformers: both towers, the tokenizer, and how a photograph is prepared.
 
     Raises:
         LexisegError: The CLIP has no tokenizer, or the folder cannot be written to.
     """
-    folder = Path(folder)
-    tower = clip.require_text()
-    tensors = _state(clip)
+    text = clip.require_text()
+    weights = {**clip.tower.weights(), **text.weights(), **clip.scalars}
+    tensors = {name: tensor.detach().cpu().contiguous().clone() for name, tensor in weights.items()}
     write_atomically(
         folder / "model.safetensors", lambda part: save_file(tensors, part, metadata={"format": "pt"})
     )
-    config = CLIPConfig.from_dict(clip.config.to_dict())
-    config.architectures = ["CLIPModel"]
+    config = copy.deepcopy(clip.config)
+    config.architectures = [clip.family.model_class]
     write_text(config.to_json_string(), folder / "config.json")
-    write_json(_preparation(clip.vision.image_size), folder / "preprocessor_config.json")
-    tower.tokenizer.save(folder, context_length=tower.context_length)
+    preparation = clip.preparation or _clip_preparation(
+        clip.tower.image_size, clip.tower.mean, clip.tower.std
+    )
+    write_json(preparation, folder / _PREPARATION)
+    text.tokenizer.save(folder, context_length=text.context_length)
     if clip.known_words is not None:
         write_text("\n".join(sorted(clip.known_words)) + "\n", folder / KNOWN_WORDS)
 
 
-def _state(clip: FrozenCLIP) -> dict[str, Tensor]:
-    """All weights under transformers' names, each with memory of its own."""
-    text = clip.require_text()
-    parts = {
-        "vision_model.": clip.vision.vision,
-        "visual_projection.": clip.vision.visual_projection,
-        "text_model.": text.text,
-        "text_projection.": text.text_projection,
-    }
-    state = {
-        prefix + name: tensor for prefix, part in parts.items() for name, tensor in part.state_dict().items()
-    }
-    state["logit_scale"] = clip.log_scale
-    return {name: tensor.detach().cpu().contiguous().clone() for name, tensor in state.items()}
-
-
-def _preparation(side: int) -> dict[str, object]:
-    """CLIP's own preprocessing, in transformers' words."""
+def _clip_preparation(side: int, mean: Color, std: Color) -> Mapping[str, Any]:
+    """CLIP's own preprocessing in transformers' words, for weights that came without any."""
     return {
         "image_processor_type": "CLIPImageProcessor",
         "do_convert_rgb": True,
@@ -67,6 +171,58 @@ def _preparation(side: int) -> dict[str, object]:
         "do_rescale": True,
         "rescale_factor": 1 / 255,
         "do_normalize": True,
-        "image_mean": list(CLIP_MEAN),
-        "image_std": list(CLIP_STD),
+        "image_mean": list(mean),
+        "image_std": list(std),
     }
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """Neither warnings nor bars of transformers, which stay as they were afterwards."""
+    from transformers.utils import logging
+
+    verbosity, bar = logging.get_verbosity(), logging.is_progress_bar_enabled()
+    logging.set_verbosity_error()
+    logging.disable_progress_bar()
+    try:
+        yield
+    finally:
+        logging.set_verbosity(verbosity)
+        if bar:
+            logging.enable_progress_bar()
+
+
+def _check_report(location: str, report: Mapping[str, Any], what: str) -> None:
+    problems = {
+        kind: sorted(str(key) for key in report.get(f"{kind}_keys", ()) if "position_ids" not in str(key))
+        for kind in ("missing", "unexpected", "mismatched")
+    }
+    told = "; ".join(f"{kind}: {', '.join(keys)}" for kind, keys in problems.items() if keys)
+    if told:
+        raise CheckpointError(
+            f"{location}: the weights are not the {what} that its config.json describes. {told}"
+        )
+
+
+def _json_beside(location: str, name: str) -> Any:
+    """A small file of a folder or hub name; None where there is none to be had."""
+    from transformers.utils import cached_file
+
+    try:
+        path = cached_file(location, name, _raise_exceptions_for_missing_entries=False)
+    except OSError:  # offline, and never fetched
+        return None
+    if path is None:
+        return None
+    try:
+        content = json.loads(Path(path).read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise CheckpointError(f"{path}: expected a JSON object ({error})") from error
+    if not isinstance(content, dict):
+        raise CheckpointError(f"{path}: expected a JSON object, got {type(content).__name__}")
+    return content
+
+
+def _first_line(error: Exception) -> str:
+    text = str(error).strip()
+    return text.splitlines()[0][:200] if text else type(error).__name__

@@ -1,27 +1,27 @@
 """OpenAI's and open_clip's key layout to transformers' CLIP, with a strict account of every key."""
 
 from collections.abc import Mapping
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 import torch
 from torch import Tensor, nn
-from transformers import (
-    CLIPConfig,
-    CLIPModel,
-    CLIPTextConfig,
-    CLIPVisionConfig,
-    CLIPVisionModelWithProjection,
-)
 
 from lexiseg.errors import CheckpointError
+from lexiseg.keys import check_keys
+
+if TYPE_CHECKING:
+    from transformers import (
+        CLIPConfig,
+        CLIPModel,
+        CLIPTextConfig,
+        CLIPVisionConfig,
+        CLIPVisionModelWithProjection,
+    )
 
 Activation = Literal["quick_gelu", "gelu"]
 
 _NOT_WEIGHTS = {"input_resolution", "context_length", "vocab_size", "logit_bias", "attn_mask"}
 """Entries of released files that describe the model and hold no weight."""
-
-_SHOWN_NAMES = 6
-"""Of each kind of wrong key in a message: enough to recognise the pattern, few enough to read."""
 
 _HEAD_WIDTH = 64
 """Channels per head in every CLIP that OpenAI and open_clip released; a file does not store the head count."""
@@ -59,7 +59,7 @@ def config_from_openai(
     activation: Activation,
     vision_heads: int | None = None,
     text_heads: int | None = None,
-) -> CLIPConfig:
+) -> "CLIPConfig":
     """Architecture of a ViT CLIP, read off its tensor shapes.
 
     Args:
@@ -71,6 +71,8 @@ def config_from_openai(
     Raises:
         CheckpointError: The file is no ViT CLIP.
     """
+    from transformers import CLIPConfig
+
     vision = vision_config_from_openai(state, activation=activation, heads=vision_heads)
     text = text_config_from_openai(state, activation=activation, heads=text_heads)
     return CLIPConfig(
@@ -80,12 +82,14 @@ def config_from_openai(
 
 def text_config_from_openai(
     state: Mapping[str, Tensor], *, activation: Activation, heads: int | None = None
-) -> CLIPTextConfig:
+) -> "CLIPTextConfig":
     """The text tower's part of :func:`config_from_openai`; no ``visual.*`` key is read.
 
     Raises:
         CheckpointError: A tensor that tells the size is missing.
     """
+    from transformers import CLIPTextConfig
+
     width = len(required(state, "ln_final.weight"))
     vocabulary = len(required(state, "token_embedding.weight"))
     return CLIPTextConfig(
@@ -117,8 +121,10 @@ def required(state: Mapping[str, Tensor], name: str) -> Tensor:
 
 def vision_config_from_openai(
     state: Mapping[str, Tensor], *, activation: Activation, heads: int | None = None
-) -> CLIPVisionConfig:
+) -> "CLIPVisionConfig":
     """The image tower's part of :func:`config_from_openai`; only ``visual.*`` keys are read."""
+    from transformers import CLIPVisionConfig
+
     if "visual.proj" not in state or not any(k.startswith("visual.transformer.resblocks.") for k in state):
         raise CheckpointError(
             "expected a CLIP with a ViT image tower (keys visual.proj, visual.transformer.resblocks.*); "
@@ -140,9 +146,11 @@ def vision_config_from_openai(
 
 
 def vision_model_from_openai(
-    state: Mapping[str, Tensor], config: CLIPVisionConfig
-) -> CLIPVisionModelWithProjection:
+    state: Mapping[str, Tensor], config: "CLIPVisionConfig"
+) -> "CLIPVisionModelWithProjection":
     """Build only the image tower, from the ``visual.*`` keys of an OpenAI-layout state dict."""
+    from transformers import CLIPVisionModelWithProjection
+
     visual = {name: tensor for name, tensor in state.items() if name.startswith("visual.")}
     with torch.device("meta"):
         model = CLIPVisionModelWithProjection(config)
@@ -151,12 +159,14 @@ def vision_model_from_openai(
     return model
 
 
-def model_from_openai(state: Mapping[str, Tensor], config: CLIPConfig) -> CLIPModel:
+def model_from_openai(state: Mapping[str, Tensor], config: "CLIPConfig") -> "CLIPModel":
     """Build transformers' CLIP from an OpenAI-layout state dict, in float32.
 
     Raises:
         CheckpointError: Names every key that is missing, superfluous or of a wrong shape.
     """
+    from transformers import CLIPModel
+
     with torch.device("meta"):
         model = CLIPModel(config)
     assign_checked(model, openai_to_transformers(state), what="CLIP")
@@ -206,35 +216,6 @@ def vision_to_openai(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
             elif rest not in ("self_attn.k_proj", "self_attn.v_proj"):
                 converted[f"{base}.{block[rest]}.{kind}"] = tensor
     return converted
-
-
-def check_keys(
-    expected: Mapping[str, tuple[int, ...]], found: Mapping[str, tuple[int, ...]], *, what: str
-) -> None:
-    """Compare names and shapes and report every kind of difference at once, a few names of each and how many there are.
-
-    Raises:
-        CheckpointError: Anything is missing, superfluous or of another shape.
-    """
-    missing = sorted(expected.keys() - found.keys())
-    extra = sorted(found.keys() - expected.keys())
-    shapes = [
-        f"{name}: expected {expected[name]}, got {found[name]}"
-        for name in sorted(expected.keys() & found.keys())
-        if expected[name] != found[name]
-    ]
-    complaints = [
-        f"{title}: {', '.join(names[:_SHOWN_NAMES])}{_more(names)}"
-        for title, names in (("missing", missing), ("unknown", extra), ("wrong shape", shapes))
-        if names
-    ]
-    if complaints:
-        raise CheckpointError(f"the file is not the expected {what}. " + "; ".join(complaints))
-
-
-def _more(names: list[str]) -> str:
-    hidden = len(names) - _SHOWN_NAMES
-    return f" and {hidden} more ({len(names)} in all)" if hidden > 0 else ""
 
 
 def assign_checked(model: nn.Module, converted: dict[str, Tensor], *, what: str) -> None:

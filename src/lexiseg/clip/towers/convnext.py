@@ -4,59 +4,20 @@ The weights are those of open_clip's ``convnext_*`` models, whose trunk is timm'
 ``transformers`` holds them: its ConvNeXt has the same layers under other names.
 """
 
-import re
 from collections import OrderedDict
-from collections.abc import Mapping
-from typing import Any
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor, nn
-from transformers import (
-    CLIPConfig,
-    CLIPTextConfig,
-    CLIPTextModelWithProjection,
-    ConvNextConfig,
-    ConvNextModel,
-)
-from transformers.models.convnext.modeling_convnext import ConvNextLayerNorm
 
-from lexiseg.clip.formats.openai import (
-    Activation,
-    assign_checked,
-    check_keys,
-    materialise_positions,
-    openai_to_transformers,
-    required,
-    text_config_from_openai,
-)
+from lexiseg.constants import CLIP_MEAN, CLIP_STD
 from lexiseg.errors import ConfigError
+from lexiseg.ops.grid import map_to_tokens
+from lexiseg.types import Color, PositionMode
 
-_TRUNK = "visual.trunk.stages."
-_BLOCK = re.compile(r"visual\.trunk\.stages\.(\d+)\.blocks\.(\d+)\.")
-
-_EPS = 1e-6
-"""Of every layer norm in timm's ConvNeXt, but for the one below."""
-
-_XXLARGE_STEM, _XXLARGE_EPS = 384, 1e-5
-"""``convnext_xxlarge`` is told by its stem, the only one of this width, and is the only one with this epsilon."""
-
-_VISION = ("vision_model.", "visual_projection.")
-
-_RENAMES = (
-    ("vision_model.embeddings.patch_embeddings.", "visual.trunk.stem.0."),
-    ("vision_model.embeddings.layernorm.", "visual.trunk.stem.1."),
-    ("vision_model.layernorm.", "visual.trunk.head.norm."),
-    ("vision_model.encoder.stages.", _TRUNK),
-    ("visual_projection.", "visual.head."),
-    (".downsampling_layer.", ".downsample."),
-    (".layers.", ".blocks."),
-    (".dwconv.", ".conv_dw."),
-    (".layernorm.", ".norm."),
-    (".pwconv1.", ".mlp.fc1."),
-    (".pwconv2.", ".mlp.fc2."),
-    (".layer_scale_parameter", ".gamma"),
-)
-"""transformers' names to open_clip's, whole beginnings before the parts that they contain."""
+if TYPE_CHECKING:
+    from transformers import CLIPTextConfig, ConvNextConfig
 
 
 class ConvNextClip(nn.Module):
@@ -70,11 +31,16 @@ class ConvNextClip(nn.Module):
         image_size: Side in pixels of the square images that it was trained on; the weights do not say.
     """
 
+    model_type = "convnext_clip"
+
     def __init__(
-        self, vision: ConvNextConfig, text: CLIPTextConfig, *, head_width: int | None, image_size: int
+        self, vision: "ConvNextConfig", text: "CLIPTextConfig", *, head_width: int | None, image_size: int
     ) -> None:
         super().__init__()
         self.image_size = image_size
+        from transformers import CLIPConfig, CLIPTextModelWithProjection, ConvNextModel
+        from transformers.models.convnext.modeling_convnext import ConvNextLayerNorm
+
         self.config = CLIPConfig(text_config=text.to_dict(), projection_dim=text.projection_dim)
         with_projection = CLIPTextModelWithProjection(text)
         self.text_model = with_projection.text_model
@@ -99,10 +65,20 @@ class ConvNextTower(nn.Module):
         embed_dim: Channels E of the joint image-text space.
         patch_size: Pixels per side that one position of the last map stands for.
         image_size: Native square input side in pixels.
+        others: See :class:`~lexiseg.types.ImageTower`.
     """
 
-    def __init__(self, model: ConvNextClip) -> None:
+    kind = "ConvNeXt"
+    prefix_tokens = 0
+    has_class_token = False
+    has_blocks = False
+    takes_prompts = False
+    aligned_patches = False
+    position_mode: PositionMode | None = None
+
+    def __init__(self, model: ConvNextClip, *, colors: tuple[Color, Color] = (CLIP_MEAN, CLIP_STD)) -> None:
         super().__init__()
+        self.mean, self.std = colors
         config: Any = model.vision_model.config
         self.width: int = config.hidden_sizes[-1]
         self.embed_dim: int = model.text_projection.out_features
@@ -127,6 +103,13 @@ class ConvNextTower(nn.Module):
                 f"pad it to {needed[0]}×{needed[1]}"
             )
         return height // patch, width // patch
+
+    def block_tokens(self, images: Tensor) -> Iterator[Tensor]:
+        """Positions ``(B, h*w, D)`` of the map after every stage, each on a grid and with a width of its own."""
+        features = self.vision_model.embeddings(images)
+        for stage in self.vision_model.encoder.stages:
+            features = stage(features)
+            yield map_to_tokens(features)
 
     def feature_map(self, images: Tensor) -> Tensor:
         """Last map ``(B, D, H // patch, W // patch)`` of normalised ``(B, 3, H, W)``, before norm and projection."""
@@ -158,81 +141,6 @@ class ConvNextTower(nn.Module):
     def forward(self, images: Tensor) -> Tensor:
         """Image embeddings ``(B, E)``, not normalised, of normalised ``(B, 3, H, W)`` of a patch or more."""
         return self.project(self.feature_map(images).mean(dim=(2, 3)))
-
-
-def is_convnext_layout(state: Mapping[str, Tensor]) -> bool:
-    """Whether the keys are those of open_clip with a ConvNeXt (``visual.trunk.stages…``)."""
-    return any(name.startswith(_TRUNK) for name in state)
-
-
-def convnext_from_open_clip(
-    state: Mapping[str, Tensor],
-    *,
-    activation: Activation = "gelu",
-    text_heads: int | None = None,
-    image_size: int,
-) -> ConvNextClip:
-    """Build a CLIP with a ConvNeXt from open_clip's state dict, in float32; sizes are read off the tensors.
-
-    Args:
-        state: Text keys may have the prefix ``text.`` or none.
-        activation: Of the text tower; the image tower's is always the exact GELU.
-        text_heads: Heads of the text tower; width / 64 if not given, as in every released model.
-        image_size: See :class:`ConvNextClip`.
-
-    Raises:
-        CheckpointError: Names every key that is missing, superfluous or of a wrong shape.
-    """
-    text = {name.removeprefix("text."): t for name, t in state.items() if not name.startswith("visual.")}
-    text_config = text_config_from_openai(text, activation=activation, heads=text_heads)
-    hidden = state.get("visual.head.mlp.fc1.weight")
-    with torch.device("meta"):
-        model = ConvNextClip(
-            _trunk_config(state),
-            text_config,
-            head_width=None if hidden is None else len(hidden),
-            image_size=image_size,
-        )
-    shapes = {name: tuple(t.shape) for name, t in model.state_dict().items() if name.startswith(_VISION)}
-    names = {name: _open_clip_name(name) for name in shapes}
-    expected = {names[name]: shape for name, shape in shapes.items()}
-    found = {name: tuple(t.shape) for name, t in state.items() if name.startswith("visual.")}
-    check_keys(expected, found, what="CLIP with a ConvNeXt image tower")  # told in the file's own names
-    converted = {ours: state[theirs].float().contiguous() for ours, theirs in names.items()}
-    assign_checked(model, converted | openai_to_transformers(text), what="CLIP with a ConvNeXt image tower")
-    materialise_positions(model.text_model.embeddings)
-    return model
-
-
-def convnext_to_open_clip(tower: ConvNextTower) -> dict[str, Tensor]:
-    """The tower's weights under open_clip's names (``visual.*``): the inverse of :func:`convnext_from_open_clip`."""
-    return {_open_clip_name(name): tensor for name, tensor in tower.state_dict().items()}
-
-
-def _open_clip_name(name: str) -> str:
-    for ours, theirs in _RENAMES:
-        name = name.replace(ours, theirs)
-    return name
-
-
-def _trunk_config(state: Mapping[str, Tensor]) -> ConvNextConfig:
-    """Depths and widths of the trunk, and the side of its stem's patches."""
-    blocks: dict[int, int] = {}
-    for found in filter(None, map(_BLOCK.match, state)):
-        stage, block = map(int, found.groups())
-        blocks[stage] = max(blocks.get(stage, 0), block + 1)
-    stem = required(state, "visual.trunk.stem.0.weight")
-    widths = [
-        len(required(state, f"{_TRUNK}{stage}.blocks.0.norm.weight"))
-        for stage in range(max(blocks, default=0) + 1)
-    ]
-    return ConvNextConfig(
-        patch_size=stem.shape[-1],
-        num_stages=len(widths),
-        depths=[blocks[stage] for stage in range(len(widths))],
-        hidden_sizes=widths,
-        layer_norm_eps=_XXLARGE_EPS if len(stem) == _XXLARGE_STEM else _EPS,
-    )
 
 
 def _head(width: int, hidden: int | None, embed_dim: int) -> nn.Sequential:

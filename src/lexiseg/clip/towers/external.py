@@ -1,20 +1,24 @@
 """Any vision transformer of ``transformers`` as a source of patch features (DINO, DINOv2, DINOv3, …)."""
 
 import inspect
-import pickle
+from collections.abc import Iterator
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
-import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
-from transformers import AutoModel, PreTrainedModel
 
-from lexiseg.constants import CLIP_MEAN, CLIP_STD, IMAGENET_MEAN, IMAGENET_STD
-from lexiseg.errors import CheckpointError, ConfigError, LexisegError
+from lexiseg.clip.formats.huggingface import asking_hub
+from lexiseg.constants import IMAGENET_MEAN, IMAGENET_STD
+from lexiseg.errors import ConfigError
+from lexiseg.types import Color, PositionMode
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel
 
 
 class ExternalVision(nn.Module):
-    """A frozen vision model's last hidden states on its own patch grid.
+    """A frozen vision model's last hidden states on its own patch grid: an image tower whose space knows no words.
 
     Args:
         source: A hub name (``facebook/dino-vitb8``, ``facebook/dinov2-base``), a folder with the same
@@ -28,63 +32,83 @@ class ExternalVision(nn.Module):
         ConfigError: A model without square patches.
     """
 
+    kind = "vision model"
+    has_blocks = False
+    takes_prompts = False
+    aligned_patches = False
+    position_mode: PositionMode | None = None
+    unread_parameters: tuple[str, ...] = ()
+
     def __init__(
         self,
-        source: str | Path | PreTrainedModel,
+        source: "str | Path | PreTrainedModel",
         *,
-        mean: tuple[float, float, float] = IMAGENET_MEAN,
-        std: tuple[float, float, float] = IMAGENET_STD,
+        mean: Color = IMAGENET_MEAN,
+        std: Color = IMAGENET_STD,
     ) -> None:
         super().__init__()
-        self.model = _load(str(source)) if isinstance(source, str | Path) else source
+        self.mean, self.std = mean, std
+        self.model: Any = _load(str(source)) if isinstance(source, str | Path) else source
         self.model.eval().requires_grad_(requires_grad=False)
-        patch = getattr(self.model.config, "patch_size", None)
+        config = self.model.config
+        patch = getattr(config, "patch_size", None)
         if not isinstance(patch, int):
             raise ConfigError(
                 f"external vision model '{source}': expected a square patch_size in its configuration, "
                 f"got {patch!r}; choose a ViT such as facebook/dinov2-base"
             )
         self.patch_size: int = patch
+        self.image_size: int = getattr(config, "image_size", None) or patch
+        self.embed_dim: int = config.hidden_size
+        self.has_class_token = any(name.endswith("cls_token") for name, _ in self.model.named_parameters())
+        self.prefix_tokens = int(self.has_class_token) + (getattr(config, "num_register_tokens", None) or 0)
         self._interpolates = "interpolate_pos_encoding" in inspect.signature(self.model.forward).parameters
-        # From CLIP's normalised colours straight to the model's own: one factor and one offset per channel.
-        factor = torch.tensor(CLIP_STD) / torch.tensor(std)
-        offset = (torch.tensor(CLIP_MEAN) - torch.tensor(mean)) / torch.tensor(std)
-        self.register_buffer("_factor", factor.view(3, 1, 1), persistent=False)
-        self.register_buffer("_offset", offset.view(3, 1, 1), persistent=False)
 
     def train(self, mode: bool = True) -> "ExternalVision":
         """Stay in evaluation mode whatever the surrounding model does."""
         return super().train(mode=False)
 
-    def forward(self, images: Tensor) -> Tensor:
-        """CLIP-normalised ``(B, 3, H, W)`` to the model's last hidden states ``(B, C, h, w)``.
+    def grid(self, images: Tensor) -> tuple[int, int]:
+        """Patch grid ``(h, w)`` that ``(B, 3, H, W)`` images come nearest to; any size will do."""
+        height, width = (max(round(side / self.patch_size), 1) for side in images.shape[-2:])
+        return height, width
+
+    def dense_features(self, images: Tensor) -> Tensor:
+        """Normalised ``(B, 3, H, W)`` to the model's last hidden states ``(B, C, h, w)``.
 
         Sizes that its patch does not divide are resized bilinearly to the nearest that it does.
         """
-        grid = tuple(max(round(side / self.patch_size), 1) for side in images.shape[-2:])
-        pixels = images * self.get_buffer("_factor") + self.get_buffer("_offset")
-        size = (grid[0] * self.patch_size, grid[1] * self.patch_size)
+        tokens = self._patches(self._run(images).last_hidden_state, images)
+        return tokens.transpose(1, 2).unflatten(2, self.grid(images))
+
+    def block_tokens(self, images: Tensor) -> Iterator[Tensor]:
+        """Patch tokens ``(B, h*w, C)`` after every block, from the first."""
+        for tokens in self._run(images, output_hidden_states=True).hidden_states[1:]:
+            yield self._patches(tokens, images)
+
+    def forward(self, images: Tensor) -> Tensor:
+        """Image embeddings ``(B, C)``: the class token, or the mean of the patches where there is none."""
+        tokens = self._run(images).last_hidden_state
+        return tokens[:, 0] if self.has_class_token else tokens.mean(dim=1)
+
+    def _run(self, images: Tensor, **settings: bool) -> Any:
+        height, width = self.grid(images)
+        size = (height * self.patch_size, width * self.patch_size)
         if size != tuple(images.shape[-2:]):
-            pixels = F.interpolate(pixels, size=size, mode="bilinear", align_corners=False)
-        settings = {"interpolate_pos_encoding": True} if self._interpolates else {}
-        tokens = self.model(pixel_values=pixels, **settings).last_hidden_state
-        patches = tokens[:, tokens.shape[1] - grid[0] * grid[1] :]  # class and register tokens come first
-        return patches.transpose(1, 2).unflatten(2, grid)
+            images = F.interpolate(images, size=size, mode="bilinear", align_corners=False)
+        if self._interpolates:
+            settings["interpolate_pos_encoding"] = True
+        return self.model(pixel_values=images, **settings)
+
+    def _patches(self, tokens: Tensor, images: Tensor) -> Tensor:
+        height, width = self.grid(images)
+        return tokens[:, tokens.shape[1] - height * width :]  # class and register tokens come first
 
 
-def _load(source: str) -> PreTrainedModel:
-    try:
-        return AutoModel.from_pretrained(source, torch_dtype=torch.float32)
-    except pickle.UnpicklingError as error:
-        raise CheckpointError(
-            f"{source}: refused. Its weights ask to run or build something that no model needs, or are damaged; nothing was "
-            "run. Give a folder with model.safetensors"
-        ) from error
-    except (OSError, ValueError, RuntimeError) as error:
-        first = str(error).strip().splitlines()[0][:200] if str(error).strip() else type(error).__name__
-        if Path(source).is_dir():
-            raise CheckpointError(f"{source}: not a usable Hugging Face model folder ({first})") from error
-        raise LexisegError(
-            f"the vision model '{source}' is neither a folder nor to be had from the Hugging Face hub "
-            f"({first}). Choose: go online once (the hub keeps a copy), or give the folder of local weights"
-        ) from error
+def _load(source: str) -> "PreTrainedModel":
+    import torch
+    from transformers import AutoModel
+
+    return asking_hub(
+        lambda: AutoModel.from_pretrained(source, torch_dtype=torch.float32), source, what="model"
+    )

@@ -10,11 +10,12 @@ from transformers import CLIPModel
 
 import convnext_files as files
 import dense_cases as cases
-from lexiseg.clip.towers.convnext import ConvNextTower, convnext_from_open_clip
+from lexiseg.clip.formats.open_clip import convnext_from_open_clip
+from lexiseg.clip.towers.convnext import ConvNextTower
 from lexiseg.dense import DENSE_ENCODERS, build_dense
 from lexiseg.dense.base import cosines
-from lexiseg.dense.convolutional import ConvolutionalCLIP
-from lexiseg.dense.registry import CONVOLUTIONAL_READINGS, dense_settings
+from lexiseg.dense.registry import BLOCKLESS_READINGS, dense_settings
+from lexiseg.dense.tower_reading import TowerReading
 from lexiseg.errors import ConfigError
 from openai_files import openai_state
 
@@ -47,8 +48,8 @@ def test_contract(tower, state) -> None:
 
 @pytest.mark.parametrize("name", DENSE_ENCODERS)
 def test_methods_that_need_attention_are_refused(name: str, tower) -> None:
-    if name in CONVOLUTIONAL_READINGS:
-        assert type(build_dense(name, tower)) is ConvolutionalCLIP
+    if name in BLOCKLESS_READINGS:
+        assert type(build_dense(name, tower)) is TowerReading
         return
     with pytest.raises(ConfigError, match=f"^{name} reads the attention of a ViT.* choose the method clip"):
         build_dense(name, tower)

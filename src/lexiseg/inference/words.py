@@ -1,0 +1,73 @@
+"""Words as a segmenter uses them: embedded, and with the one rule of who bears the seen penalty."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from lexiseg.clip.vocabulary import TextEmbeddings, Vocabulary
+from lexiseg.errors import ConfigError
+from lexiseg.types import ClassSplit
+
+Words = Vocabulary | ClassSplit | str | Sequence[str | Sequence[str]] | None
+"""A vocabulary; a data set's classes, to be judged as a whole; names separated by commas, or by new lines, with synonyms
+behind semicolons; a list of names, or of a name and its synonyms; None for the model's own classes."""
+
+
+@dataclass(frozen=True)
+class EmbeddedWords:
+    """A vocabulary with all that segmenting needs of it.
+
+    Attributes:
+        vocabulary: Class names with synonyms.
+        embeddings: Of exactly these words.
+        seen_ids: Classes that carried labels in training.
+
+    Raises:
+        ConfigError: Embeddings of another vocabulary, or a seen id that is no class.
+    """
+
+    vocabulary: Vocabulary
+    embeddings: TextEmbeddings
+    seen_ids: tuple[int, ...] = ()
+
+    def __post_init__(self) -> None:
+        """Reject parts that do not belong together."""
+        vocabulary, embeddings = self.vocabulary, self.embeddings
+        expected = [index for index, group in enumerate(vocabulary.words) for _ in group]
+        if embeddings.class_ids.tolist() != expected or len(embeddings.vectors) != len(expected):
+            raise ConfigError(
+                f"the vocabulary has {len(vocabulary)} classes with {len(expected)} words, the embeddings "
+                f"{embeddings.num_classes} with {len(embeddings.vectors)}; embed this very vocabulary"
+            )
+        wrong = [index for index in self.seen_ids if not 0 <= index < len(vocabulary)]
+        if wrong:
+            raise ConfigError(f"seen_ids names {wrong[0]}, but there are classes 0 to {len(vocabulary) - 1}")
+
+
+def seen_class_ids(
+    vocabulary: Vocabulary, trained: ClassSplit | None, judged: ClassSplit | None = None
+) -> tuple[int, ...]:
+    """Classes that count as seen: they bear the protocol's penalty, and the others are unseen.
+
+    A class counts as seen if training had labels for any of its words, whatever case they are written in; the background
+    is no exception. None does where training had no unseen class, so that there is nobody to favour.
+
+    A data set that is judged as a whole has a rule of its own: its classes count as seen only if they are the very ones
+    of training, and if some of them are judged as unseen. On another data set none is. The published cross-data-set
+    configurations call all its classes seen and take the penalty from all alike, which changes no label.
+
+    Args:
+        vocabulary: The words asked for.
+        trained: What the model was trained on, if anything.
+        judged: The classes of a data set, where the words are those.
+    """
+    if trained is None or not trained.unseen:
+        return ()
+    if judged is not None and not (judged.unseen and judged.classes == trained.classes):
+        return ()
+    seen = {_plain(name) for name in trained.seen}
+    groups = enumerate(vocabulary.words)
+    return tuple(index for index, group in groups if any(_plain(word) in seen for word in group))
+
+
+def _plain(word: str) -> str:
+    return word.strip().lower()

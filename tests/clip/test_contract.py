@@ -1,0 +1,111 @@
+"""Every tower keeps the contract, and nobody outside ``clip/`` asks of what class a tower is.
+
+A new family of towers adds a line to ``family_cases.MODELS`` and passes the tests here, in ``test_families.py`` and in
+``dense/test_families.py``.
+"""
+
+import ast
+from pathlib import Path
+
+import pytest
+import torch
+from transformers import ViTConfig, ViTModel
+
+import convnext_files
+import family_cases
+import lexiseg
+from lexiseg.clip.families import FAMILIES, family_of
+from lexiseg.clip.formats.open_clip import convnext_from_open_clip
+from lexiseg.clip.towers.external import ExternalVision
+from lexiseg.clip.towers.vit import VisionTower
+from lexiseg.types import BlockTower, ImageTower
+from openai_files import openai_state
+
+SOURCE = Path(lexiseg.__file__).parent
+TOWERS = {"VisionTower", "ConvNextTower", "SiglipTower", "TipsTower", "TransformerTower", "ExternalVision"}
+
+
+MEMBERS = {name for name in dir(ImageTower) if not name.startswith("_")} | ImageTower.__annotations__.keys()
+BLOCK_MEMBERS = {
+    name for name in dir(BlockTower) if not name.startswith("_")
+} | BlockTower.__annotations__.keys()
+KINDS = ("clip", *family_cases.MODELS, "convnext_clip", "external")
+
+
+@pytest.fixture(params=KINDS)
+def tower(request, tiny_clip) -> ImageTower:
+    if request.param == "external":
+        size = {"hidden_size": 24, "num_hidden_layers": 2, "num_attention_heads": 2, "intermediate_size": 38}
+        return ExternalVision(ViTModel(ViTConfig(**size, image_size=40, patch_size=8)).eval())
+    if request.param == "clip":
+        return VisionTower(tiny_clip)
+    if request.param == "convnext_clip":
+        state = convnext_files.convnext_state(openai_state(tiny_clip))
+        model = convnext_from_open_clip(state, text_heads=2, image_size=64)
+    else:
+        model = family_cases.MODELS[request.param]()
+    family = family_of(model)
+    return family.image_tower(model, colors=family.colors)
+
+
+def test_every_family_is_looked_at() -> None:
+    assert FAMILIES.keys() == set(KINDS) - {"external"}
+
+
+@torch.no_grad()
+def test_a_tower_keeps_its_promises(tower) -> None:
+    missing = [
+        name for name in MEMBERS | (BLOCK_MEMBERS if tower.has_blocks else set()) if not hasattr(tower, name)
+    ]
+    assert not missing
+    assert not any(parameter.requires_grad for parameter in tower.parameters())
+    assert all(
+        len(color) == 3 and all(0 <= value <= 1 for value in color) for color in (tower.mean, tower.std)
+    )
+    batch = torch.randn(2, 3, 3 * tower.patch_size, 5 * tower.patch_size)
+    assert tower.grid(batch) == (3, 5)
+    assert tower.dense_features(batch).shape == (2, tower.embed_dim, 3, 5)
+    assert tower(batch).shape == (2, tower.embed_dim)
+    *_, last = tower.block_tokens(batch)
+    assert last.shape[:2] == (2, 15)
+    if tower.takes_prompts:
+        assert tower.has_blocks
+        assert tower.has_class_token
+        assert tower.prefix_tokens == 1
+    if tower.has_blocks:
+        tokens = tower.embed(batch)
+        assert tokens.shape == (2, tower.prefix_tokens + 15, tower.width)
+        assert len(list(tower.block_tokens(batch))) == tower.depth
+
+
+def asks_for_a_class(tree: ast.AST) -> list[int]:
+    """Lines that ask ``isinstance``, ``issubclass`` or ``type(...) is`` of a tower's class."""
+    found = []
+    for node in ast.walk(tree):
+        asks = isinstance(node, ast.Compare) or (
+            isinstance(node, ast.Call) and getattr(node.func, "id", "") in ("isinstance", "issubclass")
+        )
+        names = {each.id for each in ast.walk(node) if isinstance(each, ast.Name)} if asks else set()
+        if names & TOWERS:
+            found.append(node.lineno)
+    return found
+
+
+def test_no_isinstance_on_towers_outside_clip() -> None:
+    wrong = [
+        f"{path.relative_to(SOURCE)}:{line}"
+        for path in SOURCE.rglob("*.py")
+        if path.relative_to(SOURCE).parts[0] != "clip"
+        for line in asks_for_a_class(ast.parse(path.read_text()))
+    ]
+    assert not wrong, ", ".join(wrong)
+
+
+def test_the_search_finds_what_it_looks_for() -> None:
+    code = "if isinstance(t, ConvNextTower): pass\nx = type(t) is VisionTower\ny = ExternalVision(z)"
+    assert asks_for_a_class(ast.parse(code)) == [1, 2]
+
+
+def test_readings_name_no_colours_of_one_tower() -> None:
+    for path in (SOURCE / "dense").rglob("*.py"):
+        assert "CLIP_MEAN" not in path.read_text(), path

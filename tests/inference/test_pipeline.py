@@ -1,0 +1,185 @@
+"""The one object that makes segmenters: every rule it owns, at every door, from many threads."""
+
+import ast
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+import lexiseg
+from lexiseg.clip.vocabulary import Vocabulary
+from lexiseg.errors import ConfigError
+from lexiseg.inference.pipeline import Pipeline
+from lexiseg.inference.protocol import InferenceProtocol
+from lexiseg.masks.superpixels import Superpixels
+from lexiseg.types import ClassSplit
+from segmenter_fakes import colour_pipeline
+
+SPLIT = ClassSplit("two", ("red", "blue", "green"), ("green",))
+PROTOCOL = InferenceProtocol(short_side=22, window=13, stride=7, logit_scale=3.0, seen_penalty=0.2)
+TEMPLATES = ("old {}", "{} wall by night")
+WORDS = "red; scarlet, green, white"
+
+
+@pytest.fixture(autouse=True)
+def _cache(tmp_path, monkeypatch):
+    monkeypatch.setenv("LEXISEG_CACHE", str(tmp_path / "cache"))
+
+
+@pytest.fixture
+def pipeline():
+    return colour_pipeline(PROTOCOL, SPLIT, TEMPLATES)
+
+
+def noise(seed=0):
+    return np.random.default_rng(seed).integers(0, 256, (31, 47, 3), dtype=np.uint8)
+
+
+def equal(one, other):
+    return np.array_equal(one.labels, other.labels) and one.id2label == other.id2label
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        WORDS,
+        "red; scarlet\ngreen\nwhite",
+        [["red", "scarlet"], "green", ("white",)],
+        Vocabulary.from_text(WORDS),
+        Vocabulary.from_text(WORDS, TEMPLATES),
+    ],
+    ids=["text", "lines", "groups", "vocabulary", "its own templates"],
+)
+def test_the_same_words_in_every_form(pipeline, words):
+    segmenter = pipeline.segmenter(words)
+    assert segmenter.vocabulary == Vocabulary.from_text(WORDS, TEMPLATES)
+    assert segmenter.seen_ids == (0,)
+    assert equal(segmenter.segment(noise()), pipeline.segmenter(WORDS).segment(noise()))
+
+
+def test_a_list_and_the_classes_of_training(pipeline):
+    assert pipeline.segmenter(["white", "blue"]).vocabulary.words == (("white",), ("blue",))
+    own, judged = pipeline.segmenter(), pipeline.segmenter(SPLIT)
+    assert own.vocabulary == judged.vocabulary == Vocabulary.from_names(SPLIT.classes, TEMPLATES)
+    assert own.seen_ids == judged.seen_ids == (0, 1)
+    with pytest.raises(ConfigError, match="does not say which classes it was trained on; name some words"):
+        colour_pipeline(PROTOCOL).segmenter()
+
+
+def test_templates_that_came_with_the_words_stay(pipeline):
+    given = pipeline.segmenter(Vocabulary.from_text(WORDS, "single"))
+    assert given.vocabulary.templates == "single"
+    assert not np.array_equal(
+        given.embeddings.vectors.numpy(), pipeline.segmenter(WORDS).embeddings.vectors.numpy()
+    )
+    assert given.with_words("white").vocabulary.templates == "single", "and other words are spoken in them"
+    assert pipeline.templates == TEMPLATES
+
+
+def test_other_words_keep_every_rule(pipeline):
+    """Penalty, templates, background and threshold, whichever way the words are changed."""
+    rules = {"background": "black, grey", "threshold": 0.55}
+    expected = pipeline.segmenter(WORDS, **rules).segment(noise())
+    first = pipeline.segmenter("blue, yellow", **rules)
+    encoded = first.encode(noise())
+    assert equal(first.segment_encoded(encoded, WORDS), expected)
+    assert equal(first.with_words(WORDS).segment(noise()), expected)
+    assert first.vocabulary.names == ("background", "blue", "yellow"), "and the segmenter keeps its own"
+    first.set_classes(WORDS)
+    assert equal(first.segment(noise()), expected)
+    for changed in (
+        replace(pipeline, protocol=replace(PROTOCOL, seen_penalty=0.0)).segmenter(WORDS, **rules),
+        replace(pipeline, templates="single").segmenter(WORDS, **rules),
+        pipeline.segmenter(WORDS, threshold=0.55),
+        pipeline.segmenter(WORDS, background="black, grey"),
+    ):
+        assert not equal(changed.segment(noise()), expected), "every rule must matter here"
+
+
+def test_the_background_is_said_once(pipeline):
+    made = pipeline.segmenter("red, white", background=["black", "red", "grey"])
+    assert made.vocabulary.words[0] == ("background", "black", "grey")
+    assert made.protocol.background == "class"
+    assert made.seen_ids == (1,), "class 0 bears no penalty: training had no label of its words"
+    already = pipeline.segmenter("background; black; grey, red, white", background=True)
+    assert already.protocol.background == "class"
+    assert np.array_equal(already.segment(noise()).labels, made.segment(noise()).labels)
+    by_protocol = replace(pipeline, protocol=replace(PROTOCOL, background="class"))
+    assert by_protocol.segmenter("red").protocol.background == "class"
+    assert by_protocol.segmenter("red", background=False).protocol.background == "none"
+    assert pipeline.segmenter("red").protocol.background == "none"
+
+
+def test_a_background_word_that_was_trained_bears_its_penalty(pipeline):
+    assert pipeline.segmenter("white", background="blue, black").seen_ids == (0,)
+
+
+def test_settings_of_one_segmenter(pipeline):
+    assert pipeline.segmenter("red", refine=True).protocol.pamr_steps == 10
+    assert pipeline.segmenter("red", refine=False).protocol.pamr_steps == 0
+    assert pipeline.segmenter("red", refine=3).protocol.pamr_steps == 3
+    assert pipeline.segmenter("red", threshold=0.4).protocol.probability_threshold == 0.4
+    with pytest.raises(ConfigError, match="probability_threshold is 1.4"):
+        pipeline.segmenter("red", threshold=1.4)
+
+
+def test_masks_of_a_provider_vote(pipeline):
+    maker = Superpixels(regions=(5,))
+    voting, image = pipeline.segmenter(WORDS, masks=maker), noise()
+    expected = pipeline.segmenter(WORDS).segment(image, masks=maker(image).arrays())
+    assert equal(voting.segment(image), expected)
+    assert equal(voting.with_words(WORDS).segment_encoded(voting.encode(image)), expected)
+    assert not equal(pipeline.segmenter(WORDS).segment(image), expected)
+    none = np.zeros((0, 31, 47), dtype=bool)
+    assert equal(voting.segment(image, masks=none), pipeline.segmenter(WORDS).segment(image)), (
+        "masks that are given win"
+    )
+
+
+LISTS = ("red, green", "blue; white, black, green", "white, red", "black, yellow, blue, green, red")
+
+
+def test_threads_share_a_pipeline_and_a_segmenter(pipeline):
+    """Each call answers with its own words, whatever others ask for meanwhile."""
+    image, shared = noise(4), pipeline.segmenter("green")
+    expected = {
+        words: colour_pipeline(PROTOCOL, SPLIT, TEMPLATES).segmenter(words).segment(image) for words in LISTS
+    }
+    encoded = shared.encode(image)
+    doors = (
+        lambda words: pipeline.segmenter(words).segment(image),
+        lambda words: shared.with_words(words).segment(image),
+        lambda words: shared.segment_encoded(encoded, words),
+    )
+    tasks = [(door, words) for _ in range(6) for words in LISTS for door in doors]
+    with ThreadPoolExecutor(8) as pool:
+        results = list(pool.map(lambda task: task[0](task[1]), tasks))
+    assert all(equal(found, expected[words]) for found, (_, words) in zip(results, tasks, strict=True))
+    assert shared.vocabulary.names == ("green",)
+
+
+def test_words_that_change_while_a_photograph_is_read(pipeline):
+    """Labels, names and penalties of one answer belong to one list of words."""
+    segmenter = pipeline.segmenter(WORDS)
+    expected = segmenter.segment(noise())
+    decode = segmenter.model.decode
+    segmenter.model.decode = lambda *a: segmenter.set_classes("black, blue") or decode(*a)
+    assert equal(segmenter.segment(noise()), expected)
+    assert segmenter.vocabulary.names == ("black", "blue")
+
+
+def test_a_method_and_a_checkpoint_exclude_each_other():
+    with pytest.raises(ConfigError, match="either a checkpoint or a training-free method"):
+        Pipeline.load("some.ckpt", method="sclip")
+
+
+def test_nobody_else_makes_segmenters():
+    makers = []
+    for path in Path(lexiseg.__file__).parent.rglob("*.py"):
+        calls = [node.func for node in ast.walk(ast.parse(path.read_text())) if isinstance(node, ast.Call)]
+        makers += [
+            path.name for call in calls if getattr(call, "id", getattr(call, "attr", "")) == "Segmenter"
+        ]
+    assert makers == ["pipeline.py"]
