@@ -390,8 +390,8 @@ class MaskModel(Segmentable, Protocol):
     """A frozen dataclass of plain values; its ``name`` is the model's in the registry."""
 
     @property
-    def tower(self) -> Any:
-        """The frozen image tower: ``embed_dim``, ``patch_size``, ``image_size``."""
+    def tower(self) -> ImageTower:
+        """The frozen image tower."""
 
     @property
     def normalization(self) -> tuple[Tensor, Tensor]:

@@ -12,7 +12,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from lexiseg.checkpoints.published_layout import published_layout
+from lexiseg.checkpoints.published_layout import PROMPTS, published_layout
 from lexiseg.checkpoints.published_settings import detect_settings
 from lexiseg.clip.formats.openai import vision_config_from_openai, vision_model_from_openai
 from lexiseg.clip.towers.vit import VisionTower
@@ -192,9 +192,16 @@ def check_every_grid(folder: Path) -> None:
         assert torch.isfinite(logits).all()
 
 
+def renamed(model) -> dict[str, str]:
+    """Published name to ours, for every tensor that has the same values there and here."""
+    rows = published_layout(model.settings, model.tower).rows
+    whole = (row for row in rows if len(row.ours) == 1 and not row.stacked)
+    return {row.name: row.ours[0] for row in whole if row.name not in PROMPTS}
+
+
 def trained_pairs(model) -> dict[str, str]:
     trains = {name for name, parameter in model.named_parameters() if parameter.requires_grad}
-    return {t: o for t, o in published_layout(model.settings, model.tower).renamed.items() if o in trains}
+    return {t: o for t, o in renamed(model).items() if o in trains}
 
 
 def is_noise(name: str, model) -> bool:
@@ -292,7 +299,7 @@ def check_parameter_groups(folder: Path) -> None:
     assert sum(p.numel() for g in groups for p in g["params"]) == expected["trainable_elements"]
     assert sum(p.numel() for p in live) == expected["trainable_with_gradient_elements"]
     parameters = dict(model.named_parameters())
-    names = published_layout(model.settings, model.tower).renamed
+    names = renamed(model)
     for row in expected["per_param"]:
         if row["name"] in names:
             rule = trained.get(id(parameters[names[row["name"]]]))

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 import torch
 import torch.nn.functional as F
-from published_cases import clip_visual_state
+from published_cases import clip_visual_state, renamed
 from torch import Tensor
 
 from lexiseg.checkpoints.published_layout import published_layout
@@ -248,11 +248,7 @@ def test_training_losses_and_gradients(folder, setting):
 
 
 def _trained_pairs(published, model) -> dict[str, str]:
-    return {
-        theirs: ours
-        for theirs, ours in published_layout(model.settings, model.tower).renamed.items()
-        if "ln_layers" not in theirs
-    }
+    return {theirs: ours for theirs, ours in renamed(model).items() if "ln_layers" not in theirs}
 
 
 def _is_noise(name: str, model) -> bool:
@@ -342,7 +338,7 @@ def test_parameter_groups(folder):
         == expected["trainable_with_gradient_elements"]
     )
     parameters = dict(model.named_parameters())
-    names = published_layout(model.settings, model.tower).renamed
+    names = renamed(model)
     for row in expected["per_param"]:
         if row["name"] in names:
             rule = trained.get(id(parameters[names[row["name"]]]))

@@ -9,6 +9,9 @@ from lexiseg.errors import CheckpointError, ConfigError
 from lexiseg.models.registry import complete_settings
 from lexiseg.types import ClassSplit
 
+LIBRARY = "lexiseg"
+"""What published folders and cards name as the library that reads them."""
+
 FORMAT = 1
 _CLIP_KEYS = {"source", "fingerprint", "tokenizer", "activation", "vision_heads", "text_heads"}
 

@@ -11,11 +11,10 @@ from typing import Any
 
 from huggingface_hub import EvalResult, ModelCard, ModelCardData
 
-from lexiseg.checkpoints.info import CheckpointInfo
+from lexiseg.checkpoints.info import LIBRARY, CheckpointInfo
 from lexiseg.checkpoints.model_facts import MeasuredScores, ModelFacts
 from lexiseg.clip.loading import TOY_CLIP
 
-LIBRARY = "lexiseg"
 TASK = "image-segmentation"
 _TAGS = ("lexiseg", "zero-shot", "open-vocabulary", "semantic-segmentation", "clip")
 _SCORES = {

@@ -27,7 +27,7 @@ from lexiseg.checkpoints.files import (
     write_embeddings,
     write_tensors,
 )
-from lexiseg.checkpoints.info import CheckpointInfo, parse_info
+from lexiseg.checkpoints.info import LIBRARY, CheckpointInfo, parse_info
 from lexiseg.checkpoints.model_facts import ModelFacts
 from lexiseg.clip.loading import TOY_CLIP, FrozenCLIP
 from lexiseg.clip.saving import save_clip
@@ -41,7 +41,6 @@ WEIGHTS = "model.safetensors"
 CLIP_FOLDER = "clip"
 FORMAT = 1
 
-_LIBRARY = "lexiseg"
 _BUNDLED = "bundled"
 _DOWNLOADED = [
     CONFIG,
@@ -108,7 +107,7 @@ def write_model_folder(
     if info.split.classes:
         vocabulary = Vocabulary.from_names(info.split.classes, info.templates)
         write_embeddings(folder, vocabulary.embed(clip).vectors)
-    head = {"library_name": _LIBRARY, "lexiseg_version": __version__}
+    head = {"library_name": LIBRARY, "lexiseg_version": __version__}
     write_json({**head, **described, "format": FORMAT, "facts": facts.to_dict()}, folder / CONFIG)
 
 
@@ -209,7 +208,7 @@ def _public_clip(clip: Mapping[str, Any], *, bundle: bool) -> dict[str, Any]:
 
 def _read_config(path: Path) -> dict[str, Any]:
     values = read_object(path, expected=_EXPECTED)
-    if values.get("library_name") != _LIBRARY:
+    if values.get("library_name") != LIBRARY:
         raise CheckpointError(f"{path}: not of a lexiseg model; expected {_EXPECTED}")
     written = values.get("format")
     if written != FORMAT:

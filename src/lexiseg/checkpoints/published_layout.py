@@ -87,12 +87,6 @@ class PublishedLayout:
         """Published names of what stands here too."""
         return {row.name for row in self.rows if row.ours}
 
-    @property
-    def renamed(self) -> dict[str, str]:
-        """Published name to ours, for every tensor that has the same values there and here."""
-        whole = (row for row in self.rows if len(row.ours) == 1 and not row.stacked)
-        return {row.name: row.ours[0] for row in whole if row.name not in PROMPTS}
-
     def from_published(self, published: Mapping[str, Tensor]) -> dict[str, Tensor]:
         """Our state dict.
 

@@ -8,11 +8,10 @@ from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, fields, replace
 from typing import Any
 
-from lexiseg.clip.towers.vit import VisionTower
 from lexiseg.errors import ConfigError
 from lexiseg.models.cascade_clip import CascadeCLIP
 from lexiseg.models.presets import CASCADE_CLIP, FROZEN_CLIP, SPT_SEG, ZEGCLIP
-from lexiseg.types import MaskModel
+from lexiseg.types import ImageTower, MaskModel
 
 
 @dataclass(frozen=True)
@@ -20,11 +19,11 @@ class Registered:
     """How a model is built.
 
     Attributes:
-        network: Frozen tower and settings to the model.
+        network: Frozen tower and settings to the model; refuses a tower that it cannot stand on.
         settings: Its published choices, a frozen dataclass of plain values; ``name`` is the model's.
     """
 
-    network: Callable[[VisionTower, Any], MaskModel]
+    network: Callable[[Any, Any], MaskModel]
     settings: Any
 
 
@@ -40,7 +39,7 @@ MODELS: dict[str, Registered] = {
 """Every trainable model."""
 
 
-def build_model(settings: Mapping[str, Any], tower: VisionTower) -> MaskModel:
+def build_model(settings: Mapping[str, Any], tower: ImageTower) -> MaskModel:
     """Build a mask model on a frozen tower.
 
     Args:
@@ -48,7 +47,7 @@ def build_model(settings: Mapping[str, Any], tower: VisionTower) -> MaskModel:
         tower: The frozen image tower.
 
     Raises:
-        ConfigError: No such model, or a setting that it does not have.
+        ConfigError: No such model, a setting that it does not have, or a tower that it cannot stand on.
     """
     chosen = _choose(settings)
     return MODELS[chosen.name].network(tower, chosen)

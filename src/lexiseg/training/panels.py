@@ -9,6 +9,7 @@ from pytorch_lightning.loggers import WandbLogger
 
 from lexiseg.constants import IGNORE_INDEX
 from lexiseg.drawing.overlay import annotate, panels
+from lexiseg.storage import write_png
 from lexiseg.types import ClassSplit, SegmentationDataset
 
 
@@ -32,7 +33,6 @@ class ValidationPanels(pl.Callback):
         """Draw."""
         if not trainer.is_global_zero or trainer.sanity_checking or not self.count:
             return
-        self.folder.mkdir(parents=True, exist_ok=True)
         for index in range(self.count):
             sample = self.dataset[index]
             predicted = pl_module.labeller(sample.image)
@@ -40,9 +40,10 @@ class ValidationPanels(pl.Callback):
                 annotate(sample.image, labels, self.split.classes, hatched=self.split.unseen)
                 for labels in (sample.label, predicted.astype(np.uint8))
             ]
-            panels(
+            sheet = panels(
                 [sample.image, *drawn], titles=["photograph", "truth", f"step {trainer.global_step}"]
-            ).save(self.folder / f"{index:02d}_{sample.name.replace('/', '_')}.png")
+            )
+            write_png(sheet, self.folder / f"{index:02d}_{sample.name.replace('/', '_')}.png")
             for logger in trainer.loggers:
                 if isinstance(logger, WandbLogger):
                     _log_masks(

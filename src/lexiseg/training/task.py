@@ -5,14 +5,12 @@ from typing import Any, cast
 
 import numpy as np
 import numpy.typing as npt
-import pytorch_lightning as pl
 import torch
 from torch import Tensor, nn
 
 from lexiseg.checkpoints.info import CheckpointInfo
 from lexiseg.checkpoints.training_file import (
     CHECKPOINT_KEY,
-    check_resumable,
     check_same,
     read_info,
     with_present_names,
@@ -23,7 +21,7 @@ from lexiseg.losses.criterion import MaskCriterion
 from lexiseg.metrics.segmentation import ZeroShotMetric
 from lexiseg.models.momentum_teacher import MomentumTeacher
 from lexiseg.training.optim import OptimSettings, build_optimizer
-from lexiseg.training.random_state import RANDOM_STATE_KEY, random_state, restore_random_state
+from lexiseg.training.resumable_task import RESUMED, ResumableTask
 from lexiseg.training.self_training import SelfTrainingSettings, pseudo_labels
 from lexiseg.types import ClassSplit, MaskModel, SegBatch
 
@@ -31,7 +29,7 @@ Labeller = Callable[[npt.NDArray[np.uint8]], npt.NDArray[np.integer[Any]]]
 """``(H, W, 3)`` uint8 RGB to ``(H, W)`` class ids: the segmenter, handed in by whoever composes a run."""
 
 
-class SegmentationTask(pl.LightningModule):
+class SegmentationTask(ResumableTask):
     """Trains a mask model on the split's seen classes and judges it on all.
 
     Args:
@@ -65,7 +63,6 @@ class SegmentationTask(pl.LightningModule):
         self.labeller = labeller
         self.metric = ZeroShotMetric(split)
         self.last_scores: dict[str, float] = {}
-        self._pending_rng: dict[str, Any] | None = None
         training_ids = torch.tensor(split.training_ids)
         self.register_buffer("text", text[training_ids], persistent=False)
         query_of_label = torch.full((LABEL_CODES,), -1, dtype=torch.long)
@@ -93,16 +90,7 @@ class SegmentationTask(pl.LightningModule):
         if self.split.setting == "transductive":
             queries = self._with_pseudo_labels(queries, images, masks.logits)
         losses = self.criterion(masks.logits, queries, masks.stage_logits)
-        if not torch.isfinite(losses["loss"]):
-            raise TrainingError(
-                f"the loss became {float(losses['loss'])} at step {self.global_step} (images {', '.join(batch.names[:4])}); "
-                "expected a finite number. Lower optim.lr, use trainer.precision=32-true, or look at these images; the last "
-                "checkpoint is good"
-            )
-        self.log_dict(
-            {f"train/{name}": value.detach() for name, value in losses.items()}, batch_size=len(batch)
-        )
-        return losses["loss"]
+        return self.finite_loss(losses, batch.names, len(batch))
 
     def on_train_batch_end(self, outputs: Any, batch: SegBatch, batch_index: int) -> None:
         """Let the teacher follow, once per optimiser step."""
@@ -135,28 +123,20 @@ class SegmentationTask(pl.LightningModule):
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Add the description and the random state, so that the run goes on exactly from here."""
+        """Add the description, besides the random state."""
+        super().on_save_checkpoint(checkpoint)
         checkpoint[CHECKPOINT_KEY] = self.info.to_dict()
-        checkpoint[RANDOM_STATE_KEY] = random_state()
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Refuse another model's checkpoint before any weight is touched, and keep the random state for the first step.
+        """Refuse another model's checkpoint before any weight is touched.
 
         Raises:
             CheckpointError: Of another model or another CLIP, or with other tensors.
         """
-        path = "the checkpoint to resume from"
+        info = read_info(checkpoint, RESUMED)
+        check_same(info, model=self.info.model, fingerprint=self.info.clip["fingerprint"], path=RESUMED)
         checkpoint["state_dict"] = with_present_names(checkpoint["state_dict"])
-        info = read_info(checkpoint, path)
-        check_same(info, model=self.info.model, fingerprint=self.info.clip["fingerprint"], path=path)
-        check_resumable(checkpoint, self.state_dict(), path)
-        self._pending_rng = checkpoint[RANDOM_STATE_KEY]
-
-    def on_train_batch_start(self, batch: SegBatch, batch_index: int) -> None:
-        """Set the random state after everything that could draw from it on the way here."""
-        if self._pending_rng is not None:
-            restore_random_state(self._pending_rng)
-            self._pending_rng = None
+        super().on_load_checkpoint(checkpoint)
 
     @torch.no_grad()
     def _with_pseudo_labels(self, queries: Tensor, images: Tensor, logits: Tensor) -> Tensor:
