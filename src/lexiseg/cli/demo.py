@@ -11,9 +11,8 @@ from omegaconf import DictConfig
 from rich.console import Console
 from rich.table import Table
 
-from lexiseg.cli.building import build_clip, build_split_and_data, embed_split
+from lexiseg.cli.building import build_clip, build_split_and_data, embed_split, training_run
 from lexiseg.cli.composing import compose_config, plain
-from lexiseg.cli.train import train
 from lexiseg.clip.loading import FrozenCLIP
 from lexiseg.dense.registry import build_dense
 from lexiseg.drawing.overlay import annotate, panels
@@ -21,6 +20,7 @@ from lexiseg.evaluation.evaluate import evaluate
 from lexiseg.inference.pipeline import load_trained
 from lexiseg.inference.protocol import InferenceProtocol
 from lexiseg.inference.segmenter import Segmenter
+from lexiseg.recipes.training import train
 from lexiseg.training.checkpointing import LAST
 from lexiseg.types import ClassSplit, SegmentationDataset
 
@@ -91,7 +91,7 @@ def run(args: argparse.Namespace) -> int:
     trained, segmenter = [], best_segmenter
     for seed, config in enumerate(configs):
         console.print(f"\nTraining Cascade-CLIP, seed {seed} ({config.trainer.max_steps} steps) …")
-        train(config)
+        train(training_run(config))
         segmenter = _trained_segmenter(config, split)
         report = evaluate(segmenter, data.val, split)
         trained.append(_row(f"Cascade-CLIP, seed {seed}", report.scores))
