@@ -19,8 +19,8 @@ from pathlib import Path
 import torch
 
 _SETTINGS = (
-    "debug=overfit",
     "trainer=cpu",
+    "optim.warmup_steps=2",
     "data.train.image_size=[64,96]",
     "data.train_transform.base=[64,96]",
     "data.train_transform.crop=[64,96]",

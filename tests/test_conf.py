@@ -1,71 +1,210 @@
-"""Every configuration composes, and every model, loss, optimiser, split and protocol in it can be built."""
+"""Every configuration file is chosen through its command and becomes the objects of a run, as far as no data are needed."""
+
+import copy
+import dataclasses
+import functools
 
 import pytest
-from omegaconf import OmegaConf
+import yaml
 
-from lexiseg.cli.composing import compose_config
-from lexiseg.cli.conf_files import conf_dir, describe_groups
-from lexiseg.errors import ConfigError
+from lexiseg.cli.ablations import compose_training
+from lexiseg.cli.building import instantiate_config, training_run, tuning_run
+from lexiseg.cli.composing import compose_config, plain
+from lexiseg.cli.conf_files import choices, conf_dir, describe_groups, groups, read_table
+from lexiseg.cli.pixelclip import compose_tuning
+from lexiseg.cli.sweep import choose_rows
+from lexiseg.clip.loading import load_clip
+from lexiseg.errors import ConfigError, DataError
 from lexiseg.inference.protocol import InferenceProtocol
-from lexiseg.losses.fused import MaskLossWeights
-from lexiseg.models.registry import complete_settings
-from lexiseg.training.optim import OptimSettings
+from lexiseg.recipes import pixelclip, training
+from lexiseg.recipes.settings import SplitSettings
+
+COMMANDS = ("train", "eval", "pixelclip", "sweep", "benchmark")
+NEEDED = {"eval": ["checkpoint=x.ckpt"], "sweep": ["ablation=table8"]}
+FILES = sorted(path.relative_to(conf_dir()).with_suffix("").as_posix() for path in conf_dir().rglob("*.yaml"))
 
 
-def _choices(group):
-    return sorted(path.stem for path in (conf_dir() / group).glob("*.yaml"))
+def selections(file):
+    """The commands that can choose a file, each with the overrides that choose it."""
+    first, *rest = file.split("/")
+    if not rest:
+        return [(first, ())] if first in COMMANDS else []
+    if file.startswith("train/ablation/"):
+        return [("train", (f"ablation={rest[-1]}/{row}",)) for row in read_table(rest[-1])]
+    if first == "benchmark":
+        return [("benchmark", (f"benchmarks=[{rest[0]}]",))]
+    own = [first] if len(rest) == 2 else COMMANDS
+    group, choice = file.split("/")[-2:]
+    source = ("clip.source=x",) if choice == "file" else ()
+    return [(name, (f"{group}={choice}", *source)) for name in own if group in groups(name)]
 
 
-def _build(config):
-    plain = OmegaConf.to_container(config, resolve=True)
-    complete_settings(plain["model"])
-    MaskLossWeights(**plain["loss"])
-    OptimSettings(**plain["optim"])
-    InferenceProtocol.from_dict(plain["protocol"])
-    assert plain["split"]["unseen_pixels"] in ("shown", "excluded"), "every split says it by name"
-    assert plain["trainer"]["_target_"] == "pytorch_lightning.Trainer"
+@pytest.fixture(scope="module")
+def toy_clip():
+    return load_clip("toy")
 
 
-@pytest.mark.parametrize("experiment", _choices("experiment"))
-def test_experiments(experiment):
-    config = compose_config("train", [f"experiment={experiment}"])
-    _build(config)
-    assert config.name == experiment
+@pytest.fixture(scope="module", autouse=True)
+def no_data(tmp_path_factory):
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("LEXISEG_DATA", "/nowhere")
+        patch.setenv("LEXISEG_CACHE", str(tmp_path_factory.mktemp("cache")))
+        yield
 
 
-GROUPS = ("clip", "model", "data", "split", "loss", "optim", "protocol", "trainer", "logger", "debug")
+def unless_absent(opening):
+    """What it opens; None where the folder of the data is not there, which is as far as one comes without them."""
+    try:
+        return opening()
+    except DataError as error:
+        if "nowhere" not in str(error):
+            raise
+        return None
 
 
-@pytest.mark.parametrize(("group", "choice"), [(g, c) for g in GROUPS for c in _choices(g)])
-def test_groups(group, choice):
-    extra = ["clip.source=x"] if choice == "file" else []
-    _build(compose_config("train", [f"{group}={choice}", *extra]))
+@functools.cache
+def toy_config():
+    return compose_training(["experiment=toy"])
 
 
-def test_eval_composes():
-    assert compose_config("eval", ["checkpoint=x.ckpt"]).device == "auto"
+def build_train(overrides, clip):
+    config = compose_training(overrides)
+    toy = toy_config()
+    run = unless_absent(lambda: training_run(config))
+    if run is None:
+        config.data = toy.data
+        run = training_run(config)
+    classes = run.data.train.classes
+    fits = run.split.unseen and set(run.split.unseen) <= set(classes)
+    split = run.split if fits else SplitSettings(**plain(toy.split))  # another data set's names, or none yet
+    task = training.build_task(run, clip, split.of(classes))
+    assert any(parameter.requires_grad for parameter in task.model.parameters())
+    assert run.trainer.arguments().keys() == config.trainer.keys() | {"strategy"}
+
+
+def build_eval(overrides, clip):
+    config = compose_config("eval", overrides)
+    val = unless_absent(lambda: instantiate_config(config.data.val))
+    settings = SplitSettings(**plain(config.split))
+    if val is not None and set(settings.unseen) <= set(val.classes):
+        assert settings.setting == "supervised" or settings.unseen or config.split.name == "custom"
+        dataclasses.replace(settings, setting="supervised").of(val.classes)
+
+
+def build_pixelclip(overrides, clip):
+    run = tuning_run(compose_tuning(overrides))
+    task = pixelclip.build_task(run, clip)
+    assert task.model.settings == run.model
+    data = unless_absent(run.open_data)
+    assert data is None or len(data.train)
+
+
+def build_sweep(overrides, clip):
+    config = compose_config("sweep", overrides)
+    assert len(choose_rows(config.ablation, config.rows)) == 6
+
+
+def build_benchmark(overrides, clip):
+    for name in compose_config("benchmark", overrides).benchmarks:
+        entry = compose_config(f"benchmark/{name}", ["+data_root=nowhere"]).benchmark
+        for own in ({}, *plain(entry.methods).values()):
+            InferenceProtocol.from_dict(plain(entry.protocol) | own.get("protocol", {}))
+        data = unless_absent(functools.partial(instantiate_config, entry.data))
+        assert data is None or len(data)
+
+
+BUILD = {
+    "train": build_train,
+    "eval": build_eval,
+    "pixelclip": build_pixelclip,
+    "sweep": build_sweep,
+    "benchmark": build_benchmark,
+}
+CASES = [(command, chosen) for file in FILES for command, chosen in selections(file)]
+
+
+@pytest.mark.parametrize("file", FILES)
+def test_no_file_that_no_command_can_choose(file):
+    assert selections(file)
+
+
+@pytest.mark.parametrize(
+    ("command", "chosen"), CASES, ids=lambda part: part if isinstance(part, str) else "-".join(part)
+)
+def test_every_file_through_its_command(command, chosen, toy_clip):
+    BUILD[command]([*NEEDED.get(command, ()), *chosen], copy.deepcopy(toy_clip))
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_every_group_of_a_root_has_choices_and_its_default_among_them(command):
+    root = yaml.safe_load((conf_dir() / f"{command}.yaml").read_text())
+    for entry in root.get("defaults", ()):
+        for group, default in entry.items() if isinstance(entry, dict) else ():
+            assert default is None or default in choices(command, group)
+            assert choices(command, group)
+
+
+def test_only_data_carry_a_target():
+    """One habit: what is a setting has a dataclass; what opens files says which class does."""
+    carrying = {file for file in FILES if "_target_:" in (conf_dir() / f"{file}.yaml").read_text()}
+    assert {file.rpartition("/")[0] for file in carrying} == {"data", "pixelclip/mask_data", "benchmark"}
+
+
+@pytest.mark.parametrize("experiment", choices("train", "experiment"))
+def test_an_experiment_bears_its_name(experiment):
+    assert compose_training([f"experiment={experiment}"]).name == experiment
 
 
 @pytest.mark.parametrize(
     ("overrides", "message"),
     [
         (["model.prompt_lenght=3"], "prompt_lenght"),
-        (["data=cocostuff"], "cocostuff"),
+        (["data=cocostuff"], "data=cocostuff: .* choose from ade20k, camvid"),
         (["clip=file"], "clip.source has no default"),
         (["trainer.max_steps"], "trainer.max_steps"),
-        (["nonsense=1"], "nonsense"),
+        (
+            ["nonsense=1"],
+            "nonsense=1: `lexiseg train` has neither a group nor a key of that name; it has clip, model",
+        ),
+        (
+            ["optim=pixelclip/published"],
+            "optim=pixelclip/published: .* has no such optim; choose from published",
+        ),
+        (["experiment=pixelclip/vit_b16"], "has no such experiment; choose from camvid, cascade_coco"),
+        (["mask_data=toy"], "mask_data=toy: `lexiseg train` has neither"),
+        (
+            ["ablation=table8/concatt"],
+            "table8 has the rows concat, self_attention, .* `lexiseg sweep ablation=table8`",
+        ),
+        (["ablation=table8"], "name one, as ablation=table8/concat"),
+        (["ablation=table3/concat"], "no table 'table3'; choose from sigma"),
     ],
 )
-def test_mistakes_name_the_key(overrides, message):
+def test_mistakes_name_the_key_and_what_there_is(overrides, message):
     with pytest.raises(ConfigError, match=message):
-        compose_config("train", overrides)
+        compose_training(overrides)
+
+
+@pytest.mark.parametrize(
+    ("override", "message"),
+    [
+        ("trainer.max_steps=0", "trainer.max_steps: expected a whole number of at least 1, got 0"),
+        ("seed=-1", "seed: expected a whole number of at least 0, got -1"),
+        ("seed=abc", "seed: expected a whole number of at least 0, got 'abc'"),
+        ("validation.every_steps=0.5", "validation.every_steps: expected a whole number"),
+        ("checkpoint.every_steps=0", "checkpoint.every_steps: expected a whole number"),
+        ("+optim.momentum=0.9", "optim: no setting momentum; there are lr"),
+        ("+loss.iou=1", "loss: no setting iou"),
+        ("+model.depth=3", "model 'cascade_clip' has no setting depth"),
+        ("data.batch_size=four", "data.batch_size: expected a whole number, got 'four'"),
+    ],
+)
+def test_bad_values_are_told_before_anything_is_read(override, message):
+    with pytest.raises(ConfigError, match=message):
+        training_run(compose_training([override]))
 
 
 def test_help_names_every_group():
-    told = describe_groups("train")
-    assert all(f"  {group}" in told for group in GROUPS)
-
-
-def test_a_misspelt_row_is_told_its_neighbours():
-    with pytest.raises(ConfigError, match=r"'ablation/table8/concatt'\. table8 has concat, nga, .* See"):
-        compose_config("train", ["ablation=table8/concatt"])
+    for command in ("train", "pixelclip", "eval"):
+        told = describe_groups(command)
+        assert all(f"  {group}" in told for group in groups(command))

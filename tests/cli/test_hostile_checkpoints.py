@@ -21,7 +21,8 @@ from lexiseg.models.registry import build_model
 
 TOY = Path(lexiseg.__file__).parent / "assets" / "toy_clip"
 SMALL_RUN = (
-    "debug=overfit",
+    "resume=false",
+    "optim.warmup_steps=2",
     "trainer=cpu",
     "trainer.max_steps=2",
     "data.train.image_size=[40,56]",

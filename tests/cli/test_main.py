@@ -94,7 +94,7 @@ def test_a_mask_of_another_size_and_an_id_outside_the_schema(capsys, tmp_path):
     build(small, np.arange(40 * 48).reshape(40, 48).astype(np.uint8) % 3)
     build(wild, np.full((40, 56), 7, np.uint8))
     for root, told in ((small, "40x48"), (wild, "7")):
-        arguments = ["train", "debug=overfit", "data=folder", f"data.root={root}", "split=custom"]
+        arguments = ["train", "resume=false", "data=folder", f"data.root={root}", "split=custom"]
         status, _, err = run(capsys, *arguments, "split.unseen=[sand]", f"output_dir={tmp_path / 'run'}")
         assert status == 2, err
         assert told in err
@@ -109,7 +109,7 @@ def test_a_seen_class_absent_from_training(capsys, tmp_path):
         Image.fromarray(np.full((40, 56, 3), 90, np.uint8)).save(tmp_path / "d/images" / part / "a.png")
         Image.fromarray(np.zeros((40, 56), np.uint8)).save(tmp_path / "d/masks" / part / "a.png")
     (tmp_path / "d/classes.txt").write_text("bricks\nsand\nwater\n")
-    arguments = ["train", "debug=overfit", "data=folder", f"data.root={tmp_path / 'd'}", "split=custom"]
+    arguments = ["train", "resume=false", "data=folder", f"data.root={tmp_path / 'd'}", "split=custom"]
     status, _, err = run(capsys, *arguments, "split.unseen=[sand]", f"output_dir={tmp_path / 'run'}")
     assert status == 2
     assert "water" in err
@@ -151,7 +151,7 @@ def test_a_truncated_image_in_training(capsys, tmp_path):
     (tmp_path / "d/classes.txt").write_text("bricks\nsand\nwater\n")
     broken = tmp_path / "d/images/train/a.jpg"
     broken.write_bytes(broken.read_bytes()[:900])
-    arguments = ["train", "debug=overfit", "data=folder", f"data.root={tmp_path / 'd'}", "split=custom"]
+    arguments = ["train", "resume=false", "data=folder", f"data.root={tmp_path / 'd'}", "split=custom"]
     status, _, err = run(
         capsys, *arguments, "split.unseen=[sand]", f"output_dir={tmp_path / 'run'}", "data.num_workers=1"
     )

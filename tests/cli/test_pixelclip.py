@@ -6,14 +6,14 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from lexiseg.cli.composing import compose_config, conf_dir
+from lexiseg.cli.composing import choices, compose_config
 from lexiseg.cli.main import main
-from lexiseg.cli.pixelclip import read_words
 from lexiseg.data.toy.world import TOY_CLASSES
 from lexiseg.errors import ConfigError, DataError
 from lexiseg.masks.mask_set import MaskSet
 from lexiseg.masks.store import MaskStore
 from lexiseg.models.pixel_clip_settings import PixelCLIPOptimSettings, PixelCLIPSettings
+from lexiseg.recipes.pixelclip import read_words
 from mask_cases import photograph
 
 SMALL = [
@@ -166,15 +166,13 @@ def test_torchrun_makes_no_masks(tune, photos, monkeypatch):
     assert not folder.exists(), "nothing half-made"
 
 
-def _choices(group):
-    return sorted(path.stem for path in (conf_dir() / group).glob("*.yaml"))
-
-
 PRESETS = [
-    *(f"experiment=pixelclip/{name}" for name in _choices("experiment/pixelclip")),
-    *(f"variant={name}" for name in _choices("variant")),
-    *(f"model=pixelclip/{name}" for name in _choices("model/pixelclip")),
-    *(f"mask_data={name}" for name in _choices("mask_data")),
+    *(f"experiment=pixelclip/{name}" for name in choices("pixelclip", "experiment")),
+    *(
+        f"{group}={name}"
+        for group in ("variant", "model", "mask_data")
+        for name in choices("pixelclip", group)
+    ),
     "trainer=bf16",
     "trainer=ddp",
     "logger=wandb",
@@ -217,11 +215,11 @@ def test_help_and_config(capsys):
     assert main(["pixelclip", "--help"]) == 0
     told = capsys.readouterr().out
     assert all(
-        word in told for word in ("images=FOLDER", "pixelclip/toy", "no_momentum", "toy_folder", "resume:")
+        word in told for word in ("images=FOLDER", "vit_b16_dino", "no_momentum", "toy_folder", "resume:")
     )
     assert main(["pixelclip", "--config", "images=photos", "masks=elsewhere"]) == 0
     told = capsys.readouterr().out
     assert "root: photos" in told
     assert "folder: elsewhere" in told
-    with pytest.raises(ConfigError, match="experiment"):
+    with pytest.raises(ConfigError, match="experiment=nothing: .* choose from convnext_base, toy"):
         compose_config("pixelclip", ["experiment=pixelclip/nothing"])

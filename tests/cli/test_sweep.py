@@ -3,11 +3,13 @@
 import json
 
 import pytest
+import yaml
+from omegaconf import OmegaConf
 
-from lexiseg.cli.composing import compose_config, conf_dir
+from lexiseg.cli.ablations import compose_training, read_table, table_names
+from lexiseg.cli.composing import groups
 from lexiseg.cli.main import main
 
-TABLES = sorted(path.name for path in (conf_dir() / "ablation").iterdir() if path.is_dir())
 TINY = [
     "experiment=toy",
     "data.train.length=200",
@@ -20,14 +22,28 @@ TINY = [
 ]
 
 
-@pytest.mark.parametrize("table", TABLES)
+@pytest.mark.parametrize("table", table_names())
 def test_every_row_composes_and_numbers_its_place(table):
-    numbers = []
-    for path in (conf_dir() / "ablation" / table).glob("*.yaml"):
-        config = compose_config("train", ["experiment=toy", f"ablation={table}/{path.stem}"])
-        assert config.row.name == path.stem
-        numbers.append(config.row.number)
-    assert sorted(numbers) == list(range(1, len(numbers) + 1))
+    for number, (name, row) in enumerate(read_table(table).items(), 1):
+        config = compose_training(["experiment=toy", f"ablation={table}/{name}"])
+        assert (config.row.name, config.row.number, config.row.label) == (name, number, row["label"])
+        for setting in row["settings"]:
+            key, _, value = setting.partition("=")
+            chosen = OmegaConf.select(config, key)
+            assert chosen == yaml.safe_load(value) or key in groups("train"), setting
+
+
+def test_what_is_typed_wins_over_the_row_and_the_row_over_the_experiment():
+    row = compose_training(["experiment=toy", "ablation=table10/spt_seg"])
+    assert (row.model.name, row.loss.ssim, row.loss.dice) == ("spt_seg", 1.0, 10.0)
+    typed = compose_training(
+        ["experiment=toy", "model=zegclip", "ablation=table8/sum", "model.aggregation=concat"]
+    )
+    assert (typed.model.name, typed.model.aggregation, typed.model.aggregation_trained) == (
+        "zegclip",
+        "concat",
+        False,
+    )
 
 
 def test_a_sweep_runs_each_row_and_seed_once_and_goes_on(tmp_path, capsys):

@@ -4,9 +4,10 @@ import os
 from pathlib import Path
 
 import pytest
-from hydra.utils import get_object, instantiate
+from hydra.utils import get_object
 from omegaconf import OmegaConf
 
+from lexiseg.cli.building import open_training_data
 from lexiseg.data.class_files import builtin_classes
 from lexiseg.data.splits import make_split
 from lexiseg.data.toy.world import TOY_CLASSES, TOY_UNSEEN
@@ -45,7 +46,7 @@ def build(name, **overrides):
     config = OmegaConf.create({"data": load("data", name)})
     for key, value in overrides.items():
         OmegaConf.update(config, f"data.{key}", value)
-    return instantiate(config.data, _partial_=True)
+    return open_training_data(config.data)
 
 
 @pytest.mark.parametrize("name", sorted(CLASSES))
@@ -112,11 +113,11 @@ def test_every_data_set_gives_a_batch(trees, name, split):
         "num_workers": 0,
         "batch_size": 2,
     }
-    partial = build(name, **small, **({} if name == "toy" else {"root": str(trees.root)}))
+    data = build(name, **small, **({} if name == "toy" else {"root": str(trees.root)}))
     settings = OmegaConf.to_container(load("split", split))
     if split == "custom":
         settings["unseen"] = ["dog"] if name in ("folder", "coco_object") else ["car"]
-    module = partial(split=make_split(partial.keywords["train"].classes, **settings))
+    module = data.module(make_split(data.train.classes, **settings), seed=0)
     batch = next(iter(module.train_dataloader()))
     assert batch.images.shape == (2, 3, 16, 24)
     assert not set(batch.labels.unique().tolist()) & set(module.split.unseen_ids)

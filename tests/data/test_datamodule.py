@@ -12,6 +12,7 @@ from lexiseg.data.datasets.folder import FolderDataset
 from lexiseg.data.sampler import ENDLESS
 from lexiseg.data.scan import WithoutClasses
 from lexiseg.data.splits import make_split
+from lexiseg.data.toy.world import TOY_CLASSES, TOY_UNSEEN, ToyWorld
 from lexiseg.data.transforms import train_recipe
 from lexiseg.errors import ConfigError, DataError
 from lexiseg.types import Sample
@@ -248,3 +249,21 @@ def test_lightning_validates_on_steps_and_can_overfit(camvid, tmp_path):
     assert task.validated == ["u", "v", "w", "x", "y"] * 2
     small = fit(camvid, 4, tmp_path, overfit_batches=2, limit_val_batches=0)
     assert len(set(small.shown)) == 2
+
+
+def test_overfitting_draws_the_same_few_samples_every_time():
+    world = ToyWorld(partition="train", length=61, image_size=[24, 40], seed=3)
+    split = make_split(TOY_CLASSES, name="toy", unseen=TOY_UNSEEN)
+    transform = train_recipe(
+        base=[24, 40], crop=[24, 24], ratio=[0.5, 2.0], cat_max_ratio=0.75, flip=0.5, distort=True
+    )
+    data = SegmentationDataModule(
+        train=world, val=world, split=split, train_transform=transform, batch_size=3, num_workers=0, overfit=3
+    )
+    loader = iter(data.train_dataloader())
+    first, second = (dict(zip(b.names, b.images, strict=True)) for b in (next(loader), next(loader)))
+    assert first.keys() == second.keys()
+    assert len(first) == 3
+    assert all(torch.equal(image, second[name]) for name, image in first.items())
+    with pytest.raises(ConfigError, match="overfit -1"):
+        SegmentationDataModule(train=world, val=world, split=split, overfit=-1)

@@ -22,7 +22,7 @@ from lexiseg.masks.mask_set import MaskSet
 from lexiseg.masks.store import MaskStore
 from lexiseg.types import MaskBatch
 
-CONF = Path(__file__).parents[2] / "conf" / "mask_data"
+CONF = Path(__file__).parents[2] / "conf" / "pixelclip" / "mask_data"
 
 
 class Photos:

@@ -8,10 +8,11 @@ import torch
 from transformers import CLIPModel
 
 from lexiseg.checkpoints.training_file import load_tensors_only, read_info
-from lexiseg.cli.composing import compose_config
-from lexiseg.cli.pixelclip import tune
+from lexiseg.cli.building import tuning_run
+from lexiseg.cli.pixelclip import compose_tuning
 from lexiseg.clip.loading import load_clip
 from lexiseg.errors import CheckpointError, ConfigError, TrainingError
+from lexiseg.recipes import tune
 from lexiseg.training.pixel_clip_task import PixelCLIPTask, TuningInfo, read_tuning_info
 
 SMALL = [
@@ -39,7 +40,7 @@ SMALL = [
 
 
 def run(folder, *overrides):
-    return tune(compose_config("pixelclip", [*SMALL, f"output_dir={folder}", *overrides]))
+    return tune(tuning_run(compose_tuning([*SMALL, f"output_dir={folder}", *overrides])))
 
 
 def read_log(folder):
@@ -138,7 +139,9 @@ def test_a_finished_run_is_left_alone_and_another_one_refused(straight, capsys):
     written = (straight / "last.ckpt").stat().st_mtime_ns
     assert run(straight, "trainer.max_steps=6", "pictures.images=2") == straight / "clip"
     assert "is complete; resume=false starts it anew" in capsys.readouterr().out
-    with pytest.raises(ConfigError, match=r"holds a run with other settings \(model\)"):
+    with pytest.raises(
+        ConfigError, match=r"holds a run with other settings \(model.clusters: 5 there, 4 now\)"
+    ):
         run(straight, "trainer.max_steps=6", "model.clusters=4")
     assert (straight / "last.ckpt").stat().st_mtime_ns == written
 

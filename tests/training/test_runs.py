@@ -9,13 +9,18 @@ import pytest
 import torch
 
 from lexiseg.checkpoints.training_file import load_tensors_only
-from lexiseg.cli.composing import compose_config
-from lexiseg.cli.train import train
+from lexiseg.cli.ablations import compose_training
+from lexiseg.cli.building import training_run
 from lexiseg.errors import CheckpointError, ConfigError, TrainingError
+from lexiseg.recipes import train
 
 SMALL = [
-    "debug=overfit",
+    "resume=false",
     "trainer=cpu",
+    "trainer.max_steps=20",
+    "validation.every_steps=20",
+    "checkpoint.every_steps=10",
+    "optim.warmup_steps=2",
     "data.train.image_size=[40,56]",
     "data.train_transform.base=[40,56]",
     "data.train_transform.crop=[40,56]",
@@ -28,7 +33,7 @@ SMALL = [
 
 
 def run(folder, *overrides):
-    return train(compose_config("train", [*SMALL, f"output_dir={folder}", *overrides]))
+    return train(training_run(compose_training([*SMALL, f"output_dir={folder}", *overrides])))
 
 
 def read_log(folder):
@@ -94,7 +99,8 @@ def test_resuming_is_exact(straight, tmp_path, stop, monkeypatch):
 
 
 def test_another_run_in_the_same_folder_is_refused(straight):
-    with pytest.raises(ConfigError, match="holds a run with other settings .seed.*; choose another name="):
+    told = r"holds a run with other settings \(seed: 0 there, 5 now; data.seed: 0 there, 5 now\); .* choose another name="
+    with pytest.raises(ConfigError, match=told):
         run(straight, "resume=auto", "seed=5", "trainer.max_steps=8", "checkpoint.every_steps=3")
 
 

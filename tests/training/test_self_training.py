@@ -7,14 +7,12 @@ import torch
 import torch.nn.functional as F
 
 from lexiseg.checkpoints.training_file import load_tensors_only
-from lexiseg.cli.composing import compose_config
-from lexiseg.cli.train import train_with_self_training
 from lexiseg.constants import UNLABELLED
 from lexiseg.data.splits import make_split, seen_label_map
 from lexiseg.errors import CheckpointError, ConfigError
 from lexiseg.inference.pipeline import Pipeline
 from lexiseg.training.self_training import SelfTrainingSettings, pseudo_labels
-from training.test_runs import SMALL, read_log, run, weights
+from training.test_runs import read_log, run, weights
 
 STAGES = (
     "self_training=published",
@@ -25,9 +23,7 @@ STAGES = (
 
 
 def both(folder, *overrides):
-    return train_with_self_training(
-        compose_config("train", [*SMALL, *STAGES, "resume=auto", f"output_dir={folder}", *overrides])
-    )
+    return run(folder, *STAGES, "resume=auto", *overrides)
 
 
 def test_only_unlabelled_pixels_change_and_only_to_unseen_classes():

@@ -5,15 +5,16 @@ import pytest
 import torch
 
 from lexiseg.checkpoints.training_file import load_tensors_only
-from lexiseg.cli.building import build_split_and_data
+from lexiseg.cli.building import build_split_and_data, training_run
 from lexiseg.cli.composing import compose_config
-from lexiseg.cli.train import train
+from lexiseg.recipes import train
 from lexiseg.training.task import SegmentationTask
 
 SMALL = [
-    "debug=overfit",
+    "resume=false",
     "trainer=cpu",
     "trainer.max_steps=2",
+    "optim.warmup_steps=2",
     "data.train.length=200",
     "data.train.image_size=[40,56]",
     "data.train_transform.base=[40,56]",
@@ -39,7 +40,7 @@ def test_a_run(tmp_path, monkeypatch, split, unseen):
 
     monkeypatch.setattr(SegmentationTask, "training_step", watch)
     config = compose_config("train", [*SMALL, split, f"output_dir={tmp_path}"])
-    scores = train(config)
+    scores = train(training_run(config))
     checkpoint = load_tensors_only(tmp_path / "best.ckpt")["lexiseg"]
     assert checkpoint["split"]["setting"] == "supervised"
     assert checkpoint["protocol"]["seen_penalty"] == 0

@@ -10,7 +10,7 @@ from rich.markdown import Markdown
 
 from lexiseg.cli.building import build_clip, instantiate_config
 from lexiseg.cli.composing import compose_config, plain
-from lexiseg.cli.conf_files import choices
+from lexiseg.cli.conf_files import benchmark_names
 from lexiseg.data.class_files import builtin_classes
 from lexiseg.errors import ConfigError
 from lexiseg.evaluation.benchmark import Benchmark, MethodChoice
@@ -90,7 +90,7 @@ def _sort_overrides(overrides: Sequence[str]) -> tuple[list[str], dict[str, list
     """Overrides of the run, and those of single benchmarks (``toy.data.length=40``) without their name."""
     own: list[str] = []
     of_benchmarks: dict[str, list[str]] = {}
-    available = choices("benchmark")
+    available = benchmark_names()
     for override in overrides:
         name, dot, rest = override.partition(".")
         if dot and name in available:
@@ -104,7 +104,7 @@ def _sort_overrides(overrides: Sequence[str]) -> tuple[list[str], dict[str, list
 def _names(config: DictConfig) -> list[str]:
     names = plain(config.benchmarks)
     names = [names] if isinstance(names, str) else list(names)
-    available = choices("benchmark")
+    available = benchmark_names()
     unknown = [name for name in names if name not in available]
     if unknown or not names:
         raise ConfigError(

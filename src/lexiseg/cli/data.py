@@ -74,7 +74,9 @@ def _split_file(name: str) -> Path:
     if path.suffix not in (".yaml", ".yml"):
         path = conf_dir() / "split" / f"{name}.yaml"
     if not path.exists():
-        raise ConfigError(f"no split '{name}'; there are {', '.join(choices('split'))}, or give a YAML file")
+        raise ConfigError(
+            f"no split '{name}'; there are {', '.join(choices('train', 'split'))}, or give a YAML file"
+        )
     return path
 
 

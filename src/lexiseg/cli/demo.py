@@ -9,9 +9,8 @@ from omegaconf import DictConfig
 from rich.console import Console
 from rich.table import Table
 
-from lexiseg.cli.building import build_clip, build_protocol, build_split_and_data
+from lexiseg.cli.building import build_clip, build_protocol, build_split_and_data, training_run
 from lexiseg.cli.composing import compose_config, plain
-from lexiseg.cli.train import train
 from lexiseg.errors import ConfigError
 from lexiseg.recipes.demo import (
     SCORES,
@@ -26,6 +25,7 @@ from lexiseg.recipes.demo import (
     spread,
     write_results,
 )
+from lexiseg.recipes.training import train
 from lexiseg.training.checkpointing import LAST
 
 
@@ -59,7 +59,7 @@ def run(args: argparse.Namespace) -> int:
 
 def _train(config: DictConfig, stage: Stage, console: Console) -> Judged:
     console.print(f"\nTraining Cascade-CLIP, seed {config.seed} ({config.trainer.max_steps} steps) …")
-    train(config)
+    train(training_run(config))
     return judge_trained(stage, Path(config.output_dir) / LAST, f"Cascade-CLIP, seed {config.seed}")
 
 

@@ -37,18 +37,27 @@ class TrainingStream(Dataset[Sample]):
         table: ``(256,)`` look-up table of labels that training may see.
         transform: Training transforms; None for none.
         seed: Of the augmentation.
+        fixed: Augment each image the same way every time.
     """
 
     def __init__(
-        self, *, dataset: SegmentationDataset, table: np.ndarray, transform: Transform | None, seed: int
+        self,
+        *,
+        dataset: SegmentationDataset,
+        table: np.ndarray,
+        transform: Transform | None,
+        seed: int,
+        fixed: bool = False,
     ) -> None:
         self.dataset, self.table, self.transform, self.seed = dataset, table, transform, seed
+        self.fixed = fixed
 
     def __len__(self) -> int:
         return len(self.dataset)
 
     def __getitem__(self, key: tuple[int, int] | int) -> Sample:
         index, position = (key, key) if isinstance(key, int) else key
+        position = index if self.fixed else position
         sample = self.dataset[index]
         image, label = sample.image, self.table[sample.label]
         if self.transform is not None:
@@ -73,6 +82,8 @@ class SegmentationDataModule(ResumingDataModule):
         root: Where the data lies. Nothing is read from here: configurations keep it so that one override
             (``data.root=``) moves both data sets.
         cache_dir: Folder that remembers scans of label maps; None: nothing is remembered.
+        overfit: Draw from the first so many training images alone, each augmented the same way every time, to see
+            whether a model can learn them by heart; 0: from all.
 
     Raises:
         ConfigError: Classes of the data sets and the split differ, or a size is not positive.
@@ -91,6 +102,7 @@ class SegmentationDataModule(ResumingDataModule):
         seed: int = 0,
         root: str | Path | None = None,
         cache_dir: str | Path | None = None,
+        overfit: int = 0,
     ) -> None:
         super().__init__(batch_size=batch_size, num_workers=num_workers, seed=seed)
         for name, dataset in (("training", train), ("validation", val)):
@@ -101,7 +113,10 @@ class SegmentationDataModule(ResumingDataModule):
                 )
         if val_batch_size < 1:
             raise ConfigError(f"val_batch_size {val_batch_size}: expected at least 1")
+        if overfit < 0:
+            raise ConfigError(f"overfit {overfit}: expected a number of images, or 0 for all")
         self.train, self.val, self.split = train, val, split
+        self.overfit = overfit
         self.train_transform = train_transform
         self.val_batch_size = val_batch_size
         self.root, self.cache_dir = root, cache_dir
@@ -125,9 +140,14 @@ class SegmentationDataModule(ResumingDataModule):
         """An endless loader of augmented batches from ``start_position`` on."""
         dataset = self.train_set
         stream = TrainingStream(
-            dataset=dataset, table=self.training_table, transform=self.train_transform, seed=self.seed
+            dataset=dataset,
+            table=self.training_table,
+            transform=self.train_transform,
+            seed=self.seed,
+            fixed=self.overfit > 0,
         )
-        return self.loader(stream, self.training_sampler(len(dataset)), self.batch_size, collate)
+        size = min(self.overfit or len(dataset), len(dataset))
+        return self.loader(stream, self.training_sampler(size), self.batch_size, collate)
 
     def val_dataloader(self) -> DataLoader[Sample]:
         """Every validation sample once over all processes, unchanged, with the labels of all classes."""

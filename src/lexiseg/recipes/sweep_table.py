@@ -9,9 +9,8 @@ from pathlib import Path
 import numpy as np
 
 from lexiseg.errors import CheckpointError
-
-RESULT_FILE = "result.json"
-"""What every training run writes into its folder when it is complete."""
+from lexiseg.recipes.run_folder import RESULT_FILE
+from lexiseg.storage import write_json, write_text
 
 _SCORES = ("seen", "unseen", "harmonic")
 
@@ -21,7 +20,7 @@ class SweepRow:
     """One row of a table.
 
     Attributes:
-        name: Its file in ``conf/ablation/TABLE``.
+        name: Its entry in the table's file.
         label: What the paper calls it.
         number: Place in the table.
         published: Published seen, unseen (and harmonic) mIoU in percent, by benchmark.
@@ -66,6 +65,33 @@ def read_results(
         paths = {seed: run_folder(output, row.name, seed) / RESULT_FILE for seed in seeds}
         found[row.name] = tuple(_read(path, seed) for seed, path in paths.items() if path.is_file())
     return found
+
+
+def write_report(
+    output: Path, rows: Sequence[SweepRow], seeds: Sequence[int], overrides: Sequence[str]
+) -> str | None:
+    """Write table.md and results.json of what has been run so far.
+
+    Args:
+        output: The sweep's folder.
+        rows: The table's.
+        seeds: Of every row.
+        overrides: What every run was given besides, for the record.
+
+    Returns:
+        The table; None where nothing has been run yet, and nothing is written.
+    """
+    results = read_results(output, rows, seeds)
+    if not any(results.values()):
+        return None
+    table = to_markdown(rows, results)
+    write_text(table, output / "table.md")
+    stored = [
+        {**vars(row), "runs": [vars(run) for run in results[row.name]], "overrides": list(overrides)}
+        for row in rows
+    ]
+    write_json(stored, output / "results.json")
+    return table
 
 
 def _read(path: Path, seed: int) -> RunResult:

@@ -1,6 +1,13 @@
 """Help of the commands that take Hydra overrides: what each does, then its groups and keys as the files of conf say."""
 
-from lexiseg.cli.conf_files import choices, describe_groups, describe_keys, describe_tables
+from lexiseg.cli.conf_files import (
+    benchmark_names,
+    choices,
+    describe_groups,
+    describe_keys,
+    describe_tables,
+    table_names,
+)
 from lexiseg.dense.names import METHODS
 
 _TRAIN = """usage: lexiseg train [group=choice ...] [key=value ...]
@@ -94,7 +101,10 @@ def _choices(command: str) -> str:
     if command == "sweep":
         return "\n".join(["tables and their rows:", *describe_tables()])
     if command == "benchmark":
-        names = {"methods": METHODS, "benchmarks": choices("benchmark"), "clip": choices("clip")}
+        names = {"methods": METHODS, "benchmarks": benchmark_names(), "clip": choices("benchmark", "clip")}
         listed = [f"{name + ':':11s} {', '.join(values)}" for name, values in names.items()]
         return "\n".join([*listed, "", "keys:", *describe_keys("benchmark")])
+    if command == "train":
+        rows = ", ".join(f"{table}/…" for table in table_names())
+        return f"ablation=TABLE/ROW: {rows}; rows: lexiseg sweep --help\n\n{describe_groups(command)}"
     return describe_groups(command)

@@ -1,0 +1,170 @@
+"""A run's folder: it goes on only as the run that it holds, and a finished run is left alone."""
+
+import json
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from lexiseg.checkpoints.training_file import load_tensors_only
+from lexiseg.errors import CheckpointError, ConfigError
+from lexiseg.recipes.settings import Resume
+from lexiseg.storage import write_json, write_text
+from lexiseg.training.checkpointing import LAST
+from lexiseg.training.csv_log import FILE_NAME as LOG_FILE
+from lexiseg.training.csv_log import CsvLog
+from lexiseg.training.random_state import RANDOM_STATE_KEY
+
+RECORD_FILE = "config.yaml"
+RESULT_FILE = "result.json"
+"""What every run writes into its folder when it is complete."""
+
+_TRAINING_STATE = (
+    "global_step",
+    "epoch",
+    "optimizer_states",
+    "lr_schedulers",
+    "loops",
+    "callbacks",
+    RANDOM_STATE_KEY,
+    "pytorch-lightning_version",
+)
+"""What a checkpoint holds beside weights where a run can go on from it; an imported one has none of it."""
+
+_NOT_COMPARED = ("resume", "output_dir", "trainer", "logger", "validation", "checkpoint", "pictures")
+"""Settings that may change between a run and its resumption."""
+
+_ABSENT = object()
+
+ReadDescription = Callable[[Mapping[str, Any], Path], object]
+"""Reads what a loaded checkpoint says of itself; raises :class:`CheckpointError` for another kind's."""
+
+
+@dataclass(frozen=True)
+class RunFolder:
+    """Where a run is kept.
+
+    Attributes:
+        path: The folder; made when the run starts.
+        resume: Where the run goes on, see :data:`~lexiseg.recipes.settings.Resume`.
+        record: The run's settings as plain values: what config.yaml says.
+    """
+
+    path: Path
+    resume: Resume
+    record: Mapping[str, Any]
+
+    def finished(self, max_steps: int) -> dict[str, Any] | None:
+        """The result of a run of these settings that has come to its end here, or None.
+
+        Raises:
+            ConfigError: The folder holds a run with other settings.
+        """
+        complete = (self.path / RESULT_FILE).is_file() and (self.path / LAST).is_file()
+        if self.resume != "auto" or not complete:
+            return None
+        self.check_same_run()
+        result = self.result()
+        return result if result["step"] == max_steps else None
+
+    def result(self) -> dict[str, Any]:
+        """What a complete run wrote here."""
+        return dict(json.loads((self.path / RESULT_FILE).read_text(encoding="utf-8")))
+
+    def resume_from(self) -> Path | None:
+        """The checkpoint to go on from, or None.
+
+        Raises:
+            CheckpointError: ``resume`` names no file.
+            ConfigError: The folder holds a run with other settings.
+        """
+        if self.resume is False or self.resume is None:
+            return None
+        last = self.path / LAST
+        if self.resume is not True and str(self.resume) != "auto":
+            if not Path(self.resume).is_file():
+                raise CheckpointError(f"resume={self.resume}: no such file; give a last.ckpt, auto or false")
+            return Path(self.resume)
+        if not last.is_file():
+            return None
+        self.check_same_run()
+        return last
+
+    def check_same_run(self) -> None:
+        """A folder goes on only as the run that it holds.
+
+        Raises:
+            ConfigError: Names the settings that differ, with both values.
+        """
+        recorded = self.path / RECORD_FILE
+        if not recorded.is_file():
+            return
+        before = yaml.safe_load(recorded.read_text(encoding="utf-8"))
+        changed = [
+            difference
+            for key in self.record
+            if key not in _NOT_COMPARED
+            for difference in differences(before.get(key, _ABSENT), self.record[key], key)
+        ]
+        if changed:
+            raise ConfigError(
+                f"{self.path} holds a run with other settings ({'; '.join(changed)}); give those of the run, choose another "
+                "name=, or resume=false to start anew in its place"
+            )
+
+    def open(self, resume_from: Path | None, step: int) -> CsvLog:
+        """Make the folder, write the record into it, and open its log at the step the run goes on from."""
+        self.path.mkdir(parents=True, exist_ok=True)
+        log = CsvLog(self.path)
+        if resume_from is None:
+            (self.path / LOG_FILE).unlink(missing_ok=True)
+        else:
+            log.rewind(step)
+        write_text(
+            yaml.safe_dump(dict(self.record), sort_keys=False, allow_unicode=True), self.path / RECORD_FILE
+        )
+        return log
+
+    def write_result(self, result: Mapping[str, Any]) -> None:
+        """Say that the run is complete, and how it went."""
+        write_json(result, self.path / RESULT_FILE)
+
+
+def differences(before: Any, now: Any, name: str) -> list[str]:
+    """In what a recorded setting differs, in words; a class that has only moved to another module does not.
+
+    What is recorded and is no setting any more does not count.
+
+    Args:
+        before: As recorded.
+        now: As it is now.
+        name: What the user calls it.
+    """
+    if isinstance(before, Mapping) and isinstance(now, Mapping):
+        return [
+            difference
+            for key in now
+            for difference in differences(before.get(key, _ABSENT), now[key], f"{name}.{key}")
+        ]
+    if name.endswith("._target_") and isinstance(before, str):
+        before, now = before.rpartition(".")[2], str(now).rpartition(".")[2]
+    if before == now:
+        return []
+    return [f"{name}: {'absent' if before is _ABSENT else before} there, {now} now"]
+
+
+def resumed_step(path: Path | None, read: ReadDescription) -> int:
+    """Step that a run goes on from; reading it early refuses a bad checkpoint before anything is built."""
+    if path is None:
+        return 0
+    checkpoint = load_tensors_only(path)
+    read(checkpoint, path)
+    absent = [key for key in _TRAINING_STATE if key not in checkpoint]
+    if absent:
+        raise CheckpointError(
+            f"{path}: holds no {', '.join(absent[:3])}, so no run can go on from it; to start from its weights, give "
+            f"resume=false init_from={path}"
+        )
+    return int(checkpoint["global_step"])

@@ -1,0 +1,211 @@
+"""The settings that runs share, as dataclasses: whoever starts a run, a command or Python, says it in these."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal, TypeVar
+
+from lexiseg.clip.loading import TOY_CLIP, FrozenCLIP, load_clip
+from lexiseg.data.datamodule import SegmentationDataModule
+from lexiseg.data.splits import make_split
+from lexiseg.data.transforms import Transform
+from lexiseg.errors import ConfigError
+from lexiseg.types import (
+    ClassSplit,
+    SegmentationDataset,
+    Setting,
+    UnseenPixels,
+    require_known_keys,
+    require_plain_types,
+)
+
+Settings = TypeVar("Settings")
+
+Resume = Literal["auto"] | bool | str | Path
+"""Where a run goes on: ``auto`` or True where its folder's last.ckpt stands, False from the start, or a checkpoint's path."""
+
+
+@dataclass(frozen=True)
+class ClipSource:
+    """Which CLIP a run stands on; the arguments of :func:`~lexiseg.clip.loading.load_clip`."""
+
+    source: str = TOY_CLIP
+    tokenizer: str | None = None
+    activation: Literal["auto", "quick_gelu", "gelu"] = "auto"
+    vision_heads: int | None = None
+    text_heads: int | None = None
+
+    def __post_init__(self) -> None:
+        """Refuse values of another type before any weight is read."""
+        object.__setattr__(self, "source", str(self.source))
+        require_plain_types(self, "clip")
+
+    def load(self) -> FrozenCLIP:
+        """Load it, frozen and in float32."""
+        return load_clip(**vars(self))
+
+
+@dataclass(frozen=True)
+class SplitSettings:
+    """How a data set's classes are parted; the arguments of :func:`~lexiseg.data.splits.make_split`."""
+
+    name: str = "custom"
+    unseen: Sequence[str] = ()
+    seen: Sequence[str] | None = None
+    setting: Setting = "inductive"
+    unseen_pixels: UnseenPixels = "shown"
+
+    def of(self, classes: Sequence[str]) -> ClassSplit:
+        """The split of these classes.
+
+        Raises:
+            ConfigError: A name that is no class of them, or a setting that does not exist.
+        """
+        return make_split(classes, **vars(self))
+
+
+@dataclass(frozen=True)
+class TrainingData:
+    """What a run draws from and is judged on.
+
+    Attributes:
+        train: Training data set, labels of all classes.
+        val: Validation data set with the same classes.
+        train_transform: See :func:`~lexiseg.data.transforms.train_recipe`; None: samples as they are.
+        batch_size: Samples per process and step.
+        val_batch_size: More than 1 needs validation images of one size.
+        num_workers: Loader processes per training process.
+        seed: Of the order and the augmentation; None: the run's.
+        overfit: Draw from the first so many training images alone, each augmented the same way every time; 0: from all.
+        root: Where the data lie, for the record.
+        cache_dir: Folder that remembers scans of label maps; None: nothing is remembered.
+    """
+
+    train: SegmentationDataset
+    val: SegmentationDataset
+    train_transform: Transform | None = None
+    batch_size: int = 4
+    val_batch_size: int = 1
+    num_workers: int = 2
+    seed: int | None = None
+    overfit: int = 0
+    root: str | Path | None = None
+    cache_dir: str | Path | None = None
+
+    def __post_init__(self) -> None:
+        """Refuse values of another type before a label is looked at."""
+        require_plain_types(self, "data")
+
+    def module(self, split: ClassSplit, seed: int) -> SegmentationDataModule:
+        """The data module of a run with this seed.
+
+        Raises:
+            ConfigError: Classes of the data sets and the split differ, or a size is not positive.
+        """
+        own = {"seed": seed if self.seed is None else self.seed, "split": split}
+        return SegmentationDataModule(**{**vars(self), **own})
+
+
+@dataclass(frozen=True)
+class TrainerSettings:
+    """Where and how long a run goes.
+
+    Attributes:
+        max_steps: Optimiser steps.
+        accelerator: ``auto``, ``cpu``, ``gpu`` …
+        devices: How many, or -1 for all.
+        precision: ``32-true``, ``bf16-mixed`` …
+        accumulate_grad_batches: Batches per optimiser step.
+        strategy: ``auto``, ``ddp`` …
+        more: Further arguments of Lightning's trainer.
+
+    Raises:
+        ConfigError: A number below 1.
+    """
+
+    max_steps: int = 1000
+    accelerator: str = "auto"
+    devices: int | str | Sequence[int] = 1
+    precision: str | int = "32-true"
+    accumulate_grad_batches: int = 1
+    strategy: str = "auto"
+    more: Mapping[str, Any] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        """Refuse a run without a step."""
+        _require_at_least(
+            1, "trainer", max_steps=self.max_steps, accumulate_grad_batches=self.accumulate_grad_batches
+        )
+
+    def arguments(self) -> dict[str, Any]:
+        """As Lightning's trainer takes them."""
+        own = {key: value for key, value in vars(self).items() if key != "more"}
+        return {**own, **self.more}
+
+
+@dataclass(frozen=True)
+class ValidationSettings:
+    """When a run is judged, and what is drawn of it.
+
+    Attributes:
+        every_steps: Optimiser steps between validations.
+        panels: Pictures of validation images written at each validation.
+
+    Raises:
+        ConfigError: Below 1 step, or below 0 pictures.
+    """
+
+    every_steps: int = 250
+    panels: int = 4
+
+    def __post_init__(self) -> None:
+        """Refuse what no run can do."""
+        _require_at_least(1, "validation", every_steps=self.every_steps)
+        _require_at_least(0, "validation", panels=self.panels)
+
+
+@dataclass(frozen=True)
+class CheckpointSettings:
+    """What is kept of a run.
+
+    Attributes:
+        every_steps: Optimiser steps between writes of last.ckpt: what a kill costs at most.
+        monitor: The validation score that decides best.ckpt.
+
+    Raises:
+        ConfigError: Below 1 step.
+    """
+
+    every_steps: int = 100
+    monitor: str = "val/harmonic"
+
+    def __post_init__(self) -> None:
+        """Refuse what no run can do."""
+        require_plain_types(self, "checkpoint")
+        _require_at_least(1, "checkpoint", every_steps=self.every_steps)
+
+
+def known_settings(kind: type[Settings], values: Mapping[str, Any], group: str) -> Settings:
+    """Plain values, as a configuration holds them, as the settings of ``kind``.
+
+    Raises:
+        ConfigError: A key that it does not have, or a bad value.
+    """
+    require_known_keys(values, kind, group)
+    return kind(**values)
+
+
+def require_seed(seed: object) -> None:
+    """Refuse what no generator takes.
+
+    Raises:
+        ConfigError: Not a whole number from 0.
+    """
+    if type(seed) is not int or seed < 0:
+        raise ConfigError(f"seed: expected a whole number of at least 0, got {seed!r}")
+
+
+def _require_at_least(least: int, group: str, **values: Any) -> None:
+    for key, value in values.items():
+        if type(value) is not int or value < least:
+            raise ConfigError(f"{group}.{key}: expected a whole number of at least {least}, got {value!r}")

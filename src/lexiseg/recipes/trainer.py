@@ -1,0 +1,76 @@
+"""Lightning's trainer as every recipe wants it."""
+
+import logging
+import warnings
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import pytorch_lightning as pl
+
+from lexiseg.recipes.settings import TrainerSettings
+from lexiseg.training.checkpointing import AtomicCheckpointIO
+from lexiseg.training.csv_log import CsvLog
+
+
+def make_trainer(
+    settings: TrainerSettings,
+    folder: Path,
+    log: CsvLog,
+    callbacks: Sequence[pl.Callback],
+    *,
+    wandb: Mapping[str, Any] | None = None,
+    record: Mapping[str, Any] | None = None,
+    **more: Any,
+) -> pl.Trainer:
+    """Lightning's trainer with our checkpoints, log and bar.
+
+    Args:
+        settings: Where and how long.
+        folder: The run's.
+        log: The run folder's.
+        callbacks: In the order in which they are called.
+        wandb: Arguments of Lightning's WandbLogger; None: the log alone.
+        record: What Weights & Biases is told of the run.
+        more: Further arguments of the trainer.
+    """
+    loggers: list[Any] = [log]
+    if wandb:
+        from pytorch_lightning.loggers import WandbLogger
+
+        loggers.append(WandbLogger(**wandb))
+        loggers[-1].log_hyperparams(dict(record or {}))
+    return pl.Trainer(
+        **settings.arguments(),
+        **more,
+        logger=loggers,
+        callbacks=list(callbacks),
+        plugins=[AtomicCheckpointIO()],
+        enable_checkpointing=False,
+        enable_progress_bar=False,
+        enable_model_summary=False,
+        use_distributed_sampler=False,
+        num_sanity_val_steps=0,
+        log_every_n_steps=10,
+        default_root_dir=str(folder),
+    )
+
+
+def quiet() -> None:
+    """Silence what libraries say about choices that are deliberate here."""
+    for name in (
+        "pytorch_lightning",
+        "lightning_fabric",
+        "lightning.fabric",
+        "pytorch_lightning.utilities.rank_zero",
+    ):
+        logging.getLogger(name).setLevel(logging.ERROR)
+    for message in (
+        ".*does not have many workers.*",
+        ".*resuming from a checkpoint.*",
+        ".*lr_scheduler.step.*",
+        ".*smaller than the logging interval.*",
+        ".*isinstance.treespec.*",
+        ".*Checkpoint directory.*exists.*",
+    ):
+        warnings.filterwarnings("ignore", message)

@@ -1,0 +1,290 @@
+"""Train a mask model on the seen classes of a split, and judge it on all: one run, or two with self-training."""
+
+import logging
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass, field, fields, replace
+from pathlib import Path
+from typing import Any
+
+import pytorch_lightning as pl
+
+from lexiseg.checkpoints.training_file import (
+    CheckpointInfo,
+    check_same,
+    load_tensors_only,
+    load_weights,
+    read_info,
+)
+from lexiseg.clip.model import FrozenCLIP
+from lexiseg.clip.templates import resolve_templates
+from lexiseg.data.datamodule import SegmentationDataModule
+from lexiseg.inference.pipeline import Pipeline
+from lexiseg.inference.protocol import InferenceProtocol
+from lexiseg.losses.criterion import MaskCriterion
+from lexiseg.losses.fused import MaskLossWeights
+from lexiseg.models.cascade_settings import CascadeSettings
+from lexiseg.models.registry import build_model, complete_settings, model_settings
+from lexiseg.recipes.record import merged, plain_record
+from lexiseg.recipes.run_folder import RunFolder, resumed_step
+from lexiseg.recipes.settings import (
+    CheckpointSettings,
+    ClipSource,
+    Resume,
+    SplitSettings,
+    TrainerSettings,
+    TrainingData,
+    ValidationSettings,
+    require_seed,
+)
+from lexiseg.recipes.trainer import make_trainer, quiet
+from lexiseg.training.checkpointing import LAST, KeepCheckpoints
+from lexiseg.training.csv_log import CsvLog
+from lexiseg.training.optim import OptimSettings
+from lexiseg.training.panels import ValidationPanels
+from lexiseg.training.progress import TrainingProgress
+from lexiseg.training.self_training import SelfTrainingSettings
+from lexiseg.training.task import SegmentationTask
+from lexiseg.types import ClassSplit, MaskModel
+
+_log = logging.getLogger(__name__)
+
+NATIVE = InferenceProtocol(name="native", activation="sigmoid", seen_penalty=0.1)
+"""The whole image at its own size; seen classes bear the released penalty of inductive models."""
+
+
+@dataclass(frozen=True)
+class TrainRun:
+    """One training run; every default is the command's own.
+
+    Attributes:
+        data: What is drawn from and judged on.
+        split: How its classes are parted.
+        output_dir: Receives checkpoints, metrics.csv, config.yaml, result.json, pictures.
+        clip: The CLIP underneath.
+        model: The settings of a mask model; or ``name`` and settings as plain values.
+        templates: A template set's name, or templates with ``{}`` in each.
+        loss: Weights of the mask loss.
+        optim: Optimiser and schedule.
+        protocol: How validation images are read; its seen penalty holds in the inductive setting only.
+        self_training: Whether, and how, a transductive run follows an inductive one.
+        trainer: Where and how long.
+        validation: When it is judged.
+        checkpoint: What is kept.
+        seed: Of weights, data order and augmentation.
+        resume: Where it goes on.
+        init_from: A checkpoint whose weights to start from; optimiser and schedule start anew.
+        wandb: Arguments of Lightning's WandbLogger; None: metrics.csv alone.
+        record: What config.yaml says: a folder goes on only as the run of the same record. None: these settings.
+        tell: Takes a sentence about the run's progress.
+
+    Raises:
+        ConfigError: A model or a setting that does not exist, or a bad value.
+    """
+
+    data: TrainingData
+    split: SplitSettings
+    output_dir: Path
+    clip: ClipSource = field(default_factory=ClipSource)
+    model: CascadeSettings | Mapping[str, Any] = field(default_factory=CascadeSettings)
+    templates: str | Sequence[str] = "single"
+    loss: MaskLossWeights = field(default_factory=MaskLossWeights)
+    optim: OptimSettings = field(default_factory=OptimSettings)
+    protocol: InferenceProtocol = NATIVE
+    self_training: SelfTrainingSettings = field(default_factory=SelfTrainingSettings)
+    trainer: TrainerSettings = field(default_factory=TrainerSettings)
+    validation: ValidationSettings = field(default_factory=ValidationSettings)
+    checkpoint: CheckpointSettings = field(default_factory=CheckpointSettings)
+    seed: int = 0
+    resume: Resume = "auto"
+    init_from: str | Path | None = None
+    wandb: Mapping[str, Any] | None = None
+    record: Mapping[str, Any] | None = None
+    tell: Callable[[str], None] = _log.info
+
+    def __post_init__(self) -> None:
+        """Refuse a bad model or seed before anything is read."""
+        require_seed(self.seed)
+        object.__setattr__(self, "output_dir", Path(self.output_dir))
+        object.__setattr__(self, "model", _named(self.model))
+
+    @property
+    def folder(self) -> RunFolder:
+        """The run's folder, with its record."""
+        told = self.record
+        if told is None:
+            unsaid = ("record", "tell", "wandb")
+            own = [item.name for item in fields(self) if item.name not in unsaid]
+            told = {name: plain_record(getattr(self, name)) for name in own}
+        return RunFolder(self.output_dir, self.resume, told)
+
+
+def train(run: TrainRun) -> dict[str, float]:
+    """Train as a run says, with self-training where it asks for it; goes on wherever it was stopped.
+
+    Returns:
+        The last validation's scores (fractions).
+
+    Raises:
+        LexisegError: Of data, weights, checkpoints or settings, each named; the folder holds another run.
+    """
+    return _train_twice(run) if run.self_training.enabled else _train_once(run)
+
+
+def _train_twice(run: TrainRun) -> dict[str, float]:
+    """An inductive run and, from its weights, a transductive one, each in a folder of its own below ``output_dir``."""
+    total = run.trainer.max_steps
+    first = min(max(round(total * run.self_training.inductive_share), 1), total - 1)
+    inductive = _stage(run, "inductive", first)
+    inductive = _changed(inductive, optim={"schedule_steps": total})
+    transductive = _stage(run, "transductive", total - first)
+    transductive = _changed(transductive, init_from=str(inductive.output_dir / LAST))
+    seconds, scores = 0.0, {}
+    for stage in (inductive, transductive):
+        scores = _train_once(stage)
+        seconds += stage.folder.result()["seconds"]
+    run.folder.write_result({"step": total, "val": scores, "seconds": seconds})
+    return scores
+
+
+def _stage(run: TrainRun, setting: str, steps: int) -> TrainRun:
+    return _changed(
+        run,
+        split={"setting": setting},
+        trainer={"max_steps": steps},
+        output_dir=str(run.output_dir / setting),
+    )
+
+
+def _changed(run: TrainRun, **changes: Any) -> TrainRun:
+    """A run with some settings changed, in the run and in its record: groups by their keys, others whole."""
+    groups = {
+        name: replace(getattr(run, name), **change) if isinstance(change, Mapping) else change
+        for name, change in changes.items()
+    }
+    return replace(run, record=merged(run.folder.record, changes), **groups)
+
+
+def _train_once(run: TrainRun) -> dict[str, float]:
+    quiet()
+    folder = run.folder
+    result = folder.finished(run.trainer.max_steps)
+    if result is not None:
+        run.tell(f"the run in {run.output_dir} is complete; resume=false starts it anew")
+        return dict(result["val"])
+    started = time.monotonic()
+    resume_from = folder.resume_from()
+    step = resumed_step(resume_from, read_info)
+    pl.seed_everything(run.seed, verbose=False)
+    split = run.split.of(run.data.train.classes)
+    data = run.data.module(split, run.seed)
+    task = build_task(run, run.clip.load(), split)
+    data.check_training_labels()
+    trainer = _build_trainer(run, folder.open(resume_from, step), data)
+    trainer.fit(task, datamodule=data, ckpt_path=resume_from, weights_only=True)
+    if trainer.is_global_zero:
+        seconds = time.monotonic() - started
+        folder.write_result({"step": trainer.global_step, "val": task.last_scores, "seconds": seconds})
+    return task.last_scores
+
+
+def build_task(run: TrainRun, clip: FrozenCLIP, split: ClassSplit) -> SegmentationTask:
+    """Model, loss, text and the validation path of a run. The CLIP loses its text tower, which has done its work.
+
+    Raises:
+        LexisegError: A model that does not fit the CLIP, or a checkpoint to start from that is another model's.
+    """
+    model = build_model(_named(run.model), clip.tower)
+    if run.init_from:
+        _start_from(run.init_from, model, clip)
+    protocol = run.protocol if split.setting == "inductive" else replace(run.protocol, seen_penalty=0.0)
+    _warn_of_unknown_words(clip, split)
+    info = CheckpointInfo(
+        model=model_settings(model),
+        clip=_describe_clip(run.clip, clip),
+        templates=resolve_templates(
+            run.templates if isinstance(run.templates, str) else tuple(run.templates)
+        ),
+        split=split,
+        protocol=protocol.to_dict(),
+    )
+    segmenter = Pipeline.trained(model, clip, info).segmenter(split)
+    clip.text_tower = None
+    return SegmentationTask(
+        model,
+        segmenter.embeddings.vectors,
+        split,
+        criterion=MaskCriterion(run.loss),
+        optim=run.optim,
+        info=info,
+        labeller=lambda image: segmenter.segment(image, scores=False).labels,
+        self_training=run.self_training,
+    )
+
+
+def _build_trainer(run: TrainRun, log: CsvLog, data: SegmentationDataModule) -> pl.Trainer:
+    """Lightning's trainer with our checkpoints, log, bar and pictures."""
+    keep = KeepCheckpoints(
+        run.output_dir,
+        every_steps=run.checkpoint.every_steps,
+        monitor=_monitored(run.checkpoint.monitor, data.split),
+    )
+    panels = ValidationPanels(
+        run.output_dir / "panels", dataset=data.val, split=data.split, count=run.validation.panels
+    )
+    steps = min(run.validation.every_steps, run.trainer.max_steps)
+    return make_trainer(
+        run.trainer,
+        run.output_dir,
+        log,
+        [TrainingProgress(), keep, panels],
+        wandb=run.wandb,
+        record=run.folder.record,
+        val_check_interval=steps * run.trainer.accumulate_grad_batches,
+        check_val_every_n_epoch=None,
+    )
+
+
+def _monitored(monitor: str, split: ClassSplit) -> str:
+    """The score that decides ``best.ckpt``; without unseen classes there is no unseen or harmonic one."""
+    return "val/miou" if not split.unseen and monitor in ("val/unseen", "val/harmonic") else monitor
+
+
+def _start_from(path: str | Path, model: MaskModel, clip: FrozenCLIP) -> None:
+    """Take over the weights of another run of the same model on the same CLIP.
+
+    Raises:
+        CheckpointError: Missing, unsafe, or of another model or CLIP.
+    """
+    checkpoint = load_tensors_only(path)
+    info = read_info(checkpoint, path)
+    check_same(info, model=model_settings(model), fingerprint=clip.fingerprint, path=path)
+    load_weights(model, checkpoint["state_dict"], path)
+
+
+def _named(model: CascadeSettings | Mapping[str, Any]) -> dict[str, Any]:
+    """A model's settings as its registry takes them: plain values with its name.
+
+    Raises:
+        ConfigError: No such model, or a setting that it does not have.
+    """
+    if isinstance(model, Mapping):
+        return complete_settings(model)
+    return complete_settings(asdict(model))
+
+
+def _warn_of_unknown_words(clip: FrozenCLIP, split: ClassSplit) -> None:
+    unknown = clip.unknown_words(split.classes)
+    if unknown:
+        _log.warning(
+            "this CLIP (%s) has never read %s: it cannot know what these words mean",
+            clip.source,
+            ", ".join(unknown),
+        )
+
+
+def _describe_clip(source: ClipSource, clip: FrozenCLIP) -> dict[str, Any]:
+    """Where the CLIP was found, wherever the checkpoint is read later, and what it was."""
+    place = Path(source.source)
+    found = str(place.resolve()) if place.exists() else source.source
+    return {**vars(source), "source": found, "fingerprint": clip.fingerprint}

@@ -1,0 +1,157 @@
+"""Training from Python, without a configuration file: the same run as the command's, to the last bit."""
+
+import dataclasses
+
+import pytest
+import torch
+import yaml
+
+from lexiseg.checkpoints.training_file import load_tensors_only
+from lexiseg.cli.main import main
+from lexiseg.data.toy.world import TOY_UNSEEN, ToyWorld
+from lexiseg.data.transforms import train_recipe
+from lexiseg.errors import ConfigError
+from lexiseg.models.cascade_settings import CascadeSettings
+from lexiseg.recipes import (
+    CheckpointSettings,
+    SplitSettings,
+    TrainerSettings,
+    TrainingData,
+    TrainRun,
+    ValidationSettings,
+    train,
+)
+from lexiseg.training.optim import OptimSettings
+
+SIZE = [40, 56]
+COMMAND = [
+    "trainer=cpu",
+    "trainer.max_steps=2",
+    f"data.train.image_size={SIZE}",
+    "data.train.length=211",
+    f"data.train_transform.base={SIZE}",
+    f"data.train_transform.crop={SIZE}",
+    f"data.val.image_size={SIZE}",
+    "data.val.length=3",
+    "data.batch_size=2",
+    "model.prompt_length=3",
+    "optim.warmup_steps=1",
+    "validation.panels=0",
+    "checkpoint.every_steps=2",
+    "seed=7",
+]
+
+
+def python_run(folder, **changes):
+    data = TrainingData(
+        train=ToyWorld(partition="train", length=211, image_size=SIZE, seed=0),
+        val=ToyWorld(partition="val", length=3, image_size=SIZE, seed=0),
+        train_transform=train_recipe(
+            base=SIZE, ratio=[0.75, 1.5], crop=SIZE, cat_max_ratio=0.75, flip=0.5, distort=False
+        ),
+        batch_size=2,
+        val_batch_size=8,
+        num_workers=0,
+    )
+    run = TrainRun(
+        data=data,
+        split=SplitSettings("toy", unseen=TOY_UNSEEN),
+        output_dir=folder,
+        model=CascadeSettings(prompt_length=3),
+        optim=OptimSettings(warmup_steps=1),
+        trainer=TrainerSettings(max_steps=2, accelerator="cpu"),
+        validation=ValidationSettings(panels=0),
+        checkpoint=CheckpointSettings(every_steps=2),
+        seed=7,
+    )
+    return dataclasses.replace(run, **changes)
+
+
+@pytest.fixture(scope="module")
+def by_hand(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("python")
+    return folder, train(python_run(folder))
+
+
+def test_python_and_command_train_the_same_model(by_hand, tmp_path, capsys):
+    folder, scores = by_hand
+    assert main(["train", *COMMAND, f"output_dir={tmp_path}"]) == 0
+    assert "done: seen" in capsys.readouterr().out
+    ours, theirs = (load_tensors_only(place / "last.ckpt") for place in (folder, tmp_path))
+    assert ours["state_dict"].keys() == theirs["state_dict"].keys()
+    assert all(torch.equal(tensor, theirs["state_dict"][name]) for name, tensor in ours["state_dict"].items())
+    assert ours["lexiseg"] == theirs["lexiseg"]
+    assert scores.keys() >= {"seen", "unseen", "harmonic"}
+
+
+def test_a_run_from_python_goes_on_as_itself_and_as_no_other(by_hand):
+    folder, scores = by_hand
+    told = []
+    again = train(python_run(folder, tell=told.append))
+    assert told == [f"the run in {folder} is complete; resume=false starts it anew"]
+    assert again["seen"] == pytest.approx(scores["seen"])
+    record = yaml.safe_load((folder / "config.yaml").read_text())
+    assert record["data"]["train"]["_target_"] == "lexiseg.data.toy.world.ToyWorld"
+    assert record["data"]["train"]["image_size"] == SIZE
+    with pytest.raises(
+        ConfigError, match="holds a run with other settings .optim.lr: 0.0002 there, 0.001 now"
+    ):
+        train(python_run(folder, optim=OptimSettings(warmup_steps=1, lr=1e-3)))
+
+
+def test_folders_of_runs_before_classes_moved_go_on(by_hand, tmp_path, capsys):
+    """config.yaml as versions wrote it whose classes lay in other modules, and whose data had a class of their own."""
+    assert main(["train", *COMMAND, f"output_dir={tmp_path}"]) == 0
+    path = tmp_path / "config.yaml"
+    old = yaml.safe_load(path.read_text())
+    old["data"]["_target_"] = "lexiseg.data.datamodule.SegmentationDataModule"
+    old["trainer"]["_target_"] = "pytorch_lightning.Trainer"
+    for part in ("train", "val"):
+        old["data"][part]["_target_"] = "lexiseg.data.toy.ToyWorld"
+    path.write_text(yaml.safe_dump(old, sort_keys=False))
+    capsys.readouterr()
+    assert main(["train", *COMMAND, f"output_dir={tmp_path}"]) == 0
+    assert "is complete" in capsys.readouterr().out
+    for part, key, value, told in (
+        ("train", "length", 99, "data.train.length: 99 there, 211 now"),
+        (
+            "train",
+            "_target_",
+            "lexiseg.data.voc.PascalVoc",
+            "data.train._target_: PascalVoc there, ToyWorld now",
+        ),
+    ):
+        changed = yaml.safe_load(yaml.safe_dump(old))
+        changed["data"][part][key] = value
+        path.write_text(yaml.safe_dump(changed))
+        assert main(["train", *COMMAND, f"output_dir={tmp_path}"]) == 2
+        assert told in capsys.readouterr().err
+
+
+def test_an_old_run_of_another_seed_is_told_how_it_goes_on(tmp_path, capsys):
+    """When every run had data order 0, seed 7 was another run than it is now."""
+    assert main(["train", *COMMAND, "data.seed=0", f"output_dir={tmp_path}"]) == 0
+    assert main(["train", *COMMAND, f"output_dir={tmp_path}"]) == 2
+    assert "data.seed: 0 there, 7 now" in capsys.readouterr().err
+    assert main(["train", *COMMAND, "data.seed=0", f"output_dir={tmp_path}"]) == 0
+
+
+def test_unknown_models_and_settings_are_told_before_anything_is_read(tmp_path):
+    with pytest.raises(ConfigError, match="model.name: expected one of cascade_clip"):
+        python_run(tmp_path, model={"name": "segformer"})
+    with pytest.raises(ConfigError, match="seed: expected a whole number"):
+        python_run(tmp_path, seed=0.5)
+
+
+@pytest.mark.slow
+def test_overfitting_on_purpose_brings_the_loss_near_zero(tmp_path):
+    command = ["train", "experiment=toy", "debug=overfit", "trainer=cpu", "data.val.length=1"]
+    assert (
+        main([*command, "trainer.max_steps=200", "validation.every_steps=200", f"output_dir={tmp_path}"]) == 0
+    )
+    rows = [line.split(",") for line in (tmp_path / "metrics.csv").read_text().splitlines()]
+    losses = {
+        name: [float(row[2]) for row in rows if row[1] == name] for name in ("train/loss", "train/loss_focal")
+    }
+    assert losses["train/loss"][-1] < losses["train/loss"][0] / 6
+    assert losses["train/loss_focal"][-1] < 1.2
