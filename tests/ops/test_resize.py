@@ -3,8 +3,72 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from lexiseg.ops.resize import keep_ratio_size, resize_image
+from lexiseg.ops.resize import fit_within, keep_ratio_size, resize_image, resize_label
 from support import golden_folders
+
+
+def opencv_axis(target, source, size):
+    """The two source pixels of one target position and their weights, in 2048ths, as OpenCV computes them."""
+    centre = np.float32((target + 0.5) * (source / size) - 0.5)
+    first = int(np.floor(centre))
+    part = np.float32(centre - np.float32(first))
+    return first, round(float(np.float32(1) - part) * 2048), round(float(part) * 2048)
+
+
+def opencv_pixel(plane, row, column, size):
+    """One byte of cv2.resize(INTER_LINEAR), in plain integers."""
+    height, width = len(plane), len(plane[0])
+    top, upper_weight, lower_weight = opencv_axis(row, height, size[0])
+    left, left_weight, right_weight = opencv_axis(column, width, size[1])
+
+    def along(line):
+        line = plane[min(max(line, 0), height - 1)]
+        if left < 0:
+            return line[0] * 2048
+        if left >= width - 1:
+            return line[width - 1] * 2048
+        return line[left] * left_weight + line[left + 1] * right_weight
+
+    upper, lower = along(top) >> 4, along(top + 1) >> 4
+    return ((upper * upper_weight >> 16) + (lower * lower_weight >> 16) + 2) >> 2
+
+
+@pytest.mark.parametrize("size", [(11, 29), (3, 5), (23, 7), (5, 31), (1, 1), (7, 26), (64, 2)])
+def test_equals_the_fixed_point_arithmetic_of_opencv_up_and_down(size):
+    image = torch.randint(0, 256, (7, 13, 3), dtype=torch.uint8, generator=torch.Generator().manual_seed(2))
+    planes = image.permute(2, 0, 1).tolist()
+    expected = [
+        [[opencv_pixel(plane, row, column, size) for plane in planes] for column in range(size[1])]
+        for row in range(size[0])
+    ]
+    assert resize_image(image, size).tolist() == expected
+
+
+@pytest.mark.parametrize("size", [(11, 29), (3, 5), (13, 7), (1, 1), (7, 26)])
+def test_labels_take_the_pixel_at_their_corner_up_and_down(size):
+    label = torch.arange(7 * 13, dtype=torch.uint8).reshape(7, 13)
+    expected = [
+        [int(label[row * 7 // size[0], column * 13 // size[1]]) for column in range(size[1])]
+        for row in range(size[0])
+    ]
+    resized = resize_label(label, size)
+    assert resized.tolist() == expected
+    assert resized.dtype == torch.uint8
+
+
+def test_nearest_label_by_hand():
+    label = torch.tensor([[1, 2, 3]], dtype=torch.uint8)
+    assert resize_label(label, (1, 5)).tolist() == [[1, 1, 2, 2, 3]]
+    assert resize_label(label, (2, 2)).tolist() == [[1, 2], [1, 2]]
+    assert resize_label(label, (1, 3)) is label
+
+
+def test_short_side_has_no_cap_and_rounds_halves_up():
+    assert keep_ratio_size((100, 800), 512) == (512, 4096)
+    assert keep_ratio_size((500, 333), 512) == (769, 512)
+    assert fit_within((4, 10), 25, 100) == (10, 25)
+    assert fit_within((2, 5), 3, 3) == (1, 3)  # 1.2 and 3.0
+    assert fit_within((1, 999), 9, 9) == (1, 9)  # never nothing
 
 
 def test_the_size_itself_changes_nothing():
