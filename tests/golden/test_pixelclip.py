@@ -28,7 +28,6 @@ from lexiseg.models.pixel_clip import PixelCLIP
 from lexiseg.models.pixel_clip_optim import pixel_clip_parameter_groups
 from lexiseg.models.pixel_clip_settings import PixelCLIPOptimSettings, PixelCLIPSettings
 from lexiseg.ops.mask_pooling import pool_by_masks, resize_masks
-from lexiseg.ops.sinkhorn import sinkhorn
 from lexiseg.types import MaskBatch
 from support import golden_folders
 
@@ -225,23 +224,6 @@ def test_prompted_text(path):
     table = clip(path).text_model.embeddings.token_embedding
     assert torch.equal(model.prompts.tokens, table(words))  # the same draw as the release's
     assert_close(model.prompts(), file["prompt/text_embeds"], "text embeddings")
-
-
-def test_sinkhorn(path):
-    cases = {key.split("/")[1] for key in load(path) if key.startswith("sinkhorn/")}
-    assert cases
-    for case in cases:
-        check_sinkhorn(under(load(path), f"sinkhorn/{case}/"))
-
-
-def check_sinkhorn(file: dict[str, Tensor]) -> None:
-    for key, expected in file.items():
-        if match := re.fullmatch(r"iter(\d+)", key):
-            assert_close(sinkhorn(file["logits"], iterations=int(match[1])), expected, key)
-    assert torch.equal(sinkhorn(file["logits"]).argmax(dim=1), file["hard"])
-    if "hard_without_sinkhorn" in file:
-        plain = sinkhorn(file["logits"], iterations=0)
-        assert torch.equal(plain.argmax(dim=1), file["hard_without_sinkhorn"])
 
 
 def clustered(path: Path, masks: list[Tensor]) -> tuple[Tensor, Tensor, Tensor]:

@@ -4,7 +4,7 @@ import torch
 import torch.nn.functional as F
 
 from lexiseg.ops.resize import fit_within, keep_ratio_size, resize_image, resize_label
-from support import golden_folders
+from support import golden_files
 
 
 def opencv_axis(target, source, size):
@@ -94,15 +94,13 @@ def test_one_pixel_becomes_a_flat_image():
     assert (resize_image(torch.full((1, 1, 3), 77, dtype=torch.uint8), (9, 4)) == 77).all()
 
 
-@pytest.mark.golden
-@pytest.mark.skipif(
-    not golden_folders("training-free"), reason="LEXISEG_GOLDEN names no training-free folder"
-)
-def test_equals_opencv_bit_for_bit():
-    for folder in golden_folders("training-free"):
-        archive = np.load(folder / "preprocess.npz")
-        source = torch.from_numpy(archive["orig"])
-        for key in (key for key in archive if key.endswith("/resized_u8_bgr")):
-            side = int(key.split("/")[0].removeprefix("short"))
-            ours = resize_image(source, keep_ratio_size((source.shape[0], source.shape[1]), side))
-            assert torch.equal(ours, torch.from_numpy(archive[key])), key
+@pytest.mark.parametrize("path", golden_files("training-free", "preprocess.npz"), ids=str)
+def test_equals_opencv_bit_for_bit(path):
+    archive = np.load(path)
+    source = torch.from_numpy(archive["orig"])
+    keys = [key for key in archive if key.endswith("/resized_u8_bgr")]
+    assert keys
+    for key in keys:
+        side = int(key.split("/")[0].removeprefix("short"))
+        ours = resize_image(source, keep_ratio_size((source.shape[0], source.shape[1]), side))
+        assert torch.equal(ours, torch.from_numpy(archive[key])), key

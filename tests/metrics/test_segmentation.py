@@ -34,7 +34,7 @@ def test_two_processes_equal_one_to_the_last_digit(tmp_path):
     metric = ZeroShotMetric(SPLIT)
     for pair in images(7):
         metric.update(*pair)
-    mp.spawn(_process, args=(2, tmp_path / "store", tmp_path), nprocs=2)
+    mp.start_processes(_process, args=(2, tmp_path / "store", tmp_path), nprocs=2, start_method="fork")
     expected = metric.compute().summary()
     for rank in (0, 1):
         assert json.loads((tmp_path / f"{rank}.json").read_text()) == expected
