@@ -20,6 +20,7 @@ def images(count):
 
 
 def _process(rank, world, store, out):
+    torch.set_num_threads(1)  # a forked process has lost its parent's others
     torch.distributed.init_process_group("gloo", init_method=f"file://{store}", rank=rank, world_size=world)
     metric = ZeroShotMetric(SPLIT)
     for index, pair in enumerate(images(7)):
