@@ -12,7 +12,7 @@ GOLDEN_VARIABLE = "LEXISEG_GOLDEN"
 
 SMALL_GOLDEN = Path(__file__).parent / "golden" / "small"
 """What `scripts/make_small_golden.py` wrote: in ``published`` numbers of published implementations that need no weights,
-in ``outputs`` our own at a commit that agreed with all of them."""
+in ``ours`` our own at a commit that agreed with all of them."""
 
 
 def golden_folders(kind: str) -> list[Path]:
