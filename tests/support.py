@@ -2,10 +2,17 @@
 
 import os
 from pathlib import Path
+from typing import Any
 
+import numpy as np
+import torch
 from transformers import CLIPConfig
 
 GOLDEN_VARIABLE = "LEXISEG_GOLDEN"
+
+SMALL_GOLDEN = Path(__file__).parent / "golden" / "small"
+"""What `scripts/make_small_golden.py` wrote: in ``published`` numbers of published implementations that need no weights,
+in ``ours`` our own at a commit that agreed with all of them."""
 
 
 def golden_folders(kind: str) -> list[Path]:
@@ -13,6 +20,27 @@ def golden_folders(kind: str) -> list[Path]:
     roots = [Path(part) for part in os.environ.get(GOLDEN_VARIABLE, "").split(os.pathsep) if part]
     candidates = [root / kind for root in roots] + [root for root in roots if root.name == kind]
     return [folder for folder in candidates if folder.is_dir()]
+
+
+def golden_files(kind: str, pattern: str) -> list[Path]:
+    """Files of published numbers of one kind: those committed, and those of every folder that LEXISEG_GOLDEN names."""
+    folders = [SMALL_GOLDEN / "published" / kind, *golden_folders(kind)]
+    return [path for folder in folders for path in sorted(folder.glob(pattern))]
+
+
+def load_numbers(path: Path) -> dict[str, Any]:
+    """Tensors and plain values of a ``.pt`` file, or the numbers of an ``.npz`` whose names nest by ``/``."""
+    if path.suffix == ".pt":
+        return torch.load(path, weights_only=True)
+    nested: dict[str, Any] = {}
+    with np.load(path) as archive:
+        for name in (name for name in archive.files if archive[name].dtype.kind in "fiub"):
+            *outer, last = name.split("/")
+            inner = nested
+            for part in outer:
+                inner = inner.setdefault(part, {})
+            inner[last] = torch.from_numpy(archive[name])
+    return nested
 
 
 def tiny_clip_config(

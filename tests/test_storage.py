@@ -1,9 +1,13 @@
 """Files and folders appear whole or not at all, and nothing else stays behind."""
 
+import json
+
+import numpy as np
 import pytest
+from PIL import Image
 
 from lexiseg.errors import LexisegError
-from lexiseg.storage import folder_or_nothing, write_atomically
+from lexiseg.storage import folder_or_nothing, write_atomically, write_json, write_png, write_text
 
 
 @pytest.mark.parametrize("durable", [False, True])
@@ -68,3 +72,25 @@ def test_where_nothing_can_be_written(tmp_path, write):
     (tmp_path / "file").write_text("in the way")
     with pytest.raises(LexisegError, match="cannot write .*; choose another folder"):
         write(tmp_path / "file" / "x")
+
+
+def test_json_takes_numpy_numbers_tuples_and_nan(tmp_path):
+    write_json(
+        {"iou": np.float32(0.5), "classes": ("a", "ä"), 3: [float("nan"), np.int64(7)]}, tmp_path / "x.json"
+    )
+    text = (tmp_path / "x.json").read_text(encoding="utf-8")
+    assert json.loads(text) == {"iou": 0.5, "classes": ["a", "ä"], "3": [None, 7]}
+    assert "ä" in text
+
+
+def test_png_comes_back(tmp_path):
+    pixels = np.arange(5 * 7 * 3, dtype=np.uint8).reshape(5, 7, 3)
+    write_png(Image.fromarray(pixels), tmp_path / "picture.png")
+    with Image.open(tmp_path / "picture.png") as image:
+        assert (np.asarray(image) == pixels).all()
+
+
+def test_a_file_in_the_way_of_the_folder_is_one_message(tmp_path):
+    (tmp_path / "taken").write_text("")
+    with pytest.raises(LexisegError, match=r"cannot write .*taken/x\.txt \(.*\); choose another folder"):
+        write_text("x", tmp_path / "taken" / "x.txt")

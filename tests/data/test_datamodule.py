@@ -3,7 +3,6 @@ from types import SimpleNamespace
 
 import numpy as np
 import pytest
-import pytorch_lightning as pl
 import torch
 
 from lexiseg.data.datamodule import SegmentationDataModule, collate
@@ -16,6 +15,7 @@ from lexiseg.data.toy.world import TOY_CLASSES, TOY_UNSEEN, ToyWorld
 from lexiseg.data.transforms import train_recipe
 from lexiseg.errors import ConfigError, DataError
 from lexiseg.types import Sample
+from resuming_cases import check_resume, fit
 
 
 @pytest.fixture
@@ -190,64 +190,22 @@ def test_contradictions(camvid):
         module(camvid, batch_size=0)
 
 
-class Recorder(pl.LightningModule):
-    """Trains one number and writes down what it was shown."""
-
-    def __init__(self):
-        super().__init__()
-        self.weight = torch.nn.Parameter(torch.zeros(()))
-        self.shown = []
-        self.validated = []
-
-    def training_step(self, batch, _):
-        self.shown.append((batch.names, int(batch.images.sum())))
-        return self.weight * batch.images.float().mean() / 255
-
-    def validation_step(self, batch, _):
-        self.validated.extend(batch.names)
-
-    def configure_optimizers(self):
-        return torch.optim.SGD(self.parameters(), lr=0.1)
-
-
-def fit(camvid, steps, folder, checkpoint=None, save=False, **options):
-    task = Recorder()
-    trainer = pl.Trainer(
-        max_steps=steps,
-        max_epochs=-1,
-        accelerator="cpu",
-        accumulate_grad_batches=2,
-        logger=False,
-        enable_checkpointing=False,
-        enable_progress_bar=False,
-        enable_model_summary=False,
-        use_distributed_sampler=False,
-        default_root_dir=folder,
-        **options,
-    )
-    trainer.fit(task, module(camvid, batch_size=2), ckpt_path=checkpoint)
-    if save:
-        trainer.save_checkpoint(folder / "half.ckpt")
-    return task
+def brightness(batch):
+    return batch.images.float().mean() / 255, (batch.names, int(batch.images.sum()))
 
 
 @pytest.mark.filterwarnings("ignore")
 def test_lightning_resume_sees_exactly_the_rest(camvid, tmp_path):
-    whole = fit(camvid, 8, tmp_path, limit_val_batches=0)
-    assert len(whole.shown) == 16
-    first = fit(camvid, 3, tmp_path, save=True, limit_val_batches=0)
-    second = fit(camvid, 8, tmp_path, tmp_path / "half.ckpt", limit_val_batches=0)
-    assert first.shown + second.shown == whole.shown
-    assert torch.equal(second.weight, whole.weight)
+    check_resume(lambda: module(camvid, batch_size=2), brightness, tmp_path, limit_val_batches=0)
 
 
 @pytest.mark.filterwarnings("ignore")
 def test_lightning_validates_on_steps_and_can_overfit(camvid, tmp_path):
-    task = fit(
-        camvid, 4, tmp_path, val_check_interval=4, check_val_every_n_epoch=None, num_sanity_val_steps=0
-    )
+    data = module(camvid, batch_size=2)
+    often = {"val_check_interval": 4, "check_val_every_n_epoch": None, "num_sanity_val_steps": 0}
+    task = fit(data, brightness, 4, tmp_path, **often)
     assert task.validated == ["u", "v", "w", "x", "y"] * 2
-    small = fit(camvid, 4, tmp_path, overfit_batches=2, limit_val_batches=0)
+    small = fit(module(camvid, batch_size=2), brightness, 4, tmp_path, overfit_batches=2, limit_val_batches=0)
     assert len(set(small.shown)) == 2
 
 

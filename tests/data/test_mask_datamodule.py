@@ -6,7 +6,6 @@ from types import SimpleNamespace
 
 import numpy as np
 import pytest
-import pytorch_lightning as pl
 import torch
 from hydra.utils import get_object, instantiate
 from omegaconf import OmegaConf
@@ -21,6 +20,7 @@ from lexiseg.errors import ConfigError, DataError
 from lexiseg.masks.mask_set import MaskSet
 from lexiseg.masks.store import MaskStore
 from lexiseg.types import MaskBatch
+from resuming_cases import check_resume
 
 CONF = Path(__file__).parents[2] / "conf" / "pixelclip" / "mask_data"
 
@@ -193,50 +193,13 @@ def test_contradictions():
         module(num_workers=-1)
 
 
-class Recorder(pl.LightningModule):
-    """Trains one number and writes down what it was shown."""
-
-    def __init__(self):
-        super().__init__()
-        self.weight = torch.nn.Parameter(torch.zeros(()))
-        self.shown = []
-
-    def training_step(self, batch, _):
-        self.shown.append((batch.names, int(batch.strong.sum()), int(batch.masks.sum())))
-        return self.weight * batch.weak.float().mean() / 255
-
-    def configure_optimizers(self):
-        return torch.optim.SGD(self.parameters(), lr=0.1)
-
-
-def fit(steps, folder, checkpoint=None, save=False):
-    task = Recorder()
-    trainer = pl.Trainer(
-        max_steps=steps,
-        max_epochs=-1,
-        accelerator="cpu",
-        accumulate_grad_batches=2,
-        logger=False,
-        enable_checkpointing=False,
-        enable_progress_bar=False,
-        enable_model_summary=False,
-        use_distributed_sampler=False,
-        default_root_dir=folder,
-    )
-    trainer.fit(task, module(), ckpt_path=checkpoint)
-    if save:
-        trainer.save_checkpoint(folder / "half.ckpt")
-    return task
-
-
 @pytest.mark.filterwarnings("ignore")
 def test_lightning_resumes_in_mid_epoch_with_exactly_the_rest(tmp_path):
-    whole = fit(8, tmp_path)
-    assert len(whole.shown) == 16
-    first = fit(3, tmp_path, save=True)
-    second = fit(8, tmp_path, tmp_path / "half.ckpt")
-    assert first.shown + second.shown == whole.shown
-    assert torch.equal(second.weight, whole.weight)
+    def read(batch):
+        note = (batch.names, int(batch.strong.sum()), int(batch.masks.sum()))
+        return batch.weak.float().mean() / 255, note
+
+    check_resume(module, read, tmp_path)
 
 
 @pytest.mark.parametrize("path", sorted(CONF.glob("*.yaml")), ids=lambda path: path.stem)

@@ -1,9 +1,6 @@
-import json
-import os
-from pathlib import Path
-
 import numpy as np
 import pytest
+import torch
 
 from lexiseg.constants import IMAGENET_MEAN, IMAGENET_STD
 from lexiseg.data.transforms import (
@@ -14,13 +11,13 @@ from lexiseg.data.transforms import (
     RandomCrop,
     RandomFlip,
     RandomScale,
-    fit_within,
-    resize_image,
-    resize_label,
-    short_side_size,
     train_recipe,
 )
 from lexiseg.errors import ConfigError
+from lexiseg.inference.encoding import WindowEncoder
+from lexiseg.inference.layout import lay_out
+from lexiseg.inference.protocol import InferenceProtocol
+from lexiseg.ops.resize import resize_label
 
 
 def sample(height=37, width=53, seed=0):
@@ -33,32 +30,16 @@ def rng(seed=0):
     return np.random.default_rng(seed)
 
 
-@pytest.mark.skipif("LEXISEG_GOLDEN" not in os.environ, reason="LEXISEG_GOLDEN names no folder")
-@pytest.mark.golden
-def test_test_time_sizes_equal_the_published_pipeline():
-    cases = json.loads((Path(os.environ["LEXISEG_GOLDEN"]) / "cascade" / "test_resize.json").read_text())
-    assert cases
-    for size, expected in cases.items():
-        height, width = map(int, size.split("x"))
-        assert list(short_side_size((height, width), 512)) == expected["resized"], size
-
-
-def test_short_side_has_no_cap_and_rounds_halves_up():
-    assert short_side_size((100, 800), 512) == (512, 4096)
-    assert short_side_size((500, 333), 512) == (769, 512)
-    assert fit_within((4, 10), 25, 100) == (10, 25)
-    assert fit_within((2, 5), 3, 3) == (1, 3)  # 1.2 and 3.0
-
-
-def test_bilinear_by_hand():
-    image = np.array([[[0] * 3, [100] * 3]], dtype=np.uint8)
-    assert resize_image(image, (1, 4))[0, :, 0].tolist() == [0, 25, 75, 100]
-
-
-def test_nearest_label_by_hand():
-    label = np.array([[1, 2, 3]], dtype=np.uint8)
-    assert resize_label(label, (1, 5)).tolist() == [[1, 1, 2, 2, 3]]
-    assert resize_label(label, (2, 2)).tolist() == [[1, 2], [1, 2]]
+@pytest.mark.parametrize("short_side", [23, 37, 61])
+def test_training_resizes_as_the_segmenter_does(short_side):
+    """One value for both, byte for byte: smaller, as it is, and larger."""
+    image, label = sample()
+    base = (10**6, short_side)
+    scaled, ids = RandomScale(base, (1.0, 1.0))(image, label, rng())
+    layout = lay_out(label.shape, InferenceProtocol(short_side=short_side), patch_size=7)
+    shown = WindowEncoder(None, window_batch=1, precision="float32").working(image, layout)
+    assert (scaled == shown.permute(1, 2, 0).numpy()).all()
+    assert (ids == resize_label(torch.from_numpy(label), ids.shape).numpy()).all()
 
 
 def test_random_scale_keeps_proportions_within_the_ratio():

@@ -6,7 +6,6 @@ that were tried are read from the files; ``METHOD__TAG.npz`` belongs to ``clip_T
 """
 
 import dataclasses
-import os
 import re
 from collections.abc import Callable, Iterator
 from functools import cache
@@ -16,6 +15,7 @@ import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
+from published_cases import TOLERANCE, assert_close
 from torch import Tensor, nn
 
 from lexiseg.clip.formats.openai import vision_config_from_openai, vision_model_from_openai
@@ -31,20 +31,13 @@ from lexiseg.ops.outliers import find_outliers, local_outlier_factor
 from lexiseg.ops.pamr import color_affinity, pamr
 from lexiseg.ops.semantic_feedback import semantic_affinity
 from lexiseg.ops.sliding_window import window_grid
+from support import golden_folders
 
-TOLERANCE = 1e-4
 HALF_PRECISION_TOLERANCE = 5e-4
 """For what the published ResCLIP computed through its half-precision cast."""
 
 
-def golden_folders() -> list[Path]:
-    """Folders ``training-free`` of the roots that LEXISEG_GOLDEN names, or such folders named themselves."""
-    roots = [Path(part) for part in os.environ.get("LEXISEG_GOLDEN", "").split(os.pathsep) if part]
-    candidates = [root / "training-free" for root in roots] + [r for r in roots if r.name == "training-free"]
-    return [folder for folder in candidates if folder.is_dir()]
-
-
-FOLDERS = golden_folders()
+FOLDERS = golden_folders("training-free")
 METHOD_FILES = [path for folder in FOLDERS for path in sorted(folder.glob("*__*.npz"))]
 
 pytestmark = [
@@ -125,18 +118,6 @@ def read_features(encoder: DenseEncoder, image: Tensor, text: Tensor) -> tuple[T
     for index, single in enumerate(three):
         assert_close(together[index], encoder(single[None], text)[0], "batch of three")
     return features, logits
-
-
-def assert_close(ours: Tensor, theirs: Tensor, what: str, tolerance: float = TOLERANCE) -> None:
-    """Relative to the tensor's own scale."""
-    assert ours.shape == theirs.shape, f"{what}: {tuple(ours.shape)} != {tuple(theirs.shape)}"
-    worst = relative(ours, theirs)
-    assert worst <= tolerance, f"{what}: largest relative difference {worst:.2e}"
-
-
-def relative(ours: Tensor, theirs: Tensor) -> float:
-    scale = theirs.abs().max().clamp(min=1e-12)
-    return ((ours.double() - theirs.double()).abs().max() / scale).item()
 
 
 def patches_of(expected: Tensor, count: int) -> Tensor:
@@ -290,9 +271,10 @@ def clip_surgery(case: Case) -> Iterator[Comparison]:
     blocks = min(6, case.tower.depth)
     for name in case.images():
         image, file = case.image(name), case.file
+        ensemble = next(value for key, value in file.items() if key.startswith("text_ensemble_"))
         for key, text in (
             (f"{name}/surgery_div", file["text_div"]),
-            (f"{name}/surgery_ens", file["text_ensemble_85"]),
+            (f"{name}/surgery_ens", ensemble),
         ):
             encoder = build_dense("clip-surgery", case.tower, blocks=blocks)
             features, logits = read_features(encoder, image, text)

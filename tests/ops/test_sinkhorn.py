@@ -6,6 +6,7 @@ import torch.multiprocessing as mp
 import torch.nn.functional as F
 
 from lexiseg.ops.sinkhorn import sinkhorn
+from support import golden_files, load_numbers
 
 
 def cosines(samples, clusters, seed=0):
@@ -95,6 +96,7 @@ COUNTS = ((23, 14), (23, 23), (23, 0), (2, 1), (0, 0))
 
 
 def _process(rank, world, store, folder):
+    torch.set_num_threads(1)  # a forked process has lost its parent's others
     torch.distributed.init_process_group("gloo", init_method=f"file://{store}", rank=rank, world_size=world)
     for total, first in COUNTS:
         logits = 100 * cosines(total, 7)
@@ -104,8 +106,21 @@ def _process(rank, world, store, folder):
 
 
 def test_two_processes_equal_one(tmp_path):
-    mp.spawn(_process, args=(2, tmp_path / "store", tmp_path), nprocs=2)
+    mp.start_processes(_process, args=(2, tmp_path / "store", tmp_path), nprocs=2, start_method="fork")
     for total, first in COUNTS:
         parts = [torch.load(tmp_path / f"{total}-{first}-{rank}.pt", weights_only=True) for rank in (0, 1)]
         assert len(parts[0]) == first
         torch.testing.assert_close(torch.cat(parts), sinkhorn(100 * cosines(total, 7)), rtol=1e-6, atol=1e-9)
+
+
+@pytest.mark.parametrize("path", golden_files("pixelclip", "PixelCLIP__*.npz"), ids=lambda path: path.stem)
+def test_equals_the_published_assignment(path):
+    for case in load_numbers(path)["sinkhorn"].values():
+        for key, expected in case.items():
+            if key.startswith("iter"):
+                ours = sinkhorn(case["logits"], iterations=int(key.removeprefix("iter")))
+                torch.testing.assert_close(ours, expected, rtol=1e-4, atol=1e-4 * float(expected.max()))
+        assert torch.equal(sinkhorn(case["logits"]).argmax(dim=1), case["hard"])
+        if "hard_without_sinkhorn" in case:
+            plain = sinkhorn(case["logits"], iterations=0)
+            assert torch.equal(plain.argmax(dim=1), case["hard_without_sinkhorn"])

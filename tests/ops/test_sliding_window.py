@@ -5,7 +5,7 @@ import pytest
 from lexiseg.errors import ConfigError
 from lexiseg.ops.resize import keep_ratio_size
 from lexiseg.ops.sliding_window import window_grid, window_starts
-from support import golden_folders
+from support import golden_files
 
 
 @pytest.mark.parametrize(
@@ -63,13 +63,11 @@ def test_keep_ratio_sizes_of_mmcv(source, expected):
     assert keep_ratio_size(source, 512) == expected
 
 
-@pytest.mark.golden
-@pytest.mark.skipif(not golden_folders("cascade"), reason="LEXISEG_GOLDEN names no cascade folder")
-def test_published_sizes_and_window_counts():
-    for folder in golden_folders("cascade"):
-        for source, expected in json.loads((folder / "test_resize.json").read_text()).items():
-            height, width = map(int, source.split("x"))
-            size = keep_ratio_size((height, width), 512)
-            grid = window_grid(size, 512, 426)
-            assert list(size) == expected["resized"], source
-            assert [len(grid.tops), len(grid.lefts)] == expected["windows"], source
+@pytest.mark.parametrize("path", golden_files("cascade", "test_resize.json"), ids=str)
+def test_published_sizes_and_window_counts(path):
+    for source, expected in json.loads(path.read_text()).items():
+        height, width = map(int, source.split("x"))
+        size = keep_ratio_size((height, width), 512)
+        grid = window_grid(size, 512, 426)
+        assert list(size) == expected["resized"], source
+        assert [len(grid.tops), len(grid.lefts)] == expected["windows"], source

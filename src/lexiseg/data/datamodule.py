@@ -5,10 +5,10 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from torch.utils.data import DataLoader, Dataset
+from torch.utils.data import DataLoader
 
 from lexiseg.constants import IGNORE_INDEX
-from lexiseg.data.resuming import ResumingDataModule
+from lexiseg.data.resuming import PositionedStream, ResumingDataModule, stack_images
 from lexiseg.data.sampler import ShardSampler
 from lexiseg.data.scan import (
     LabelScan,
@@ -24,13 +24,11 @@ from lexiseg.errors import ConfigError, DataError
 from lexiseg.types import ClassSplit, Sample, SegBatch, SegmentationDataset
 
 
-class TrainingStream(Dataset[Sample]):
-    """Training samples by ``(index, position)``: unseen labels hidden, then augmented.
+class TrainingStream(PositionedStream[Sample]):
+    """Training samples: unseen labels hidden, then augmented.
 
-    The generator of each sample is seeded by ``(seed, position)`` alone, so it does not matter which worker
-    makes it. Labels are hidden before the crop is chosen, so that no unseen label steers what training sees;
-    the published pipeline hides them after, in the model. A bare index counts as its own position: that is
-    what Lightning's ``overfit_batches`` asks for, and it makes the few batches the same every time.
+    Labels are hidden before the crop is chosen, so that no unseen label steers what training sees; the published
+    pipeline hides them after, in the model.
 
     Args:
         dataset: What to draw from.
@@ -49,19 +47,15 @@ class TrainingStream(Dataset[Sample]):
         seed: int,
         fixed: bool = False,
     ) -> None:
-        self.dataset, self.table, self.transform, self.seed = dataset, table, transform, seed
-        self.fixed = fixed
+        super().__init__(size=len(dataset), seed=seed, fixed=fixed)
+        self.dataset, self.table, self.transform = dataset, table, transform
 
-    def __len__(self) -> int:
-        return len(self.dataset)
-
-    def __getitem__(self, key: tuple[int, int] | int) -> Sample:
-        index, position = (key, key) if isinstance(key, int) else key
-        position = index if self.fixed else position
+    def draw(self, index: int, rng: np.random.Generator) -> Sample:
+        """One augmented sample."""
         sample = self.dataset[index]
         image, label = sample.image, self.table[sample.label]
         if self.transform is not None:
-            image, label = self.transform(image, label, np.random.default_rng((self.seed, position)))
+            image, label = self.transform(image, label, rng)
         return Sample(image, label, sample.name)
 
 
@@ -203,8 +197,6 @@ def collate(samples: Sequence[Sample]) -> SegBatch:
             f"a batch needs images of one size, came {shown} (height x width); set data.val_batch_size=1, or "
             "in training a train_transform that crops and pads to one size"
         )
-    images = torch.from_numpy(np.stack([sample.image for sample in samples]))
+    images = stack_images([sample.image for sample in samples])
     labels = torch.from_numpy(np.stack([sample.label for sample in samples]))
-    return SegBatch(
-        images.permute(0, 3, 1, 2).contiguous(), labels.long(), tuple(sample.name for sample in samples)
-    )
+    return SegBatch(images, labels.long(), tuple(sample.name for sample in samples))

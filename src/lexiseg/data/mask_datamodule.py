@@ -6,11 +6,10 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from torch import Tensor
-from torch.utils.data import DataLoader, Dataset
+from torch.utils.data import DataLoader
 
 from lexiseg.data.mask_views import TwoViews, Views
-from lexiseg.data.resuming import ResumingDataModule
+from lexiseg.data.resuming import PositionedStream, ResumingDataModule, stack_images
 from lexiseg.data.unlabelled import MaskedDataset
 from lexiseg.errors import DataError
 from lexiseg.types import MaskBatch
@@ -21,11 +20,8 @@ CHECKED = 64
 NamedViews = tuple[Views, str]
 
 
-class ViewStream(Dataset[NamedViews]):
-    """Views by ``(index, position)``, drawn by a generator seeded with ``(seed, position)`` alone.
-
-    So it does not matter which worker makes them. A bare index counts as its own position: that is what
-    Lightning's ``overfit_batches`` asks for, and it makes the few batches the same every time.
+class ViewStream(PositionedStream[NamedViews]):
+    """Two views of each photograph, and its masks in their window.
 
     Args:
         dataset: What to draw from.
@@ -34,15 +30,13 @@ class ViewStream(Dataset[NamedViews]):
     """
 
     def __init__(self, *, dataset: MaskedDataset, views: TwoViews, seed: int) -> None:
-        self.dataset, self.views, self.seed = dataset, views, seed
+        super().__init__(size=len(dataset), seed=seed)
+        self.dataset, self.views = dataset, views
 
-    def __len__(self) -> int:
-        return len(self.dataset)
-
-    def __getitem__(self, key: tuple[int, int] | int) -> NamedViews:
-        index, position = (key, key) if isinstance(key, int) else key
+    def draw(self, index: int, rng: np.random.Generator) -> NamedViews:
+        """The views of one photograph."""
         item = self.dataset[index]
-        return self.views(item.image, item.masks, np.random.default_rng((self.seed, position))), item.name
+        return self.views(item.image, item.masks, rng), item.name
 
 
 class MaskDataModule(ResumingDataModule):
@@ -110,14 +104,9 @@ def collate_views(samples: Sequence[NamedViews]) -> MaskBatch:
     """Stack views of one size; the masks follow one another, image by image."""
     counts = torch.tensor([len(views.masks) for views, _ in samples])
     return MaskBatch(
-        weak=_planes([views.weak for views, _ in samples]),
-        strong=_planes([views.strong for views, _ in samples]),
+        weak=stack_images([views.weak for views, _ in samples]),
+        strong=stack_images([views.strong for views, _ in samples]),
         masks=torch.from_numpy(np.concatenate([views.masks for views, _ in samples])),
         image_of_mask=torch.repeat_interleave(torch.arange(len(samples)), counts),
         names=tuple(name for _, name in samples),
     )
-
-
-def _planes(images: Sequence[np.ndarray]) -> Tensor:
-    """``(H, W, 3)`` each to ``(B, 3, H, W)``."""
-    return torch.from_numpy(np.stack(images)).permute(0, 3, 1, 2).contiguous()

@@ -21,8 +21,9 @@ from PIL import Image
 
 from lexiseg.constants import CLIP_MEAN
 from lexiseg.data.strong_augmentation import StrongAugmentation
-from lexiseg.data.transforms import Image8, PhotometricDistortion, short_side_size
+from lexiseg.data.transforms import Image8, PhotometricDistortion
 from lexiseg.errors import ConfigError
+from lexiseg.ops.resize import keep_ratio_size
 from lexiseg.types import require_plain_types
 
 Indices = npt.NDArray[np.int64]
@@ -191,7 +192,7 @@ class TwoViews:
 
     def draw(self, size: tuple[int, int], rng: np.random.Generator) -> Window:
         """Choose the window of a photograph of ``size`` (height, width)."""
-        scaled = short_side_size(size, self.short_side)
+        scaled = keep_ratio_size(size, self.short_side)
         sides = [min(self.crop, side) for side in scaled]
         corner = [int(rng.integers(0, side - part + 1)) for side, part in zip(scaled, sides, strict=True)]
         factors = [before / after for before, after in zip(size, scaled, strict=True)]

@@ -1,14 +1,51 @@
 """A training stream that Lightning resumes exactly: the position follows from the step and nothing else."""
 
-from collections.abc import Callable
-from typing import Any
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Sequence
+from typing import Any, Generic, TypeVar
 
+import numpy as np
 import pytorch_lightning as pl
 import torch
+from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, Sampler
 
 from lexiseg.data.sampler import ENDLESS, ResumableSampler
 from lexiseg.errors import ConfigError
+
+Drawn = TypeVar("Drawn")
+
+
+class PositionedStream(Dataset[Drawn], ABC, Generic[Drawn]):
+    """Samples by ``(index, position)``, drawn by a generator seeded with ``(seed, position)`` alone.
+
+    So it does not matter which worker makes them. A bare index counts as its own position: that is what Lightning's
+    ``overfit_batches`` asks for, and it makes the few batches the same every time.
+
+    Args:
+        size: Samples that can be drawn from.
+        seed: Of the augmentation.
+        fixed: Draw each sample the same way at every position.
+    """
+
+    def __init__(self, *, size: int, seed: int, fixed: bool = False) -> None:
+        self.size, self.seed, self.fixed = size, seed, fixed
+
+    def __len__(self) -> int:
+        return self.size
+
+    def __getitem__(self, key: tuple[int, int] | int) -> Drawn:
+        index, position = (key, key) if isinstance(key, int) else key
+        return self.draw(index, np.random.default_rng((self.seed, index if self.fixed else position)))
+
+    @abstractmethod
+    def draw(self, index: int, rng: np.random.Generator) -> Drawn:
+        """Sample ``index``, with all randomness from ``rng``."""
+
+
+def stack_images(images: Sequence[np.ndarray]) -> Tensor:
+    """``(H, W, 3)`` each, all of one size, to ``(B, 3, H, W)``."""
+    return torch.from_numpy(np.stack(images)).permute(0, 3, 1, 2).contiguous()
 
 
 class ResumingDataModule(pl.LightningDataModule):

@@ -1,4 +1,4 @@
-"""Training transforms as published, and the test-time resize; all randomness from the generator given.
+"""Training transforms as published; all randomness from the generator given.
 
 The recipe is mmsegmentation 0.24's, which Cascade-CLIP, ZegCLIP and SPT-SEG train with: random scale, random
 crop with a bound on the largest class, flip, photometric distortion, normalise, pad. Images stay uint8 here;
@@ -12,11 +12,11 @@ from typing import Protocol
 import numpy as np
 import numpy.typing as npt
 import torch
-import torch.nn.functional as F
 from PIL import Image
 
 from lexiseg.constants import IGNORE_INDEX, IMAGENET_MEAN, LABEL_CODES
 from lexiseg.errors import ConfigError
+from lexiseg.ops.resize import fit_within, resize_image, resize_label
 
 Image8 = npt.NDArray[np.uint8]
 """``(H, W, 3)`` uint8 RGB."""
@@ -66,10 +66,12 @@ class RandomScale:
     ratio: tuple[float, float] = (0.5, 2.0)
 
     def __call__(self, image: Image8, label: Label8, rng: np.random.Generator) -> tuple[Image8, Label8]:
-        """Image bilinear without antialiasing (as OpenCV does), label nearest."""
+        """The very resizing that images meet at test time; label nearest."""
         factor = rng.uniform(*self.ratio)
-        size = fit_within(image.shape[:2], int(self.base[0] * factor), int(self.base[1] * factor))
-        return resize_image(image, size), resize_label(label, size)
+        bounds = (int(self.base[0] * factor), int(self.base[1] * factor))
+        size = fit_within((image.shape[0], image.shape[1]), *bounds)
+        pixels, ids = (torch.from_numpy(np.ascontiguousarray(array)) for array in (image, label))
+        return resize_image(pixels, size).numpy(), resize_label(ids, size).numpy()
 
 
 @dataclass(frozen=True)
@@ -233,36 +235,6 @@ def train_recipe(
             Pad(window),
         ]
     )
-
-
-def fit_within(size: Sequence[int], long_side: float, short_side: float) -> tuple[int, int]:
-    """Height and width scaled so that neither side exceeds its bound; halves round up, as in mmcv."""
-    factor = min(long_side / max(size), short_side / min(size))
-    return max(1, int(size[0] * factor + 0.5)), max(1, int(size[1] * factor + 0.5))
-
-
-def short_side_size(size: Sequence[int], short_side: int) -> tuple[int, int]:
-    """Test-time height and width: the short side becomes ``short_side``, the long side is not bounded.
-
-    The published test scale is written (2048, 512), but 2048 is no bound there: 100x800 becomes 512x4096.
-    """
-    return fit_within(size, float("inf"), short_side)
-
-
-def resize_image(image: Image8, size: tuple[int, int]) -> Image8:
-    """Bilinear with half-pixel centres and no antialiasing, the arithmetic of OpenCV's default."""
-    if image.shape[:2] == size:
-        return image
-    planes = torch.from_numpy(np.ascontiguousarray(image)).permute(2, 0, 1)[None].float()
-    resized = F.interpolate(planes, size=size, mode="bilinear", align_corners=False)[0]
-    return resized.add_(0.5).byte().permute(1, 2, 0).contiguous().numpy()
-
-
-def resize_label(label: Label8, size: tuple[int, int]) -> Label8:
-    """Nearest: new row i shows old row ``floor(i * old / new)``, so ids never mix."""
-    rows = np.arange(size[0]) * label.shape[0] // size[0]
-    columns = np.arange(size[1]) * label.shape[1] // size[1]
-    return label[rows[:, None], columns[None, :]]
 
 
 def _linear(values: npt.NDArray[np.uint8], factor: float, shift: float) -> npt.NDArray[np.uint8]:

@@ -9,7 +9,17 @@ import numpy.typing as npt
 from PIL import Image, ImageDraw, ImageFont
 
 from lexiseg.constants import IGNORE_INDEX, LABEL_CODES
-from lexiseg.drawing.overlay import FAINT, INK, MARGIN, PAPER, blend, draw_swatch, elided, panels
+from lexiseg.drawing.overlay import (
+    FAINT,
+    INK,
+    MARGIN,
+    PAPER,
+    blend,
+    draw_swatch,
+    elided,
+    panels,
+    require_titles,
+)
 from lexiseg.drawing.palette import Colour, class_colours
 
 _SIDE = 420
@@ -99,10 +109,7 @@ def panel_grid(pictures: Sequence[Image.Image], titles: Sequence[str], *, per_ro
     Raises:
         ValueError: The numbers of pictures and titles differ, or there are none.
     """
-    if not pictures or len(pictures) != len(titles):
-        raise ValueError(
-            f"{len(pictures)} pictures with {len(titles)} titles; expected one title per picture"
-        )
+    require_titles(pictures, titles)
     titles = [elided(title, _LETTERS) for title in titles]
     font = ImageFont.load_default(size=18)
     cell = max(

@@ -128,6 +128,18 @@ def legend(
     return panel
 
 
+def require_titles(pictures: Sequence[object], titles: Sequence[str]) -> None:
+    """Stop unless there is one title per picture, and a picture at all.
+
+    Raises:
+        ValueError: The numbers differ, or there are none.
+    """
+    if not pictures or len(pictures) != len(titles):
+        raise ValueError(
+            f"{len(pictures)} pictures with {len(titles)} titles; expected one title per picture"
+        )
+
+
 def panels(
     pictures: Sequence[Image.Image | npt.NDArray[np.uint8]], titles: Sequence[str], *, min_side: int = 0
 ) -> Image.Image:
@@ -141,10 +153,7 @@ def panels(
     Raises:
         ValueError: The numbers of pictures and titles differ, or there are none.
     """
-    if not pictures or len(pictures) != len(titles):
-        raise ValueError(
-            f"{len(pictures)} pictures with {len(titles)} titles; expected one title per picture"
-        )
+    require_titles(pictures, titles)
     images = [_as_image(picture, min_side) for picture in pictures]
     font = ImageFont.load_default(size=18)
     head = 18 + 2 * MARGIN

@@ -1,4 +1,8 @@
-"""Bilinear resizing as the published test pipelines do it: half-pixel centres, no antialiasing."""
+"""Resizing of 8-bit images and their labels as the published pipelines do it, in training and at test time.
+
+They resize with OpenCV: images bilinear with half-pixel centres and no antialiasing, labels to the nearest pixel.
+Sizes are mmcv's. The published numbers decide every rounding here, so nothing else may resize a photograph for a model.
+"""
 
 import torch
 from torch import Tensor
@@ -7,16 +11,20 @@ _WEIGHT_ONE = 2048
 """OpenCV's fixed-point one: interpolation weights are rounded to 11 bits."""
 
 
+def fit_within(size: tuple[int, int], long_side: float, short_side: float) -> tuple[int, int]:
+    """Height and width scaled so that neither side exceeds its bound; halves round up, as in mmcv."""
+    factor = min(long_side / max(size), short_side / min(size))
+    return max(1, int(size[0] * factor + 0.5)), max(1, int(size[1] * factor + 0.5))
+
+
 def keep_ratio_size(size: tuple[int, int], short_side: int) -> tuple[int, int]:
     """Height and width when the shorter side becomes ``short_side`` and the ratio stays.
 
     The arithmetic is mmcv's, of which the order of operations decides some sizes by one pixel: the long
-    side is computed first, then one factor for both sides, then ``int(side * factor + 0.5)``. There is no
-    cap on the long side: 100×800 becomes 512×4096.
+    side is computed first, then one factor for both sides. There is no cap on the long side, although the published
+    test scale is written (2048, 512): 100×800 becomes 512×4096.
     """
-    short, long = min(size), max(size)
-    factor = min(short_side * long / short / long, short_side / short)
-    return int(size[0] * factor + 0.5), int(size[1] * factor + 0.5)
+    return fit_within(size, short_side * max(size) / min(size), short_side)
 
 
 def resize_image(image: Tensor, size: tuple[int, int]) -> Tensor:
@@ -35,30 +43,51 @@ def resize_image(image: Tensor, size: tuple[int, int]) -> Tensor:
     """
     if tuple(image.shape[:2]) == size:
         return image
-    top, bottom, top_weight, bottom_weight = _taps(image.shape[0], size[0], image.device)
-    left, right, left_weight, right_weight = _taps(image.shape[1], size[1], image.device)
+    top, bottom, top_weight, bottom_weight = _taps(image.shape[0], size[0])
+    rows, places = torch.cat([top, bottom]).unique(return_inverse=True)
+    lines = _along_rows(image[rows.to(image.device)], size[1]) >> 4
+    upper, lower = (
+        lines[place.to(image.device)].mul_(weight.to(image.device)[:, None, None]) >> 16
+        for place, weight in zip(places.chunk(2), (top_weight, bottom_weight), strict=True)
+    )
+    return (upper.add_(lower).add_(2) >> 2).clamp_(0, 255).to(torch.uint8)
+
+
+def resize_label(label: Tensor, size: tuple[int, int]) -> Tensor:
+    """Resize class ids ``(H, W)`` to ``(h, w)``: new row i shows old row ``floor(i * H / h)``, so ids never mix.
+
+    ``cv2.resize(INTER_NEAREST)`` looks at the corners of pixels like this, not at their centres. The very tensor given
+    comes back when it has that size already.
+    """
+    if tuple(label.shape) == size:
+        return label
+    rows, columns = (
+        torch.arange(new, device=label.device) * old // new
+        for old, new in zip(label.shape, size, strict=True)
+    )
+    return label[rows[:, None], columns]
+
+
+def _along_rows(lines: Tensor, width: int) -> Tensor:
+    """``(n, W, C)`` uint8 to ``(n, width, C)`` int32, in units of 1/2048 grey level."""
+    left, right, left_weight, right_weight = _taps(lines.shape[1], width)
     # Beyond the first and last pixel centre OpenCV drops the outer weight along rows only; along columns
-    # both taps fall on the border row and the weights stay, which the truncations below make visible.
+    # both taps fall on the border row and the weights stay, which the truncations make visible.
     same = left == right
     left_weight = torch.where(same, _WEIGHT_ONE, left_weight)
     right_weight = torch.where(same, 0, right_weight)
-    left_weight, right_weight = left_weight[:, None], right_weight[:, None]
-
-    def along_rows(rows: Tensor) -> Tensor:
-        lines = image[rows]  # (h, W, C)
-        return lines[:, left].int() * left_weight + lines[:, right].int() * right_weight
-
-    upper = (along_rows(top) >> 4) * top_weight[:, None, None] >> 16
-    lower = (along_rows(bottom) >> 4) * bottom_weight[:, None, None] >> 16
-    return (upper + lower + 2 >> 2).clamp_(0, 255).to(torch.uint8)
+    one, other = (
+        lines.index_select(1, taps.to(lines.device)).int().mul_(weight.to(lines.device)[:, None])
+        for taps, weight in ((left, left_weight), (right, right_weight))
+    )
+    return one.add_(other)
 
 
-def _taps(source: int, target: int, device: torch.device) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+def _taps(source: int, target: int) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     """Per target position the two source positions and their weights in units of 1/2048."""
     centre = ((torch.arange(target, dtype=torch.float64) + 0.5) * (source / target) - 0.5).float()
     first = centre.floor()
     second_weight = ((centre - first) * _WEIGHT_ONE).round().int()
     first_weight = ((1 - (centre - first)) * _WEIGHT_ONE).round().int()
     start = first.long()
-    taps = (start.clamp(0, source - 1), (start + 1).clamp(0, source - 1), first_weight, second_weight)
-    return taps[0].to(device), taps[1].to(device), taps[2].to(device), taps[3].to(device)
+    return start.clamp(0, source - 1), (start + 1).clamp(0, source - 1), first_weight, second_weight

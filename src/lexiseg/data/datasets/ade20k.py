@@ -4,7 +4,7 @@ from pathlib import Path
 from typing import Literal
 
 from lexiseg.data.class_files import builtin_classes
-from lexiseg.data.datasets.files import LabelledFiles, pair_folders, require_folders
+from lexiseg.data.datasets.files import LabelledFiles, pair_partition
 from lexiseg.data.schema import zero_background_schema
 
 TITLE = "ADE20K"
@@ -32,10 +32,7 @@ class ADE20K(LabelledFiles):
     """
 
     def __init__(self, *, root: str | Path, partition: Literal["train", "val"] = "train") -> None:
-        root, folder = Path(root), FOLDERS[partition]
-        images, masks = f"images/{folder}", f"annotations/{folder}"
-        require_folders(root, (images, masks), title=TITLE, tree=TREE)
-        pairs = pair_folders(root / images, root / masks, title=TITLE, tree=TREE)
+        pairs = pair_partition(Path(root), FOLDERS[partition], title=TITLE, tree=TREE)
         words = builtin_classes("ade20k")
         _, schema = zero_background_schema([names[0] for names in words], "ignore")
         super().__init__(pairs=pairs, words=words, schema=schema)

@@ -6,7 +6,7 @@ from typing import Literal
 from lexiseg.data.class_files import builtin_classes
 from lexiseg.data.datasets import coco_stuff
 from lexiseg.data.datasets.coco_stuff import FOLDERS
-from lexiseg.data.datasets.files import LabelledFiles, pair_folders, require_folders
+from lexiseg.data.datasets.files import LabelledFiles, pair_partition
 from lexiseg.data.schema import Background, zero_background_schema
 
 TITLE = "COCO-Object"
@@ -47,11 +47,8 @@ class CocoObject(LabelledFiles):
         partition: Literal["train", "val"] = "train",
         background: Background = "class",
     ) -> None:
-        root, folder = Path(root), FOLDERS[partition]
-        images, masks = f"images/{folder}", f"annotations/{folder}"
-        require_folders(root, (images, masks), title=TITLE, tree=TREE, hint=HINT)
-        pairs = pair_folders(
-            root / images, root / masks, mask_suffix=MASK_SUFFIX, title=TITLE, tree=TREE, hint=HINT
+        pairs = pair_partition(
+            Path(root), FOLDERS[partition], mask_suffix=MASK_SUFFIX, title=TITLE, tree=TREE, hint=HINT
         )
         things = [names[0] for names in builtin_classes("coco_stuff")[:THINGS]]
         classes, schema = zero_background_schema(things, background)

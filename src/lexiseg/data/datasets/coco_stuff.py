@@ -4,7 +4,7 @@ from pathlib import Path
 from typing import Literal
 
 from lexiseg.data.class_files import builtin_classes
-from lexiseg.data.datasets.files import LabelledFiles, pair_folders, require_folders
+from lexiseg.data.datasets.files import LabelledFiles, pair_partition
 from lexiseg.data.schema import plain_schema
 
 TITLE = "COCO-Stuff 164k"
@@ -35,11 +35,8 @@ class CocoStuff(LabelledFiles):
     """
 
     def __init__(self, *, root: str | Path, partition: Literal["train", "val"] = "train") -> None:
-        root, folder = Path(root), FOLDERS[partition]
-        images, masks = f"images/{folder}", f"annotations/{folder}"
-        require_folders(root, (images, masks), title=TITLE, tree=TREE, hint=HINT)
-        pairs = pair_folders(
-            root / images, root / masks, mask_suffix=MASK_SUFFIX, title=TITLE, tree=TREE, hint=HINT
+        pairs = pair_partition(
+            Path(root), FOLDERS[partition], mask_suffix=MASK_SUFFIX, title=TITLE, tree=TREE, hint=HINT
         )
         words = builtin_classes("coco_stuff")
         super().__init__(pairs=pairs, words=words, schema=plain_schema(len(words)))

@@ -156,6 +156,21 @@ def pair_folders(
     return tuple(Pair(path, masks / (stem + mask_suffix), stem) for stem, path in photos.items())
 
 
+def pair_partition(
+    root: Path, folder: str, *, mask_suffix: str = ".png", title: str, tree: str, hint: str = ""
+) -> tuple[Pair, ...]:
+    """Pairs of ``images/FOLDER`` and ``annotations/FOLDER`` under ``root``, mmsegmentation's usual layout.
+
+    Raises:
+        DataError: A folder is missing, or as for `pair_folders`.
+    """
+    images, masks = f"images/{folder}", f"annotations/{folder}"
+    require_folders(root, (images, masks), title=title, tree=tree, hint=hint)
+    return pair_folders(
+        root / images, root / masks, mask_suffix=mask_suffix, title=title, tree=tree, hint=hint
+    )
+
+
 def read_name_list(path: Path) -> list[str]:
     """Sample names of an ``ImageSets`` list, one a line, in its order.
 

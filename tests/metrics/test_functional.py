@@ -12,7 +12,7 @@ from lexiseg.metrics.functional import (
     zero_shot_scores,
 )
 from lexiseg.types import ClassSplit
-from support import golden_folders
+from support import golden_files, load_numbers
 
 LABEL = torch.tensor([[0, 0, 0, 1], [1, 2, 255, 255]])
 PREDICTED = torch.tensor([[0, 0, 1, 1], [2, 2, 0, 3]])
@@ -89,18 +89,17 @@ def test_wrong_predictions_under_ignored_labels_do_not_matter():
     assert confusion_matrix(torch.tensor([9]), torch.tensor([255]), 4).sum() == 0
 
 
-@pytest.mark.golden
-@pytest.mark.skipif(not golden_folders("cascade"), reason="LEXISEG_GOLDEN names no cascade folder")
-def test_published_scores():
-    for folder in golden_folders("cascade"):
-        golden = torch.load(folder / "eval_metrics.pt", weights_only=True)
-        names = tuple(f"class {i}" for i in range(len(golden["IoU"])))
-        split = ClassSplit("golden", names, unseen=tuple(names[i] for i in golden["novel"]))
-        scores = zero_shot_scores(confusion_matrix(golden["pred"], golden["gt"], len(names)), split)
-        assert list(scores.iou.values()) == pytest.approx(golden["IoU"].tolist(), rel=1e-6)
-        assert list(scores.accuracy.values()) == pytest.approx(golden["Acc"].tolist(), rel=1e-6)
-        published = [golden[key] for key in ("mIoU_seen", "mIoU_unseen", "mIoU", "aAcc")]
-        ours = [scores.seen, scores.unseen, scores.miou, scores.pixel_accuracy]
-        assert ours == pytest.approx(published, rel=1e-6)
-        harmonic = next(value for key, value in golden.items() if key.startswith("hIoU"))
-        assert scores.harmonic == pytest.approx(harmonic, rel=1e-6)
+@pytest.mark.parametrize("path", golden_files("cascade", "eval_metrics.*"), ids=str)
+def test_published_scores(path):
+    golden = load_numbers(path)
+    names = tuple(f"class {i}" for i in range(len(golden["IoU"])))
+    split = ClassSplit("golden", names, unseen=tuple(names[int(i)] for i in golden["novel"]))
+    matrix = confusion_matrix(golden["pred"].long(), golden["gt"].long(), len(names))
+    scores = zero_shot_scores(matrix, split)
+    assert list(scores.iou.values()) == pytest.approx(golden["IoU"].tolist(), rel=1e-6)
+    assert list(scores.accuracy.values()) == pytest.approx(golden["Acc"].tolist(), rel=1e-6)
+    published = [float(golden[key]) for key in ("mIoU_seen", "mIoU_unseen", "mIoU", "aAcc")]
+    ours = [scores.seen, scores.unseen, scores.miou, scores.pixel_accuracy]
+    assert ours == pytest.approx(published, rel=1e-6)
+    harmonic = next(float(value) for key, value in golden.items() if key.startswith("hIoU"))
+    assert scores.harmonic == pytest.approx(harmonic, rel=1e-6)
