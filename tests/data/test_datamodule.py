@@ -261,10 +261,7 @@ def test_overfitting_draws_the_same_few_samples_every_time():
         train=world, val=world, split=split, train_transform=transform, batch_size=3, num_workers=0, overfit=3
     )
     loader = iter(data.train_dataloader())
-    first, second = (
-        {name: image for name, image in zip(b.names, b.images, strict=True)}
-        for b in (next(loader), next(loader))
-    )
+    first, second = (dict(zip(b.names, b.images, strict=True)) for b in (next(loader), next(loader)))
     assert first.keys() == second.keys()
     assert len(first) == 3
     assert all(torch.equal(image, second[name]) for name, image in first.items())
