@@ -18,10 +18,12 @@ from lexiseg.cli import compare
 from lexiseg.cli.main import main
 from lexiseg.clip.loading import load_clip
 from lexiseg.clip.vocabulary import Vocabulary
+from lexiseg.data.io import read_image
 from lexiseg.data.toy.world import ToyWorld
 from lexiseg.inference.pipeline import Pipeline
 from lexiseg.inference.pretrained import PretrainedSegmenter
-from lexiseg.types import ClassSplit
+from lexiseg.recipes.demo import Stage, judge_trained
+from lexiseg.types import ClassSplit, Sample
 from program_cases import SETTINGS, VARIANTS, save_checkpoint
 
 SPLIT = ClassSplit("own", ("red circle", "bricks", "blue square", "sand"), ("bricks",))
@@ -260,8 +262,26 @@ def test_training_validates_as_segmentation_does(place, pipeline):
     _perfect(json.loads((out / "result.json").read_text())["val"], labels_of(pipeline, place, None, None))
 
 
-def test_the_demo_shows_what_segmentation_finds(place, pipeline):
-    from lexiseg.cli.demo import _trained_segmenter
+class _OnePhotograph:
+    """The photograph, labelled by what segmentation finds."""
 
-    found = _trained_segmenter(SimpleNamespace(output_dir=place), SPLIT).segment(_photo(place)).labels
-    assert np.array_equal(found, labels_of(pipeline, place, None, None))
+    classes = SPLIT.classes
+
+    def __init__(self, image, label):
+        self.sample = Sample(image, label.astype(np.uint8), "photo")
+
+    def __len__(self):
+        return 1
+
+    def __getitem__(self, index):
+        return self.sample
+
+
+def test_the_demo_shows_what_segmentation_finds(place, pipeline):
+    expected = labels_of(pipeline, place, None, None)
+    photo = read_image(_photo(place))
+    stage = Stage(
+        _OnePhotograph(photo, expected), SPLIT, pipeline.clip, pipeline.templates, pipeline.protocol
+    )
+    judged = judge_trained(stage, place / "last.ckpt", "trained")
+    assert np.array_equal(judged.segmenter.segment(photo).labels, expected)

@@ -3,7 +3,8 @@
 import pytest
 from omegaconf import OmegaConf
 
-from lexiseg.cli.composing import compose_config, conf_dir, describe_groups
+from lexiseg.cli.composing import compose_config
+from lexiseg.cli.conf_files import conf_dir, describe_groups
 from lexiseg.errors import ConfigError
 from lexiseg.inference.protocol import InferenceProtocol
 from lexiseg.losses.fused import MaskLossWeights

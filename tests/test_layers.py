@@ -13,6 +13,7 @@ LEVELS = {
     "storage": 0,
     "keys": 0,
     "progress": 0,
+    "lazy": 0,
     "ops": 1,
     "drawing": 1,
     "clip": 2,

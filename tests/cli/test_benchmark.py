@@ -27,7 +27,7 @@ def test_a_table_with_every_setting(tmp_path, capsys):
 
 
 def test_what_is_measured_is_not_measured_again(tmp_path, monkeypatch):
-    import lexiseg.cli.benchmark as module
+    import lexiseg.recipes.benchmark as module
 
     measured = []
     measure = module.measure

@@ -13,6 +13,7 @@ from transformers import ViTConfig, ViTModel
 
 from lexiseg.checkpoints.training_file import CheckpointInfo
 from lexiseg.cli import compare
+from lexiseg.cli.parsers.compare import add_parser
 from lexiseg.cli.photographs import Photograph
 from lexiseg.clip import vocabulary
 from lexiseg.clip.loading import load_clip
@@ -59,7 +60,7 @@ def command(tmp_path):
 
     def run(*flags):
         parser = argparse.ArgumentParser()
-        compare.add_parser(parser.add_subparsers())
+        add_parser(parser.add_subparsers())
         args = parser.parse_args(
             ["compare", *map(str, flags), "--clip", "toy", "--out", str(tmp_path / "out"), "--device", "cpu"]
         )
@@ -263,7 +264,7 @@ def test_nothing_is_written_half(command, photo, tmp_path):
 
 def test_help_names_methods_and_examples(capsys):
     parser = argparse.ArgumentParser(prog="lexiseg")
-    compare.add_parser(parser.add_subparsers())
+    add_parser(parser.add_subparsers())
     with pytest.raises(SystemExit):
         parser.parse_args(["compare", "--help"])
     told = capsys.readouterr().out

@@ -8,11 +8,11 @@ import torch
 from PIL import Image
 
 from lexiseg.checkpoints.training_file import CheckpointInfo
-from lexiseg.cli.composing import compose_config
-from lexiseg.cli.eval import describe_training, judge, run_eval
+from lexiseg.cli.eval import compose_eval, read_evaluation, run_eval
 from lexiseg.clip.loading import load_clip
 from lexiseg.data.toy.world import TOY_CLASSES, TOY_UNSEEN
 from lexiseg.models.registry import build_model
+from lexiseg.recipes.evaluate import describe_training, judge
 from lexiseg.types import ClassSplit
 
 SETTINGS = {
@@ -65,8 +65,8 @@ def folder(tmp_path):
 
 
 def evaluate(checkpoint, *overrides):
-    config = compose_config("eval", [f"checkpoint={checkpoint}", "device=cpu", *overrides])
-    return judge(config).to_dict()
+    config = compose_eval([f"checkpoint={checkpoint}", "device=cpu", *overrides])
+    return judge(read_evaluation(config)).to_dict()
 
 
 def test_another_data_set_with_its_own_words(checkpoint, folder):

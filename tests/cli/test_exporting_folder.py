@@ -8,10 +8,10 @@ import torch
 from PIL import Image
 
 from hostile import small_checkpoint
-from lexiseg.cli.eval import default_output
 from lexiseg.cli.main import main
 from lexiseg.data.toy.world import ToyWorld
 from lexiseg.inference.pretrained import PretrainedSegmenter
+from lexiseg.recipes.evaluate import default_output
 
 
 @pytest.fixture(autouse=True)

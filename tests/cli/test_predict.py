@@ -9,6 +9,7 @@ from PIL import Image
 from rich.console import Console
 
 from lexiseg.cli import photographs, predict
+from lexiseg.cli.parsers.predict import add_parser
 from lexiseg.clip.vocabulary import Vocabulary
 from lexiseg.errors import ConfigError, DataError, LexisegError
 from lexiseg.inference.pipeline import Pipeline
@@ -34,7 +35,7 @@ def command(monkeypatch):
 
     def run(*flags, split=None, asked=None, **settings):
         parser = argparse.ArgumentParser()
-        predict.add_parser(parser.add_subparsers())
+        add_parser(parser.add_subparsers())
         args = parser.parse_args(["predict", *map(str, flags)])
 
         def build(**choices):
@@ -135,7 +136,7 @@ def test_bad_words_stop_before_anything_is_loaded(command, photos, words, messag
 
 def test_words_or_file_but_not_both(photos, capsys):
     parser = argparse.ArgumentParser()
-    predict.add_parser(parser.add_subparsers())
+    add_parser(parser.add_subparsers())
     for flags in ([], ["--classes", "red", "--classes-file", "x"]):
         with pytest.raises(SystemExit):
             parser.parse_args(["predict", str(photos), *flags])
@@ -277,7 +278,7 @@ def test_score_maps_on_request(command, photos, tmp_path):
 
 def test_help_shows_examples(capsys):
     parser = argparse.ArgumentParser(prog="lexiseg")
-    predict.add_parser(parser.add_subparsers())
+    add_parser(parser.add_subparsers())
     with pytest.raises(SystemExit):
         parser.parse_args(["predict", "--help"])
     assert 'lexiseg predict photo.jpg --classes "dog, grass, sky"' in capsys.readouterr().out

@@ -5,6 +5,8 @@ A new family of towers adds a line to ``family_cases.MODELS`` and passes the tes
 """
 
 import ast
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -109,3 +111,10 @@ def test_the_search_finds_what_it_looks_for() -> None:
 def test_readings_name_no_colours_of_one_tower() -> None:
     for path in (SOURCE / "dense").rglob("*.py"):
         assert "CLIP_MEAN" not in path.read_text(), path
+
+
+def test_transformers_is_imported_only_where_weights_are_asked_for() -> None:
+    """It costs seconds, and most commands start without a tower."""
+    code = "import sys, lexiseg.clip.loading, lexiseg.clip.saving, lexiseg.dense.methods; print('transformers' in sys.modules)"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "False"

@@ -2,7 +2,7 @@ import argparse
 
 import pytest
 
-from lexiseg.cli.data import add_parser
+from lexiseg.cli.parsers.data import add_parser
 from lexiseg.errors import ConfigError, DataError
 
 

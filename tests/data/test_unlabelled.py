@@ -4,9 +4,10 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from lexiseg.data.image_folder import find_images
 from lexiseg.data.label_regions import RegionMap
 from lexiseg.data.toy.world import TOY_CLASSES, ToyWorld
-from lexiseg.data.unlabelled import ForgottenLabels, UnlabelledImages, find_images
+from lexiseg.data.unlabelled import ForgottenLabels, UnlabelledImages
 from lexiseg.errors import ConfigError, DataError
 from lexiseg.masks.mask_set import MaskSet
 from lexiseg.masks.store import MaskStore

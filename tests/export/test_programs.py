@@ -12,7 +12,6 @@ from safetensors.torch import load_file
 
 import lexiseg
 from lexiseg.checkpoints import program_folder
-from lexiseg.cli import exporting_program
 from lexiseg.cli.main import main
 from lexiseg.errors import LexisegError
 from lexiseg.export.onnx_program import write_onnx
@@ -20,6 +19,7 @@ from lexiseg.export.parity import Parity, ParityCase, check_parity
 from lexiseg.export.program import trace
 from lexiseg.export.torch_program import load_own_torch, write_torch
 from lexiseg.inference.exported import OnnxProgram
+from lexiseg.recipes import export_program
 from program_cases import CLASSES, save_checkpoint, variant
 
 SIZES = [
@@ -169,10 +169,10 @@ def test_the_command_writes_a_folder_and_says_how_far_it_is(checkpoint, tmp_path
 
 def test_where_they_differ_nothing_stays(checkpoint, tmp_path, monkeypatch, capsys):
     bad = Parity((ParityCase(1, 8, 8, 2, difference=1.0, logit=2.0, labels=0.5),))
-    monkeypatch.setattr(exporting_program, "trace", lambda model: io.BytesIO())
-    monkeypatch.setattr(exporting_program, "write_torch", lambda program, path: path.write_bytes(b"written"))
-    monkeypatch.setattr(exporting_program, "load_own_torch", lambda path: None)
-    monkeypatch.setattr(exporting_program, "check_parity", lambda model, run, words: bad)
+    monkeypatch.setattr(export_program, "trace", lambda model: io.BytesIO())
+    monkeypatch.setattr(export_program, "write_torch", lambda program, path: path.write_bytes(b"written"))
+    monkeypatch.setattr(export_program, "load_own_torch", lambda path: None)
+    monkeypatch.setattr(export_program, "check_parity", lambda model, run, words: bad)
     before = set(tmp_path.iterdir())
     assert main(["export", str(checkpoint), "--to", "torch", "--out", str(tmp_path / "out")]) == 2
     assert "logits differ by up to 1.0e+00" in capsys.readouterr().err

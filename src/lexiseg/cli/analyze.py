@@ -1,71 +1,20 @@
 """``lexiseg analyze``: look inside a tower, before and after training: CKA between blocks, similarity of patches."""
 
 import argparse
-from collections.abc import Callable, Mapping
-from typing import get_args
+from collections.abc import Mapping
 
-import numpy as np
 from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from lexiseg.analysis.layer_similarity import LayerSimilarity, LayerSimilarityResult
-from lexiseg.analysis.patch_similarity import patch_at, patch_similarity
-from lexiseg.cli.flags import add_photos, add_place
+from lexiseg.analysis.layer_similarity import LayerSimilarityResult
 from lexiseg.cli.photographs import Photograph, Step, conclude, each_photograph, find_photos
-from lexiseg.cli.towers import ALL, Towers, choose_blocks, load_towers
-from lexiseg.drawing.heatmap import matrices, patch_maps
 from lexiseg.errors import ConfigError
-from lexiseg.ops.centered_kernel_alignment import Estimator
+from lexiseg.recipes.analyze import BlockAlignment, Figure, patch_figure
+from lexiseg.recipes.towers import Towers, load_towers
 from lexiseg.storage import write_json, write_png
 
-_EXAMPLES = """examples (each figure has --help):
-  lexiseg analyze cka photos/ --checkpoint runs/cascade_voc/best.ckpt
-  lexiseg analyze patches photo.jpg --at 320,200 --checkpoint runs/cascade_voc/best.ckpt --blocks 6,9,12"""
-
-_CKA = """Linear CKA between every two blocks of a tower, over the patch tokens of photographs (Cascade-CLIP, figure 4).
-
-Writes cka.png and cka.json. With --checkpoint the frozen CLIP and the trained model's prompted tower stand side by
-side. Every patch of every photograph is one example; the unbiased estimator is Song et al.'s, the plain one Kornblith
-et al.'s, which is too large while patches are few beside channels. Use dozens of photographs."""
-
-_CKA_EXAMPLES = """examples:
-  lexiseg analyze cka photos/ --checkpoint runs/cascade_voc/best.ckpt
-  lexiseg analyze cka photos/ --clip openai/clip-vit-large-patch14 --blocks 6,12,18,24
-  lexiseg analyze cka scenes/*.png --clip toy --short-side 128"""
-
-_PATCHES = """Which patches resemble the one at a point, block by block (Cascade-CLIP, figures 1 and 6).
-
-Writes STEM_patches.png and STEM_patches.json per photograph: the cosine of the patch at the point with every patch,
-as colour over the photograph, one map per block; with --checkpoint a second row for the trained model's tower."""
-
-_PATCHES_EXAMPLES = """examples:
-  lexiseg analyze patches photo.jpg --at 320,200
-  lexiseg analyze patches photo.jpg --at 320,200 --checkpoint runs/cascade_voc/best.ckpt --blocks 6,9,12
-  lexiseg analyze patches scene.png --at 40,60 --clip toy --short-side 128"""
-
-
-def add_parser(subparsers: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
-    """Add ``analyze`` and its two figures to the command line."""
-    parser = subparsers.add_parser(
-        "analyze",
-        help="look inside a tower: CKA between blocks, similarity of patches",
-        description="Figures of what the blocks of a tower hold, before and after training.",
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-        epilog=_EXAMPLES,
-    )
-    figures = parser.add_subparsers(dest="figure", metavar="FIGURE", required=True)
-    cka = _add_figure(figures, "cka", _CKA, _CKA_EXAMPLES, run_cka)
-    cka.add_argument(
-        "--estimator", choices=get_args(Estimator), default="unbiased", help="of HSIC (default: unbiased)"
-    )
-    patches = _add_figure(figures, "patches", _PATCHES, _PATCHES_EXAMPLES, run_patches)
-    patches.add_argument(
-        "--at", required=True, metavar="X,Y", help="pixel of the photograph: x from its left, y from its top"
-    )
-    patches.add_argument(
-        "--centred", action="store_true", help="take each photograph's mean token away before comparing"
-    )
+_ALL = "all"
 
 
 def run_cka(args: argparse.Namespace, console: Console | None = None) -> int:
@@ -79,19 +28,15 @@ def run_cka(args: argparse.Namespace, console: Console | None = None) -> int:
     """
     console = console or Console()
     photos = find_photos(args.photos)
-    towers = load_towers(args)
-    blocks = choose_blocks(args.blocks, towers.depth, fewest=2)
-    gathered = {title: LayerSimilarity(args.estimator) for title in towers.readings}
-    used: list[str] = []
+    towers = _load(args)
+    alignment = BlockAlignment(towers, choose_blocks(args.blocks, towers.depth, fewest=2), args.estimator)
 
-    def work(photograph: Photograph, step: Step) -> None:
-        for title, tokens in towers.read(photograph.pixels).items():
-            gathered[title].update([tokens.blocks[block - 1] for block in blocks])
-        used.append(str(photograph.path))
+    def work(photograph: Photograph, _: Step) -> None:
+        alignment.add(photograph.path, photograph.pixels)
 
     failures = each_photograph(photos, console, work, told="reading blocks")
-    results = {title: similarity.compute() for title, similarity in gathered.items()}
-    _write_cka(args, towers, blocks, results, used)
+    results = alignment.compute()
+    _write(alignment.figure(results), args, "cka")
     console.print(_table(results))
     return conclude(console, photos, failures, done=f"counted; {args.out / 'cka.png'} and cka.json")
 
@@ -108,29 +53,14 @@ def run_patches(args: argparse.Namespace, console: Console | None = None) -> int
     console = console or Console()
     photos = find_photos(args.photos)
     point = read_point(args.at)
-    towers = load_towers(args)
+    towers = _load(args)
     blocks = choose_blocks(args.blocks, towers.depth)
 
-    def work(photograph: Photograph, step: Step) -> None:
-        read = towers.read(photograph.pixels)
-        grid = next(iter(read.values())).grid
-        height, width = photograph.pixels.shape[:2]
-        patch = patch_at(point, (height, width), grid)
-        maps = {
-            title: {
-                block: patch_similarity(tokens.blocks[block - 1], grid, patch, centred=args.centred).numpy()
-                for block in blocks
-            }
-            for title, tokens in read.items()
-        }
-        write_png(patch_maps(photograph.pixels, maps, patch), args.out / f"{photograph.stem}_patches.png")
-        where = {"photograph": str(photograph.path), "point": list(point), "patch": list(patch)}
-        found = {
-            title: {str(block): values.tolist() for block, values in of_tower.items()}
-            for title, of_tower in maps.items()
-        }
-        about = {"figure": "patches", **towers.about, **where, "grid": list(grid), "centred": args.centred}
-        write_json(about | {"cosines": found}, args.out / f"{photograph.stem}_patches.json")
+    def work(photograph: Photograph, _: Step) -> None:
+        figure = patch_figure(
+            towers, photograph.path, photograph.pixels, point, blocks=blocks, centred=args.centred
+        )
+        _write(figure, args, f"{photograph.stem}_patches")
 
     failures = each_photograph(photos, console, work, told="reading blocks")
     return conclude(console, photos, failures, done=f"drawn; pictures in {args.out}")
@@ -148,74 +78,33 @@ def read_point(text: str) -> tuple[int, int]:
     return int(parts[0]), int(parts[1])
 
 
-def _add_figure(
-    figures: "argparse._SubParsersAction[argparse.ArgumentParser]",
-    name: str,
-    description: str,
-    examples: str,
-    run: Callable[[argparse.Namespace], int],
-) -> argparse.ArgumentParser:
-    parser = figures.add_parser(
-        name,
-        help=description.partition("\n")[0],
-        description=description,
-        epilog=examples,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
-    add_photos(parser)
-    parser.add_argument(
-        "--clip",
-        metavar="NAME|PATH",
-        help="hub name, folder or file of CLIP weights, or toy (default: hub ViT-B/16)",
-    )
-    parser.add_argument(
-        "--checkpoint", metavar="CKPT", help="a trained model; its CLIP is the frozen one beside it"
-    )
-    parser.add_argument(
-        "--blocks",
-        default=ALL,
-        metavar="NUMBERS",
-        help="all, or numbers from 1 with commas between (default: all)",
-    )
-    parser.add_argument(
-        "--short-side",
-        type=_positive,
-        metavar="PIXELS",
-        help="size that photographs are brought to (default: the checkpoint's, or 3/2 of the CLIP's own)",
-    )
-    add_place(parser, out="analysis")
-    parser.set_defaults(func=run)
-    return parser
+def choose_blocks(text: str, depth: int, *, fewest: int = 1) -> tuple[int, ...]:
+    """Block numbers of a flag, from 1, in their order in the tower.
+
+    Raises:
+        ConfigError: Not numbers, beyond the tower, or too few.
+    """
+    if text.strip() == _ALL:
+        return tuple(range(1, depth + 1))
+    parts = [part.strip() for part in text.split(",") if part.strip()]
+    blocks = tuple(sorted({int(part) for part in parts if part.isdecimal()}))
+    valid = all(part.isdecimal() for part in parts) and all(1 <= block <= depth for block in blocks)
+    if not valid or len(blocks) < fewest:
+        raise ConfigError(
+            f"--blocks {text}: expected {_ALL}, or {fewest} or more numbers from 1 to {depth} with commas between"
+        )
+    return blocks
 
 
-def _positive(text: str) -> int:
-    value = int(text)
-    if value < 1:
-        raise ValueError(text)
-    return value
-
-
-def _write_cka(
-    args: argparse.Namespace,
-    towers: Towers,
-    blocks: tuple[int, ...],
-    results: Mapping[str, LayerSimilarityResult],
-    used: list[str],
-) -> None:
-    values = {title: result.matrix.numpy() for title, result in results.items()}
-    lowest = min((float(np.nanmin(matrix)) for matrix in values.values()), default=0.0)
-    captions = [
-        f"block {blocks[-1]} and the others {result.last_to_others:.2f}, neighbours {result.neighbours:.2f}"
-        for result in results.values()
-    ]
-    picture = matrices(
-        values, [str(block) for block in blocks], captions=captions, low=min(np.floor(10 * lowest) / 10, 0.9)
+def _load(args: argparse.Namespace) -> Towers:
+    return load_towers(
+        checkpoint=args.checkpoint, clip=args.clip, device=args.device, short_side=args.short_side
     )
-    write_png(picture, args.out / "cka.png")
-    about = {"figure": "cka", **towers.about, "estimator": args.estimator, "blocks": list(blocks)}
-    found = {title: result.to_dict() for title, result in results.items()}
-    patches = next(iter(results.values())).patches
-    write_json(about | {"photographs": used, "patches": patches, "cka": found}, args.out / "cka.json")
+
+
+def _write(figure: Figure, args: argparse.Namespace, stem: str) -> None:
+    write_png(figure.picture, args.out / f"{stem}.png")
+    write_json(figure.values, args.out / f"{stem}.json")
 
 
 def _table(results: Mapping[str, LayerSimilarityResult]) -> Table:

@@ -13,7 +13,7 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from lexiseg.cli.flags import add_clip, add_photos, add_place, add_words, read_vocabulary, warn_unknown
+from lexiseg.cli.flags import read_vocabulary, warn_unknown
 from lexiseg.cli.photographs import Photograph, Step, conclude, describe, each_photograph, find_photos
 from lexiseg.clip.loading import DEFAULT_CLIP, FrozenCLIP, load_clip
 from lexiseg.clip.vocabulary import Vocabulary
@@ -29,25 +29,6 @@ from lexiseg.storage import write_png
 _PROXY = "proxyclip"
 _ALL = "all"
 _CAPTION = "seconds from pixels to labels; the first method's hold the start-up"
-
-_DESCRIPTION = f"""See what each training-free method makes of a photograph, side by side.
-
-Writes one picture per photograph, STEM_compare.png: the photograph, an overlay per method, and one legend of
-the classes found; prints a table of seconds and largest classes. The CLIP is loaded once for all methods, and
-every method speaks the prompt templates that it was published with, unless --templates says otherwise.
-
-Methods: {", ".join(METHODS)}.
-
-A method that cannot work with this CLIP or photograph is left out with the reason. An unreadable photograph is
-reported and skipped; the run goes on and ends with status 1."""
-
-_EXAMPLES = """examples:
-  lexiseg compare photo.jpg --classes "dog, grass, sky"
-  lexiseg compare photos/ --classes-file classes.txt --methods clip,sclip,sc-clip,tg-clip
-  lexiseg compare photo.jpg --classes "dog" --background "grass, sky, wall, floor"
-  lexiseg compare photo.jpg --classes "dog, grass" --proxy facebook/dino-vitb8       proxyclip as well
-  lexiseg compare photo.jpg --classes "road, car" --checkpoint runs/camvid/best.ckpt a trained model beside them
-  lexiseg compare scene.png --classes "red circle, bricks" --clip toy                offline, toy scenes only"""
 
 
 @dataclass(frozen=True)
@@ -75,39 +56,6 @@ class Reading:
     told: str
     labels: npt.NDArray[np.integer]
     unseen: tuple[str, ...]
-
-
-def add_parser(subparsers: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
-    """Add ``compare`` to the command line."""
-    parser = subparsers.add_parser(
-        "compare",
-        help="draw what every training-free method finds, side by side",
-        description=_DESCRIPTION,
-        epilog=_EXAMPLES,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
-    add_photos(parser)
-    add_words(parser)
-    parser.add_argument(
-        "--methods",
-        default=_ALL,
-        metavar="NAMES",
-        help="all, or names separated by commas, drawn in that order (default: all)",
-    )
-    parser.add_argument(
-        "--proxy",
-        metavar="NAME|FOLDER",
-        help="second vision model of proxyclip, which with --methods all takes part only if this is given "
-        "(named itself, it takes facebook/dino-vitb8)",
-    )
-    parser.add_argument(
-        "--checkpoint",
-        metavar="CKPT",
-        help="a trained model to stand beside the methods; its CLIP serves them all",
-    )
-    add_clip(parser)
-    add_place(parser, out="comparisons")
-    parser.set_defaults(func=run)
 
 
 def run(args: argparse.Namespace, console: Console | None = None) -> int:

@@ -1,7 +1,6 @@
 """Hydra configurations without a decorator: composed from the wheel or the checkout, with errors one can act on."""
 
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Any
 
 from hydra import compose, initialize_config_dir
@@ -10,17 +9,11 @@ from hydra.errors import HydraException
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
+from lexiseg.cli.conf_files import conf_dir
 from lexiseg.errors import ConfigError
 
 _UNTOLD = ("full_key", "object_type", "reference_type", "Config search path", "provider=")
 """Lines of Hydra's messages that help nobody at a command line."""
-
-
-def conf_dir() -> Path:
-    """Where the configuration groups lie: in the installed package, or at the top of a checkout."""
-    package = Path(__file__).resolve().parents[1]
-    installed = package / "conf"
-    return installed if installed.is_dir() else package.parents[1] / "conf"
 
 
 def compose_config(name: str, overrides: Sequence[str]) -> DictConfig:
@@ -50,22 +43,6 @@ def compose_config(name: str, overrides: Sequence[str]) -> DictConfig:
 def plain(config: Any) -> Any:
     """Configuration nodes as plain dictionaries, lists and values."""
     return OmegaConf.to_container(config, resolve=True) if OmegaConf.is_config(config) else config
-
-
-def describe_groups(name: str) -> str:
-    """The help text's list of groups, their choices, and the keys of ``conf/NAME.yaml``."""
-    root = conf_dir()
-    lines = ["groups (group=choice):"]
-    defaults = plain(OmegaConf.load(root / f"{name}.yaml"))["defaults"]
-    for group in sorted(key for entry in defaults if isinstance(entry, dict) for key in entry):
-        names = sorted(path.stem for path in (root / group).glob("*.yaml"))
-        tables = sorted(f"{path.name}/…" for path in (root / group).iterdir() if path.is_dir())
-        lines.append(f"  {group:13s} {', '.join([*names, *tables])}")
-    text = (root / f"{name}.yaml").read_text()
-    keys = [line for line in text.splitlines() if line and not line.startswith(("#", "defaults", "  - "))]
-    return "\n".join(
-        [*lines, "", "keys (key=value), besides those of the chosen groups:", *(f"  {k}" for k in keys)]
-    )
 
 
 def _told(error: Exception) -> str:

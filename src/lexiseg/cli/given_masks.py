@@ -10,7 +10,6 @@ from lexiseg.data.io import read_masks
 from lexiseg.errors import ConfigError, DataError
 from lexiseg.masks.mask_set import MaskSet
 from lexiseg.masks.store import MaskStore
-from lexiseg.masks.superpixels import Superpixels
 
 SUPERPIXELS = "superpixels"
 
@@ -19,12 +18,6 @@ _REGIONS = 48
 
 _MOST_BYTES = 2**31
 """Masks of one photograph, a byte a pixel."""
-
-HELP = (
-    "one class per mask: DIR/STEM.png, STEM as in the results, holds mask ids as 8- or 16-bit pixel values at the "
-    "photograph's size, 0 for no mask; or DIR is what `lexiseg masks build` wrote to, or holds SA-1B's JSON files; or "
-    "superpixels, made on the spot"
-)
 
 
 class GivenMasks:
@@ -53,6 +46,8 @@ class GivenMasks:
         """
         size = (photograph.pixels.shape[0], photograph.pixels.shape[1])
         if self.folder is None:
+            from lexiseg.masks.superpixels import Superpixels  # scikit-image, for those who ask for them
+
             return _arrays(Superpixels(regions=(_REGIONS,))(photograph.pixels), SUPERPIXELS), SUPERPIXELS
         store = MaskStore(self.folder, photograph.path.parent)
         ours, listed = store.path(photograph.path), store.find(photograph.path)

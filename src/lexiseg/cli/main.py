@@ -8,6 +8,8 @@ from collections.abc import Sequence
 from importlib import import_module
 
 from lexiseg import __version__
+from lexiseg.errors import LexisegError
+from lexiseg.lazy import locate
 
 _EPILOG = """
 a first look, offline, in a few minutes:
@@ -27,16 +29,16 @@ learn where things are from photographs without labels:
   lexiseg pixelclip mask_data.root=photos clip=vit_b16
 """
 
-_HYDRA_COMMANDS = {
+HYDRA_COMMANDS = {
     "train": "train a model on the seen classes of a split",
     "eval": "judge a checkpoint on seen and unseen classes",
     "pixelclip": "tune a CLIP with masks without names, and write it as a CLIP like any other",
     "sweep": "train the rows of one of the paper's tables over several seeds",
     "benchmark": "put training-free methods side by side in one table",
 }
-"""Commands that take Hydra overrides, each in a module of its name."""
+"""Commands that take Hydra overrides, each ``run_NAME`` in a module of its name."""
 
-_FLAG_COMMANDS = {
+FLAG_COMMANDS = {
     "predict": "predict",
     "compare": "compare",
     "analyze": "analyze",
@@ -46,12 +48,14 @@ _FLAG_COMMANDS = {
     "import": "importing",
     "export": "exporting",
 }
-"""Commands with flags, and their modules."""
+"""Commands with flags, and the modules of ``parsers`` that know these."""
+
+_NEED_OVERRIDES = ("eval", "sweep")
+"""They cannot guess what to work on, so the bare command shows its help."""
 
 
 def build_parser(command: str | None = None) -> argparse.ArgumentParser:
-    """The parser of all commands, or of one alone: a worker process of ``masks build`` need not import the others."""
-    chosen = [command] if command in _FLAG_COMMANDS else list(_FLAG_COMMANDS)
+    """The parser of all commands, or with the flags of one alone."""
     parser = argparse.ArgumentParser(
         prog="lexiseg",
         description="Zero-shot semantic segmentation: an image and words in, a labelled mask out.",
@@ -60,10 +64,10 @@ def build_parser(command: str | None = None) -> argparse.ArgumentParser:
     )
     parser.add_argument("--version", action="version", version=f"lexiseg {__version__}")
     commands = parser.add_subparsers(dest="command", metavar="COMMAND", required=True)
-    for name, told in _HYDRA_COMMANDS.items():
+    for name, told in HYDRA_COMMANDS.items():
         commands.add_parser(name, help=told, add_help=False)
-    for name in chosen:
-        import_module(f"lexiseg.cli.{_FLAG_COMMANDS[name]}").add_parser(commands)
+    for name in [command] if command in FLAG_COMMANDS else FLAG_COMMANDS:
+        import_module(f"lexiseg.cli.parsers.{FLAG_COMMANDS[name]}").add_parser(commands)
     return parser
 
 
@@ -71,8 +75,6 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Run a command; a user's mistake becomes one message and exit status 2, never a traceback."""
     logging.basicConfig(level=logging.WARNING, format="%(levelname)s: %(message)s")
     arguments = list(sys.argv[1:] if arguments is None else arguments)
-    from lexiseg.errors import LexisegError
-
     try:
         return _dispatch(arguments)
     except LexisegError as error:
@@ -92,12 +94,19 @@ def _message(error: Exception) -> str:
 
 
 def _dispatch(arguments: list[str]) -> int:
-    if arguments and arguments[0] in _HYDRA_COMMANDS:
-        name = arguments[0]
-        command = getattr(import_module(f"lexiseg.cli.{name}"), f"run_{name}")
-        return int(command(arguments[1:]))
-    args = build_parser(arguments[0] if arguments else None).parse_args(arguments)
+    command = arguments[0] if arguments else None
+    if command in HYDRA_COMMANDS:
+        return _run_hydra(command, arguments[1:])
+    args = build_parser(command).parse_args(arguments)
     return int(args.func(args))
+
+
+def _run_hydra(command: str, overrides: list[str]) -> int:
+    """Help comes from text alone; only a command that runs imports what it works with."""
+    if {"-h", "--help"} & set(overrides) or (command in _NEED_OVERRIDES and not overrides):
+        print(locate("lexiseg.cli.parsers.usage:usage")(command))
+        return 0
+    return int(locate(f"lexiseg.cli.{command}:run_{command}")(overrides))
 
 
 if __name__ == "__main__":

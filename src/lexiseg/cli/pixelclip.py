@@ -13,7 +13,7 @@ import torch.distributed as dist
 from omegaconf import DictConfig, OmegaConf
 
 from lexiseg.cli.building import build_clip, instantiate_config
-from lexiseg.cli.composing import compose_config, conf_dir, plain
+from lexiseg.cli.composing import compose_config, plain
 from lexiseg.cli.running import (
     check_same_run,
     make_trainer,
@@ -26,10 +26,10 @@ from lexiseg.clip.loading import FrozenCLIP
 from lexiseg.clip.saving import save_clip
 from lexiseg.clip.vocabulary import embed_words
 from lexiseg.data.class_files import builtin_classes, read_class_file
+from lexiseg.data.image_folder import find_images
 from lexiseg.data.io import read_image
 from lexiseg.data.mask_datamodule import MaskDataModule
 from lexiseg.data.toy.world import TOY_CLASSES
-from lexiseg.data.unlabelled import find_images
 from lexiseg.errors import ConfigError, DataError
 from lexiseg.masks.build import MaskTask, build_masks
 from lexiseg.masks.store import MaskStore
@@ -53,37 +53,9 @@ _SUPERPIXELS = "superpixels"
 _IMAGES_PER_PROCESS = 16
 """Masks of fewer photographs take less time than starting a process."""
 
-_HELP = """usage: lexiseg pixelclip images=FOLDER [group=choice ...] [key=value ...]
-
-Make a CLIP's image tower better at pixels, with photographs and masks but without one label (PixelCLIP).
-
-  lexiseg pixelclip experiment=pixelclip/toy                       the toy world, offline, a few minutes on two cores
-  lexiseg masks build photos/                                      masks of your photographs, once …
-  lexiseg pixelclip images=photos clip=vit_b16                     … then the released recipe on them
-  lexiseg pixelclip images=photos masks=superpixels                both in one
-  lexiseg pixelclip images=PATH/sa1b experiment=pixelclip/vit_b16 trainer=ddp trainer.devices=4 mask_data.batch_size=12
-  lexiseg pixelclip images=photos trainer=bf16 trainer.accumulate_grad_batches=4 mask_data.batch_size=12 logger=wandb
-  lexiseg pixelclip images=photos variant=no_momentum model.clusters=32
-  lexiseg pixelclip --config [...]                                 print the composed configuration and stop
-
-The run folder (output_dir, by default runs/NAME) receives clip, the tuned CLIP as an ordinary folder; clusters.png, what
-the clusters became; config.yaml, metrics.csv, last.ckpt and result.json. The same command goes on where a killed run
-stopped. Whatever takes a CLIP takes the tuned one:
-
-  lexiseg predict photo.jpg --classes "dog, grass" --clip runs/NAME/clip --method pixelclip
-  lexiseg benchmark clip=file clip.source=runs/NAME/clip methods=[pixelclip,maskclip,sclip] output=runs/NAME/benchmark
-  lexiseg train clip=file clip.source=runs/NAME/clip [...]
-
-"""
-
-_GROUPS = ("clip", "mask_data", "model", "optim", "trainer", "logger", "experiment", "variant")
-
 
 def run_pixelclip(overrides: Sequence[str]) -> int:
     """The command: overrides in, exit status out."""
-    if any(flag in overrides for flag in ("-h", "--help")):
-        print(_HELP + _describe())
-        return 0
     config = compose_config("pixelclip", [o for o in overrides if o != "--config"])
     _place_data(config)
     if "--config" in overrides:
@@ -251,19 +223,3 @@ def _is_finished(config: DictConfig, folder: Path) -> bool:
         return False
     check_same_run(config, folder)
     return bool(json.loads(result.read_text())["step"] == config.trainer.max_steps)
-
-
-def _describe() -> str:
-    """Groups with their choices, and the keys of ``conf/pixelclip.yaml``."""
-    root = conf_dir()
-    lines = ["groups (group=choice):"]
-    for group in _GROUPS:
-        own = root / group / "pixelclip"
-        folder, prefix = (own, "pixelclip/") if own.is_dir() else (root / group, "")
-        choices = ", ".join(prefix + path.stem for path in sorted(folder.glob("*.yaml")))
-        lines.append(f"  {group:11s} {choices}")
-    text = (root / "pixelclip.yaml").read_text(encoding="utf-8")
-    keys = [line for line in text.splitlines() if line and not line.startswith(("#", "defaults", "  - "))]
-    return "\n".join(
-        [*lines, "", "keys (key=value), besides those of the chosen groups:", *(f"  {k}" for k in keys)]
-    )

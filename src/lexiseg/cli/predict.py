@@ -8,8 +8,7 @@ from typing import TYPE_CHECKING
 from rich.console import Console
 from rich.markup import escape
 
-from lexiseg.cli.flags import add_clip, add_photos, add_place, add_words, read_vocabulary, warn_unknown
-from lexiseg.cli.given_masks import HELP as MASKS_HELP
+from lexiseg.cli.flags import read_vocabulary, warn_unknown
 from lexiseg.cli.given_masks import GivenMasks
 from lexiseg.cli.photographs import Photograph, Step, conclude, describe, each_photograph, find_photos
 from lexiseg.clip.vocabulary import Vocabulary
@@ -19,86 +18,8 @@ from lexiseg.inference.segmenter import Segmenter
 if TYPE_CHECKING:
     from lexiseg.inference.pipeline import Pipeline
 
-_DESCRIPTION = """Find things named in words. Every pixel of every photograph goes to the best matching class.
-
-Results lie at the photograph's own size:
-  STEM_labels.png    class ids as pixel values: palette PNG, or 16-bit grey beyond 255 classes
-  STEM_overlay.png   the photograph coloured by class, with a legend; unseen classes hatched
-  STEM.json          areas, scores, and every setting
-
-Without --checkpoint a training-free reading of CLIP answers. An unreadable photograph is reported and
-skipped; the run goes on and ends with status 1."""
-
-_EXAMPLES = """examples:
-  lexiseg predict photo.jpg --classes "dog, grass, sky"
-  lexiseg predict photos/ "more/*.png" --classes-file classes.txt --out results
-  lexiseg predict photo.jpg --classes "cat; kitten, sofa, wall"            synonyms behind a semicolon
-  lexiseg predict photo.jpg --classes "dog" --background "grass, sky, wall, floor"
-  lexiseg predict photo.jpg --classes "dog, grass" --threshold 0.6         unsure pixels get no class
-  lexiseg predict photo.jpg --classes "dog, grass" --method tg-clip        all methods: lexiseg compare
-  lexiseg predict photo.jpg --classes "dog, grass" --refine                borders along the colours
-  lexiseg predict photos/ --classes "dog, grass" --masks sam/              one class per mask of sam/STEM.png
-  lexiseg predict photos/ --classes "dog, grass" --masks photos/           ... that `lexiseg masks build` made there
-  lexiseg predict photo.jpg --classes "road, car" --checkpoint runs/camvid/best.ckpt
-  lexiseg predict scene.png --classes "red circle, bricks" --clip toy      offline, toy scenes only"""
-
-_REFINE_STEPS = 10
-"""NACLIP's."""
-
 Builder = Callable[..., "Pipeline"]
 """Takes ``checkpoint``, ``clip``, ``tokenizer``, ``method``, ``templates`` and ``device`` by name."""
-
-
-def add_parser(subparsers: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
-    """Add ``predict`` to the command line."""
-    parser = subparsers.add_parser(
-        "predict",
-        help="find things named in words in photographs",
-        description=_DESCRIPTION,
-        epilog=_EXAMPLES,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
-    add = parser.add_argument
-    add_photos(parser)
-    add_words(parser)
-    add("--checkpoint", metavar="CKPT", help="a trained model: a run's best.ckpt, or an exported folder")
-    add(
-        "--method",
-        metavar="NAME",
-        help="training-free method, such as maskclip or sc-clip; not with --checkpoint",
-    )
-    add_clip(parser)
-    _add_touches(parser)
-    add_place(parser, out="predictions")
-    add("--no-overlay", action="store_true", help="write no overlay pictures")
-    add(
-        "--scores", action="store_true", help="write STEM_scores.png as well: score of each pixel, white is 1"
-    )
-    parser.set_defaults(func=run)
-
-
-def _add_touches(parser: argparse.ArgumentParser) -> None:
-    """What happens to the scores on their way to labels."""
-    add = parser.add_argument
-    add(
-        "--threshold",
-        type=float,
-        metavar="P",
-        help="pixels scored below P (0 to 1) go to the background or no class",
-    )
-    add(
-        "--refine",
-        type=int,
-        nargs="?",
-        const=_REFINE_STEPS,
-        metavar="STEPS",
-        help=f"spread scores between pixels of like colour (PAMR; {_REFINE_STEPS} steps if no number is given)",
-    )
-    add(
-        "--masks",
-        metavar="DIR|superpixels",
-        help=MASKS_HELP,
-    )
 
 
 def run(args: argparse.Namespace, build: Builder | None = None, console: Console | None = None) -> int:

@@ -23,28 +23,9 @@ from lexiseg.storage import write_json, write_text
 
 _OWN = ("ablation", "rows", "seeds", "output", "processes")
 
-_HELP = """usage: lexiseg sweep ablation=TABLE [rows=[…]] [seeds=[…]] [output=FOLDER] [processes=N] [key=value ...]
-
-Train every row of one of the paper's tables over several seeds and write table.md and results.json, mean ± spread. A sweep
-that was stopped goes on where it stood: finished runs are not run again, a half one resumes.
-
-  lexiseg sweep ablation=table8 experiment=toy                          ways to aggregate, toy world, three seeds
-  lexiseg sweep ablation=table10 experiment=toy rows=[zegclip,zegclip_cascade] seeds=[0,1,2,3,4]
-  lexiseg sweep ablation=table6 experiment=cascade_coco data.root=PATH trainer=ddp trainer.devices=4
-  lexiseg sweep ablation=table6 experiment=cascade_coco data.root=PATH hydra/launcher=submitit_slurm \\
-      hydra.launcher.partition=gpu hydra.launcher.gpus_per_node=4 hydra.launcher.timeout_min=2880
-
-One row alone, as an ordinary training run: lexiseg train experiment=toy ablation=table8/concat
-processes=N and the SLURM launcher need the extra: pip install 'lexiseg[sweep]'
-
-"""
-
 
 def run_sweep(overrides: Sequence[str]) -> int:
     """The command: overrides in, exit status out."""
-    if not overrides or any(flag in overrides for flag in ("-h", "--help")):
-        print(_HELP + _describe())
-        return 0
     own = [o for o in overrides if o.partition("=")[0] in _OWN]
     config = _own_settings(own)
     of_runs = [o for o in overrides if o not in own]
@@ -183,11 +164,3 @@ def _seeds(config: DictConfig) -> list[int]:
 
 def _tables() -> list[str]:
     return sorted(path.name for path in (conf_dir() / "ablation").iterdir() if path.is_dir())
-
-
-def _describe() -> str:
-    lines = ["tables and their rows:"]
-    for table in _tables():
-        rows = read_rows(OmegaConf.create({"ablation": table, "rows": "all"}))
-        lines.append(f"  {table:8s} {', '.join(row.name for row in rows)}")
-    return "\n".join(lines)

@@ -19,7 +19,7 @@ from lexiseg.checkpoints.training_file import (
     read_info,
 )
 from lexiseg.cli.building import build_clip, build_protocol, build_split_and_data
-from lexiseg.cli.composing import compose_config, describe_groups, plain
+from lexiseg.cli.composing import compose_config, plain
 from lexiseg.cli.running import (
     check_same_run,
     make_trainer,
@@ -47,28 +47,9 @@ from lexiseg.training.self_training import SelfTrainingSettings
 from lexiseg.training.task import SegmentationTask
 from lexiseg.types import ClassSplit, MaskModel
 
-_HELP = """usage: lexiseg train [group=choice ...] [key=value ...]
-
-Train a model on the seen classes of a split.
-
-  lexiseg train experiment=toy                               the toy world, offline, a few minutes on two cores
-  lexiseg train experiment=camvid data.root=PATH             street photographs
-  lexiseg train experiment=cascade_voc data.root=PATH        the published PASCAL VOC 15/5 recipe
-  lexiseg train experiment=cascade_voc_st data.root=PATH     the same, then self-training on unlabelled unseen pixels
-  lexiseg train data=folder data.root=PATH split=custom split.unseen='[zebra]' clip=vit_b16
-  lexiseg train trainer=ddp trainer.devices=4 trainer.precision=bf16-mixed logger=wandb
-  lexiseg train --config [...]                               print the composed configuration and stop
-
-The run folder (output_dir, by default runs/NAME) receives config.yaml, metrics.csv, last.ckpt, best.ckpt, pictures and
-result.json. The same command goes on where a killed run stopped.
-"""
-
 
 def run_train(overrides: Sequence[str]) -> int:
     """The command: overrides in, exit status out."""
-    if any(flag in overrides for flag in ("-h", "--help")):
-        print(_HELP + "\n" + describe_groups("train"))
-        return 0
     config = compose_config("train", [o for o in overrides if o != "--config"])
     if "--config" in overrides:
         print(OmegaConf.to_yaml(config))

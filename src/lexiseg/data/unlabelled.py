@@ -6,7 +6,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
-from lexiseg.data.io import IMAGE_SUFFIXES, read_image
+from lexiseg.data.image_folder import find_images
+from lexiseg.data.io import read_image
 from lexiseg.data.label_regions import Regions, label_regions
 from lexiseg.data.mask_views import Masks
 from lexiseg.data.transforms import Image8
@@ -154,24 +155,3 @@ class ForgottenLabels:
         if self.make_masks is not None:
             return MaskedImage(sample.image, self.make_masks(sample.image), sample.name)
         return MaskedImage(sample.image, label_regions(sample.label, self.regions), sample.name)
-
-
-def find_images(folder: Path) -> tuple[Path, ...]:
-    """Image files of a folder and its subfolders, in the order of their paths; hidden ones do not count.
-
-    Raises:
-        DataError: No such folder, or no image in it.
-    """
-    if not folder.is_dir():
-        raise DataError(f"expected a folder of images, found none at {folder}; check the path")
-    found = sorted(
-        path
-        for path in folder.rglob("*")
-        if path.suffix.lower() in IMAGE_SUFFIXES
-        and not any(part.startswith(".") for part in path.relative_to(folder).parts)
-    )
-    if not found:
-        raise DataError(
-            f"no image in {folder} or its subfolders; expected files that end in {', '.join(IMAGE_SUFFIXES)}"
-        )
-    return tuple(found)

@@ -4,16 +4,11 @@ from dataclasses import dataclass
 from typing import Any
 
 from lexiseg.dense.multi_view import SINGLE_VIEW, MultiView
+from lexiseg.dense.names import DENSE_ENCODERS, METHODS, TG_CLIP
 from lexiseg.dense.recalibration import Recalibrated
-from lexiseg.dense.registry import DENSE_ENCODERS, build_dense
+from lexiseg.dense.registry import build_dense
 from lexiseg.errors import ConfigError
 from lexiseg.types import ImageTower, Segmentable
-
-TG_CLIP = "tg-clip"
-"""SC-CLIP with text-guided recalibration and multi-view consistency reasoning."""
-
-METHODS = (*DENSE_ENCODERS, TG_CLIP)
-"""Names that :func:`build_method` knows."""
 
 _TG_BASE = "sc-clip"
 """The reading that TG-CLIP recalibrates."""
@@ -63,7 +58,7 @@ def build_method(
     """Build a method on a frozen tower; recalibration and views may be put around any encoder.
 
     Args:
-        name: One of :data:`METHODS`.
+        name: One of :data:`~lexiseg.dense.names.METHODS`.
         tower: The frozen image tower.
         strength: λ of the recalibration; 0.1 for ``tg-clip`` and 0 for the others by default.
         temperature: τ of the recalibration.

@@ -58,9 +58,8 @@ class NACLIP(DenseEncoder):
         tokens = self.run_to_last(images)
         last = self.tower.depth - 1
         normed = self.tower.norm1(last, tokens)
-        bias = neighborhood_bias(grid, sigma=self.sigma, device=images.device, prefix=self.prefix)[
-            self.prefix :
-        ]
+        near = neighborhood_bias(grid, sigma=self.sigma, device=images.device, prefix=self.prefix)
+        bias = near[self.prefix :]
         key, value = self.tower.key(last, normed), self.tower.value(last, normed)
         if self.similarity == "key":
             attended = attend(key[:, :, self.prefix :], key, value, bias=bias)

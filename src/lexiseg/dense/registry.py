@@ -4,36 +4,11 @@ import inspect
 from collections.abc import Callable
 from typing import Any
 
-from lexiseg.dense.base import DenseEncoder, DenseReading
-from lexiseg.dense.clearclip import ClearCLIP
-from lexiseg.dense.clip import VanillaCLIP
-from lexiseg.dense.clip_surgery import CLIPSurgery
-from lexiseg.dense.gem import GEM
-from lexiseg.dense.maskclip import MaskCLIP
-from lexiseg.dense.naclip import NACLIP
-from lexiseg.dense.pixelclip import PixelCLIPReading
-from lexiseg.dense.proxyclip import ProxyCLIP
-from lexiseg.dense.resclip import ResCLIP
-from lexiseg.dense.sc_clip import SCCLIP
-from lexiseg.dense.sclip import SCLIP
+from lexiseg.dense.base import DenseReading
+from lexiseg.dense.names import DENSE_ENCODERS
 from lexiseg.dense.tower_reading import TowerReading
 from lexiseg.errors import ConfigError
 from lexiseg.types import ImageTower
-
-DENSE_ENCODERS: dict[str, type[DenseEncoder]] = {
-    "clip": VanillaCLIP,
-    "maskclip": MaskCLIP,
-    "sclip": SCLIP,
-    "clip-surgery": CLIPSurgery,
-    "gem": GEM,
-    "clearclip": ClearCLIP,
-    "naclip": NACLIP,
-    "sc-clip": SCCLIP,
-    "resclip": ResCLIP,
-    "proxyclip": ProxyCLIP,
-    "pixelclip": PixelCLIPReading,
-}
-"""Every training-free encoder; the keys are what configurations, tables and the command line say. A new one adds a line."""
 
 BLOCKLESS_READINGS = ("clip", "pixelclip")
 """The methods that a tower without attention blocks can be read by; there both are the tower's own reading."""
@@ -43,7 +18,7 @@ def build_dense(name: str, tower: ImageTower, **settings: Any) -> DenseReading:
     """Read a frozen tower by one of the methods.
 
     Args:
-        name: A key of :data:`DENSE_ENCODERS`.
+        name: A key of :data:`~lexiseg.dense.names.DENSE_ENCODERS`.
         tower: The frozen image tower, shared and never changed.
         settings: The method's own constructor arguments; its class says which.
 

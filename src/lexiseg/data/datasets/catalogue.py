@@ -3,45 +3,54 @@
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from lexiseg.data.datasets import ade20k, camvid, cityscapes, coco_object, coco_stuff, context, voc
-from lexiseg.data.datasets.files import LabelledFiles
 from lexiseg.errors import DataError
+from lexiseg.lazy import locate
+
+if TYPE_CHECKING:
+    from lexiseg.data.datasets.files import LabelledFiles
 
 
 @dataclass(frozen=True)
 class Entry:
-    """One known data set.
+    """One known data set; its module is imported when it is opened, so that a list of names costs nothing.
 
     Attributes:
-        build: Constructor taking ``root`` and ``partition``.
+        place: Its class, as ``module:name`` of this package.
         folder: Where it lies under the data folder unless told otherwise.
         partitions: Training partition first, validation second, then the rest.
-        counts: Published number of images per partition.
     """
 
-    build: Callable[..., LabelledFiles]
+    place: str
     folder: str
     partitions: tuple[str, ...]
-    counts: dict[str, int]
+
+    @property
+    def kind(self) -> "Callable[..., LabelledFiles]":
+        """Its class, built with ``root`` and ``partition``."""
+        found: Callable[..., LabelledFiles] = locate(f"{__package__}.{self.place}")
+        return found
+
+    @property
+    def counts(self) -> dict[str, int]:
+        """Published number of images per partition."""
+        module, _, _ = self.place.partition(":")
+        return dict(locate(f"{__package__}.{module}:PUBLISHED_COUNTS"))
 
 
 CATALOGUE = {
-    "voc": Entry(voc.PascalVoc, "VOCdevkit/VOC2012", ("trainaug", "val", "train"), voc.PUBLISHED_COUNTS),
-    "context": Entry(context.PascalContext, "VOCdevkit/VOC2010", ("train", "val"), context.PUBLISHED_COUNTS),
-    "coco_stuff": Entry(
-        coco_stuff.CocoStuff, "coco_stuff164k", ("train", "val"), coco_stuff.PUBLISHED_COUNTS
-    ),
-    "coco_object": Entry(
-        coco_object.CocoObject, "coco_stuff164k", ("train", "val"), coco_object.PUBLISHED_COUNTS
-    ),
-    "ade20k": Entry(ade20k.ADE20K, "ade/ADEChallengeData2016", ("train", "val"), ade20k.PUBLISHED_COUNTS),
-    "cityscapes": Entry(cityscapes.Cityscapes, "cityscapes", ("train", "val"), cityscapes.PUBLISHED_COUNTS),
-    "camvid": Entry(camvid.CamVid, "camvid", ("train", "val", "test"), camvid.PUBLISHED_COUNTS),
+    "voc": Entry("voc:PascalVoc", "VOCdevkit/VOC2012", ("trainaug", "val", "train")),
+    "context": Entry("context:PascalContext", "VOCdevkit/VOC2010", ("train", "val")),
+    "coco_stuff": Entry("coco_stuff:CocoStuff", "coco_stuff164k", ("train", "val")),
+    "coco_object": Entry("coco_object:CocoObject", "coco_stuff164k", ("train", "val")),
+    "ade20k": Entry("ade20k:ADE20K", "ade/ADEChallengeData2016", ("train", "val")),
+    "cityscapes": Entry("cityscapes:Cityscapes", "cityscapes", ("train", "val")),
+    "camvid": Entry("camvid:CamVid", "camvid", ("train", "val", "test")),
 }
 
 
-def open_dataset(name: str, root: str | Path, partition: str | None = None) -> LabelledFiles:
+def open_dataset(name: str, root: str | Path, partition: str | None = None) -> "LabelledFiles":
     """Open a known data set.
 
     Args:
@@ -60,4 +69,4 @@ def open_dataset(name: str, root: str | Path, partition: str | None = None) -> L
     partition = partition or entry.partitions[0]
     if partition not in entry.partitions:
         raise DataError(f"{name} has no partition '{partition}'; it has {', '.join(entry.partitions)}")
-    return entry.build(root=root, partition=partition)
+    return entry.kind(root=root, partition=partition)

@@ -1,12 +1,9 @@
-"""``lexiseg export --to onnx`` and ``--to torch``: a trained model as a program that other runtimes run."""
+"""A trained model as a program that other runtimes run: traced, written, compared."""
 
-import argparse
 from dataclasses import replace
 from pathlib import Path
 
 import torch
-from rich.console import Console
-from rich.markup import escape
 
 from lexiseg.checkpoints.program_folder import (
     PROGRAM_FILES,
@@ -23,42 +20,37 @@ from lexiseg.export.program import trace
 from lexiseg.export.torch_program import load_own_torch, write_torch
 from lexiseg.inference.exported import OnnxProgram
 from lexiseg.inference.pipeline import Pipeline
+from lexiseg.recipes.export_folder import require_new
 from lexiseg.storage import folder_or_nothing
 from lexiseg.types import MaskModel
 
 
-def run_program(args: argparse.Namespace, console: Console) -> int:
+def export_program_folder(
+    checkpoint: Path | str, out: Path, kind: ProgramKind, *, clip: str | None = None
+) -> Parity:
     """Trace, write, compare with the live model; nothing stays where they differ.
 
+    Args:
+        checkpoint: As :func:`~lexiseg.inference.pipeline.Pipeline.load` takes it.
+        out: A new or empty folder.
+        kind: Which runtime the program is for.
+        clip: Where its CLIP lies now, if the weights have moved.
+
+    Returns:
+        How far the program is from the live model at several sizes.
+
     Raises:
-        ConfigError: A package is missing, or something lies at ``--out`` already.
+        ConfigError: A package is missing, or something lies at ``out`` already.
         LexisegError: The checkpoint cannot be used, the folder not written, or the program is not the model.
     """
-    kind: ProgramKind = args.to
-    out: Path = args.out
     if kind == "onnx":
         require_packages(
             (*PACKAGES, "onnxruntime"), purpose="`lexiseg export --to onnx` with its parity check"
         )
-    if out.exists() and (not out.is_dir() or any(out.iterdir())):
-        raise ConfigError(f"--out {out} is there already; choose the name of a new folder")
-    loaded = Pipeline.load(args.checkpoint, clip=args.clip, device="cpu")
+    require_new(out)
+    pipeline = Pipeline.load(checkpoint, clip=clip, device="cpu")
     with folder_or_nothing(out) as folder:
-        parity = export_program(loaded, kind, folder)
-    for case in parity.cases:
-        console.print(
-            f"{case.batch} images of {case.height}×{case.width}, {case.classes} classes: logits up to {case.logit:.3g} "
-            f"differ by {case.difference:.1e} at most, labels of {100 * case.labels:.4f} % of pixels",
-            highlight=False,
-            soft_wrap=True,
-        )
-    console.print(
-        f"written to {escape(str(out / PROGRAM_FILES[kind]))}; largest difference from the live model {parity.difference:.1e}, "
-        f"labels differ at {100 * parity.labels:.4f} % of pixels",
-        highlight=False,
-        soft_wrap=True,
-    )
-    return 0
+        return export_program(pipeline, kind, folder)
 
 
 def export_program(loaded: Pipeline, kind: ProgramKind, folder: Path) -> Parity:

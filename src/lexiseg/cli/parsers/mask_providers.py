@@ -1,17 +1,13 @@
-"""Flags of the mask providers, and the provider that they ask for."""
+"""Flags of the mask providers, and the settings that they stand for."""
 
 import argparse
-import os
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
 from lexiseg.errors import ConfigError
-from lexiseg.masks.provider import MaskProvider
-from lexiseg.masks.superpixels import Superpixels
 
-PROVIDERS = ("superpixels", "dino", "sam")
-_DEFAULT_MODELS = {"dino": "facebook/dino-vits16", "sam": "facebook/sam-vit-base"}
-_MOST_WORKERS = 16
+_PROVIDERS = ("superpixels", "dino", "sam")
+DEFAULT_MODELS = {"dino": "facebook/dino-vits16", "sam": "facebook/sam-vit-base"}
 
 
 def numbers(text: str) -> tuple[int, ...]:
@@ -57,31 +53,30 @@ def add_provider_flags(parser: argparse.ArgumentParser) -> None:
     """Which provider, and the settings of each."""
     parser.add_argument(
         "--provider",
-        choices=PROVIDERS,
-        default=PROVIDERS[0],
+        choices=_PROVIDERS,
+        default=_PROVIDERS[0],
         help="what makes the masks (default: superpixels)",
     )
     parser.add_argument(
         "--model",
         metavar="NAME|FOLDER",
         help="dino, sam: weights by hub name or folder (default: "
-        + ", ".join(_DEFAULT_MODELS.values())
+        + ", ".join(DEFAULT_MODELS.values())
         + "); sam also takes SAM 2 and SAM-HQ",
     )
     parser.add_argument("--device", help="dino, sam: auto, cpu, cuda, cuda:1, mps (default: auto)")
-    groups = {provider: parser.add_argument_group(f"settings of {provider}") for provider in PROVIDERS}
+    groups = {provider: parser.add_argument_group(f"settings of {provider}") for provider in _PROVIDERS}
     for flag, about in _FLAGS.items():
         groups[about.provider].add_argument(
             flag, dest=_destination(flag), type=about.kind, metavar=about.metavar, help=about.told
         )
 
 
-def make_provider(args: argparse.Namespace) -> MaskProvider:
-    """The provider of the flags, its model loaded.
+def provider_settings(args: argparse.Namespace) -> dict[str, Any]:
+    """What the flags say of the chosen provider, by its settings' own names.
 
     Raises:
-        ConfigError: A flag of another provider, or a setting that cannot be.
-        LexisegError: The model cannot be loaded.
+        ConfigError: A flag of another provider.
     """
     given = {flag: getattr(args, _destination(flag)) for flag in _FLAGS}
     foreign = [
@@ -91,33 +86,7 @@ def make_provider(args: argparse.Namespace) -> MaskProvider:
         foreign += [f"--{name}" for name in ("model", "device") if getattr(args, name) is not None]
     if foreign:
         raise ConfigError(f"{', '.join(foreign)}: not a setting of --provider {args.provider}; leave it out")
-    chosen = {_FLAGS[flag].setting: value for flag, value in given.items() if value is not None}
-    if args.provider == "superpixels":
-        return Superpixels(**chosen)
-    # Loaded only for a model: superpixels should start at once.
-    from lexiseg.cli.mask_models import dino_provider, sam_provider
-    from lexiseg.inference.pipeline import pick_device
-
-    model, device = args.model or _DEFAULT_MODELS[args.provider], pick_device(args.device or "auto")
-    return (dino_provider if args.provider == "dino" else sam_provider)(model, device, chosen)
-
-
-def count_workers(args: argparse.Namespace) -> int:
-    """Processes to use: as many as processors for superpixels, one for a model, which uses them all by itself.
-
-    Raises:
-        ConfigError: Less than one, or several for a model.
-    """
-    if args.workers is not None and args.workers < 1:
-        raise ConfigError(f"--workers: expected at least 1, got {args.workers}")
-    if args.provider == "superpixels":
-        return int(args.workers or min(os.cpu_count() or 1, _MOST_WORKERS))
-    if args.workers not in (None, 1):
-        raise ConfigError(
-            f"--workers {args.workers}: --provider {args.provider} works in one process, its model using the whole "
-            "device; leave --workers out"
-        )
-    return 1
+    return {_FLAGS[flag].setting: value for flag, value in given.items() if value is not None}
 
 
 def _destination(flag: str) -> str:

@@ -1,4 +1,4 @@
-"""Mask providers that need a model, loaded and identified."""
+"""Mask providers by name; those that need a model load and identify it."""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -9,6 +9,8 @@ from torch import Tensor, nn
 
 from lexiseg.clip.model import fingerprint
 from lexiseg.clip.towers.external import ExternalVision
+from lexiseg.errors import ConfigError
+from lexiseg.inference.loading import pick_device
 from lexiseg.masks.dino_kmeans import DinoKMeans, KMeansSettings
 from lexiseg.masks.provider import MaskProvider, Picture
 from lexiseg.masks.segment_anything import SegmentAnything, SegmentAnythingSettings
@@ -16,6 +18,27 @@ from lexiseg.masks.segment_anything_model import load_promptable_model
 
 _DINO_SIDE = 768
 """Longer side in pixels that a DINO sees at most."""
+
+
+def make_provider(
+    name: str, settings: Mapping[str, Any], *, model: str, device: str = "auto"
+) -> MaskProvider:
+    """A provider with its model loaded.
+
+    Args:
+        name: ``dino`` or ``sam``; ``superpixels``, which need no model, are
+            :class:`~lexiseg.masks.superpixels.Superpixels`.
+        settings: Those that differ from the defaults of its settings class.
+        model: Hub name or folder of weights.
+        device: See :func:`~lexiseg.inference.loading.pick_device`.
+
+    Raises:
+        ConfigError: A setting that cannot be, or a model of another kind.
+        LexisegError: The model cannot be loaded.
+    """
+    if name not in _WITH_MODEL:
+        raise ConfigError(f"no mask provider '{name}' with a model; choose one of {', '.join(_WITH_MODEL)}")
+    return _WITH_MODEL[name](model, pick_device(device), settings)
 
 
 class _PatchTokens:
@@ -37,37 +60,16 @@ class _PatchTokens:
         return tokens[0]
 
 
-def dino_provider(model: str, device: torch.device, chosen: Mapping[str, Any]) -> MaskProvider:
-    """Clustered patch tokens of a vision transformer.
-
-    Args:
-        model: Hub name or folder.
-        device: Where it runs.
-        chosen: Settings that differ from the defaults of :class:`~lexiseg.masks.dino_kmeans.KMeansSettings`.
-
-    Raises:
-        ConfigError: A setting that cannot be, or a model without square patches.
-        LexisegError: The model cannot be loaded.
-    """
+def _dino(model: str, device: torch.device, chosen: Mapping[str, Any]) -> MaskProvider:
+    """Clustered patch tokens of a vision transformer."""
     settings = KMeansSettings(**chosen)
     tower = ExternalVision(model)
     source = {**_identity(model, tower.model), "side": _DINO_SIDE}
     return DinoKMeans(_PatchTokens(tower, device), source=source, settings=settings)
 
 
-def sam_provider(model: str, device: torch.device, chosen: Mapping[str, Any]) -> MaskProvider:
-    """Everything that a SAM finds.
-
-    Args:
-        model: Hub name or folder.
-        device: Where it runs.
-        chosen: Settings that differ from the defaults of
-            :class:`~lexiseg.masks.segment_anything.SegmentAnythingSettings`.
-
-    Raises:
-        ConfigError: A setting that cannot be, or a model of another kind.
-        LexisegError: The model cannot be loaded.
-    """
+def _sam(model: str, device: torch.device, chosen: Mapping[str, Any]) -> MaskProvider:
+    """Everything that a SAM finds."""
     settings = SegmentAnythingSettings(**chosen)
     promptable = load_promptable_model(model)
     return SegmentAnything(
@@ -78,3 +80,7 @@ def sam_provider(model: str, device: torch.device, chosen: Mapping[str, Any]) ->
 def _identity(model: str, network: nn.Module) -> dict[str, str]:
     """What the cache calls a model: its weights count, wherever their folder lies."""
     return {"model": Path(model).name if Path(model).is_dir() else model, "weights": fingerprint(network)}
+
+
+_WITH_MODEL = {"dino": _dino, "sam": _sam}
+"""The providers that this module can make."""

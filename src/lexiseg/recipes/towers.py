@@ -1,6 +1,5 @@
-"""The towers that ``lexiseg analyze`` looks into: a frozen CLIP's, and a trained model's that stands on it."""
+"""The towers to look into: a frozen CLIP's, and a trained model's that stands on it."""
 
-import argparse
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -23,7 +22,6 @@ from lexiseg.inference.loading import pick_device
 from lexiseg.inference.pipeline import Pipeline
 from lexiseg.inference.protocol import InferenceProtocol
 
-ALL = "all"
 FROZEN = "frozen CLIP"
 
 
@@ -57,51 +55,45 @@ class Towers:
         }
 
 
-def load_towers(args: argparse.Namespace) -> Towers:
-    """The frozen tower of the flags, and the trained one that stands on it if a checkpoint is given.
+def load_towers(
+    *,
+    checkpoint: str | None = None,
+    clip: str | None = None,
+    device: str = "auto",
+    short_side: int | None = None,
+) -> Towers:
+    """A frozen tower, and the trained one that stands on it if a checkpoint is given.
+
+    Args:
+        checkpoint: A trained model; its CLIP is the frozen one beside it.
+        clip: Hub name, folder or file of CLIP weights, or ``toy``.
+        device: See :func:`~lexiseg.inference.loading.pick_device`.
+        short_side: What photographs are brought to; None for the checkpoint's, or 3/2 of the CLIP's own.
 
     Raises:
         LexisegError: What loading found wrong.
     """
-    about: dict[str, Any] = {"checkpoint": args.checkpoint}
-    if args.checkpoint is None:
-        clip = load_clip(args.clip or DEFAULT_CLIP).to(pick_device(args.device))
-        readings, short_side = {FROZEN: frozen_blocks(clip.vision)}, None
+    about: dict[str, Any] = {"checkpoint": checkpoint}
+    if checkpoint is None:
+        frozen = load_clip(clip or DEFAULT_CLIP).to(pick_device(device))
+        readings, own_side = {FROZEN: frozen_blocks(frozen.vision)}, None
     else:
-        loaded = Pipeline.load(args.checkpoint, clip=args.clip, device=args.device)
+        loaded = Pipeline.load(checkpoint, clip=clip, device=device)
         if not isinstance(loaded.model, PromptedModel) or loaded.info is None:
-            raise ConfigError(f"{args.checkpoint}: expected a mask model on a prompted tower")
-        clip, short_side = loaded.clip, loaded.protocol.short_side
-        place = Path(args.checkpoint).absolute()
+            raise ConfigError(f"{checkpoint}: expected a mask model on a prompted tower")
+        frozen, own_side = loaded.clip, loaded.protocol.short_side
+        place = Path(checkpoint).absolute()
         title = f"trained: {(place.parent if place.is_file() else place).name}"
-        readings = {FROZEN: frozen_blocks(clip.vision), title: trained_blocks(loaded.model)}
+        readings = {FROZEN: frozen_blocks(frozen.vision), title: trained_blocks(loaded.model)}
         about["model"] = loaded.info.model
-    tower = clip.vision
+    tower = frozen.vision
     default = InferenceProtocol.training_free(native_side=tower.image_size).short_side
-    chosen = args.short_side or short_side or default or tower.image_size
+    chosen = short_side or own_side or default or tower.image_size
     return Towers(
         readings,
         tower.depth,
         tower.patch_size,
         chosen,
         next(tower.parameters()).device,
-        {"clip": {"source": clip.source, "fingerprint": clip.fingerprint}, **about, "short_side": chosen},
+        {"clip": {"source": frozen.source, "fingerprint": frozen.fingerprint}, **about, "short_side": chosen},
     )
-
-
-def choose_blocks(text: str, depth: int, *, fewest: int = 1) -> tuple[int, ...]:
-    """Block numbers of a flag, from 1, in their order in the tower.
-
-    Raises:
-        ConfigError: Not numbers, beyond the tower, or too few.
-    """
-    if text.strip() == ALL:
-        return tuple(range(1, depth + 1))
-    parts = [part.strip() for part in text.split(",") if part.strip()]
-    blocks = tuple(sorted({int(part) for part in parts if part.isdecimal()}))
-    valid = all(part.isdecimal() for part in parts) and all(1 <= block <= depth for block in blocks)
-    if not valid or len(blocks) < fewest:
-        raise ConfigError(
-            f"--blocks {text}: expected {ALL}, or {fewest} or more numbers from 1 to {depth} with commas between"
-        )
-    return blocks

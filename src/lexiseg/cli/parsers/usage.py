@@ -1,0 +1,100 @@
+"""Help of the commands that take Hydra overrides: what each does, then its groups and keys as the files of conf say."""
+
+from lexiseg.cli.conf_files import choices, describe_groups, describe_keys, describe_tables
+from lexiseg.dense.names import METHODS
+
+_TRAIN = """usage: lexiseg train [group=choice ...] [key=value ...]
+
+Train a model on the seen classes of a split.
+
+  lexiseg train experiment=toy                               the toy world, offline, a few minutes on two cores
+  lexiseg train experiment=camvid data.root=PATH             street photographs
+  lexiseg train experiment=cascade_voc data.root=PATH        the published PASCAL VOC 15/5 recipe
+  lexiseg train experiment=cascade_voc_st data.root=PATH     the same, then self-training on unlabelled unseen pixels
+  lexiseg train data=folder data.root=PATH split=custom split.unseen='[zebra]' clip=vit_b16
+  lexiseg train trainer=ddp trainer.devices=4 trainer.precision=bf16-mixed logger=wandb
+  lexiseg train --config [...]                               print the composed configuration and stop
+
+The run folder (output_dir, by default runs/NAME) receives config.yaml, metrics.csv, last.ckpt, best.ckpt, pictures and
+result.json. The same command goes on where a killed run stopped.
+"""
+
+_EVAL = """usage: lexiseg eval checkpoint=PATH [group=choice ...] [key=value ...]
+
+Judge a trained model on a data set: seen, unseen and harmonic mIoU, pixel accuracy, IoU of every class.
+
+  lexiseg eval checkpoint=runs/toy/best.ckpt
+  lexiseg eval checkpoint=runs/voc/last.ckpt data=voc split=voc_15_5 data.root=PATH
+  lexiseg eval checkpoint=runs/coco/last.ckpt data=voc split=all          another data set than it was trained on
+  lexiseg eval checkpoint=… protocol.seen_penalty=0          change one setting of the checkpoint's protocol
+  lexiseg eval checkpoint=… clip=/other/place/ViT-B-16.pt    the CLIP weights have moved
+
+Writes a JSON file that carries every setting beside the score (output, by default eval.json beside the checkpoint,
+or NAME.eval.json beside a published folder NAME).
+"""
+
+_PIXELCLIP = """usage: lexiseg pixelclip images=FOLDER [group=choice ...] [key=value ...]
+
+Make a CLIP's image tower better at pixels, with photographs and masks but without one label (PixelCLIP).
+
+  lexiseg pixelclip experiment=pixelclip/toy                       the toy world, offline, a few minutes on two cores
+  lexiseg masks build photos/                                      masks of your photographs, once …
+  lexiseg pixelclip images=photos clip=vit_b16                     … then the released recipe on them
+  lexiseg pixelclip images=photos masks=superpixels                both in one
+  lexiseg pixelclip images=PATH/sa1b experiment=pixelclip/vit_b16 trainer=ddp trainer.devices=4 mask_data.batch_size=12
+  lexiseg pixelclip images=photos trainer=bf16 trainer.accumulate_grad_batches=4 mask_data.batch_size=12 logger=wandb
+  lexiseg pixelclip images=photos variant=no_momentum model.clusters=32
+  lexiseg pixelclip --config [...]                                 print the composed configuration and stop
+
+The run folder (output_dir, by default runs/NAME) receives clip, the tuned CLIP as an ordinary folder; clusters.png, what
+the clusters became; config.yaml, metrics.csv, last.ckpt and result.json. The same command goes on where a killed run
+stopped. Whatever takes a CLIP takes the tuned one:
+
+  lexiseg predict photo.jpg --classes "dog, grass" --clip runs/NAME/clip --method pixelclip
+  lexiseg benchmark clip=file clip.source=runs/NAME/clip methods=[pixelclip,maskclip,sclip] output=runs/NAME/benchmark
+  lexiseg train clip=file clip.source=runs/NAME/clip [...]
+"""
+
+_SWEEP = """usage: lexiseg sweep ablation=TABLE [rows=[…]] [seeds=[…]] [output=FOLDER] [processes=N] [key=value ...]
+
+Train every row of one of the paper's tables over several seeds and write table.md and results.json, mean ± spread. A sweep
+that was stopped goes on where it stood: finished runs are not run again, a half one resumes.
+
+  lexiseg sweep ablation=table8 experiment=toy                          ways to aggregate, toy world, three seeds
+  lexiseg sweep ablation=table10 experiment=toy rows=[zegclip,zegclip_cascade] seeds=[0,1,2,3,4]
+  lexiseg sweep ablation=table6 experiment=cascade_coco data.root=PATH trainer=ddp trainer.devices=4
+  lexiseg sweep ablation=table6 experiment=cascade_coco data.root=PATH hydra/launcher=submitit_slurm \\
+      hydra.launcher.partition=gpu hydra.launcher.gpus_per_node=4 hydra.launcher.timeout_min=2880
+
+One row alone, as an ordinary training run: lexiseg train experiment=toy ablation=table8/concat
+processes=N and the SLURM launcher need the extra: pip install 'lexiseg[sweep]'
+"""
+
+_BENCHMARK = """usage: lexiseg benchmark [benchmarks=[…]] [methods=[…]] [group=choice ...] [key=value ...]
+
+Put training-free methods side by side: mIoU on every benchmark, parameters, operations, seconds per image, in one table
+(table.md) and with every setting beside each score (results.json). A run that was stopped goes on where it stood.
+
+  lexiseg benchmark clip=toy                                             all methods on the toy world, offline
+  lexiseg benchmark benchmarks=[voc21,voc20] data_root=/data             data sets in mmsegmentation's layout
+  lexiseg benchmark benchmarks=[ade20k] methods=[sclip,sc-clip,tg-clip] ade20k.data.root=/other/ADEChallengeData2016
+  lexiseg benchmark benchmarks=[folder] folder.data.images=… folder.data.masks=… folder.data.classes=…
+  lexiseg benchmark clip=toy methods='[{name: tg-clip, strength: 0.2, label: strong},{name: gem, templates: single}]'
+"""
+
+_TOLD = {"train": _TRAIN, "eval": _EVAL, "pixelclip": _PIXELCLIP, "sweep": _SWEEP, "benchmark": _BENCHMARK}
+
+
+def usage(command: str) -> str:
+    """The whole help of a command."""
+    return f"{_TOLD[command]}\n{_choices(command)}"
+
+
+def _choices(command: str) -> str:
+    if command == "sweep":
+        return "\n".join(["tables and their rows:", *describe_tables()])
+    if command == "benchmark":
+        names = {"methods": METHODS, "benchmarks": choices("benchmark"), "clip": choices("clip")}
+        listed = [f"{name + ':':11s} {', '.join(values)}" for name, values in names.items()]
+        return "\n".join([*listed, "", "keys:", *describe_keys("benchmark")])
+    return describe_groups(command)

@@ -1,0 +1,31 @@
+"""Training-free methods by the names their papers gave them; a list to choose from, with nothing imported."""
+
+from typing import TYPE_CHECKING
+
+from lexiseg.lazy import LazyRegistry
+
+if TYPE_CHECKING:
+    from lexiseg.dense.base import DenseEncoder
+
+DENSE_ENCODERS: "LazyRegistry[type[DenseEncoder]]" = LazyRegistry(
+    {
+        "clip": "lexiseg.dense.clip:VanillaCLIP",
+        "maskclip": "lexiseg.dense.maskclip:MaskCLIP",
+        "sclip": "lexiseg.dense.sclip:SCLIP",
+        "clip-surgery": "lexiseg.dense.clip_surgery:CLIPSurgery",
+        "gem": "lexiseg.dense.gem:GEM",
+        "clearclip": "lexiseg.dense.clearclip:ClearCLIP",
+        "naclip": "lexiseg.dense.naclip:NACLIP",
+        "sc-clip": "lexiseg.dense.sc_clip:SCCLIP",
+        "resclip": "lexiseg.dense.resclip:ResCLIP",
+        "proxyclip": "lexiseg.dense.proxyclip:ProxyCLIP",
+        "pixelclip": "lexiseg.dense.pixelclip:PixelCLIPReading",
+    }
+)
+"""Every training-free encoder; the keys are what configurations, tables and the command line say."""
+
+TG_CLIP = "tg-clip"
+"""SC-CLIP with text-guided recalibration and multi-view consistency reasoning."""
+
+METHODS = (*DENSE_ENCODERS, TG_CLIP)
+"""Names that :func:`lexiseg.dense.methods.build_method` knows."""

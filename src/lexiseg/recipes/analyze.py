@@ -1,0 +1,131 @@
+"""Figures of what the blocks of a tower hold: CKA between blocks, similarity of patches; as pictures and plain values."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from PIL import Image
+
+from lexiseg.analysis.layer_similarity import LayerSimilarity, LayerSimilarityResult
+from lexiseg.analysis.patch_similarity import patch_at, patch_similarity
+from lexiseg.drawing.heatmap import matrices, patch_maps
+from lexiseg.inference.encoding import Picture
+from lexiseg.ops.centered_kernel_alignment import Estimator
+from lexiseg.recipes.towers import Towers
+
+
+@dataclass(frozen=True)
+class Figure:
+    """A picture and the numbers in it.
+
+    Attributes:
+        picture: To be looked at.
+        values: Plain values, with every setting.
+    """
+
+    picture: Image.Image
+    values: Mapping[str, Any]
+
+
+class BlockAlignment:
+    """CKA between the blocks of one tower, or of two side by side, gathered photograph by photograph.
+
+    Args:
+        towers: What is looked into.
+        blocks: Numbers from 1, two or more.
+        estimator: Of HSIC.
+    """
+
+    def __init__(self, towers: Towers, blocks: Sequence[int], estimator: Estimator) -> None:
+        self._towers, self._blocks, self._estimator = towers, blocks, estimator
+        self._gathered = {title: LayerSimilarity(estimator) for title in towers.readings}
+        self._used: list[str] = []
+
+    def add(self, path: Path, image: Picture) -> None:
+        """Count the patches of one more photograph, ``(H, W, 3)`` uint8 RGB."""
+        for title, tokens in self._towers.read(image).items():
+            self._gathered[title].update([tokens.blocks[block - 1] for block in self._blocks])
+        self._used.append(str(path))
+
+    def compute(self) -> Mapping[str, LayerSimilarityResult]:
+        """What has been gathered, by title.
+
+        Raises:
+            DataError: Too few patches for the estimator.
+        """
+        return {title: similarity.compute() for title, similarity in self._gathered.items()}
+
+    def figure(self, results: Mapping[str, LayerSimilarityResult]) -> Figure:
+        """One matrix per tower."""
+        values = {title: result.matrix.numpy() for title, result in results.items()}
+        lowest = min((float(np.nanmin(matrix)) for matrix in values.values()), default=0.0)
+        captions = [
+            f"block {self._blocks[-1]} and the others {result.last_to_others:.2f}, neighbours {result.neighbours:.2f}"
+            for result in results.values()
+        ]
+        picture = matrices(
+            values,
+            [str(block) for block in self._blocks],
+            captions=captions,
+            low=min(np.floor(10 * lowest) / 10, 0.9),
+        )
+        told = {
+            "figure": "cka",
+            **self._towers.about,
+            "estimator": self._estimator,
+            "blocks": list(self._blocks),
+            "photographs": self._used,
+            "patches": next(iter(results.values())).patches,
+            "cka": {title: result.to_dict() for title, result in results.items()},
+        }
+        return Figure(picture, told)
+
+
+def patch_figure(
+    towers: Towers,
+    path: Path,
+    image: Picture,
+    point: tuple[int, int],
+    *,
+    blocks: Sequence[int],
+    centred: bool,
+) -> Figure:
+    """Cosines of the patch at a point with every patch, one map per tower and block.
+
+    Args:
+        towers: What is looked into.
+        path: Of the photograph, for the record.
+        image: ``(H, W, 3)`` uint8 RGB.
+        point: Pixel of the photograph: x from its left, y from its top.
+        blocks: Numbers from 1.
+        centred: Take the photograph's mean token away before comparing.
+
+    Raises:
+        DataError: The point lies outside.
+    """
+    read = towers.read(image)
+    grid = next(iter(read.values())).grid
+    patch = patch_at(point, (image.shape[0], image.shape[1]), grid)
+    maps = {
+        title: {
+            block: patch_similarity(tokens.blocks[block - 1], grid, patch, centred=centred).numpy()
+            for block in blocks
+        }
+        for title, tokens in read.items()
+    }
+    told = {
+        "figure": "patches",
+        **towers.about,
+        "photograph": str(path),
+        "point": list(point),
+        "patch": list(patch),
+        "grid": list(grid),
+        "centred": centred,
+        "cosines": {
+            title: {str(block): values.tolist() for block, values in of_tower.items()}
+            for title, of_tower in maps.items()
+        },
+    }
+    return Figure(patch_maps(image, maps, patch), told)

@@ -1,0 +1,149 @@
+"""Training-free methods side by side under their published settings: every cell measured once, in one table."""
+
+import os
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+
+from lexiseg.clip.loading import FrozenCLIP
+from lexiseg.errors import ConfigError, DataError, LexisegError
+from lexiseg.evaluation.benchmark import Benchmark, MethodChoice, cell_key, measure, prepare
+from lexiseg.evaluation.benchmark_table import Cell, read_cells, to_markdown, write_cells
+from lexiseg.inference.loading import pick_device
+from lexiseg.storage import write_text
+
+RESULTS_FILE = "results.json"
+TABLE_FILE = "table.md"
+
+Refused = Callable[[MethodChoice, LexisegError], None]
+"""Hears of a method that cannot read a benchmark, and why."""
+
+
+@dataclass(frozen=True)
+class BenchmarkRun:
+    """Which methods to measure on which benchmarks.
+
+    Attributes:
+        methods: Rows of the table.
+        benchmarks: Its columns, each with its data set opened.
+        clip: On its device.
+        output: Folder of ``results.json`` and ``table.md``; what is there already is not measured again.
+        templates: A template set for every method that names none; None for each one's published set.
+        protocol: Changes for every method.
+        limit: Only the first so many images of each benchmark.
+        images_per_batch: Photographs whose windows share the tower's batches.
+        compile: ``torch.compile`` the towers.
+    """
+
+    methods: Sequence[MethodChoice]
+    benchmarks: Sequence[Benchmark]
+    clip: FrozenCLIP
+    output: Path
+    templates: str | None = None
+    protocol: Mapping[str, Any] = field(default_factory=dict)
+    limit: int | None = None
+    images_per_batch: int = 1
+    compile: bool = False
+
+
+def measure_all(run: BenchmarkRun, refused: Refused) -> str:
+    """Measure every cell that is not there yet; results are written after each, the table at the end.
+
+    Under ``torchrun`` the processes share the images and the first one writes.
+
+    Args:
+        run: What to measure.
+        refused: Told of each cell that is left out.
+
+    Returns:
+        The table, in Markdown.
+
+    Raises:
+        ConfigError: Nothing could be measured.
+        DataError: An image or label map is unreadable.
+    """
+    cells = _cells(run, refused)
+    rows, columns = [choice.label for choice in run.methods], [benchmark.name for benchmark in run.benchmarks]
+    table = to_markdown(cells, rows, columns)
+    if run.limit:
+        table += f"\nThe first {run.limit} images of each benchmark only.\n"
+    if is_first_process():
+        write_text(table, run.output / TABLE_FILE)
+    return table
+
+
+def join_processes(device: str) -> torch.device:
+    """Under ``torchrun``, join the other processes and take a device of one's own.
+
+    Raises:
+        ConfigError: The device does not exist here.
+    """
+    world = int(os.environ.get("WORLD_SIZE", "1"))
+    if world > 1 and not torch.distributed.is_initialized():
+        cuda = torch.cuda.is_available() and device in ("auto", "cuda")
+        torch.distributed.init_process_group("nccl" if cuda else "gloo")
+        if cuda:
+            device = f"cuda:{os.environ.get('LOCAL_RANK', '0')}"
+            torch.cuda.set_device(device)
+    return pick_device(device)
+
+
+def is_first_process() -> bool:
+    """The one that writes and prints."""
+    return int(os.environ.get("RANK", "0")) == 0
+
+
+def _cells(run: BenchmarkRun, refused: Refused) -> dict[tuple[str, str], Cell]:
+    path = run.output / RESULTS_FILE
+    known = read_cells(path)
+    cells: dict[tuple[str, str], Cell] = {}
+    failures = 0
+    for choice, benchmark in _pairs(run):
+        try:
+            cell = _cell(choice, benchmark, run, known)
+        except DataError:
+            raise
+        except LexisegError as error:
+            refused(choice, error)
+            failures += 1
+            continue
+        cells[choice.label, benchmark.name] = cell
+        if is_first_process():
+            write_cells({**known, **cells}.values(), path)
+    if not cells:
+        raise ConfigError(f"none of the {failures} measurements could be made; the messages above say why")
+    return cells
+
+
+def _pairs(run: BenchmarkRun) -> Iterator[tuple[MethodChoice, Benchmark]]:
+    for benchmark in run.benchmarks:
+        for choice in run.methods:
+            if run.templates and choice.templates is None:
+                choice = replace(choice, templates=run.templates)
+            yield choice, benchmark
+
+
+def _cell(
+    choice: MethodChoice, benchmark: Benchmark, run: BenchmarkRun, known: Mapping[tuple[str, str], Cell]
+) -> Cell:
+    """Measured now, or before under the same settings."""
+    segmenter = prepare(choice, benchmark, run.clip, run.protocol)
+    key = cell_key(choice, benchmark, segmenter, run.clip, run.limit)
+    before = known.get((choice.label, benchmark.name))
+    if before is not None and before.key == key:
+        return before
+    if run.compile and isinstance(segmenter.model, nn.Module):
+        segmenter.model.encode = torch.compile(segmenter.model.encode)  # type: ignore[assignment]
+    return measure(
+        choice,
+        benchmark,
+        segmenter,
+        run.clip,
+        key=key,
+        limit=run.limit,
+        images_per_batch=run.images_per_batch,
+    )

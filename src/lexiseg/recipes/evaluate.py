@@ -1,0 +1,106 @@
+"""Judge a checkpoint on a labelled data set, with the whole protocol beside the score."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+from lexiseg.checkpoints.model_folder import is_hub_name
+from lexiseg.checkpoints.training_file import CheckpointInfo
+from lexiseg.errors import CheckpointError
+from lexiseg.evaluation.evaluate import EvaluationReport, evaluate
+from lexiseg.inference.pipeline import Pipeline
+from lexiseg.inference.protocol import InferenceProtocol
+from lexiseg.types import ClassSplit, SegmentationDataset
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """What to judge, on what, and what shall differ from the checkpoint's own settings.
+
+    Attributes:
+        checkpoint: As :func:`~lexiseg.inference.pipeline.Pipeline.load` takes it.
+        dataset: Photographs and labels.
+        split: Its classes, and which were seen.
+        clip: Where the CLIP weights lie, if not where training found them.
+        templates: Other templates than in training; a set's name, or templates with ``{}`` in each.
+        protocol: Changes to the checkpoint's protocol.
+        limit: Only the first so many images.
+        device: See :func:`~lexiseg.inference.loading.pick_device`.
+        data: What the report shall say of the data set, plain values.
+    """
+
+    checkpoint: Path | str
+    dataset: SegmentationDataset
+    split: ClassSplit
+    clip: str | None = None
+    templates: str | list[str] | None = None
+    protocol: Mapping[str, Any] = field(default_factory=dict)
+    limit: int | None = None
+    device: str = "auto"
+    data: Mapping[str, Any] = field(default_factory=dict)
+
+
+def judge(task: Evaluation) -> EvaluationReport:
+    """Evaluate a checkpoint on the classes of the data given.
+
+    Raises:
+        CheckpointError: Unsafe, damaged, or silent on its training.
+        ConfigError: A protocol key that does not exist, or data that the split does not fit.
+    """
+    pipeline = Pipeline.load(task.checkpoint, clip=task.clip, device=task.device)
+    info = pipeline.info
+    if info is None:
+        raise CheckpointError(
+            f"{task.checkpoint}: says nothing of its training; expected a lexiseg checkpoint"
+        )
+    return evaluate(
+        _changed(pipeline, task).segmenter(task.split),
+        task.dataset,
+        task.split,
+        limit=task.limit,
+        context={
+            "checkpoint": str(task.checkpoint),
+            "model": info.model,
+            "clip": info.clip,
+            "trained_on": describe_training(info, task.split),
+            "data": task.data,
+        },
+    )
+
+
+def _changed(pipeline: Pipeline, task: Evaluation) -> Pipeline:
+    """With the protocol's settings and the templates that the task names in place of its own."""
+    protocol = InferenceProtocol.from_dict(pipeline.protocol.to_dict() | dict(task.protocol))
+    templates = tuple(task.templates) if isinstance(task.templates, list) else task.templates
+    return replace(pipeline, protocol=protocol, templates=templates or pipeline.templates)
+
+
+def default_output(checkpoint: Path | str) -> Path:
+    """Beside a checkpoint; beside, not in, a published folder; in the present folder for one of the hub."""
+    path = Path(checkpoint)
+    if is_hub_name(checkpoint):
+        return Path(f"{path.name}.eval.json")
+    return (
+        path.resolve().with_name(f"{path.resolve().name}.eval.json")
+        if path.is_dir()
+        else path.parent / "eval.json"
+    )
+
+
+def describe_training(info: CheckpointInfo, split: ClassSplit) -> dict[str, Any]:
+    """What a checkpoint was trained on, and which of the judged classes it met there under the same name.
+
+    Args:
+        info: The checkpoint's description.
+        split: What it is judged on.
+    """
+    trained = info.split
+    labelled = trained.classes if trained.setting == "supervised" else trained.seen
+    return {
+        "split": trained.name,
+        "setting": trained.setting,
+        "same_classes": trained.classes == split.classes,
+        "labelled": [name for name in split.classes if name in labelled],
+        "not_labelled": [name for name in split.classes if name not in labelled],
+    }

@@ -1,0 +1,61 @@
+"""A trained model in the layout that ZegCLIP, SPT-SEG and Cascade-CLIP released."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+
+from lexiseg.checkpoints.published_checkpoint import (
+    SIDECAR_SUFFIX,
+    export_published,
+)
+from lexiseg.checkpoints.training_file import (
+    check_same,
+    load_tensors_only,
+    read_info,
+)
+from lexiseg.clip.loading import load_clip
+from lexiseg.errors import ConfigError
+from lexiseg.storage import write_atomically
+
+
+@dataclass(frozen=True)
+class PublishedFile:
+    """A file in the published layout that was written.
+
+    Attributes:
+        tensors: How many it holds.
+        sidecar: Where the tensors came from that lexiseg does not use; None: those are zero.
+    """
+
+    tensors: int
+    sidecar: Path | None
+
+
+def export_published_file(
+    checkpoint: Path, out: Path, *, clip: str | None = None, sidecar: Path | None = None
+) -> PublishedFile:
+    """Write a checkpoint in mmsegmentation's layout.
+
+    Args:
+        checkpoint: A training file.
+        out: The file to write.
+        clip: Where its CLIP lies now, if the weights have moved.
+        sidecar: What an import left aside; None for the one beside the checkpoint, if there is one.
+
+    Raises:
+        ConfigError: ``out`` is the checkpoint itself.
+        CheckpointError: The layout cannot hold this model, or the side-car is of another one.
+    """
+    stored = load_tensors_only(checkpoint)
+    info = read_info(stored, checkpoint)
+    if out.resolve() == checkpoint.resolve():
+        raise ConfigError(f"--out {out} is the checkpoint itself; choose another name")
+    how = {key: value for key, value in info.clip.items() if key != "fingerprint"}
+    frozen = load_clip(**(how | ({"source": clip} if clip else {})))
+    check_same(info, model=info.model, fingerprint=frozen.fingerprint, path=checkpoint)
+    beside = checkpoint.with_name(checkpoint.name + SIDECAR_SUFFIX)
+    chosen = sidecar or (beside if beside.is_file() else None)
+    published = export_published(stored, info, frozen.vision, chosen)
+    write_atomically(out, lambda part: torch.save(published, part))
+    return PublishedFile(len(published["state_dict"]), chosen)

@@ -1,0 +1,114 @@
+"""A released checkpoint of ZegCLIP, SPT-SEG or Cascade-CLIP as one of ours."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from lexiseg.checkpoints.published_checkpoint import SIDECAR_SUFFIX, Imported, import_published
+from lexiseg.checkpoints.training_file import CHECKPOINT_KEY, CheckpointInfo
+from lexiseg.clip.loading import TOY_CLIP, load_clip
+from lexiseg.data.class_files import read_class_file
+from lexiseg.data.splits import make_split
+from lexiseg.errors import ConfigError
+from lexiseg.inference.protocol import InferenceProtocol
+from lexiseg.storage import write_atomically
+from lexiseg.types import ClassSplit, Setting
+
+
+@dataclass(frozen=True)
+class PublishedImport:
+    """A released file, and what it does not say of itself.
+
+    Attributes:
+        file: The released checkpoint.
+        clip: What :func:`~lexiseg.clip.loading.load_clip` takes: the CLIP it was trained on.
+        templates: Prompt templates it was trained with.
+        protocol: How it is to be used.
+        split: Settings of :func:`~lexiseg.data.splits.make_split` over its classes; None where nobody knows them.
+        classes_file: Class names, one a line; None for the file's own.
+        transductive: It was trained with self-training, so no class bears a penalty.
+        decoder_heads: Of its decoders.
+        out: The checkpoint to write; None for beside the file.
+    """
+
+    file: Path
+    clip: Mapping[str, Any]
+    templates: tuple[str, ...]
+    protocol: InferenceProtocol
+    split: Mapping[str, Any] | None = None
+    classes_file: Path | None = None
+    transductive: bool = False
+    decoder_heads: int = 8
+    out: Path | None = None
+
+
+@dataclass(frozen=True)
+class ImportedFile:
+    """What was read and written.
+
+    Attributes:
+        content: Of the released file.
+        checkpoint: Ours.
+        sidecar: What the file holds and lexiseg does not use.
+    """
+
+    content: Imported
+    checkpoint: Path
+    sidecar: Path
+
+
+def import_published_file(release: PublishedImport) -> ImportedFile:
+    """Read a release, check every key and its CLIP, and write a checkpoint with a side-car.
+
+    Raises:
+        ConfigError: The output is the file itself, or a split without class names.
+        LexisegError: The file or the CLIP cannot be read, or they do not belong together.
+    """
+    out = release.out or release.file.with_suffix(".ckpt")
+    if out.resolve() == release.file.resolve():
+        raise ConfigError(
+            f"--out {out} is the file to be read; choose another name, for example {out.stem}.ckpt"
+        )
+    how = {**release.clip, "source": _lasting(release.clip["source"])}
+    if how.get("tokenizer"):
+        how["tokenizer"] = _lasting(how["tokenizer"])
+    clip = load_clip(**how)
+    imported = import_published(release.file, clip.vision, decoder_heads=release.decoder_heads)
+    info = _describe(release, imported, how | {"fingerprint": clip.fingerprint})
+    checkpoint = {CHECKPOINT_KEY: info.to_dict(), "state_dict": imported.state_dict}
+    write_atomically(out, lambda part: torch.save(checkpoint, part))
+    sidecar = out.with_name(out.name + SIDECAR_SUFFIX)
+    write_atomically(sidecar, lambda part: part.write_bytes(imported.sidecar()))
+    return ImportedFile(imported, out, sidecar)
+
+
+def _describe(release: PublishedImport, imported: Imported, clip: Mapping[str, Any]) -> CheckpointInfo:
+    protocol = replace(release.protocol, seen_penalty=0.0) if release.transductive else release.protocol
+    return CheckpointInfo(
+        model=imported.settings,
+        clip=dict(clip),
+        templates=release.templates,
+        split=_split(release, imported.classes),
+        protocol=protocol.to_dict(),
+    )
+
+
+def _split(release: PublishedImport, classes: tuple[str, ...]) -> ClassSplit:
+    setting: Setting = "transductive" if release.transductive else "inductive"
+    if release.classes_file:
+        classes = tuple(words[0] for words in read_class_file(release.classes_file))
+    if release.split is None:
+        return ClassSplit("imported", classes, setting=setting)
+    if not classes:
+        raise ConfigError(
+            f"{release.file} does not name its classes, so split {release.split['name']} cannot be applied; give --classes-file"
+        )
+    return make_split(classes, **{**release.split, "setting": setting})
+
+
+def _lasting(source: str) -> str:
+    """A path that still holds from another folder; names stay names."""
+    return str(Path(source).resolve()) if source != TOY_CLIP and Path(source).exists() else source

@@ -1,0 +1,159 @@
+"""Masks of a folder of photographs: which photographs, how many processes, what became of them, a picture to look at."""
+
+import os
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from PIL import Image
+
+from lexiseg.data.image_folder import find_images
+from lexiseg.data.io import read_image
+from lexiseg.drawing.grid import panel_size
+from lexiseg.drawing.mask_sheet import mask_sheet
+from lexiseg.errors import ConfigError, DataError
+from lexiseg.masks.build import MaskTask, Outcome, Status, build_masks
+from lexiseg.masks.provider import MaskProvider, Picture
+from lexiseg.masks.store import MaskStore
+from lexiseg.masks.superpixels import Superpixels
+
+SUPERPIXELS = "superpixels"
+
+_MOST_WORKERS = 16
+_SHOWN_SIDE = 640
+
+
+@dataclass(frozen=True)
+class MaskBuild:
+    """Which masks to make, of which photographs.
+
+    Attributes:
+        images: Photographs, or folders with all their subfolders.
+        output: Where masks go; None for beside each photograph.
+        provider: ``superpixels``, ``dino`` or ``sam``.
+        settings: Of the provider, those that differ from its defaults.
+        model: Weights of ``dino`` or ``sam`` by hub name or folder.
+        device: Where a model runs.
+        workers: Processes; None for as many as suit the provider.
+        overwrite: Replace masks made with other settings, or of another version of the photograph.
+    """
+
+    images: Sequence[Path]
+    output: Path | None = None
+    provider: str = SUPERPIXELS
+    settings: Mapping[str, Any] = field(default_factory=dict)
+    model: str = ""
+    device: str = "auto"
+    workers: int | None = None
+    overwrite: bool = False
+
+
+@dataclass(frozen=True)
+class MaskSummary:
+    """What became of all photographs.
+
+    Attributes:
+        outcomes: One each, in the order of completion.
+    """
+
+    outcomes: Sequence[Outcome]
+
+    def of(self, *statuses: Status) -> list[Outcome]:
+        """Those that ended in one of these ways."""
+        return [outcome for outcome in self.outcomes if outcome.status in statuses]
+
+    @property
+    def ready(self) -> list[Outcome]:
+        """Photographs that have their masks now."""
+        return self.of("made", "kept")
+
+    @property
+    def bare(self) -> list[Outcome]:
+        """Photographs in which no mask was found."""
+        return [outcome for outcome in self.ready if not outcome.masks]
+
+    @property
+    def dropped(self) -> int:
+        """Empty masks that were left out, of all photographs together."""
+        return sum(outcome.dropped for outcome in self.ready)
+
+
+def start_masks(build: MaskBuild) -> tuple[int, Iterator[Outcome]]:
+    """Check everything, load the provider; then masks are made while the outcomes are taken.
+
+    Returns:
+        How many photographs there are, and what becomes of each.
+
+    Raises:
+        ConfigError: A setting that cannot be, or the output is a file.
+        DataError: A place that does not exist, or a folder without images.
+        LexisegError: The model cannot be loaded.
+    """
+    tasks = mask_tasks(build.images, build.output)
+    workers = min(count_workers(build.provider, build.workers), len(tasks))
+    outcomes = build_masks(tasks, _provider(build), read_image, workers=workers, overwrite=build.overwrite)
+    return len(tasks), outcomes
+
+
+def mask_tasks(places: Sequence[Path], output: Path | None) -> list[MaskTask]:
+    """Each image once, with the store of the folder that it was found through.
+
+    Raises:
+        ConfigError: The output is a file.
+        DataError: A place that does not exist, or a folder without images.
+    """
+    if output is not None and output.exists() and not output.is_dir():
+        raise ConfigError(f"output: expected a folder, {output} is a file")
+    found: dict[Path, MaskTask] = {}
+    for place in places:
+        if not place.exists():
+            raise DataError(f"no file or folder at {place}; check the path")
+        root = place if place.is_dir() else place.parent
+        store = MaskStore(output, root)
+        for image in find_images(place) if place.is_dir() else (place,):
+            found.setdefault(image, MaskTask(image, store))
+    return list(found.values())
+
+
+def count_workers(provider: str, asked: int | None) -> int:
+    """Processes to use: as many as processors for superpixels, one for a model, which uses them all by itself.
+
+    Raises:
+        ConfigError: Less than one, or several for a model.
+    """
+    if asked is not None and asked < 1:
+        raise ConfigError(f"workers: expected at least 1, got {asked}")
+    if provider == SUPERPIXELS:
+        return int(asked or min(os.cpu_count() or 1, _MOST_WORKERS))
+    if asked not in (None, 1):
+        raise ConfigError(
+            f"workers={asked}: {provider} works in one process, its model using the whole device; leave workers out"
+        )
+    return 1
+
+
+def draw_masks(task: MaskTask, image: Picture) -> Image.Image:
+    """A photograph, then its masks in layers of masks that do not overlap.
+
+    Args:
+        task: The photograph's file, with the store that holds its masks.
+        image: ``(H, W, 3)`` uint8 RGB.
+
+    Raises:
+        DataError: There are no masks, or they are another photograph's.
+    """
+    masks = task.store.read(task.image, (image.shape[0], image.shape[1]))
+    height, width = panel_size(image.shape[0], image.shape[1], _SHOWN_SIDE)
+    small = np.asarray(Image.fromarray(image).resize((width, height), Image.Resampling.LANCZOS))
+    return mask_sheet(small, masks.arrays((height, width)), title=f"{task.image.name}: {len(masks)} masks")
+
+
+def _provider(build: MaskBuild) -> MaskProvider:
+    if build.provider == SUPERPIXELS:
+        return Superpixels(**build.settings)
+    # Imported for a model only: superpixels should start at once, and so should their worker processes.
+    from lexiseg.recipes.mask_providers import make_provider
+
+    return make_provider(build.provider, build.settings, model=build.model, device=build.device)
