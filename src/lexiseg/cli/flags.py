@@ -25,9 +25,7 @@ def read_vocabulary(args: argparse.Namespace) -> Vocabulary:
     else:
         vocabulary = Vocabulary.from_text(args.classes)
     if args.background is not None:
-        with_background(
-            vocabulary, args.background
-        )  # what is wrong with it shall be said before a model is loaded
+        with_background(vocabulary, args.background)  # says what is wrong before a model is loaded
     return vocabulary
 
 
