@@ -6,8 +6,9 @@ import pytest
 import yaml
 from omegaconf import OmegaConf
 
-from lexiseg.cli.ablations import compose_training, read_table, table_names
+from lexiseg.cli.ablations import compose_training
 from lexiseg.cli.composing import groups
+from lexiseg.cli.conf_files import read_table, table_names
 from lexiseg.cli.main import main
 
 TINY = [
