@@ -1,9 +1,9 @@
 """Any transformer's blocks can be looked into; a tower without attention blocks is refused in one message."""
 
-import family_cases
 import pytest
 import torch
 
+import family_cases
 from lexiseg.errors import ConfigError
 from lexiseg.recipes import towers
 from lexiseg.recipes.towers import FROZEN, load_towers
