@@ -17,6 +17,7 @@ from lexiseg.errors import ConfigError, DataError
 from lexiseg.inference.decision import LastTouches, WordPass, decide
 from lexiseg.inference.encoding import EncodedImage, Picture, Place, WindowEncoder, collect
 from lexiseg.inference.layout import ImageLayout, lay_out
+from lexiseg.inference.memory import memory_of_a_photograph
 from lexiseg.inference.pictures import NO_CLASS
 from lexiseg.inference.protocol import InferenceProtocol
 from lexiseg.inference.refine import PAMR, MaskVote, PreparedPAMR
@@ -119,6 +120,7 @@ class Segmenter:
         """
         return self.segment_batch([image], scores=scores, masks=None if masks is None else [masks])[0]
 
+    @memory_of_a_photograph()
     @torch.inference_mode()
     def segment_batch(
         self,
@@ -158,11 +160,13 @@ class Segmenter:
             results.append(self._decide(encoded, words, passes, scores=scores, vote=vote))
         return results
 
+    @memory_of_a_photograph()
     @torch.inference_mode()
     def encode(self, image: ImageSource) -> EncodedImage:
         """Run the tower once, for :meth:`segment_encoded` with any words; raises as :meth:`segment` does."""
         return self._encoded(read_image(image))
 
+    @memory_of_a_photograph()
     @torch.inference_mode()
     def segment_encoded(
         self,
@@ -183,6 +187,7 @@ class Segmenter:
         chosen = self._words if words is None else self._embedded(words)
         return self._result(encoded, chosen, scores=scores, vote=self._vote(encoded.image, masks))
 
+    @memory_of_a_photograph()
     @torch.inference_mode()
     def encode_dense(self, image: ImageSource) -> Tensor:
         """Text-aligned features ``(D, h, w)`` on the patch grid of the resized photograph.
