@@ -1,17 +1,13 @@
 """``lexiseg benchmark``: training-free methods side by side under their published settings, in one table."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 from omegaconf import DictConfig
 from rich.console import Console
 from rich.markdown import Markdown
 
-from lexiseg.cli.building import build_clip, instantiate_config
 from lexiseg.cli.composing import compose_config, plain
-from lexiseg.cli.conf_files import benchmark_names
-from lexiseg.data.class_files import builtin_classes
 from lexiseg.errors import ConfigError
 from lexiseg.evaluation.benchmark import Benchmark, MethodChoice
 from lexiseg.recipes.benchmark import (
@@ -22,6 +18,9 @@ from lexiseg.recipes.benchmark import (
     join_processes,
     measure_all,
 )
+from lexiseg.recipes.conf_files import benchmark_names
+from lexiseg.recipes.records import benchmark
+from lexiseg.recipes.settings import ClipSource
 
 
 def run_benchmark(overrides: Sequence[str]) -> int:
@@ -53,7 +52,7 @@ def read_run(overrides: Sequence[str]) -> BenchmarkRun:
     return BenchmarkRun(
         methods,
         benchmarks,
-        build_clip(config.clip).to(device),
+        ClipSource(**plain(config.clip)).load().to(device),
         Path(config.output),
         templates=plain(config.templates),
         protocol=plain(config.protocol) or {},
@@ -70,20 +69,7 @@ def load_benchmark(name: str, config: DictConfig, overrides: Sequence[str] = ())
         LexisegError: No such benchmark, a key that does not exist, or data that is not there.
     """
     given = [f"+data_root={config.data_root}", *(f"benchmark.{override}" for override in overrides)]
-    entry = compose_config(f"benchmark/{name}", given).benchmark
-    dataset = instantiate_config(entry.data)
-    methods: Mapping[str, Mapping[str, Any]] = plain(entry.methods)
-    lists = {entry.words, *(own["words"] for own in methods.values() if "words" in own)}
-    words = {key: builtin_classes(key) for key in lists if key is not None}
-    default = words[entry.words] if entry.words else getattr(dataset, "words", None)
-    groups = default or tuple((label,) for label in dataset.classes)
-    return Benchmark(
-        name=entry.name,
-        dataset=dataset,
-        words={None: groups, **words},
-        protocol=plain(entry.protocol),
-        methods=methods,
-    )
+    return benchmark(plain(compose_config(f"benchmark/{name}", given).benchmark))
 
 
 def _sort_overrides(overrides: Sequence[str]) -> tuple[list[str], dict[str, list[str]]]:

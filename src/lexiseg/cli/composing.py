@@ -3,8 +3,8 @@
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
-from lexiseg.cli.conf_files import choices, conf_dir, groups, own_folder, read_root
 from lexiseg.errors import ConfigError
+from lexiseg.recipes.conf_files import choices, conf_dir, groups, own_folder, read_root
 
 if TYPE_CHECKING:
     from omegaconf import DictConfig
@@ -51,6 +51,14 @@ def plain(config: Any) -> Any:
     from omegaconf import OmegaConf
 
     return OmegaConf.to_container(config, resolve=True) if OmegaConf.is_config(config) else config
+
+
+def print_config(config: "DictConfig") -> int:
+    """What ``--config`` shows; the exit status."""
+    from omegaconf import OmegaConf
+
+    print(OmegaConf.to_yaml(config))
+    return 0
 
 
 def told(error: Exception) -> str:

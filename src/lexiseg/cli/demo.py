@@ -9,9 +9,9 @@ from omegaconf import DictConfig
 from rich.console import Console
 from rich.table import Table
 
-from lexiseg.cli.building import build_clip, build_protocol, build_split_and_data, training_run
 from lexiseg.cli.composing import compose_config, plain
 from lexiseg.errors import ConfigError
+from lexiseg.inference.protocol import InferenceProtocol
 from lexiseg.recipes.demo import (
     SCORES,
     Judged,
@@ -25,6 +25,8 @@ from lexiseg.recipes.demo import (
     spread,
     write_results,
 )
+from lexiseg.recipes.records import open_split_and_data, training_run
+from lexiseg.recipes.settings import ClipSource
 from lexiseg.recipes.training import train
 from lexiseg.training.checkpointing import LAST
 
@@ -59,19 +61,15 @@ def run(args: argparse.Namespace) -> int:
 
 def _train(config: DictConfig, stage: Stage, console: Console) -> Judged:
     console.print(f"\nTraining Cascade-CLIP, seed {config.seed} ({config.trainer.max_steps} steps) …")
-    train(training_run(config))
+    train(training_run(plain(config), print))
     return judge_trained(stage, Path(config.output_dir) / LAST, f"Cascade-CLIP, seed {config.seed}")
 
 
 def _stage(config: DictConfig) -> Stage:
-    split, data = build_split_and_data(config)
-    return Stage(
-        data.val,
-        split,
-        build_clip(config.clip),
-        plain(config.templates),
-        build_protocol(plain(config.protocol)),
-    )
+    record = plain(config)
+    split, data = open_split_and_data(record)
+    clip, protocol = ClipSource(**record["clip"]).load(), InferenceProtocol.from_dict(record["protocol"])
+    return Stage(data.val, split, clip, record["templates"], protocol)
 
 
 def _config(args: argparse.Namespace, seed: int) -> DictConfig:

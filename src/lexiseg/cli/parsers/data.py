@@ -63,6 +63,7 @@ def _add_check(commands: Commands) -> None:
     )
     parser.add_argument(
         "--data",
+        dest="name",
         required=True,
         metavar="NAME_OR_FOLDER",
         help=f"{', '.join(CATALOGUE)}, toy, folder, or a folder",

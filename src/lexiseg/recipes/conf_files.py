@@ -1,4 +1,4 @@
-"""The configuration files as text: where they lie, what a command may choose, what its help says; composes nothing.
+"""The configuration files as text: where they lie and what a command may choose; composes nothing.
 
 ``conf/COMMAND.yaml`` is a command's root. Groups that belong to it alone lie in ``conf/COMMAND/``, those that commands
 share beside the roots. Nothing but a YAML parser is imported, so that help answers at once.
@@ -10,8 +10,6 @@ from typing import Any
 import yaml
 
 from lexiseg.errors import ConfigError
-
-_UNTOLD = ("#", "defaults", "  - ")
 
 
 def conf_dir() -> Path:
@@ -62,39 +60,3 @@ def choices(command: str, group: str) -> list[str]:
 def benchmark_names() -> list[str]:
     """The data sets of ``lexiseg benchmark``."""
     return sorted(path.stem for path in own_folder("benchmark").glob("*.yaml"))
-
-
-def describe_groups(command: str) -> str:
-    """The help text's list of groups, their choices, and the keys of the command's root."""
-    lines = ["groups (group=choice):"]
-    lines += [f"  {group:13s} {', '.join(choices(command, group))}" for group in sorted(groups(command))]
-    return "\n".join(
-        [*lines, "", "keys (key=value), besides those of the chosen groups:", *describe_keys(command)]
-    )
-
-
-def describe_keys(command: str) -> list[str]:
-    """The keys of a command's root with their comments, line by line."""
-    text = (conf_dir() / f"{command}.yaml").read_text(encoding="utf-8")
-    return [f"  {line}" for line in text.splitlines() if line and not line.startswith(_UNTOLD)]
-
-
-def table_names() -> list[str]:
-    """The tables of ``conf/train/ablation``: a file a table."""
-    return choices("train", "ablation")
-
-
-def read_table(name: str) -> dict[str, dict[str, Any]]:
-    """A table's rows by name, in their order: ``label``, ``published`` and ``settings`` of each.
-
-    Raises:
-        ConfigError: No such table.
-    """
-    if name not in table_names():
-        raise ConfigError(f"no table '{name}'; choose from {', '.join(table_names())}")
-    return read_conf(own_folder("train") / "ablation" / f"{name}.yaml")
-
-
-def describe_tables() -> list[str]:
-    """Every table with its rows."""
-    return [f"  {table:8s} {', '.join(read_table(table))}" for table in table_names()]
