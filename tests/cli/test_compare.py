@@ -11,7 +11,7 @@ from transformers import ViTConfig, ViTModel
 
 from lexiseg.checkpoints.training_file import CheckpointInfo
 from lexiseg.cli import compare
-from lexiseg.cli.parsers.compare import add_parser
+from lexiseg.cli.parsers.compare import COMMAND
 from lexiseg.clip import vocabulary
 from lexiseg.clip.loading import load_clip
 from lexiseg.data.toy.world import ToyWorld
@@ -57,7 +57,7 @@ def command(tmp_path):
 
     def run(*flags):
         parser = argparse.ArgumentParser()
-        add_parser(parser.add_subparsers())
+        COMMAND.add_to(parser.add_subparsers())
         args = parser.parse_args(
             ["compare", *map(str, flags), "--clip", "toy", "--out", str(tmp_path / "out"), "--device", "cpu"]
         )
@@ -211,7 +211,7 @@ def test_nothing_is_written_half(command, photo, tmp_path):
 
 def test_help_names_methods_and_examples(capsys):
     parser = argparse.ArgumentParser(prog="lexiseg")
-    add_parser(parser.add_subparsers())
+    COMMAND.add_to(parser.add_subparsers())
     with pytest.raises(SystemExit):
         parser.parse_args(["compare", "--help"])
     told = capsys.readouterr().out

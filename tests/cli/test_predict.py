@@ -9,7 +9,7 @@ from PIL import Image
 from rich.console import Console
 
 from lexiseg.cli import predict
-from lexiseg.cli.parsers.predict import add_parser
+from lexiseg.cli.parsers.predict import COMMAND
 from lexiseg.clip.vocabulary import Vocabulary
 from lexiseg.errors import ConfigError, DataError, LexisegError
 from lexiseg.inference.pipeline import Pipeline
@@ -35,7 +35,7 @@ def command(monkeypatch):
 
     def run(*flags, split=None, asked=None, **settings):
         parser = argparse.ArgumentParser()
-        add_parser(parser.add_subparsers())
+        COMMAND.add_to(parser.add_subparsers())
         args = parser.parse_args(["predict", *map(str, flags)])
 
         def build(**choices):
@@ -46,7 +46,8 @@ def command(monkeypatch):
             return Pipeline(ColourModel(), Clip(), protocol, ("{}",), info)
 
         console = Console(width=300, record=True, force_terminal=False, file=io.StringIO())
-        return predict.run(args, build, console), console.export_text()
+        monkeypatch.setattr(Pipeline, "load", build)
+        return predict.run(args, console), console.export_text()
 
     return run
 
@@ -121,7 +122,7 @@ def test_bad_words_stop_before_anything_is_loaded(command, photos, words, messag
 
 def test_words_or_file_but_not_both(photos, capsys):
     parser = argparse.ArgumentParser()
-    add_parser(parser.add_subparsers())
+    COMMAND.add_to(parser.add_subparsers())
     for flags in ([], ["--classes", "red", "--classes-file", "x"]):
         with pytest.raises(SystemExit):
             parser.parse_args(["predict", str(photos), *flags])
@@ -263,7 +264,7 @@ def test_score_maps_on_request(command, photos, tmp_path):
 
 def test_help_shows_examples(capsys):
     parser = argparse.ArgumentParser(prog="lexiseg")
-    add_parser(parser.add_subparsers())
+    COMMAND.add_to(parser.add_subparsers())
     with pytest.raises(SystemExit):
         parser.parse_args(["predict", "--help"])
     assert 'lexiseg predict photo.jpg --classes "dog, grass, sky"' in capsys.readouterr().out

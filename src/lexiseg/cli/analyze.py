@@ -12,9 +12,7 @@ from lexiseg.cli.photographs import Step, conclude, each_photograph
 from lexiseg.errors import ConfigError
 from lexiseg.recipes.analyze import BlockAlignment, patch_figure
 from lexiseg.recipes.photographs import Photograph, find_photos
-from lexiseg.recipes.towers import Towers, load_towers
-
-_ALL = "all"
+from lexiseg.recipes.towers import Towers, choose_blocks, load_towers
 
 
 def run_cka(args: argparse.Namespace, console: Console | None = None) -> int:
@@ -75,24 +73,6 @@ def read_point(text: str) -> tuple[int, int]:
     if len(parts) != 2 or not all(part.isdecimal() for part in parts):
         raise ConfigError(f"--at {text}: expected two whole numbers, x and y in pixels, such as --at 320,200")
     return int(parts[0]), int(parts[1])
-
-
-def choose_blocks(text: str, depth: int, *, fewest: int = 1) -> tuple[int, ...]:
-    """Block numbers of a flag, from 1, in their order in the tower.
-
-    Raises:
-        ConfigError: Not numbers, beyond the tower, or too few.
-    """
-    if text.strip() == _ALL:
-        return tuple(range(1, depth + 1))
-    parts = [part.strip() for part in text.split(",") if part.strip()]
-    blocks = tuple(sorted({int(part) for part in parts if part.isdecimal()}))
-    valid = all(part.isdecimal() for part in parts) and all(1 <= block <= depth for block in blocks)
-    if not valid or len(blocks) < fewest:
-        raise ConfigError(
-            f"--blocks {text}: expected {_ALL}, or {fewest} or more numbers from 1 to {depth} with commas between"
-        )
-    return blocks
 
 
 def _load(args: argparse.Namespace) -> Towers:

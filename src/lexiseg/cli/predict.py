@@ -1,8 +1,6 @@
 """``lexiseg predict``: photographs and words in, labelled masks out."""
 
 import argparse
-from collections.abc import Callable
-from typing import TYPE_CHECKING
 
 from rich.console import Console
 from rich.markup import escape
@@ -11,27 +9,17 @@ from lexiseg.cli.flags import read_vocabulary, warn_unknown
 from lexiseg.cli.photographs import Step, conclude, each_photograph
 from lexiseg.clip.vocabulary import Vocabulary
 from lexiseg.errors import ConfigError
+from lexiseg.inference.pipeline import Pipeline
 from lexiseg.inference.segmenter import Segmenter
 from lexiseg.recipes.given_masks import GivenMasks
 from lexiseg.recipes.photographs import Photograph, find_photos
 from lexiseg.recipes.predict import Prediction
 
-if TYPE_CHECKING:
-    from lexiseg.inference.pipeline import Pipeline
-
-Builder = Callable[..., "Pipeline"]
-"""Takes the flags of ``_MODEL`` by name."""
-
 _MODEL = ("checkpoint", "clip", "tokenizer", "method", "templates", "device")
 
 
-def run(args: argparse.Namespace, build: Builder | None = None, console: Console | None = None) -> int:
+def run(args: argparse.Namespace, console: Console | None = None) -> int:
     """Segment every photograph.
-
-    Args:
-        args: Parsed flags.
-        build: Loads the model; :meth:`lexiseg.Pipeline.load` by default.
-        console: Where to print.
 
     Returns:
         Exit status: 0, or 1 if a photograph was skipped.
@@ -43,7 +31,7 @@ def run(args: argparse.Namespace, build: Builder | None = None, console: Console
     photos = find_photos(args.photos)
     vocabulary = read_vocabulary(args)
     masks = None if args.masks is None else GivenMasks(args.masks)
-    pipeline = (build or _default_builder())(**{name: getattr(args, name) for name in _MODEL})
+    pipeline = Pipeline.load(**{name: getattr(args, name) for name in _MODEL})
     segmenter = make_segmenter(pipeline, vocabulary, args)
     warn_unknown(console, pipeline.clip, segmenter.vocabulary)
     prediction = Prediction(segmenter, args.out, masks, not args.no_overlay, args.scores)
@@ -56,13 +44,7 @@ def run(args: argparse.Namespace, build: Builder | None = None, console: Console
     return conclude(console, photos, failures, done=f"segmented; results in {args.out}")
 
 
-def _default_builder() -> Builder:
-    from lexiseg.inference.pipeline import Pipeline
-
-    return Pipeline.load
-
-
-def make_segmenter(pipeline: "Pipeline", vocabulary: Vocabulary, args: argparse.Namespace) -> Segmenter:
+def make_segmenter(pipeline: Pipeline, vocabulary: Vocabulary, args: argparse.Namespace) -> Segmenter:
     """The segmenter that evaluation uses, for these words and with what the flags ask for."""
     if args.threshold is not None and not 0 <= args.threshold < 1:
         raise ConfigError(f"--threshold is {args.threshold}; expected a number from 0 to below 1")

@@ -6,10 +6,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from lexiseg.cli.ablations import compose_training
-from lexiseg.cli.composing import compose_config, plain, told
+from lexiseg.cli.composing import compose_config, hydra_at_work, plain
 from lexiseg.errors import ConfigError
 from lexiseg.recipes.ablations import AblationRow, choose_rows, choose_seeds, table_names
-from lexiseg.recipes.conf_files import conf_dir
 
 if TYPE_CHECKING:
     from omegaconf import DictConfig
@@ -68,11 +67,6 @@ def _launch(
         LexisegError: The first failed run's, after all others have run.
         ConfigError: A launcher that is not installed, or an override that does not parse.
     """
-    from hydra import initialize_config_dir
-    from hydra.core.global_hydra import GlobalHydra
-    from hydra.errors import HydraException
-    from omegaconf.errors import OmegaConfBaseException
-
     parallel = ["hydra/launcher=joblib", f"hydra.launcher.n_jobs={config.processes}"]
     settings = [
         f"row={','.join(row.name for row in rows)}",
@@ -85,16 +79,11 @@ def _launch(
         "hydra/hydra_logging=none",
         "hydra.mode=MULTIRUN",
     ]
-    GlobalHydra.instance().clear()
-    try:
-        with initialize_config_dir(str(conf_dir()), version_base="1.3"):
-            hydra = GlobalHydra.instance().hydra
-            if hydra is None:  # initialize_config_dir has just made it
-                raise ConfigError("Hydra did not start; reinstall hydra-core")
-            job = partial(run_row, of_runs=tuple(of_runs))
-            jobs = hydra.multirun("sweep", job, [*settings, *given], with_log_configuration=False)
-    except (HydraException, OmegaConfBaseException) as error:
-        raise ConfigError(f"{told(error)} See `lexiseg sweep --help`") from error
+    with hydra_at_work("`lexiseg sweep --help`") as hydra:
+        if hydra is None:
+            raise ConfigError("Hydra did not start; reinstall hydra-core")
+        job = partial(run_row, of_runs=tuple(of_runs))
+        jobs = hydra.multirun("sweep", job, [*settings, *given], with_log_configuration=False)
     for batch in jobs:
         for done in batch:
             _ = done.return_value  # Hydra raises a failed job's own error here

@@ -4,6 +4,7 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -109,7 +110,7 @@ def build_methods(task: Comparison, clip: FrozenCLIP, left_out: LeftOut) -> list
     """
     contestants = []
     for name in task.methods:
-        settings = {"proxy": task.proxy} if name == PROXY and task.proxy is not None else {}
+        settings: dict[str, Any] = {"proxy": task.proxy} if name == PROXY and task.proxy is not None else {}
         try:
             method = build_method(name, clip.tower, **settings)
         except LexisegError as error:

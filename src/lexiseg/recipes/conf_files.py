@@ -4,6 +4,7 @@
 share beside the roots. Nothing but a YAML parser is imported, so that help answers at once.
 """
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -60,3 +61,46 @@ def choices(command: str, group: str) -> list[str]:
 def benchmark_names() -> list[str]:
     """The data sets of ``lexiseg benchmark``."""
     return sorted(path.stem for path in own_folder("benchmark").glob("*.yaml"))
+
+
+def checked_choices(command: str, overrides: Sequence[str]) -> list[str]:
+    """Overrides, as one types them, with a choice's ``COMMAND/`` taken off.
+
+    Raises:
+        ConfigError: A group or a choice that the command does not have; lists those that it has.
+    """
+    root, known = read_root(command), groups(command)
+    checked = []
+    for override in overrides:
+        group, equals, choice = override.partition("=")
+        choice = choice.removeprefix(f"{command}/")
+        if root and equals and group.isidentifier() and group not in (*known, *root):
+            raise ConfigError(
+                f"{override}: `lexiseg {command}` has neither a group nor a key of that name; it has "
+                f"{', '.join([*known, *(key for key in root if key not in ('defaults', *known))])}"
+            )
+        if group not in known or choice in ("", "null"):
+            checked.append(override)
+            continue
+        if choice not in choices(command, group):
+            raise ConfigError(
+                f"{group}={choice}: `lexiseg {command}` has no such {group}; choose from "
+                f"{', '.join(choices(command, group))}"
+            )
+        checked.append(f"{group}={choice}")
+    return checked
+
+
+def require_benchmarks(names: str | Sequence[str]) -> list[str]:
+    """Names of benchmarks; one alone may be a text.
+
+    Raises:
+        ConfigError: None, or one that there is not.
+    """
+    names, available = [names] if isinstance(names, str) else list(names), benchmark_names()
+    unknown = [name for name in names if name not in available]
+    if unknown or not names:
+        raise ConfigError(
+            f"no benchmark '{unknown[0] if unknown else ''}'; choose from {', '.join(available)}"
+        )
+    return names

@@ -5,20 +5,24 @@ place that builds objects from their names. Only data carry a ``_target_``: data
 """
 
 import logging
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from pkgutil import resolve_name
 from typing import Any
+
+import torch
 
 from lexiseg.data.class_files import builtin_classes
 from lexiseg.data.datamodule import SegmentationDataModule
 from lexiseg.data.mask_datamodule import MaskDataModule
 from lexiseg.errors import ConfigError, LexisegError
-from lexiseg.evaluation.benchmark import Benchmark
+from lexiseg.evaluation.benchmark import Benchmark, MethodChoice
 from lexiseg.inference.protocol import InferenceProtocol
 from lexiseg.losses.fused import MaskLossWeights
 from lexiseg.masks.store import MaskStore
 from lexiseg.models.pixel_clip_settings import PixelCLIPOptimSettings, PixelCLIPSettings
+from lexiseg.recipes.benchmark import BenchmarkRun
+from lexiseg.recipes.demo import Stage
 from lexiseg.recipes.evaluate import Evaluation
 from lexiseg.recipes.pixelclip import PictureSettings, TuneRun
 from lexiseg.recipes.settings import (
@@ -141,6 +145,41 @@ def benchmark(record: Record) -> Benchmark:
         words={None: groups, **words},
         protocol=record["protocol"],
         methods=methods,
+    )
+
+
+def demo_stage(record: Record) -> Stage:
+    """What the rows of a demonstration are judged on: the validation data and the CLIP of a record of ``conf/train.yaml``.
+
+    Raises:
+        LexisegError: What the data layer found wrong, or a CLIP that cannot be loaded.
+    """
+    split, data = open_split_and_data(record)
+    clip = known_settings(ClipSource, record["clip"], "clip").load()
+    return Stage(data.val, split, clip, record["templates"], InferenceProtocol.from_dict(record["protocol"]))
+
+
+def benchmark_run(record: Record, benchmarks: Sequence[Benchmark], device: torch.device) -> BenchmarkRun:
+    """The run that a record of ``conf/benchmark.yaml`` describes, its CLIP loaded.
+
+    Args:
+        record: With every key of the root.
+        benchmarks: The table's columns, opened.
+        device: Where the CLIP goes.
+
+    Raises:
+        LexisegError: An unknown method, or a CLIP that cannot be loaded.
+    """
+    methods = MethodChoice.many(record["methods"])
+    clip = known_settings(ClipSource, record["clip"], "clip").load().to(device)
+    same = ("templates", "limit", "images_per_batch", "compile")
+    return BenchmarkRun(
+        methods,
+        benchmarks,
+        clip,
+        Path(record["output"]),
+        protocol=record["protocol"] or {},
+        **{key: record[key] for key in same},
     )
 
 
