@@ -1,12 +1,21 @@
 """A record, as a run folder's config.yaml keeps it, becomes the run again; from Python, without a configuration framework."""
 
 import pytest
+import torch
 import yaml
 
 from lexiseg.cli.composing import compose_config, plain
 from lexiseg.data.toy.world import ToyWorld
 from lexiseg.errors import ConfigError
-from lexiseg.recipes.records import benchmark, build, open_split_and_data, training_run
+from lexiseg.recipes.records import (
+    benchmark,
+    benchmark_run,
+    build,
+    demo_stage,
+    evaluation,
+    open_split_and_data,
+    training_run,
+)
 
 WORLD = "lexiseg.data.toy.world.ToyWorld"
 
@@ -71,3 +80,27 @@ def test_a_benchmark_speaks_the_words_of_its_data_unless_told_otherwise():
     toy = benchmark(record)
     assert toy.words[None] == tuple((name,) for name in toy.dataset.classes)
     assert toy.words["voc20"][0][0] == "aeroplane"
+
+
+def test_an_evaluation_of_a_record():
+    record = plain(compose_config("eval", ["checkpoint=x.ckpt", "data.val.length=2"]))
+    task = evaluation(record)
+    assert (task.checkpoint, len(task.dataset), task.split.classes) == ("x.ckpt", 2, task.dataset.classes)
+    assert task.data == record["data"]["val"]
+    with pytest.raises(ConfigError, match="split: no setting unsean"):
+        evaluation(record | {"split": {"name": "s", "unsean": []}})
+
+
+def test_a_run_of_benchmarks_loads_the_clip():
+    record = plain(compose_config("benchmark", ["clip=toy", "methods=[sclip,gem]", "limit=3"]))
+    run = benchmark_run(record, [], torch.device("cpu"))
+    assert [choice.name for choice in run.methods] == ["sclip", "gem"]
+    assert (run.limit, run.clip.source, run.protocol) == (3, "toy", {})
+
+
+def test_the_stage_of_a_demonstration_is_the_validation_part():
+    record = plain(compose_config("train", ["experiment=toy", "data.val.length=2"]))
+    stage = demo_stage(record)
+    assert len(stage.dataset) == 2
+    assert stage.split.unseen
+    assert stage.protocol.to_dict()["name"] == record["protocol"]["name"]
