@@ -8,6 +8,7 @@ import lexiseg
 SOURCE = Path(lexiseg.__file__).parent
 LEVELS = {
     "types": 0,
+    "plain_settings": 0,
     "constants": 0,
     "errors": 0,
     "storage": 0,

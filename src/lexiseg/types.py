@@ -5,7 +5,7 @@ h w patches (height first). Images are RGB.
 """
 
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field
 from typing import Any, Literal, Protocol, Self, runtime_checkable
 
 import numpy as np
@@ -452,43 +452,3 @@ def chunks(total: int, size: int) -> Iterator[slice]:
     """Slices that cover ``range(total)`` in pieces of at most ``size``."""
     for start in range(0, total, size):
         yield slice(start, min(start + size, total))
-
-
-def require_plain_types(settings: Any, group: str) -> None:
-    """Check each field of a settings dataclass against the type of its default; a whole number may stand for a float.
-
-    Args:
-        settings: A dataclass instance whose fields have plain defaults; others are left to their own checks.
-        group: What the user calls it, for the message.
-
-    Raises:
-        ConfigError: Names the key, what was expected and what came.
-    """
-    for item in fields(settings):
-        value, expected = getattr(settings, item.name), type(item.default)
-        if expected not in (bool, int, float, str) or type(value) is expected:
-            continue
-        if expected is float and type(value) is int:
-            object.__setattr__(settings, item.name, float(value))
-            continue
-        raise ConfigError(f"{group}.{item.name}: expected {_SPOKEN[expected]}, got {value!r}")
-
-
-def require_known_keys(settings: Mapping[str, Any], kind: type, group: str) -> None:
-    """Refuse plain values with a key that a settings dataclass does not have.
-
-    Args:
-        settings: As a configuration or a checkpoint holds them.
-        kind: The dataclass.
-        group: What the user calls it, for the message.
-
-    Raises:
-        ConfigError: Names the unknown keys and the known ones.
-    """
-    known = [item.name for item in fields(kind)]
-    unknown = sorted(set(settings) - set(known))
-    if unknown:
-        raise ConfigError(f"{group}: no setting {', '.join(unknown)}; there are {', '.join(known)}")
-
-
-_SPOKEN = {bool: "true or false", int: "a whole number", float: "a number", str: "a word"}

@@ -48,7 +48,7 @@ def test_work_beyond_the_bounds_is_refused(source, changed, message):
 def test_bounds_are_settings():
     with pytest.raises(ConfigError, match="short_side 9000 is above long_side 8192; raise long_side as well"):
         InferenceProtocol(short_side=9000)
-    with pytest.raises(ConfigError, match="max_windows is 0; expected a whole number of at least 1"):
+    with pytest.raises(ConfigError, match="max_windows: expected at least 1, got 0"):
         InferenceProtocol(max_windows=0)
     with pytest.raises(ConfigError, match="long_side: expected a whole number, got None"):
         InferenceProtocol(long_side=None)

@@ -24,7 +24,7 @@ def test_goes_through_plain_values():
 @pytest.mark.parametrize(
     ("settings", "message"),
     [
-        ({"activation": "softmax"}, "activation is 'softmax'; expected one of sigmoid, linear"),
+        ({"activation": "softmax"}, "activation: expected one of sigmoid, linear, got 'softmax'"),
         ({"background": "wall"}, "expected one of none, class"),
         ({"window": 0}, "window is 0; expected a whole number of at least 1"),
         ({"short_side": 3.5}, "short_side is 3.5; expected a whole number"),
@@ -32,9 +32,9 @@ def test_goes_through_plain_values():
         ({"seen_penalty": "none"}, "protocol.seen_penalty: expected a number, got 'none'"),
         ({"stride": 7}, "stride is 7 but there is no window"),
         ({"window": 7, "stride": 8}, "leaves gaps between windows of 7; use at most 7"),
-        ({"logit_scale": 0.0}, "logit_scale is 0.0; expected a number above 0"),
-        ({"probability_threshold": 1.0}, "probability_threshold is 1.0; expected a number from 0 to below 1"),
-        ({"seen_penalty": -0.1}, "seen_penalty is -0.1"),
+        ({"logit_scale": 0.0}, "logit_scale: expected above 0, got 0.0"),
+        ({"probability_threshold": 1.0}, "probability_threshold: expected from 0 to below 1, got 1.0"),
+        ({"seen_penalty": -0.1}, "seen_penalty: expected from 0 to below 1, got -0.1"),
         ({"seen_penalty": 0.1, "activation": "linear"}, "seen_penalty 0.1 is defined on sigmoid scores"),
     ],
 )

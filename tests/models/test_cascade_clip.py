@@ -198,7 +198,7 @@ def test_settings_round_trip(model, tower):
     ("settings", "message"),
     [
         ({"stages": ((6,), (7,))}, "names block 6, 7, but this CLIP has blocks 1 to 5"),
-        ({"stages": ()}, "at least one block"),
+        ({"stages": ()}, "expected lists of block numbers"),
         ({"stages": ((5,),), "decoder_heads": 5}, "decoder_heads=5 does not divide the 16 channels"),
         (
             {"stages": ((5,),), "projection": "other"},

@@ -375,11 +375,11 @@ def test_parameter_groups_by_hand(build):
     ("settings", "message"),
     [
         ({"clusters": 0}, "model.clusters: expected at least 1, got 0"),
-        ({"momentum": 1.5}, r"model.momentum: expected from 0 \(no teacher\) to 1, got 1.5"),
+        ({"momentum": 1.5}, "model.momentum: expected from 0 to 1, got 1.5"),
         ({"prompt_template": "a photo"}, "expected one {}, where the prompt stands, got 'a photo'"),
         ({"tuned": "mlp"}, "model.tuned: expected one of attention, all, none, got 'mlp'"),
         ({"decoder_channels": 48}, "model.decoder_channels: expected a multiple of 32, got 48"),
-        ({"assignment_scale": 0.0}, "expected assignment_scale above 0"),
+        ({"assignment_scale": 0.0}, "model.assignment_scale: expected above 0, got 0.0"),
         ({"global_clustering": "no"}, "model.global_clustering: expected true or false, got 'no'"),
     ],
 )

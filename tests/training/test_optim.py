@@ -50,7 +50,7 @@ def test_cosine_by_hand(step, share):
 
 
 def test_impossible_settings():
-    with pytest.raises(ConfigError, match="lr above 0"):
+    with pytest.raises(ConfigError, match="optim.lr: expected above 0, got 0.0"):
         OptimSettings(lr=0.0)
 
 

@@ -22,9 +22,8 @@ from PIL import Image
 from lexiseg.constants import CLIP_MEAN
 from lexiseg.data.strong_augmentation import StrongAugmentation
 from lexiseg.data.transforms import Image8, PhotometricDistortion
-from lexiseg.errors import ConfigError
 from lexiseg.ops.resize import keep_ratio_size
-from lexiseg.types import require_plain_types
+from lexiseg.plain_settings import require_plain_settings, within
 
 Indices = npt.NDArray[np.int64]
 
@@ -150,23 +149,18 @@ class TwoViews:
         ConfigError: A size below 1 or a probability that is none.
     """
 
-    short_side: int = 1024
-    crop: int = 640
-    size: int = 320
-    mask_size: int = 256
-    flip: float = 0.5
+    short_side: int = within(1024, at_least=1)
+    crop: int = within(640, at_least=1)
+    size: int = within(320, at_least=1)
+    mask_size: int = within(256, at_least=1)
+    flip: float = within(0.5, at_least=0, at_most=1)
     distort: bool = True
     cut_masks: bool = True
     strong: StrongAugmentation = field(default_factory=StrongAugmentation)
 
     def __post_init__(self) -> None:
         """Refuse what cannot be drawn."""
-        require_plain_types(self, "views")
-        for name in ("short_side", "crop", "size", "mask_size"):
-            if getattr(self, name) < 1:
-                raise ConfigError(f"views.{name} is {getattr(self, name)}; expected at least 1 pixel")
-        if not 0 <= self.flip <= 1:
-            raise ConfigError(f"views.flip is {self.flip}; expected a probability from 0 to 1")
+        require_plain_settings(self, "views")
 
     def __call__(self, image: Image8, masks: Masks, rng: np.random.Generator) -> Views:
         """Draw both views.

@@ -10,7 +10,7 @@ from PIL import Image, ImageEnhance, ImageFilter
 
 from lexiseg.data.transforms import Image8
 from lexiseg.errors import ConfigError
-from lexiseg.types import require_plain_types
+from lexiseg.plain_settings import require_plain_settings
 
 _HUES = 256
 """Hues of Pillow's HSV as torchvision turns them: eight bits that wrap around."""
@@ -81,7 +81,7 @@ class StrongAugmentation:
 
     def __post_init__(self) -> None:
         """Refuse what cannot be drawn."""
-        require_plain_types(self, "strong")
+        require_plain_settings(self, "strong")
         for name, largest in _LARGEST.items():
             value = getattr(self, name)
             if not 0 <= value <= largest:

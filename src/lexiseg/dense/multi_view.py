@@ -18,7 +18,8 @@ from lexiseg.errors import ConfigError
 from lexiseg.ops.interpolate import bilinear_matrix
 from lexiseg.ops.view_fusion import Fusion, fuse_pair, running_entropy, word_entropy
 from lexiseg.ops.window_merge import AxisPlan
-from lexiseg.types import chunks, require_known_keys
+from lexiseg.plain_settings import require_known_keys
+from lexiseg.types import chunks
 
 Flip = Literal["none", "horizontal", "vertical", "uncertain"]
 """Which mirror image joins each scale; ``uncertain`` is a horizontal one, for uncertain pixels only."""

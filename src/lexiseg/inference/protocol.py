@@ -2,13 +2,13 @@
 
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
-from typing import Any, Literal, get_args
+from typing import Any, Literal
 
 from lexiseg.dense.multi_view import SINGLE_VIEW, MultiView
 from lexiseg.errors import ConfigError
 from lexiseg.ops.class_chunks import Activation
 from lexiseg.ops.window_merge import Padding
-from lexiseg.types import require_known_keys, require_plain_types
+from lexiseg.plain_settings import require_known_keys, require_plain_settings, within
 
 Background = Literal["none", "class"]
 """``class``: class 0 of the vocabulary, a group of negative words, is the background. ``none``: none is."""
@@ -58,31 +58,30 @@ class InferenceProtocol:
 
     name: str = "custom"
     short_side: int | None = None
-    long_side: int = 8192
-    max_windows: int = 16384
+    long_side: int = within(8192, at_least=1)
+    max_windows: int = within(16384, at_least=1)
     window: int | None = None
     stride: int | None = None
     activation: Activation = "sigmoid"
-    logit_scale: float = 1.0
-    seen_penalty: float = 0.0
+    logit_scale: float = within(1.0, above=0)
+    seen_penalty: float = within(0.0, at_least=0, below=1)
     background: Background = "none"
-    probability_threshold: float = 0.0
-    area_threshold: float = 0.0
+    probability_threshold: float = within(0.0, at_least=0, below=1)
+    area_threshold: float = within(0.0, at_least=0, below=1)
     views: MultiView = SINGLE_VIEW
-    pamr_steps: int = 0
+    pamr_steps: int = within(0, at_least=0)
     padding: Padding = "bottom_right"
     precision: Precision = "float32"
-    window_batch: int = 8
+    window_batch: int = within(8, at_least=1)
 
     def __post_init__(self) -> None:
         """Reject what could only fail, or silently mislead, later."""
-        require_plain_types(self, "protocol")
+        require_plain_settings(self, "protocol")
         if not isinstance(self.views, MultiView):
             raise ConfigError(
                 f"protocol: views is {self.views!r}; expected settings such as {{scales: [0.75, 1.25], "
                 "flip: horizontal}}"
             )
-        self._check_choices()
         self._check_sizes()
         self._check_numbers()
 
@@ -124,24 +123,10 @@ class InferenceProtocol:
         """Whether pixels may belong to no class, so that results hold one more id than there are classes."""
         return self.background == "none" and self.probability_threshold > 0
 
-    def _check_choices(self) -> None:
-        choices = {
-            "activation": Activation,
-            "background": Background,
-            "padding": Padding,
-            "precision": Precision,
-        }
-        for key, kind in choices.items():
-            value, allowed = getattr(self, key), get_args(kind)
-            if value not in allowed:
-                raise ConfigError(f"protocol: {key} is {value!r}; expected one of {', '.join(allowed)}")
-
     def _check_sizes(self) -> None:
-        for key in ("short_side", "long_side", "max_windows", "window", "stride", "window_batch"):
-            value, optional = getattr(self, key), key in ("short_side", "window", "stride")
-            if not (value is None and optional) and (
-                not isinstance(value, int) or isinstance(value, bool) or value < 1
-            ):
+        for key in ("short_side", "window", "stride"):
+            value = getattr(self, key)
+            if value is not None and (not isinstance(value, int) or isinstance(value, bool) or value < 1):
                 raise ConfigError(f"protocol: {key} is {value!r}; expected a whole number of at least 1")
         if self.short_side is not None and self.short_side > self.long_side:
             raise ConfigError(
@@ -156,14 +141,6 @@ class InferenceProtocol:
             )
 
     def _check_numbers(self) -> None:
-        if not self.logit_scale > 0:
-            raise ConfigError(f"protocol: logit_scale is {self.logit_scale}; expected a number above 0")
-        if self.pamr_steps < 0:
-            raise ConfigError(f"protocol: pamr_steps is {self.pamr_steps}; expected 0 (off) or more")
-        for key in ("seen_penalty", "probability_threshold", "area_threshold"):
-            value = getattr(self, key)
-            if not 0 <= value < 1:
-                raise ConfigError(f"protocol: {key} is {value}; expected a number from 0 to below 1")
         if self.seen_penalty and self.activation == "linear":
             raise ConfigError(
                 f"protocol: seen_penalty {self.seen_penalty} is defined on sigmoid scores, but activation is "

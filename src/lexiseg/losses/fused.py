@@ -16,7 +16,7 @@ Targets are 1 at one class per pixel only, so the first row is computed everywhe
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Any, Literal, get_args
+from typing import Any, Literal
 
 import torch
 import torch.nn.functional as F
@@ -24,10 +24,10 @@ from torch import Tensor
 from torch.autograd.function import once_differentiable
 
 from lexiseg.constants import IGNORE_INDEX
-from lexiseg.errors import ConfigError
 from lexiseg.losses.functional import FOCAL_ALPHA, FOCAL_GAMMA
 from lexiseg.ops.interpolate import bilinear_matrix
-from lexiseg.types import chunks, require_plain_types
+from lexiseg.plain_settings import require_plain_settings, within
+from lexiseg.types import chunks
 
 IgnoredPixels = Literal["negative", "ignored"]
 
@@ -54,21 +54,17 @@ class MaskLossWeights:
             code does, in the inductive setting also for unseen objects. ``ignored``: outside every sum, as the paper says.
     """
 
-    focal: float = 100.0
-    dice: float = 1.0
-    ssim: float = 0.0
-    stages: float = 0.0
-    alpha: float = FOCAL_ALPHA
-    gamma: float = FOCAL_GAMMA
+    focal: float = within(100.0, at_least=0)
+    dice: float = within(1.0, at_least=0)
+    ssim: float = within(0.0, at_least=0)
+    stages: float = within(0.0, at_least=0)
+    alpha: float = within(FOCAL_ALPHA, at_least=0, at_most=1)
+    gamma: float = within(FOCAL_GAMMA, at_least=0)
     ignored: IgnoredPixels = "negative"
 
     def __post_init__(self) -> None:
         """Refuse settings that no loss can have."""
-        require_plain_types(self, "loss")
-        if self.ignored not in get_args(IgnoredPixels):
-            raise ConfigError(
-                f"loss.ignored: expected one of {', '.join(get_args(IgnoredPixels))}, got '{self.ignored}'"
-            )
+        require_plain_settings(self, "loss")
 
 
 class _FusedMaskLoss(torch.autograd.Function):

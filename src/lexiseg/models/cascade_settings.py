@@ -1,13 +1,15 @@
 """Every architectural choice of Cascade-CLIP and of the models it plugs onto."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Literal, get_args
+from itertools import pairwise
+from typing import Any, Literal
 
 from lexiseg.errors import ConfigError
 from lexiseg.models.block_aggregation import AggregationKind
 from lexiseg.models.block_projection import ProjectionKind
 from lexiseg.ops.gaussian import NeighborhoodForm
-from lexiseg.types import require_plain_types
+from lexiseg.plain_settings import require_plain_settings, within
 
 PromptKind = Literal["deep", "none", "spectral"]
 DecoderKind = Literal["attention", "spectral"]
@@ -50,47 +52,49 @@ class CascadeSettings:
     name: str = "cascade_clip"
     stages: tuple[tuple[int, ...], ...] = ((6, 7, 8), (9, 10, 11), (12,))
     prompts: PromptKind = "deep"
-    prompt_length: int = 10
-    prompt_dropout: float = 0.1
+    prompt_length: int = within(10, at_least=1)
+    prompt_dropout: float = within(0.1, at_least=0, below=1)
     projection: ProjectionKind = "random"
     aggregation: AggregationKind = "gaussian"
-    aggregation_sigma: float = 1.0
+    aggregation_sigma: float = within(1.0, above=0)
     aggregation_form: NeighborhoodForm = "release"
     aggregation_trained: bool = True
     queries: QueryKind = "independent"
     decoder: DecoderKind = "attention"
-    decoder_layers: int = 3
-    decoder_heads: int = 8
-    decoder_dropout: float = 0.1
-    spectral_grid: int = 32
+    decoder_layers: int = within(3, at_least=1)
+    decoder_heads: int = within(8, at_least=1)
+    decoder_dropout: float = within(0.1, at_least=0, below=1)
+    spectral_grid: int = within(32, at_least=1)
     spectral_filter_trained: bool = False
     unused_parameters: bool = False
     normalization: Normalization = "imagenet"
 
     def __post_init__(self) -> None:
         """Bring lists from a configuration file to tuples and reject impossible settings."""
-        require_plain_types(self, "model")
-        object.__setattr__(self, "stages", tuple(tuple(int(b) for b in stage) for stage in self.stages))
-        if not self.stages or any(not stage for stage in self.stages):
-            raise ConfigError(f"model.stages: expected at least one block in every stage, got {self.stages}")
-        for name, allowed in (
-            ("prompts", get_args(PromptKind)),
-            ("projection", get_args(ProjectionKind)),
-            ("aggregation", get_args(AggregationKind)),
-            ("queries", get_args(QueryKind)),
-            ("aggregation_form", get_args(NeighborhoodForm)),
-            ("decoder", get_args(DecoderKind)),
-            ("normalization", get_args(Normalization)),
-        ):
-            if getattr(self, name) not in allowed:
-                raise ConfigError(
-                    f"model.{name}: expected one of {', '.join(allowed)}, got '{getattr(self, name)}'"
-                )
-        for name in ("prompt_length", "decoder_layers", "decoder_heads", "spectral_grid"):
-            if getattr(self, name) < 1:
-                raise ConfigError(f"model.{name}: expected at least 1, got {getattr(self, name)}")
+        require_plain_settings(self, "model")
+        object.__setattr__(self, "stages", _checked_stages(self.stages))
         if self.decoder == "spectral" and self.decoder_heads == 1:
             raise ConfigError(
                 "model.decoder_heads: the spectral decoder shares its heads between low and high frequencies; expected "
                 "at least 2, got 1"
             )
+
+
+def _checked_stages(given: Any) -> tuple[tuple[int, ...], ...]:
+    """Blocks by stage, each block once and all ascending, as the cascade reads a tower from shallow to deep."""
+    expected = f"model.stages: expected lists of block numbers such as [[6,7,8],[12]], got {given!r}"
+    if not isinstance(given, Sequence) or isinstance(given, str):
+        raise ConfigError(expected)
+    if not given or any(not isinstance(stage, Sequence) or isinstance(stage, str) for stage in given):
+        raise ConfigError(expected)
+    if any(not stage for stage in given):
+        raise ConfigError(f"model.stages: expected at least one block in every stage, got {given}")
+    blocks = [block for stage in given for block in stage]
+    if any(type(block) is not int or block < 1 for block in blocks):
+        raise ConfigError(expected)
+    for earlier, later in pairwise(blocks):
+        if later <= earlier:
+            raise ConfigError(
+                f"model.stages: expected every block once, shallow to deep; {later} follows {earlier} in {given}"
+            )
+    return tuple(tuple(stage) for stage in given)

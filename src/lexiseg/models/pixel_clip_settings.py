@@ -1,12 +1,11 @@
 """Every choice of PixelCLIP: architecture, clustering, and the optimiser that its parts need."""
 
 from dataclasses import dataclass
-from typing import get_args
 
 from lexiseg.clip.templates import PIXELCLIP_TRAIN
 from lexiseg.errors import ConfigError
 from lexiseg.models.tuned_tower import TunedPart
-from lexiseg.types import require_plain_types
+from lexiseg.plain_settings import require_plain_settings, within
 
 _DECODER_WIDTH_STEP = 32
 """The decoder's full and half width both split into groups of 16."""
@@ -39,42 +38,28 @@ class PixelCLIPSettings:
         ConfigError: A value out of range.
     """
 
-    clusters: int = 64
+    clusters: int = within(64, at_least=1)
     global_clustering: bool = True
-    prompt_length: int = 4
+    prompt_length: int = within(4, at_least=1)
     prompts_trained: bool = True
     prompt_template: str = PIXELCLIP_TRAIN[0]
     prompt_vocabulary: tuple[str, ...] = ()
-    prompt_seed: int = 0
-    momentum: float = 0.999
-    assignment_scale: float = 100.0
-    assignment_iterations: int = 3
-    image_size: int = 320
-    mask_size: int = 256
+    prompt_seed: int = within(0, at_least=0)
+    momentum: float = within(0.999, at_least=0, at_most=1)
+    assignment_scale: float = within(100.0, above=0)
+    assignment_iterations: int = within(3, at_least=0)
+    image_size: int = within(320, at_least=1)
+    mask_size: int = within(256, at_least=1)
     tuned: TunedPart = "attention"
     decoder_channels: int = 64
 
     def __post_init__(self) -> None:
         """Bring lists from a configuration file to tuples and reject impossible settings."""
-        require_plain_types(self, "model")
+        require_plain_settings(self, "model")
         object.__setattr__(self, "prompt_vocabulary", tuple(str(word) for word in self.prompt_vocabulary))
-        for name in ("clusters", "prompt_length", "image_size", "mask_size"):
-            if getattr(self, name) < 1:
-                raise ConfigError(f"model.{name}: expected at least 1, got {getattr(self, name)}")
         if self.prompt_template.count("{}") != 1:
             raise ConfigError(
                 f"model.prompt_template: expected one {{}}, where the prompt stands, got '{self.prompt_template}'"
-            )
-        if not 0 <= self.momentum <= 1:
-            raise ConfigError(f"model.momentum: expected from 0 (no teacher) to 1, got {self.momentum}")
-        if self.assignment_scale <= 0 or self.assignment_iterations < 0:
-            raise ConfigError(
-                "model: expected assignment_scale above 0 and assignment_iterations at least 0, got "
-                f"{self.assignment_scale} and {self.assignment_iterations}"
-            )
-        if self.tuned not in get_args(TunedPart):
-            raise ConfigError(
-                f"model.tuned: expected one of {', '.join(get_args(TunedPart))}, got '{self.tuned}'"
             )
         if self.decoder_channels < 1 or self.decoder_channels % _DECODER_WIDTH_STEP:
             raise ConfigError(
@@ -102,23 +87,18 @@ class PixelCLIPOptimSettings:
         ConfigError: A value that would train nothing.
     """
 
-    lr: float = 2e-4
-    prompt_factor: float = 10.0
-    clip_factor: float = 0.01
-    decoder_factor: float = 1.0
-    weight_decay: float = 1e-4
-    norm_weight_decay: float = 0.0
+    lr: float = within(2e-4, above=0)
+    prompt_factor: float = within(10.0, at_least=0)
+    clip_factor: float = within(0.01, at_least=0)
+    decoder_factor: float = within(1.0, at_least=0)
+    weight_decay: float = within(1e-4, at_least=0)
+    norm_weight_decay: float = within(0.0, at_least=0)
     betas: tuple[float, float] = (0.9, 0.999)
-    eps: float = 1e-8
-    final_factor: float = 0.5
-    gradient_clip: float = 0.01
+    eps: float = within(1e-8, above=0)
+    final_factor: float = within(0.5, at_least=0)
+    gradient_clip: float = within(0.01, at_least=0)
 
     def __post_init__(self) -> None:
         """Refuse settings that would train nothing."""
-        require_plain_types(self, "optim")
+        require_plain_settings(self, "optim")
         object.__setattr__(self, "betas", tuple(self.betas))
-        if self.lr <= 0:
-            raise ConfigError(f"optim.lr: expected above 0, got {self.lr}")
-        for name in ("prompt_factor", "clip_factor", "decoder_factor", "final_factor", "gradient_clip"):
-            if getattr(self, name) < 0:
-                raise ConfigError(f"optim.{name}: expected at least 0, got {getattr(self, name)}")

@@ -10,14 +10,8 @@ from lexiseg.data.datamodule import SegmentationDataModule
 from lexiseg.data.splits import make_split
 from lexiseg.data.transforms import Transform
 from lexiseg.errors import ConfigError
-from lexiseg.types import (
-    ClassSplit,
-    SegmentationDataset,
-    Setting,
-    UnseenPixels,
-    require_known_keys,
-    require_plain_types,
-)
+from lexiseg.plain_settings import require_known_keys, require_plain_settings, within
+from lexiseg.types import ClassSplit, SegmentationDataset, Setting, UnseenPixels
 
 Settings = TypeVar("Settings")
 
@@ -38,7 +32,7 @@ class ClipSource:
     def __post_init__(self) -> None:
         """Refuse values of another type before any weight is read."""
         object.__setattr__(self, "source", str(self.source))
-        require_plain_types(self, "clip")
+        require_plain_settings(self, "clip")
 
     def load(self) -> FrozenCLIP:
         """Load it, frozen and in float32."""
@@ -84,17 +78,17 @@ class TrainingData:
     train: SegmentationDataset
     val: SegmentationDataset
     train_transform: Transform | None = None
-    batch_size: int = 4
-    val_batch_size: int = 1
-    num_workers: int = 2
+    batch_size: int = within(4, at_least=1)
+    val_batch_size: int = within(1, at_least=1)
+    num_workers: int = within(2, at_least=0)
     seed: int | None = None
-    overfit: int = 0
+    overfit: int = within(0, at_least=0)
     root: str | Path | None = None
     cache_dir: str | Path | None = None
 
     def __post_init__(self) -> None:
         """Refuse values of another type before a label is looked at."""
-        require_plain_types(self, "data")
+        require_plain_settings(self, "data")
 
     def module(self, split: ClassSplit, seed: int) -> SegmentationDataModule:
         """The data module of a run with this seed.
@@ -123,19 +117,17 @@ class TrainerSettings:
         ConfigError: A number below 1.
     """
 
-    max_steps: int = 1000
+    max_steps: int = within(1000, at_least=1)
     accelerator: str = "auto"
     devices: int | str | Sequence[int] = 1
     precision: str | int = "32-true"
-    accumulate_grad_batches: int = 1
+    accumulate_grad_batches: int = within(1, at_least=1)
     strategy: str = "auto"
     more: Mapping[str, Any] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         """Refuse a run without a step."""
-        _require_at_least(
-            1, "trainer", max_steps=self.max_steps, accumulate_grad_batches=self.accumulate_grad_batches
-        )
+        require_plain_settings(self, "trainer")
 
     def arguments(self) -> dict[str, Any]:
         """As Lightning's trainer takes them."""
@@ -155,13 +147,12 @@ class ValidationSettings:
         ConfigError: Below 1 step, or below 0 pictures.
     """
 
-    every_steps: int = 250
-    panels: int = 4
+    every_steps: int = within(250, at_least=1)
+    panels: int = within(4, at_least=0)
 
     def __post_init__(self) -> None:
         """Refuse what no run can do."""
-        _require_at_least(1, "validation", every_steps=self.every_steps)
-        _require_at_least(0, "validation", panels=self.panels)
+        require_plain_settings(self, "validation")
 
 
 @dataclass(frozen=True)
@@ -176,13 +167,12 @@ class CheckpointSettings:
         ConfigError: Below 1 step.
     """
 
-    every_steps: int = 100
+    every_steps: int = within(100, at_least=1)
     monitor: str = "val/harmonic"
 
     def __post_init__(self) -> None:
         """Refuse what no run can do."""
-        require_plain_types(self, "checkpoint")
-        _require_at_least(1, "checkpoint", every_steps=self.every_steps)
+        require_plain_settings(self, "checkpoint")
 
 
 def known_settings(kind: type[Settings], values: Mapping[str, Any], group: str) -> Settings:
@@ -203,9 +193,3 @@ def require_seed(seed: object) -> None:
     """
     if type(seed) is not int or seed < 0:
         raise ConfigError(f"seed: expected a whole number of at least 0, got {seed!r}")
-
-
-def _require_at_least(least: int, group: str, **values: Any) -> None:
-    for key, value in values.items():
-        if type(value) is not int or value < least:
-            raise ConfigError(f"{group}.{key}: expected a whole number of at least {least}, got {value!r}")

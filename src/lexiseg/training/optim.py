@@ -5,8 +5,8 @@ from dataclasses import dataclass
 
 import torch
 
-from lexiseg.errors import ConfigError
-from lexiseg.types import MaskModel, require_plain_types
+from lexiseg.plain_settings import require_plain_settings, within
+from lexiseg.types import MaskModel
 
 
 @dataclass(frozen=True)
@@ -29,32 +29,21 @@ class OptimSettings:
             through a longer schedule names the longer one.
     """
 
-    lr: float = 2e-4
-    prompt_lr_scale: float = 1.0
-    weight_decay: float = 0.01
+    lr: float = within(2e-4, above=0)
+    prompt_lr_scale: float = within(1.0, at_least=0)
+    weight_decay: float = within(0.01, at_least=0)
     decay_norms: bool = True
     betas: tuple[float, float] = (0.9, 0.999)
-    eps: float = 1e-8
-    power: float = 0.9
-    min_lr: float = 1e-6
-    warmup_steps: int = 1500
-    warmup_ratio: float = 1e-6
-    schedule_steps: int = 0
+    eps: float = within(1e-8, above=0)
+    power: float = within(0.9, at_least=0)
+    min_lr: float = within(1e-6, at_least=0)
+    warmup_steps: int = within(1500, at_least=0)
+    warmup_ratio: float = within(1e-6, at_least=0)
+    schedule_steps: int = within(0, at_least=0)
 
     def __post_init__(self) -> None:
         """Refuse settings that would train nothing or divide by zero."""
-        require_plain_types(self, "optim")
-        if (
-            self.lr <= 0
-            or self.prompt_lr_scale < 0
-            or self.min_lr < 0
-            or self.warmup_steps < 0
-            or self.schedule_steps < 0
-        ):
-            raise ConfigError(
-                "optim: expected lr above 0 and prompt_lr_scale, min_lr, warmup_steps, schedule_steps at least 0; got "
-                f"{self.lr}, {self.prompt_lr_scale}, {self.min_lr}, {self.warmup_steps}, {self.schedule_steps}"
-            )
+        require_plain_settings(self, "optim")
         object.__setattr__(self, "betas", tuple(self.betas))
 
 

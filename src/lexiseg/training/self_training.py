@@ -8,8 +8,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from lexiseg.constants import IGNORE_INDEX, UNLABELLED
-from lexiseg.errors import ConfigError
-from lexiseg.types import require_plain_types
+from lexiseg.plain_settings import require_plain_settings, within
 
 
 @dataclass(frozen=True)
@@ -33,22 +32,13 @@ class SelfTrainingSettings:
     """
 
     enabled: bool = False
-    inductive_share: float = 0.5
-    confidence: float = 0.0
-    teacher_decay: float = 0.0
+    inductive_share: float = within(0.5, above=0, below=1)
+    confidence: float = within(0.0, at_least=0, below=1)
+    teacher_decay: float = within(0.0, at_least=0, below=1)
 
     def __post_init__(self) -> None:
         """Refuse settings that would label nothing or never learn."""
-        require_plain_types(self, "self_training")
-        if not 0 < self.inductive_share < 1:
-            raise ConfigError(
-                f"self_training.inductive_share: expected above 0 and below 1, got {self.inductive_share}"
-            )
-        for key in ("confidence", "teacher_decay"):
-            if not 0 <= getattr(self, key) < 1:
-                raise ConfigError(
-                    f"self_training.{key}: expected from 0 to below 1, got {getattr(self, key)}"
-                )
+        require_plain_settings(self, "self_training")
 
 
 def pseudo_labels(

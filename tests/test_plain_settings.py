@@ -1,0 +1,115 @@
+"""Every settings dataclass refuses wrong types, choices, ranges and numbers that are none, by the same code."""
+
+from dataclasses import dataclass
+from typing import Literal
+
+import pytest
+
+from lexiseg.errors import ConfigError
+from lexiseg.inference.protocol import InferenceProtocol
+from lexiseg.losses.fused import MaskLossWeights
+from lexiseg.models.cascade_settings import CascadeSettings
+from lexiseg.plain_settings import Range, require_known_keys, require_plain_settings, within
+from lexiseg.recipes.settings import CheckpointSettings, TrainerSettings, ValidationSettings
+from lexiseg.training.optim import OptimSettings
+from lexiseg.training.self_training import SelfTrainingSettings
+
+
+@dataclass(frozen=True)
+class Example:
+    on: bool = False
+    count: int = within(3, at_least=1)
+    share: float = within(0.5, above=0, at_most=1)
+    kind: Literal["a", "b"] = "a"
+    word: str = "x"
+    free: tuple[int, ...] = ()
+
+    def __post_init__(self):
+        require_plain_settings(self, "example")
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"on": 1}, "example.on: expected true or false, got 1"),
+        ({"count": True}, "example.count: expected a whole number, got True"),
+        ({"count": 2.0}, "example.count: expected a whole number, got 2.0"),
+        ({"count": None}, "example.count: expected a whole number, got None"),
+        ({"count": 0}, "example.count: expected at least 1, got 0"),
+        ({"share": "0.5"}, "example.share: expected a number, got '0.5'"),
+        ({"share": 0}, "example.share: expected above 0 and at most 1, got 0.0"),
+        ({"share": float("nan")}, "example.share: expected a finite number, got nan"),
+        ({"share": float("inf")}, "example.share: expected a finite number, got inf"),
+        ({"kind": "c"}, "example.kind: expected one of a, b, got 'c'"),
+        ({"kind": ["a"]}, "example.kind: expected one of a, b"),
+        ({"word": 7}, "example.word: expected a word, got 7"),
+    ],
+)
+def test_one_sentence_names_the_key(settings, message):
+    with pytest.raises(ConfigError) as caught:
+        Example(**settings)
+    assert str(caught.value).startswith(message)
+
+
+def test_whole_numbers_stand_for_floats():
+    example = Example(share=1)
+    assert (example.share, type(example.share)) == (1.0, float)
+
+
+@pytest.mark.parametrize(
+    ("kind", "inside", "outside", "spoken"),
+    [
+        (Range(at_least=1), (1, 2), (0.99,), "at least 1"),
+        (Range(above=0, below=1), (0.01, 0.99), (0, 1), "above 0 and below 1"),
+        (Range(at_least=0, at_most=1), (0, 1), (-0.1, 1.1), "from 0 to 1"),
+        (Range(at_least=0, below=1), (0, 0.9), (1,), "from 0 to below 1"),
+        (Range(below=3), (2,), (3,), "below 3"),
+    ],
+)
+def test_ranges(kind, inside, outside, spoken):
+    assert all(value in kind for value in inside)
+    assert not any(value in kind for value in outside)
+    assert str(kind) == spoken
+
+
+def test_unknown_keys():
+    with pytest.raises(ConfigError, match="example: no setting lost, x; there are on, count, share"):
+        require_known_keys({"x": 1, "lost": 2, "on": True}, Example, "example")
+
+
+@pytest.mark.parametrize(
+    ("kind", "settings", "message"),
+    [
+        (CascadeSettings, {"aggregation_sigma": 0.0}, "model.aggregation_sigma: expected above 0"),
+        (CascadeSettings, {"prompt_dropout": 1.5}, "model.prompt_dropout: expected from 0 to below 1"),
+        (CascadeSettings, {"stages": "abc"}, "model.stages: expected lists of block numbers"),
+        (CascadeSettings, {"stages": [["a"]]}, "model.stages: expected lists of block numbers"),
+        (
+            CascadeSettings,
+            {"stages": [[6, 6]]},
+            "model.stages: expected every block once, shallow to deep; 6 follows 6",
+        ),
+        (CascadeSettings, {"stages": [[8, 7]]}, "7 follows 8"),
+        (CascadeSettings, {"stages": [[6, 7], [7, 8]]}, "7 follows 7"),
+        (MaskLossWeights, {"dice": float("nan")}, "loss.dice: expected a finite number"),
+        (OptimSettings, {"lr": float("nan")}, "optim.lr: expected a finite number"),
+        (OptimSettings, {"weight_decay": -1.0}, "optim.weight_decay: expected at least 0"),
+        (TrainerSettings, {"max_steps": 0}, "trainer.max_steps: expected at least 1, got 0"),
+        (ValidationSettings, {"every_steps": -5}, "validation.every_steps: expected at least 1, got -5"),
+        (CheckpointSettings, {"every_steps": 0}, "checkpoint.every_steps: expected at least 1, got 0"),
+        (
+            SelfTrainingSettings,
+            {"inductive_share": 1.0},
+            "self_training.inductive_share: expected above 0 and below 1",
+        ),
+        (
+            InferenceProtocol,
+            {"precision": "float16"},
+            "protocol.precision: expected one of float32, bfloat16",
+        ),
+    ],
+)
+def test_settings_that_trained_in_silence_or_ended_in_a_traceback(kind, settings, message):
+    with pytest.raises(ConfigError) as caught:
+        kind(**settings)
+    assert message in str(caught.value)
