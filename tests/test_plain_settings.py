@@ -51,6 +51,11 @@ def test_one_sentence_names_the_key(settings, message):
     assert str(caught.value).startswith(message)
 
 
+def test_fields_of_several_types_are_left_to_others():
+    assert TrainerSettings(devices=[0, 1], precision=16, max_steps=1).devices == [0, 1]
+    assert TrainerSettings(devices="auto").devices == "auto"
+
+
 def test_whole_numbers_stand_for_floats():
     example = Example(share=1)
     assert (example.share, type(example.share)) == (1.0, float)

@@ -7,7 +7,8 @@ or weights are read.
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
-from typing import Any, Literal, TypeVar, get_args, get_origin, get_type_hints
+from types import UnionType
+from typing import Any, Literal, TypeVar, Union, get_args, get_origin, get_type_hints
 
 from lexiseg.errors import ConfigError
 
@@ -65,7 +66,7 @@ def require_plain_settings(settings: Any, group: str) -> None:
     A whole number may stand for a float, and becomes one.
 
     Args:
-        settings: A dataclass instance; fields whose defaults are not plain are left to their own checks.
+        settings: A dataclass instance; fields of several types, or with other defaults, are left to their own checks.
         group: What the user calls it, for the message.
 
     Raises:
@@ -81,7 +82,7 @@ def require_plain_settings(settings: Any, group: str) -> None:
                     f"{group}.{item.name}: expected one of {', '.join(map(str, choices))}, got {value!r}"
                 )
             continue
-        if expected not in _SPOKEN:
+        if expected not in _SPOKEN or get_origin(hints[item.name]) in (Union, UnionType):
             continue
         if expected is float and type(value) is int:
             value = float(value)

@@ -22,7 +22,7 @@ from lexiseg.models.pixel_clip_settings import PixelCLIPOptimSettings, PixelCLIP
 from lexiseg.recipes.record import plain_record
 from lexiseg.recipes.run_folder import RunFolder, resumed_step
 from lexiseg.recipes.settings import CheckpointSettings, ClipSource, Resume, TrainerSettings, require_seed
-from lexiseg.recipes.trainer import make_trainer, quiet
+from lexiseg.recipes.trainer import check_trainer, make_trainer, quiet
 from lexiseg.training.checkpointing import KeepCheckpoints
 from lexiseg.training.cluster_examples import TypicalMasks
 from lexiseg.training.cluster_panels import ClusterPanels
@@ -127,6 +127,7 @@ def tune(run: TuneRun) -> Path:
         LexisegError: Of photographs, masks, weights, checkpoints or settings, each named; the folder holds another run.
     """
     quiet()
+    check_trainer(run.trainer)
     folder, tuned = run.folder, run.output_dir / CLIP_FOLDER
     if folder.finished(run.trainer.max_steps) is not None:
         run.tell(f"the run in {run.output_dir} is complete; resume=false starts it anew")

@@ -42,6 +42,20 @@ ReadDescription = Callable[[Mapping[str, Any], Path], object]
 """Reads what a loaded checkpoint says of itself; raises :class:`CheckpointError` for another kind's."""
 
 
+def require_run_name(name: object) -> None:
+    """Refuse a name by which a run would lie anywhere but in a folder of its own below the others.
+
+    Raises:
+        ConfigError: No name, or one that leads elsewhere.
+    """
+    parts = Path(name).parts if isinstance(name, str) else ()
+    if not parts or Path(*parts).is_absolute() or ".." in parts or Path(*parts) == Path():
+        raise ConfigError(
+            f"name: expected the name of a run's own folder, such as mine or tables/first, got {name!r}; for a place elsewhere "
+            "say output_dir=FOLDER"
+        )
+
+
 @dataclass(frozen=True)
 class RunFolder:
     """Where a run is kept.

@@ -1,16 +1,41 @@
 """Lightning's trainer as every recipe wants it."""
 
 import logging
+import os
 import warnings
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import pytorch_lightning as pl
+from pytorch_lightning.accelerators import CPUAccelerator
+from pytorch_lightning.utilities.exceptions import MisconfigurationException
 
+from lexiseg.errors import ConfigError
 from lexiseg.recipes.settings import TrainerSettings
 from lexiseg.training.checkpointing import AtomicCheckpointIO
 from lexiseg.training.csv_log import CsvLog
+
+
+def check_trainer(settings: TrainerSettings) -> None:
+    """Let Lightning look at its settings, before data or weights are read.
+
+    Raises:
+        ConfigError: What Lightning says of them, or more processes than this machine has processors.
+    """
+    try:
+        trainer = pl.Trainer(
+            **settings.arguments(), logger=False, enable_checkpointing=False, enable_progress_bar=False
+        )
+    except (MisconfigurationException, ValueError, TypeError, RuntimeError) as error:
+        said = str(error).splitlines()[0] if str(error) else type(error).__name__
+        raise ConfigError(f"trainer: {said}") from error
+    processors = os.cpu_count() or 1
+    if isinstance(trainer.accelerator, CPUAccelerator) and trainer.num_devices > processors:
+        raise ConfigError(
+            f"trainer.devices: {trainer.num_devices} processes on processors, of which this machine has {processors}; each "
+            "trains on a copy of the model"
+        )
 
 
 def make_trainer(

@@ -37,7 +37,7 @@ from lexiseg.recipes.settings import (
     ValidationSettings,
     require_seed,
 )
-from lexiseg.recipes.trainer import make_trainer, quiet
+from lexiseg.recipes.trainer import check_trainer, make_trainer, quiet
 from lexiseg.training.checkpointing import LAST, KeepCheckpoints
 from lexiseg.training.csv_log import CsvLog
 from lexiseg.training.optim import OptimSettings
@@ -128,6 +128,8 @@ def train(run: TrainRun) -> dict[str, float]:
     Raises:
         LexisegError: Of data, weights, checkpoints or settings, each named; the folder holds another run.
     """
+    quiet()
+    check_trainer(run.trainer)
     return _train_twice(run) if run.self_training.enabled else _train_once(run)
 
 
@@ -166,7 +168,6 @@ def _changed(run: TrainRun, **changes: Any) -> TrainRun:
 
 
 def _train_once(run: TrainRun) -> dict[str, float]:
-    quiet()
     folder = run.folder
     result = folder.finished(run.trainer.max_steps)
     if result is not None:

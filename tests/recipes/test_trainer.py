@@ -1,0 +1,31 @@
+"""What Lightning would refuse, or what would take the machine down, is told before data or weights are read."""
+
+import os
+
+import pytest
+
+from lexiseg.errors import ConfigError
+from lexiseg.recipes.settings import TrainerSettings
+from lexiseg.recipes.trainer import check_trainer
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        (
+            {"accelerator": "cpu", "devices": (os.cpu_count() or 1) + 97},
+            "trainer.devices: .* of which this machine has",
+        ),
+        ({"accelerator": "cpu", "devices": "abc"}, "trainer: "),
+        ({"accelerator": "abacus"}, "trainer: .*abacus"),
+        ({"accelerator": "cpu", "precision": "abc"}, "trainer: .*abc"),
+        ({"accelerator": "cpu", "more": {"no_such_key": 1}}, "trainer: .*no_such_key"),
+    ],
+)
+def test_impossible_trainers(settings, message):
+    with pytest.raises(ConfigError, match=message):
+        check_trainer(TrainerSettings(**settings))
+
+
+def test_possible_ones():
+    check_trainer(TrainerSettings(accelerator="cpu", precision="bf16-mixed"))
