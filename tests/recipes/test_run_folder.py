@@ -3,7 +3,7 @@
 import pytest
 
 from lexiseg.errors import ConfigError
-from lexiseg.recipes.run_folder import require_run_name
+from lexiseg.recipes.run_folder import require_output_dir, require_run_name
 
 
 @pytest.mark.parametrize("name", ["mine", "tables/first", "a..b", "ünlü"])
@@ -17,3 +17,9 @@ def test_names_that_lead_elsewhere(name):
         ConfigError, match=r"name: expected the name of a run's own folder.*output_dir=FOLDER"
     ):
         require_run_name(name)
+
+
+@pytest.mark.parametrize("folder", ["", "  ", None])
+def test_no_folder(folder):
+    with pytest.raises(ConfigError, match="output_dir: expected a folder"):
+        require_output_dir(folder)

@@ -220,10 +220,14 @@ def train_recipe(
         ConfigError: A size or range that is none.
     """
     for key, pair in (("base", base), ("ratio", ratio), ("crop", crop)):
-        if len(pair) != 2 or min(pair) <= 0:
-            raise ConfigError(f"{key} is {list(pair)}; expected two positive numbers")
+        numbers = isinstance(pair, Sequence) and all(isinstance(n, int | float) for n in pair)
+        if not numbers or len(pair) != 2 or not all(0 < n < float("inf") for n in pair):
+            raise ConfigError(f"{key} is {pair}; expected two positive numbers")
     if ratio[0] > ratio[1]:
         raise ConfigError(f"ratio is {list(ratio)}; expected the smaller number first")
+    for key, share in (("cat_max_ratio", cat_max_ratio), ("flip", flip)):
+        if not isinstance(share, int | float) or not 0 <= share <= 1:
+            raise ConfigError(f"{key} is {share!r}; expected a number from 0 to 1")
     window = (int(crop[0]), int(crop[1]))
     colours: list[Transform] = [PhotometricDistortion()] if distort else []
     return Compose(

@@ -25,7 +25,7 @@ from lexiseg.recipes.benchmark import BenchmarkRun
 from lexiseg.recipes.demo import Stage
 from lexiseg.recipes.evaluate import Evaluation
 from lexiseg.recipes.pixelclip import PictureSettings, TuneRun
-from lexiseg.recipes.run_folder import require_run_name
+from lexiseg.recipes.run_folder import require_output_dir, require_run_name
 from lexiseg.recipes.settings import (
     CheckpointSettings,
     ClipSource,
@@ -63,6 +63,7 @@ def training_run(record: Record, tell: Tell = _log.info) -> TrainRun:
         LexisegError: A setting that does not exist, a bad value, or data that are not there.
     """
     require_run_name(record["name"])
+    require_output_dir(record["output_dir"])
     settings: dict[str, Any] = {
         "clip": known_settings(ClipSource, record["clip"], "clip"),
         "split": known_settings(SplitSettings, record["split"], "split"),
@@ -97,6 +98,7 @@ def tuning_run(record: Record, tell: Tell = _log.info) -> TuneRun:
         ConfigError: A setting that does not exist, or a bad value.
     """
     require_run_name(record["name"])
+    require_output_dir(record["output_dir"])
     return TuneRun(
         open_data=lambda: _open_photographs(record, tell),
         output_dir=Path(record["output_dir"]),

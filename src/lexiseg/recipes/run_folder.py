@@ -56,6 +56,18 @@ def require_run_name(name: object) -> None:
         )
 
 
+def require_output_dir(folder: object) -> None:
+    """Refuse an output folder that is none, which would be the folder that the command is started in.
+
+    Raises:
+        ConfigError: An empty name, or no name.
+    """
+    if not isinstance(folder, str | Path) or not str(folder).strip():
+        raise ConfigError(
+            f"output_dir: expected a folder, got {folder!r}; for the present one say output_dir=."
+        )
+
+
 @dataclass(frozen=True)
 class RunFolder:
     """Where a run is kept.

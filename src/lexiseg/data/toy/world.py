@@ -67,11 +67,16 @@ class ToyWorld:
     ) -> None:
         if partition not in PARTITION_STREAM:
             raise ConfigError(f"toy world: partition must be 'train' or 'val', but is {partition!r}")
+        if type(length) is not int or type(seed) is not int:
+            raise ConfigError(
+                f"toy world: length and seed must be whole numbers, but are {length!r} and {seed!r}"
+            )
         if length < 1 or seed < 0:
             raise ConfigError(
                 f"toy world: length must be at least 1 and seed at least 0, but are {length} and {seed}"
             )
-        if len(image_size) != 2 or min(image_size) < 16:
+        sides = isinstance(image_size, Sequence) and all(type(side) is int for side in image_size)
+        if not sides or len(image_size) != 2 or min(image_size) < 16:
             raise ConfigError(
                 f"toy world: image_size must be (height, width) of at least 16 each, but is {image_size}"
             )
