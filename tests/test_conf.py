@@ -189,11 +189,11 @@ def test_mistakes_name_the_key_and_what_there_is(overrides, message):
 @pytest.mark.parametrize(
     ("override", "message"),
     [
-        ("trainer.max_steps=0", "trainer.max_steps: expected a whole number of at least 1, got 0"),
+        ("trainer.max_steps=0", "trainer.max_steps: expected at least 1, got 0"),
         ("seed=-1", "seed: expected a whole number of at least 0, got -1"),
         ("seed=abc", "seed: expected a whole number of at least 0, got 'abc'"),
         ("validation.every_steps=0.5", "validation.every_steps: expected a whole number"),
-        ("checkpoint.every_steps=0", "checkpoint.every_steps: expected a whole number"),
+        ("checkpoint.every_steps=0", "checkpoint.every_steps: expected at least 1"),
         ("+optim.momentum=0.9", "optim: no setting momentum; there are lr"),
         ("+loss.iou=1", "loss: no setting iou"),
         ("+model.depth=3", "model 'cascade_clip' has no setting depth"),

@@ -123,3 +123,36 @@ def test_the_result_file_stands_beside_the_checkpoint(checkpoint, capsys):
     assert told["seen_ids"] == list(TOY.seen_ids)
     assert told["trained_on"]["same_classes"] is True
     assert "| toy |" in capsys.readouterr().out
+
+
+def test_a_bare_path_is_the_checkpoint(checkpoint):
+    assert compose_eval([str(checkpoint), "limit=2"]).checkpoint == str(checkpoint)
+    assert compose_eval(["limit=2", f"checkpoint={checkpoint}"]).checkpoint == str(checkpoint)
+
+
+def test_a_checkpoint_in_its_run_is_judged_on_the_run_s_data(checkpoint):
+    run = {
+        "data": {
+            "val": {"_target_": "lexiseg.data.toy.world.ToyWorld", "partition": "val", "length": 3, "seed": 7}
+        },
+        "split": {
+            "name": "mine",
+            "unseen": ["red star"],
+            "seen": None,
+            "setting": "inductive",
+            "unseen_pixels": "shown",
+        },
+    }
+    (checkpoint.parent / "config.yaml").write_text(json.dumps(run))
+    config = compose_eval([str(checkpoint), "data.val.length=2", "protocol.stride=24"])
+    task = evaluation(plain(config))
+    assert (len(task.dataset), task.dataset.seed) == (2, 7)
+    assert (task.split.name, task.split.unseen) == ("mine", ("red star",))
+    assert task.protocol == {"stride": 24}
+    assert compose_eval([str(checkpoint), "split=all"]).data.val.length == 200
+
+
+@pytest.mark.parametrize("record", ["", "[]", "data: toy", "data: {val: ToyWorld(2)}\nsplit: {name: x}"])
+def test_a_record_that_says_no_data_is_passed_over(checkpoint, record):
+    (checkpoint.parent / "config.yaml").write_text(record)
+    assert compose_eval([str(checkpoint)]).data.val.length == 200

@@ -60,7 +60,7 @@ def test_config_is_printed_and_nothing_runs(capsys, tmp_path):
         (["train", "split.unseen=[red square, zebra]"], "zebra"),
         (["train", "split.unseen=[red square, red square]"], "twice"),
         (["train", "data=camvid", "split=camvid", "data.root=/nowhere"], "/nowhere"),
-        (["train", "optim.lr=-1"], "lr above 0"),
+        (["train", "optim.lr=-1"], "optim.lr: expected above 0"),
         (["train", "optim.lr=fast"], "optim.lr: expected a number, got 'fast'"),
         (["train", "model.prompt_length=1.5"], "model.prompt_length: expected a whole number"),
         (["train", "loss.ignored=maybe"], "loss.ignored: expected one of negative, ignored"),

@@ -3,10 +3,10 @@
 from collections.abc import Sequence
 from pathlib import Path
 
-from omegaconf import DictConfig
+from omegaconf import DictConfig, open_dict
 
 from lexiseg.cli.composing import compose_config, plain
-from lexiseg.recipes.evaluate import default_output, judge
+from lexiseg.recipes.evaluate import data_of_run, default_output, judge
 from lexiseg.recipes.records import evaluation
 
 
@@ -22,11 +22,14 @@ def run_eval(overrides: Sequence[str]) -> int:
 
 
 def compose_eval(overrides: Sequence[str]) -> DictConfig:
-    """``conf/eval.yaml`` with overrides.
+    """``conf/eval.yaml`` with overrides; a word that sets nothing is the checkpoint's path.
+
+    A checkpoint in its run's folder is judged on the run's own data and split, unless either is chosen.
 
     Raises:
         ConfigError: An unknown key or choice.
     """
+    overrides = [o if "=" in o else f"checkpoint='{o}'" for o in overrides]
     # Hydra takes clip= for a choice among conf/clip, which training has and judging a checkpoint has not.
     clips = [o.removeprefix("clip=") for o in overrides if o.startswith("clip=")]
     rest = [o for o in overrides if not o.startswith("clip=")]
@@ -34,4 +37,9 @@ def compose_eval(overrides: Sequence[str]) -> DictConfig:
     config = compose_config("eval", [f"+{o}" if o.startswith("protocol.") else o for o in rest])
     if clips:
         config.clip = clips[-1]
+    own = data_of_run(config.checkpoint)
+    if own is not None and not any(o.startswith(("data=", "split=")) for o in rest):
+        with open_dict(config):
+            config.update(own)
+        config.merge_with_dotlist([o for o in rest if o.startswith(("data.", "split."))])
     return config

@@ -5,12 +5,15 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
+import yaml
+
 from lexiseg.checkpoints.model_folder import is_hub_name
 from lexiseg.checkpoints.training_file import CheckpointInfo
 from lexiseg.errors import CheckpointError
 from lexiseg.evaluation.evaluate import EvaluationReport, evaluate
 from lexiseg.inference.pipeline import Pipeline
 from lexiseg.inference.protocol import InferenceProtocol
+from lexiseg.recipes.run_folder import RECORD_FILE
 from lexiseg.types import ClassSplit, SegmentationDataset
 
 
@@ -74,6 +77,20 @@ def _changed(pipeline: Pipeline, task: Evaluation) -> Pipeline:
     protocol = InferenceProtocol.from_dict(pipeline.protocol.to_dict() | dict(task.protocol))
     templates = tuple(task.templates) if isinstance(task.templates, list) else task.templates
     return replace(pipeline, protocol=protocol, templates=templates or pipeline.templates)
+
+
+def data_of_run(checkpoint: Path | str) -> dict[str, Any] | None:
+    """``data`` and ``split`` of the run whose folder a checkpoint lies in, as its record has them; None where there is none."""
+    record = Path(checkpoint).parent / RECORD_FILE
+    if not Path(checkpoint).is_file() or not record.is_file():
+        return None
+    told = yaml.safe_load(record.read_text(encoding="utf-8"))
+    if not isinstance(told, dict) or not all(isinstance(told.get(key), dict) for key in ("data", "split")):
+        return None
+    # A run from Python records its data sets as text, from which nothing can be opened.
+    return (
+        {key: told[key] for key in ("data", "split")} if isinstance(told["data"].get("val"), dict) else None
+    )
 
 
 def default_output(checkpoint: Path | str) -> Path:

@@ -20,15 +20,15 @@ The run folder (output_dir, by default runs/NAME) receives config.yaml, metrics.
 result.json. The same command goes on where a killed run stopped.
 """
 
-_EVAL = """usage: lexiseg eval checkpoint=PATH [group=choice ...] [key=value ...]
+_EVAL = """usage: lexiseg eval PATH [group=choice ...] [key=value ...]
 
 Judge a trained model on a data set: seen, unseen and harmonic mIoU, pixel accuracy, IoU of every class.
 
-  lexiseg eval checkpoint=runs/toy/best.ckpt
-  lexiseg eval checkpoint=runs/voc/last.ckpt data=voc split=voc_15_5 data.root=PATH
-  lexiseg eval checkpoint=runs/coco/last.ckpt data=voc split=all          another data set than it was trained on
-  lexiseg eval checkpoint=… protocol.seen_penalty=0          change one setting of the checkpoint's protocol
-  lexiseg eval checkpoint=… clip=/other/place/ViT-B-16.pt    the CLIP weights have moved
+  lexiseg eval runs/toy/best.ckpt                            on the data and split of its run
+  lexiseg eval runs/voc/last.ckpt data=voc split=voc_15_5 data.root=PATH
+  lexiseg eval runs/coco/last.ckpt data=voc split=all        another data set than it was trained on
+  lexiseg eval runs/toy/best.ckpt protocol.seen_penalty=0    change one setting of the checkpoint's protocol
+  lexiseg eval runs/toy/best.ckpt clip=/other/ViT-B-16.pt    the CLIP weights have moved
 
 Writes a JSON file that carries every setting beside the score (output, by default eval.json beside the checkpoint,
 or NAME.eval.json beside a published folder NAME).
