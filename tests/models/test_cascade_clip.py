@@ -1,5 +1,6 @@
 """Cascade-CLIP as a whole, and its parts by hand."""
 
+import dataclasses
 import math
 
 import pytest
@@ -171,6 +172,21 @@ def test_prompts_by_hand(model):
     torch.testing.assert_close(replaced[:, 4:], tokens[:, 1:])
     bound = math.sqrt(6 / (3 * 8**2 + 24))
     assert model.prompts.tokens.abs().max() <= bound
+
+
+@pytest.mark.parametrize(
+    ("normalization", "expected"),
+    [
+        ("imagenet", ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))),
+        ("clip", ((0.5, 0.4, 0.3), (0.6, 0.7, 0.8))),
+    ],
+)
+def test_colours_are_imagenets_or_the_towers_own(normalization, expected):
+    own = VisionTower(CLIPModel(tiny_clip_config(depth=5)), colors=((0.5, 0.4, 0.3), (0.6, 0.7, 0.8)))
+    model = CascadeCLIP(own, dataclasses.replace(SETTINGS, normalization=normalization))
+    images = 255 * torch.rand(2, 3, 5, 7)
+    mean, std = (255 * torch.tensor(values).view(3, 1, 1) for values in expected)
+    torch.testing.assert_close(model.normalize(images), (images - mean) / std)
 
 
 def test_settings_round_trip(model, tower):

@@ -8,7 +8,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from lexiseg.clip.towers.vit import VisionTower
-from lexiseg.constants import CLIP_MEAN, CLIP_STD, IMAGENET_MEAN, IMAGENET_STD
+from lexiseg.constants import IMAGENET_MEAN, IMAGENET_STD
 from lexiseg.errors import ConfigError
 from lexiseg.models.cascade_settings import CascadeSettings
 from lexiseg.models.cascade_stage import CascadeStage
@@ -17,8 +17,6 @@ from lexiseg.models.relationship_descriptor import relationship_descriptor
 from lexiseg.models.spectral_filter import SpectralFilter
 from lexiseg.models.visual_prompts import VisualPrompts
 from lexiseg.types import GroupSettings, MaskOutput, VisionFeatures, chunks
-
-_NORMALIZATIONS = {"imagenet": (IMAGENET_MEAN, IMAGENET_STD), "clip": (CLIP_MEAN, CLIP_STD)}
 
 _QUERY_CHUNK = 1024
 """Classes decoded at once where no gradient is needed; queries do not see each other, so the result is the same."""
@@ -82,7 +80,9 @@ class CascadeCLIP(nn.Module):
         if settings.queries == "shared":
             self.query_projection = nn.Linear(2 * tower.embed_dim, tower.embed_dim)
         self.stages = nn.ModuleList(CascadeStage(tower, blocks, settings) for blocks in settings.stages)
-        mean, std = (torch.tensor(v).view(3, 1, 1) * 255 for v in _NORMALIZATIONS[settings.normalization])
+        own = settings.normalization == "clip"
+        colors = (tower.mean, tower.std) if own else (IMAGENET_MEAN, IMAGENET_STD)
+        mean, std = (torch.tensor(values).view(3, 1, 1) * 255 for values in colors)
         self.register_buffer("_mean", mean, persistent=False)
         self.register_buffer("_std", std, persistent=False)
 

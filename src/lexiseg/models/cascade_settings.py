@@ -44,7 +44,7 @@ class CascadeSettings:
         spectral_filter_trained: Whether that filter trains. In the release it stays at its random start.
         unused_parameters: Also allocate what the release allocates and never uses; see
             :class:`~lexiseg.models.text_image_decoder.TextImageDecoder`.
-        normalization: ``imagenet`` mean and deviation, as released (not CLIP's own), or ``clip``.
+        normalization: ``imagenet`` mean and deviation, as released, or ``clip``: the tower's own.
     """
 
     name: str = "cascade_clip"

@@ -76,7 +76,12 @@ def load_towers(
     about: dict[str, Any] = {"checkpoint": checkpoint}
     if checkpoint is None:
         frozen = load_clip(clip or DEFAULT_CLIP).to(pick_device(device))
-        readings, own_side = {FROZEN: frozen_blocks(frozen.vision)}, None
+        if not frozen.tower.has_blocks:
+            raise ConfigError(
+                f"the CLIP '{frozen.source}' has a {frozen.tower.kind} image tower, which has no attention blocks to look "
+                f"into one by one; this needs a transformer, such as {DEFAULT_CLIP}"
+            )
+        readings, own_side = {FROZEN: frozen_blocks(frozen.tower)}, None
     else:
         loaded = Pipeline.load(checkpoint, clip=clip, device=device)
         if not isinstance(loaded.model, PromptedModel) or loaded.info is None:
@@ -84,9 +89,9 @@ def load_towers(
         frozen, own_side = loaded.clip, loaded.protocol.short_side
         place = Path(checkpoint).absolute()
         title = f"trained: {(place.parent if place.is_file() else place).name}"
-        readings = {FROZEN: frozen_blocks(frozen.vision), title: trained_blocks(loaded.model)}
+        readings = {FROZEN: frozen_blocks(frozen.tower), title: trained_blocks(loaded.model)}
         about["model"] = loaded.info.model
-    tower = frozen.vision
+    tower = frozen.tower
     default = InferenceProtocol.training_free(native_side=tower.image_size).short_side
     chosen = short_side or own_side or default or tower.image_size
     return Towers(
