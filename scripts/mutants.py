@@ -47,7 +47,7 @@ _WORDS_AND_RULES = (
         "src/lexiseg/inference/pipeline.py",
         "InferenceProtocol.from_dict(info.protocol), info.templates, info)",
         'InferenceProtocol.from_dict(info.protocol), "single", info)',
-        ("tests/inference/test_exported.py", "tests/inference/test_pretrained.py"),
+        ("tests/inference/test_pipeline.py",),
     ),
     Slip(
         "templates-of-method",
@@ -79,7 +79,7 @@ _WORDS_AND_RULES = (
         "src/lexiseg/checkpoints/model_folder.py",
         "vocabulary = Vocabulary.from_names(info.split.classes, info.templates)",
         'vocabulary = Vocabulary.from_names(info.split.classes, "single")',
-        ("tests/checkpoints/test_model_folder.py", "tests/inference/test_pretrained.py"),
+        ("tests/checkpoints/test_model_folder.py",),
     ),
     Slip(
         "padding-that-is-read",
@@ -143,7 +143,7 @@ _WORDS_AND_RULES = (
         "src/lexiseg/inference/decision.py",
         "return (scores if penalty is None else scores - penalty[:, None]).argmax(dim=0)",
         "return scores.argmax(dim=0)",
-        ("tests/inference/test_segmenter_views.py", "tests/inference/test_pipeline.py"),
+        ("tests/inference/test_segmenter_views.py",),
     ),
     Slip(
         "penalty-after-self-training",
@@ -151,7 +151,7 @@ _WORDS_AND_RULES = (
         "src/lexiseg/recipes/training.py",
         'protocol = run.protocol if split.setting == "inductive" else replace(run.protocol, seen_penalty=0.0)',
         "protocol = run.protocol",
-        ("tests/training/test_supervised.py",),
+        ("tests/recipes/test_training.py::test_only_inductive_models_bear_the_penalty",),
     ),
     Slip(
         "penalty-of-a-program",
@@ -159,7 +159,7 @@ _WORDS_AND_RULES = (
         "src/lexiseg/recipes/export_program.py",
         'protocol={**info.protocol, "precision": "float32"}',
         'protocol={**info.protocol, "precision": "float32", "seen_penalty": 0.0}',
-        ("tests/inference/test_exported.py",),
+        ("tests/inference/test_exported.py::test_the_same_labels_and_scores_as_the_live_model",),
     ),
     Slip(
         "background-in-front",
@@ -210,7 +210,7 @@ _PHOTOGRAPH_TO_LABELS = (
         "src/lexiseg/ops/resize.py",
         "return max(1, int(size[0] * factor + 0.5)), max(1, int(size[1] * factor + 0.5))",
         "return max(1, int(size[0] * factor)), max(1, int(size[1] * factor))",
-        ("tests/ops/test_resize.py", "tests/ops/test_sliding_window.py"),
+        ("tests/ops/test_resize.py",),
     ),
     Slip(
         "grey-level-rounding",
@@ -327,7 +327,7 @@ _TOWERS_AND_READINGS = (
         "src/lexiseg/ops/grid.py",
         "_SCALE_OFFSET = 0.1",
         "_SCALE_OFFSET = 0.0",
-        ("tests/golden/test_small.py",),
+        ("tests/golden/test_small.py::test_outputs_have_not_moved[reading-sclip]",),
     ),
     Slip(
         "sclip-keys",
@@ -359,7 +359,7 @@ _TOWERS_AND_READINGS = (
         "src/lexiseg/evaluation/benchmark.py",
         'return self.methods.get(method) or (self.methods.get("sc-clip", {}) if method == TG_CLIP else {})',
         "return self.methods.get(method) or {}",
-        ("tests/evaluation/test_benchmark.py",),
+        ("tests/evaluation/test_benchmark.py::test_each_method_takes_its_published_settings",),
     ),
     Slip(
         "templates-in-a-cell",
@@ -367,7 +367,7 @@ _TOWERS_AND_READINGS = (
         "src/lexiseg/evaluation/benchmark.py",
         '        "templates": segmenter.vocabulary.templates,\n',
         "",
-        ("tests/evaluation/test_benchmark.py",),
+        ("tests/evaluation/test_benchmark.py::test_keys_change_with_what_decides_a_score", "tests/evaluation/test_benchmark.py::test_a_key_knows_the_templates_themselves",),
     ),
 )
 
@@ -378,7 +378,7 @@ _MODELS = (
         "src/lexiseg/models/visual_prompts.py",
         "bound = math.sqrt(6 / (3 * patch_size**2 + width))",
         "bound = math.sqrt(6 / (patch_size**2 + width))",
-        ("tests/models/test_cascade_clip.py",),
+        ("tests/models/test_cascade_clip.py::test_prompts_start_within_their_bound",),
     ),
     Slip(
         "prompts-of-each-block",
@@ -386,7 +386,7 @@ _MODELS = (
         "src/lexiseg/models/visual_prompts.py",
         "self.projection(self.tokens[index])",
         "self.projection(self.tokens[0])",
-        ("tests/models/test_cascade_clip.py",),
+        ("tests/models/test_cascade_clip.py::test_prompts_by_hand",),
     ),
     Slip(
         "class-embedding-twice",
@@ -394,7 +394,7 @@ _MODELS = (
         "src/lexiseg/models/cascade_clip.py",
         'position_mode="bilinear", class_embedding_twice=True',
         'position_mode="bilinear", class_embedding_twice=False',
-        ("tests/golden/test_small.py",),
+        ("tests/golden/test_small.py::test_outputs_have_not_moved[zegclip]",),
     ),
     Slip(
         "bilinear-positions",
@@ -402,7 +402,7 @@ _MODELS = (
         "src/lexiseg/models/cascade_clip.py",
         'position_mode="bilinear", class_embedding_twice=True',
         'position_mode="bicubic", class_embedding_twice=True',
-        ("tests/golden/test_small.py",),
+        ("tests/golden/test_small.py::test_outputs_have_not_moved[zegclip]",),
     ),
     Slip(
         "aggregation-sigma",
@@ -410,7 +410,7 @@ _MODELS = (
         "src/lexiseg/models/cascade_stage.py",
         "sigma=settings.aggregation_sigma,",
         "sigma=1.0,",
-        ("tests/models/test_block_aggregation.py", "tests/models/test_cascade_clip.py"),
+        ("tests/models/test_cascade_clip.py::test_settings_of_the_aggregation_reach_every_stage",),
     ),
     Slip(
         "aggregation-trained",
@@ -418,7 +418,7 @@ _MODELS = (
         "src/lexiseg/models/cascade_stage.py",
         "trained=settings.aggregation_trained,",
         "trained=True,",
-        ("tests/models/test_block_aggregation.py", "tests/models/test_cascade_clip.py"),
+        ("tests/models/test_cascade_clip.py::test_settings_of_the_aggregation_reach_every_stage",),
     ),
     Slip(
         "nearest-block",
@@ -426,7 +426,7 @@ _MODELS = (
         "src/lexiseg/ops/gaussian.py",
         "distance = torch.arange(blocks - 1, -1, -1, dtype=torch.float32) + nearest",
         "distance = torch.arange(blocks, dtype=torch.float32) + nearest",
-        ("tests/models/test_cascade_clip.py",),
+        ("tests/models/test_cascade_clip.py::test_gaussian_weights_by_hand",),
     ),
     Slip(
         "rate-of-prompts",
@@ -434,7 +434,7 @@ _MODELS = (
         "src/lexiseg/models/cascade_clip.py",
         'prompts="prompts.")',
         'prompts="prompt")',
-        ("tests/models/test_cascade_clip.py", "tests/models/test_parameter_groups.py"),
+        ("tests/models/test_cascade_clip.py::test_the_prompts_alone_learn_at_the_rate_of_prompts",),
     ),
     Slip(
         "decay-of-norms",
@@ -525,7 +525,7 @@ _LOSS_AND_SCHEDULE = (
         "src/lexiseg/training/task.py",
         "steps = self.optim.schedule_steps or self.trainer.max_steps",
         "steps = self.trainer.max_steps",
-        ("tests/training/test_self_training.py",),
+        ("tests/training/test_task.py",),
     ),
     Slip(
         "pseudo-label-confidence",
@@ -533,7 +533,7 @@ _LOSS_AND_SCHEDULE = (
         "src/lexiseg/training/task.py",
         "confidence = self.self_training.confidence\n",
         "confidence = 0.0\n",
-        ("tests/training/test_self_training.py",),
+        ("tests/training/test_task.py",),
     ),
     Slip(
         "pseudo-labels-of-the-teacher",
@@ -541,7 +541,7 @@ _LOSS_AND_SCHEDULE = (
         "src/lexiseg/training/task.py",
         "logits = self.teacher(images, self.text).logits",
         "self.teacher(images, self.text)",
-        ("tests/training/test_self_training.py",),
+        ("tests/training/test_task.py",),
     ),
     Slip(
         "steps-of-the-teacher",
@@ -549,7 +549,7 @@ _LOSS_AND_SCHEDULE = (
         "src/lexiseg/training/task.py",
         "if self.teacher is not None and (batch_index + 1) % self.trainer.accumulate_grad_batches == 0:",
         "if self.teacher is not None:",
-        ("tests/training/test_self_training.py",),
+        ("tests/training/test_task.py",),
     ),
     Slip(
         "best-checkpoint",
@@ -654,7 +654,7 @@ _DATA_AND_RUNS = (
         if self.transform is not None:
             image, label = self.transform(image, label, rng)
         return Sample(image, self.table[label], sample.name)""",
-        ("tests/data/test_datamodule.py",),
+        ("tests/data/test_datamodule.py::test_unseen_labels_are_hidden_before_the_crop_is_chosen",),
     ),
     Slip(
         "harmonic-mean",
@@ -686,7 +686,7 @@ _DATA_AND_RUNS = (
         "src/lexiseg/recipes/evaluate.py",
         "pipeline.protocol.to_dict() | dict(task.protocol)",
         "dict(task.protocol) | pipeline.protocol.to_dict()",
-        ("tests/recipes/test_evaluate.py",),
+        ("tests/recipes/test_evaluate.py::test_python_judges_as_the_command_does",),
     ),
     Slip(
         "photographs-of-processes",
