@@ -1,5 +1,10 @@
 """Fixtures for all tests."""
 
+import os
+
+# Before the hub's client is imported, for it reads this once; its retries take half a minute.
+os.environ["HF_HUB_OFFLINE"] = "1"
+
 import pytest
 import torch
 from transformers import CLIPModel

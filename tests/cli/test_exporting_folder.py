@@ -17,7 +17,6 @@ from lexiseg.recipes.evaluate import default_output
 @pytest.fixture(autouse=True)
 def _place(tmp_path, monkeypatch):
     monkeypatch.setenv("LEXISEG_CACHE", str(tmp_path / "cache"))
-    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
     monkeypatch.chdir(tmp_path)
     torch.save(small_checkpoint() | {"global_step": 7}, "best.ckpt")
 

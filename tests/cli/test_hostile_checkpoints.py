@@ -39,7 +39,6 @@ SMALL_RUN = (
 @pytest.fixture(autouse=True)
 def _offline(tmp_path, monkeypatch):
     monkeypatch.setenv("LEXISEG_CACHE", str(tmp_path / "cache"))
-    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
     monkeypatch.chdir(tmp_path)
 
 

@@ -72,7 +72,6 @@ def test_config_is_printed_and_nothing_runs(capsys, tmp_path):
 )
 def test_mistakes(capsys, tmp_path, monkeypatch, arguments, message):
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
     status, out, err = run(capsys, *arguments)
     assert status == 2
     assert message in err

@@ -2,13 +2,10 @@
 
 import math
 from dataclasses import dataclass
-from pathlib import Path
 
 import pytest
 import torch
 import torch.nn.functional as F
-from hydra.utils import instantiate
-from omegaconf import OmegaConf
 from torch import Tensor
 
 from lexiseg.clip.towers.vit import VisionTower
@@ -28,7 +25,6 @@ from lexiseg.ops.class_chunks import LinearMerge, merged_maps
 from lexiseg.ops.sliding_window import window_grid
 from lexiseg.ops.window_merge import plan_axis
 
-CONF = Path(__file__).parents[2] / "conf"
 PATCH = 8
 SIZE = (29, 43)
 
@@ -230,8 +226,3 @@ def test_settings_that_no_image_satisfies() -> None:
         MultiView(fusion="product")
     with pytest.raises(ConfigError, match="set fusion=mean, not maximum"):
         MultiView(flip="uncertain", fusion="maximum")
-
-
-@pytest.mark.parametrize(("name", "expected"), [("mcr", MultiView()), ("single", SINGLE_VIEW)])
-def test_view_configs(name: str, expected: MultiView) -> None:
-    assert instantiate(OmegaConf.load(CONF / "views" / f"{name}.yaml")) == expected

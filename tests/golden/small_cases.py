@@ -7,7 +7,7 @@ import torch.nn.functional as F
 from rule import SEED, drawn, drawn_bytes, fill, image, tiny_clip, weight, words
 from torch import Tensor
 
-from lexiseg.clip.towers.text import TextTower
+from lexiseg.clip.towers.text import ClipTextTower
 from lexiseg.clip.towers.vit import VisionTower
 from lexiseg.dense import build_dense
 from lexiseg.inference.decision import decide
@@ -149,7 +149,7 @@ def pixel_clip() -> Outputs:
         decoder_channels=32,
         momentum=0.9,
     )
-    model = PixelCLIP(VisionTower(clip), TextTower(clip, CharacterTokenizer()), settings)
+    model = PixelCLIP(VisionTower(clip), ClipTextTower(clip, CharacterTokenizer()), settings)
     fill(model.decoder)
     with torch.no_grad():
         model.prompts.tokens.copy_(drawn("cluster prompts", *model.prompts.tokens.shape))

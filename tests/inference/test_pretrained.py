@@ -24,7 +24,6 @@ FACTS = ModelFacts("mit", measured=MeasuredScores({"seen": 0.5}, {"name": "p"}, 
 @pytest.fixture(autouse=True)
 def _cache(tmp_path, monkeypatch):
     monkeypatch.setenv("LEXISEG_CACHE", str(tmp_path / "cache"))
-    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
 
 
 @pytest.fixture(scope="module")

@@ -98,7 +98,6 @@ def test_models_without_patches_and_folders_without_models(tmp_path, monkeypatch
     (tmp_path / "config.json").write_text("{}")
     with pytest.raises(CheckpointError, match="not a usable Hugging Face model folder"):
         ExternalVision(tmp_path)
-    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
     monkeypatch.setattr("transformers.AutoModel.from_pretrained", _offline)
     with pytest.raises(
         LexisegError, match="neither a file, nor a folder, nor to be had from the Hugging Face hub"
