@@ -367,7 +367,10 @@ _TOWERS_AND_READINGS = (
         "src/lexiseg/evaluation/benchmark.py",
         '        "templates": segmenter.vocabulary.templates,\n',
         "",
-        ("tests/evaluation/test_benchmark.py::test_keys_change_with_what_decides_a_score", "tests/evaluation/test_benchmark.py::test_a_key_knows_the_templates_themselves",),
+        (
+            "tests/evaluation/test_benchmark.py::test_keys_change_with_what_decides_a_score",
+            "tests/evaluation/test_benchmark.py::test_a_key_knows_the_templates_themselves",
+        ),
     ),
 )
 
