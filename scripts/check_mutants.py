@@ -179,8 +179,8 @@ def check(slips: Sequence[Slip], *, all_tests: bool, jobs: int, console: Console
                 slip, run = tasks[task], task.result()
                 runs[slip.name] = run
                 progress.update(bar, advance=1)
-                if verdict(run) != "killed":
-                    progress.console.print(f"{slip.name}: {verdict(run)}")
+                if verdict(run) != "killed" or not console.is_terminal:  # a log has no bar to look at
+                    progress.console.print(f"{slip.name}: {verdict(run)}", highlight=False)
     console.print(tabulate(runs))
     counts = {word: sum(verdict(run) == word for run in runs.values()) for word in ("SURVIVED", "NOT RUN")}
     console.print(f"{len(runs)} slips, {counts['SURVIVED']} survived, {counts['NOT RUN']} not run")

@@ -392,6 +392,14 @@ _MODELS = (
         ("tests/models/test_cascade_clip.py::test_prompts_by_hand",),
     ),
     Slip(
+        "colours-of-a-trained-model",
+        "a trained model is shown photographs in ImageNet's colours, whatever its settings say",
+        "src/lexiseg/models/cascade_clip.py",
+        'own = settings.normalization == "clip"',
+        'own = settings.normalization == "tower"',
+        ("tests/models/test_cascade_clip.py::test_colours_are_imagenets_or_the_towers_own",),
+    ),
+    Slip(
         "class-embedding-twice",
         "the class embedding enters the trained tower once",
         "src/lexiseg/models/cascade_clip.py",
