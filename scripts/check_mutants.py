@@ -10,10 +10,10 @@ slip's text is not in its file exactly once, tests are red without a slip, or a 
 """
 
 import argparse
+import multiprocessing
 import os
 import re
 import shutil
-import subprocess
 import sys
 import tempfile
 import time
@@ -22,6 +22,7 @@ from concurrent.futures import ThreadPoolExecutor, as_completed
 from dataclasses import dataclass
 from pathlib import Path
 
+import pytest
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 from rich.table import Table
@@ -47,10 +48,26 @@ _COPIED = (
 _LIST_TEST = "tests/test_mutants.py"
 """Finds every slip's text in the code, and so fails on any slip whatever it breaks."""
 
+_LIBRARIES = (
+    "pytest",
+    "torch",
+    "torchmetrics",
+    "pytorch_lightning",
+    "transformers.models.clip.modeling_clip",
+    "hydra",
+    "scipy.ndimage",
+    "skimage.segmentation",
+    "PIL.Image",
+)
+"""What most tests import."""
+
+_FORKS = multiprocessing.get_context("forkserver")
+
 _ALL_PASSED, _SOME_FAILED = 0, 1
 """Exit statuses of pytest; all others say that tests could not be run."""
 
 _SHOWN_LINES = 40
+_LOG_WIDTH = 160
 
 
 @dataclass(frozen=True)
@@ -88,19 +105,35 @@ def copy_checkout(place: Path) -> None:
 def run_tests(place: Path, tests: Sequence[str]) -> Run:
     """Run ``tests`` on the copy at ``place``, up to the first that fails; no test named means the default suite.
 
+    In a fork of a process that holds the libraries and nothing of lexiseg, for importing them takes longer than most
+    tests.
+    """
+    told, started = place.with_suffix(".txt"), time.monotonic()
+    process = _FORKS.Process(target=_run_pytest, args=(place, told, tuple(tests)))
+    process.start()
+    process.join()
+    status = process.exitcode
+    return Run(-1 if status is None else status, told.read_text(), time.monotonic() - started)
+
+
+def _run_pytest(place: Path, told: Path, tests: tuple[str, ...]) -> None:
+    """Become a run of pytest in the copy at ``place``, which writes what it says into ``told``.
+
     Embedded words are kept by weights, templates and words, not by code: each copy has a cache of its own, so that a slip
     neither reads what the sound code made nor leaves its own for others. Numbers that only some machines have stay out.
     """
-    environment = {key: value for key, value in os.environ.items() if key != "LEXISEG_GOLDEN"}
-    environment |= {"PYTHONPATH": str(place / "src"), "LEXISEG_CACHE": str(place / "cache")}
-    command = [sys.executable, "-m", "pytest", "-x", "-m", "not slow", "-p", "no:cacheprovider"]
-    command += [f"--basetemp={place / 'temporary'}", f"--ignore={_LIST_TEST}", *tests]
-    started = time.monotonic()
-    done = subprocess.run(
-        command, cwd=place, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
-    )
+    with told.open("w") as file:
+        for stream in (1, 2):
+            os.dup2(file.fileno(), stream)
+    os.chdir(place)
+    os.environ.pop("LEXISEG_GOLDEN", None)
+    os.environ |= {"PYTHONPATH": str(place / "src"), "LEXISEG_CACHE": str(place / "cache")}
+    sys.path.insert(0, str(place / "src"))
+    flags = ["-x", "-m", "not slow", "-p", "no:cacheprovider"]
+    status = pytest.main([*flags, f"--basetemp={place / 'temporary'}", f"--ignore={_LIST_TEST}", *tests])
+    sys.stdout.flush()
     shutil.rmtree(place / "temporary", ignore_errors=True)
-    return Run(done.returncode, done.stdout, time.monotonic() - started)
+    os._exit(int(status))  # whatever threads a slip has left behind
 
 
 def run_slip(slip: Slip, original: Path, tests: Sequence[str]) -> Run:
@@ -197,12 +230,15 @@ def main() -> int:
     parser.add_argument("--all-tests", action="store_true", help="the whole default suite against each slip")
     parser.add_argument("--jobs", type=int, default=1, help="how many copies are tested at a time")
     args = parser.parse_args()
-    console = Console()
+    console = Console(width=None if sys.stdout.isatty() else _LOG_WIDTH)
     slips = choose(args.names)
     if args.list:
         for slip in slips:
             console.print(f"{slip.name}: {slip.told} ({slip.file})", highlight=False, soft_wrap=True)
         return 0
+    # Before the libraries are loaded: one thread, so that they can be forked, and no network, as the tests have it.
+    os.environ |= {"OMP_NUM_THREADS": "1", "HF_HUB_OFFLINE": "1"}
+    _FORKS.set_forkserver_preload(list(_LIBRARIES))
     problems = stale(slips)
     if problems:
         console.print("\n".join(problems), markup=False, highlight=False)
