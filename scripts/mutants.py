@@ -234,7 +234,7 @@ _PHOTOGRAPH_TO_LABELS = (
         "src/lexiseg/inference/layout.py",
         "window_grid(view.size, protocol.window, protocol.stride)",
         "window_grid(view.size, protocol.window)",
-        ("tests/inference/test_segmenter.py",),
+        ("tests/inference/test_layout.py",),
     ),
     Slip(
         "padding-side",

@@ -172,6 +172,8 @@ def test_prompts_by_hand(model):
     replaced = model.prompts.insert(inserted, 2)
     assert replaced.shape == inserted.shape
     torch.testing.assert_close(replaced[:, 4:], tokens[:, 1:])
+    torch.testing.assert_close(replaced[1, 1:4], model.prompts.projection(model.prompts.tokens[2]))
+    assert not torch.allclose(replaced[:, 1:4], inserted[:, 1:4]), "every block has prompts of its own"
     bound = math.sqrt(6 / (3 * 8**2 + 24))
     assert model.prompts.tokens.abs().max() <= bound
 
