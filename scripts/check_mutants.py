@@ -133,7 +133,7 @@ def _run_pytest(place: Path, told: Path, tests: tuple[str, ...]) -> None:
     status = pytest.main([*flags, f"--basetemp={place / 'temporary'}", f"--ignore={_LIST_TEST}", *tests])
     sys.stdout.flush()
     shutil.rmtree(place / "temporary", ignore_errors=True)
-    os._exit(int(status))  # whatever threads a slip has left behind
+    sys.exit(int(status))
 
 
 def run_slip(slip: Slip, original: Path, tests: Sequence[str]) -> Run:

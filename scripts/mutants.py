@@ -697,7 +697,7 @@ _DATA_AND_RUNS = (
         "src/lexiseg/recipes/evaluate.py",
         "pipeline.protocol.to_dict() | dict(task.protocol)",
         "dict(task.protocol) | pipeline.protocol.to_dict()",
-        ("tests/recipes/test_evaluate.py::test_python_judges_as_the_command_does",),
+        ("tests/recipes/test_evaluate.py::test_what_the_task_names_wins_over_the_checkpoint",),
     ),
     Slip(
         "photographs-of-processes",
