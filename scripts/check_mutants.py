@@ -98,7 +98,7 @@ def copy_checkout(place: Path) -> None:
         source = ROOT / name
         if source.is_dir():
             shutil.copytree(source, place / name, ignore=shutil.ignore_patterns("__pycache__", "*.egg-info"))
-        else:
+        elif source.is_file():  # a source distribution leaves some out
             shutil.copy2(source, place / name)
 
 

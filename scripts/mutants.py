@@ -579,7 +579,7 @@ _DATA_AND_RUNS = (
         "src/lexiseg/recipes/training.py",
         "data = run.data.module(split, run.seed)",
         "data = run.data.module(split, 0)",
-        ("tests/recipes/test_seeds.py",),
+        ("tests/recipes/test_seeds.py::test_a_run_hands_its_seed_to_data_and_weights",),
     ),
     Slip(
         "seed-of-weights",
@@ -587,7 +587,7 @@ _DATA_AND_RUNS = (
         "src/lexiseg/recipes/training.py",
         "pl.seed_everything(run.seed, verbose=False)",
         "pl.seed_everything(0, verbose=False)",
-        ("tests/recipes/test_seeds.py",),
+        ("tests/recipes/test_seeds.py::test_a_run_hands_its_seed_to_data_and_weights",),
     ),
     Slip(
         "seed-of-augmentation",
@@ -627,7 +627,7 @@ _DATA_AND_RUNS = (
         "src/lexiseg/training/resumable_task.py",
         "restore_random_state(self._pending_rng)\n",
         "pass\n",
-        ("tests/training/test_runs.py::test_resuming_is_exact",),
+        ("tests/training/test_runs.py::test_resuming_is_exact[after]",),
     ),
     Slip(
         "flip-of-mask",
