@@ -6,15 +6,12 @@ synonyms and the background: a door that loses one of them is caught.
 
 import json
 from dataclasses import replace
-from types import SimpleNamespace
 
 import numpy as np
 import pytest
 from PIL import Image
-from rich.console import Console
 
 import lexiseg
-from lexiseg.cli import compare
 from lexiseg.cli.main import main
 from lexiseg.clip.loading import load_clip
 from lexiseg.clip.vocabulary import Vocabulary
@@ -22,6 +19,7 @@ from lexiseg.data.io import read_image
 from lexiseg.data.toy.world import ToyWorld
 from lexiseg.inference.pipeline import Pipeline
 from lexiseg.inference.pretrained import PretrainedSegmenter
+from lexiseg.recipes.compare import Comparison, build_methods, trained_contestant
 from lexiseg.recipes.demo import Stage, judge_trained
 from lexiseg.types import ClassSplit, Sample
 from program_cases import SETTINGS, VARIANTS, save_checkpoint
@@ -113,10 +111,13 @@ DOORS = {
     "set_classes": _set_classes,
     "predict": lambda place, pipeline, words, background: _predict(place, words, background),
     "compare": lambda place, pipeline, words, background: (
-        compare._trained_contestant(
+        trained_contestant(
+            Comparison(
+                Vocabulary.from_text(words or OWN),
+                checkpoint=str(place / "last.ckpt"),
+                background=background,
+            ),
             pipeline,
-            Vocabulary.from_text(words or OWN),
-            SimpleNamespace(checkpoint=str(place / "last.ckpt"), background=background),
         )
         .segmenter.segment(_photo(place), scores=False)
         .labels
@@ -194,8 +195,8 @@ def test_a_training_free_reading_at_every_door(place):
     flags = ["--classes", words, "--background", background, "--clip", "toy", "--method", method]
     out = place / "read"
     assert main(["predict", str(path), *flags, "--device", "cpu", "--out", str(out)]) == 0
-    args = SimpleNamespace(templates=None, proxy=None, background=background)
-    (shown,) = compare.gather(load_clip("toy"), [method], vocabulary, args, Console())
+    comparison = Comparison(vocabulary, [method], background=background)
+    (shown,) = build_methods(comparison, load_clip("toy"), pytest.fail)
     other = pipeline.segmenter("green star", background=background)
     doors = {
         "segment": lexiseg.segment(

@@ -8,15 +8,16 @@ import pytest
 import yaml
 
 from lexiseg.cli.ablations import compose_training
-from lexiseg.cli.building import instantiate_config, training_run, tuning_run
 from lexiseg.cli.composing import compose_config, plain
-from lexiseg.cli.conf_files import choices, conf_dir, describe_groups, groups, read_table
+from lexiseg.cli.parsers.usage import usage
 from lexiseg.cli.pixelclip import compose_tuning
-from lexiseg.cli.sweep import choose_rows
 from lexiseg.clip.loading import load_clip
 from lexiseg.errors import ConfigError, DataError
 from lexiseg.inference.protocol import InferenceProtocol
 from lexiseg.recipes import pixelclip, training
+from lexiseg.recipes.ablations import choose_rows, read_table
+from lexiseg.recipes.conf_files import choices, conf_dir, groups
+from lexiseg.recipes.records import build, training_run, tuning_run
 from lexiseg.recipes.settings import SplitSettings
 
 COMMANDS = ("train", "eval", "pixelclip", "sweep", "benchmark")
@@ -70,10 +71,10 @@ def toy_config():
 def build_train(overrides, clip):
     config = compose_training(overrides)
     toy = toy_config()
-    run = unless_absent(lambda: training_run(config))
+    run = unless_absent(lambda: training_run(plain(config)))
     if run is None:
         config.data = toy.data
-        run = training_run(config)
+        run = training_run(plain(config))
     classes = run.data.train.classes
     fits = run.split.unseen and set(run.split.unseen) <= set(classes)
     split = run.split if fits else SplitSettings(**plain(toy.split))  # another data set's names, or none yet
@@ -84,7 +85,7 @@ def build_train(overrides, clip):
 
 def build_eval(overrides, clip):
     config = compose_config("eval", overrides)
-    val = unless_absent(lambda: instantiate_config(config.data.val))
+    val = unless_absent(lambda: build(plain(config.data.val)))
     settings = SplitSettings(**plain(config.split))
     if val is not None and set(settings.unseen) <= set(val.classes):
         assert settings.setting == "supervised" or settings.unseen or config.split.name == "custom"
@@ -92,7 +93,7 @@ def build_eval(overrides, clip):
 
 
 def build_pixelclip(overrides, clip):
-    run = tuning_run(compose_tuning(overrides))
+    run = tuning_run(plain(compose_tuning(overrides)))
     task = pixelclip.build_task(run, clip)
     assert task.model.settings == run.model
     data = unless_absent(run.open_data)
@@ -109,7 +110,7 @@ def build_benchmark(overrides, clip):
         entry = compose_config(f"benchmark/{name}", ["+data_root=nowhere"]).benchmark
         for own in ({}, *plain(entry.methods).values()):
             InferenceProtocol.from_dict(plain(entry.protocol) | own.get("protocol", {}))
-        data = unless_absent(functools.partial(instantiate_config, entry.data))
+        data = unless_absent(functools.partial(build, plain(entry.data)))
         assert data is None or len(data)
 
 
@@ -201,10 +202,10 @@ def test_mistakes_name_the_key_and_what_there_is(overrides, message):
 )
 def test_bad_values_are_told_before_anything_is_read(override, message):
     with pytest.raises(ConfigError, match=message):
-        training_run(compose_training([override]))
+        training_run(plain(compose_training([override])))
 
 
 def test_help_names_every_group():
     for command in ("train", "pixelclip", "eval"):
-        told = describe_groups(command)
+        told = usage(command)
         assert all(f"  {group}" in told for group in groups(command))

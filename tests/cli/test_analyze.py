@@ -13,7 +13,7 @@ from rich.console import Console
 from lexiseg.analysis.block_tokens import frozen_blocks, read_blocks
 from lexiseg.checkpoints.training_file import CheckpointInfo
 from lexiseg.cli.main import main
-from lexiseg.cli.parsers.analyze import add_parser
+from lexiseg.cli.parsers.analyze import COMMAND
 from lexiseg.clip.loading import load_clip
 from lexiseg.data.toy.world import ToyWorld
 from lexiseg.errors import ConfigError, DataError
@@ -60,7 +60,7 @@ def command(tmp_path):
 
     def run(*flags):
         parser = argparse.ArgumentParser()
-        add_parser(parser.add_subparsers())
+        COMMAND.add_to(parser.add_subparsers())
         out = tmp_path / "out"
         args = parser.parse_args(["analyze", *map(str, flags), "--out", str(out), "--device", "cpu"])
         console = Console(width=200, record=True, force_terminal=False, file=io.StringIO())

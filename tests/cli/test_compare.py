@@ -2,9 +2,7 @@
 
 import argparse
 import io
-from types import SimpleNamespace
 
-import numpy as np
 import pytest
 import torch
 from PIL import Image
@@ -13,15 +11,14 @@ from transformers import ViTConfig, ViTModel
 
 from lexiseg.checkpoints.training_file import CheckpointInfo
 from lexiseg.cli import compare
-from lexiseg.cli.parsers.compare import add_parser
-from lexiseg.cli.photographs import Photograph
+from lexiseg.cli.parsers.compare import COMMAND
 from lexiseg.clip import vocabulary
 from lexiseg.clip.loading import load_clip
-from lexiseg.clip.vocabulary import Vocabulary
 from lexiseg.data.toy.world import ToyWorld
 from lexiseg.dense.methods import METHODS
-from lexiseg.errors import ConfigError, DataError, LexisegError
+from lexiseg.errors import ConfigError, LexisegError
 from lexiseg.models.registry import build_model
+from lexiseg.recipes import compare as recipe
 from lexiseg.types import ClassSplit
 
 WORDS = "red circle, bricks, grass, water"
@@ -59,7 +56,7 @@ def command(tmp_path):
 
     def run(*flags):
         parser = argparse.ArgumentParser()
-        add_parser(parser.add_subparsers())
+        COMMAND.add_to(parser.add_subparsers())
         args = parser.parse_args(
             ["compare", *map(str, flags), "--clip", "toy", "--out", str(tmp_path / "out"), "--device", "cpu"]
         )
@@ -78,8 +75,8 @@ def lines_of(printed, names):
 
 def test_a_few_methods(command, photo, tmp_path, monkeypatch):
     loads, embeds = [], []
-    load, embed = compare.load_clip, vocabulary.embed_words
-    monkeypatch.setattr(compare, "load_clip", lambda *a, **k: loads.append(1) or load(*a, **k))
+    load, embed = recipe.load_clip, vocabulary.embed_words
+    monkeypatch.setattr(recipe, "load_clip", lambda *a, **k: loads.append(1) or load(*a, **k))
     monkeypatch.setattr(vocabulary, "embed_words", lambda *a: embeds.append(a[2]) or embed(*a))
     status, printed = command(photo, "--classes", WORDS, "--methods", "sclip, gem,sc-clip")
     assert status == 0
@@ -107,20 +104,6 @@ def test_all_methods(command, photo, proxy, tmp_path):
         assert rows * 280 < picture.height < (rows + 1) * (280 + 32)  # with captions and a legend
 
 
-def test_panels_are_what_predict_finds(photo, scene):
-    from lexiseg.inference.pipeline import Pipeline
-
-    loaded = Pipeline.load(clip="toy", method="tg-clip", templates="single", device="cpu")
-    expected = loaded.segmenter(Vocabulary.from_text(WORDS, "single")).segment(scene)
-    args = SimpleNamespace(templates="single", proxy=None, background=None)
-    contestants = compare.gather(
-        load_clip("toy"), ["tg-clip"], Vocabulary.from_text(WORDS), args, Console(file=io.StringIO())
-    )
-    found = contestants[0].segmenter.segment(scene)
-    assert (found.labels == expected.labels).all()
-    assert found.protocol == expected.protocol
-
-
 @pytest.mark.parametrize(
     ("text", "proxy", "expected"),
     [
@@ -144,7 +127,7 @@ def test_names(text, proxy, expected):
     ],
 )
 def test_wrong_names_stop_before_anything_is_loaded(command, photo, monkeypatch, text, proxy, message):
-    monkeypatch.setattr(compare, "load_clip", lambda *_, **__: pytest.fail("loaded"))
+    monkeypatch.setattr(recipe, "load_clip", lambda *_, **__: pytest.fail("loaded"))
     flags = [] if proxy is None else ["--proxy", proxy]
     with pytest.raises(ConfigError, match=message):
         command(photo, "--classes", "grass", "--methods", text, *flags)
@@ -164,42 +147,6 @@ def test_a_second_model_that_cannot_be_had(command, photo, tmp_path):
     assert "not a usable Hugging Face model folder" in printed
     with pytest.raises(ConfigError, match="no method is left to compare"):
         command(*flags, "--methods", "proxyclip")
-
-
-def test_a_method_that_refuses_the_clip(monkeypatch):
-    build = compare.build_method
-
-    def refuse(name, tower, **settings):
-        if name == "gem":
-            raise ConfigError("gem: the tower is too shallow")
-        return build(name, tower, **settings)
-
-    monkeypatch.setattr(compare, "build_method", refuse)
-    console = Console(width=200, record=True, file=io.StringIO())
-    args = SimpleNamespace(templates="single", proxy=None, background=None)
-    contestants = compare.gather(
-        load_clip("toy"), ["clip", "gem", "sclip"], Vocabulary.from_text(WORDS), args, console
-    )
-    assert [contestant.title for contestant in contestants] == ["clip", "sclip"]
-    assert "gem is left out: gem: the tower is too shallow" in console.export_text()
-
-
-class Refuses:
-    def segment(self, pixels, scores):
-        raise DataError("too large for me")
-
-
-def test_a_method_that_refuses_the_photograph(scene, tmp_path):
-    args = SimpleNamespace(templates="single", proxy=None, background=None)
-    console = Console(width=200, record=True, file=io.StringIO())
-    good = compare.gather(load_clip("toy"), ["clip"], Vocabulary.from_text(WORDS), args, console)
-    bad = compare.Contestant("gem", Refuses())
-    photograph = Photograph(tmp_path / "a.png", "a", scene)
-    readings = compare.read_all(photograph, [bad, *good], console, lambda _: None)
-    assert [reading.title for reading in readings] == ["clip"]
-    assert "gem is left out: too large for me" in console.export_text()
-    with pytest.raises(DataError, match=r"a\.png: no method could read it"):
-        compare.read_all(photograph, [bad], console, lambda _: None)
 
 
 def test_broken_photographs_are_skipped(command, photo, tmp_path):
@@ -263,27 +210,10 @@ def test_nothing_is_written_half(command, photo, tmp_path):
 
 def test_help_names_methods_and_examples(capsys):
     parser = argparse.ArgumentParser(prog="lexiseg")
-    add_parser(parser.add_subparsers())
+    COMMAND.add_to(parser.add_subparsers())
     with pytest.raises(SystemExit):
         parser.parse_args(["compare", "--help"])
     told = capsys.readouterr().out
     assert "--methods clip,sclip,sc-clip,tg-clip" in told
     assert "default: comparisons" in told
     assert all(name in told for name in METHODS)
-
-
-def test_colours_are_shared_by_panels_even_beyond_those_of_one_file(scene, tmp_path):
-    names = [f"c{index}" for index in range(300)]
-    # Alone, the last panel's many classes would drive class 7 out of the 254 that have a colour of their own.
-    many = np.arange(280 * 360).reshape(280, 360) % 300
-    many[many == 7] = 8
-    many[100:110, 100:110] = 7
-    labels = [np.full((280, 360), 7), np.full((280, 360), 299), many]
-    readings = [compare.Reading(str(i), 0.1, "", label, ()) for i, label in enumerate(labels)]
-    photograph = Photograph(tmp_path / "a", "a", np.full((56, 72, 3), 90, dtype=np.uint8))
-    picture = np.asarray(compare.draw(photograph, readings, names))
-    left, top, step = 14, 46, 360 + 14
-    first, second, third = (picture[top : top + 280, left + step * k :][:, :360] for k in (1, 2, 3))
-    assert len(np.unique(first.reshape(-1, 3), axis=0)) == 1
-    assert (first[5, 5] != second[5, 5]).any()
-    assert (third[104, 104] == first[5, 5]).all()

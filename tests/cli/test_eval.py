@@ -8,11 +8,13 @@ import torch
 from PIL import Image
 
 from lexiseg.checkpoints.training_file import CheckpointInfo
-from lexiseg.cli.eval import compose_eval, read_evaluation, run_eval
+from lexiseg.cli.composing import plain
+from lexiseg.cli.eval import compose_eval, run_eval
 from lexiseg.clip.loading import load_clip
 from lexiseg.data.toy.world import TOY_CLASSES, TOY_UNSEEN
 from lexiseg.models.registry import build_model
 from lexiseg.recipes.evaluate import describe_training, judge
+from lexiseg.recipes.records import evaluation
 from lexiseg.types import ClassSplit
 
 SETTINGS = {
@@ -66,7 +68,7 @@ def folder(tmp_path):
 
 def evaluate(checkpoint, *overrides):
     config = compose_eval([f"checkpoint={checkpoint}", "device=cpu", *overrides])
-    return judge(read_evaluation(config)).to_dict()
+    return judge(evaluation(plain(config))).to_dict()
 
 
 def test_another_data_set_with_its_own_words(checkpoint, folder):

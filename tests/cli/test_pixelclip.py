@@ -6,13 +6,14 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from lexiseg.cli.composing import choices, compose_config
+from lexiseg.cli.composing import compose_config
 from lexiseg.cli.main import main
 from lexiseg.data.toy.world import TOY_CLASSES
 from lexiseg.errors import ConfigError, DataError
 from lexiseg.masks.mask_set import MaskSet
 from lexiseg.masks.store import MaskStore
 from lexiseg.models.pixel_clip_settings import PixelCLIPOptimSettings, PixelCLIPSettings
+from lexiseg.recipes.conf_files import choices
 from lexiseg.recipes.pixelclip import read_words
 from mask_cases import photograph
 

@@ -8,8 +8,8 @@ import pytest
 from PIL import Image
 from rich.console import Console
 
-from lexiseg.cli import photographs, predict
-from lexiseg.cli.parsers.predict import add_parser
+from lexiseg.cli import predict
+from lexiseg.cli.parsers.predict import COMMAND
 from lexiseg.clip.vocabulary import Vocabulary
 from lexiseg.errors import ConfigError, DataError, LexisegError
 from lexiseg.inference.pipeline import Pipeline
@@ -35,7 +35,7 @@ def command(monkeypatch):
 
     def run(*flags, split=None, asked=None, **settings):
         parser = argparse.ArgumentParser()
-        add_parser(parser.add_subparsers())
+        COMMAND.add_to(parser.add_subparsers())
         args = parser.parse_args(["predict", *map(str, flags)])
 
         def build(**choices):
@@ -46,7 +46,8 @@ def command(monkeypatch):
             return Pipeline(ColourModel(), Clip(), protocol, ("{}",), info)
 
         console = Console(width=300, record=True, force_terminal=False, file=io.StringIO())
-        return predict.run(args, build, console), console.export_text()
+        monkeypatch.setattr(Pipeline, "load", build)
+        return predict.run(args, console), console.export_text()
 
     return run
 
@@ -94,26 +95,11 @@ def test_a_broken_photograph_is_skipped_and_the_rest_done(command, photos, tmp_p
     assert not list((tmp_path / "out").glob("*overlay*"))
 
 
-def test_globs_and_repeats(photos):
-    found = photographs.find_photos([str(photos / "*_[rb]*.png"), str(photos), str(photos / "0_red.png")])
-    assert [path.name for path in found] == ["0_red.png", "1_blue.png", "2_white.png"]
-    nested = photos / "deep" / "er"
-    nested.mkdir(parents=True)
-    (photos / "0_red.png").rename(nested / "red.png")
-    assert photographs.find_photos([str(photos / "**" / "r*.png")]) == [nested / "red.png"]
-
-
 def test_no_image_at_all(command, tmp_path):
     (tmp_path / "notes.txt").write_text("nothing")
     for pattern in (tmp_path, tmp_path / "*.jpg"):
         with pytest.raises(DataError, match=r"no image found in .*; expected files ending in .jpg"):
             command(pattern, "--classes", "red")
-
-
-def test_same_names_in_two_folders_do_not_overwrite(tmp_path):
-    paths = [tmp_path / "a" / "x.png", tmp_path / "b" / "x.png", tmp_path / "b" / "x.jpg", tmp_path / "y.png"]
-    assert photographs.result_stems(paths) == ["a_x_png", "b_x_png", "b_x_jpg", "y"]
-    assert photographs.result_stems([tmp_path / "x.png", tmp_path / "x.png"])[1].endswith("_2")
 
 
 def test_words_from_a_file(command, photos, tmp_path):
@@ -136,7 +122,7 @@ def test_bad_words_stop_before_anything_is_loaded(command, photos, words, messag
 
 def test_words_or_file_but_not_both(photos, capsys):
     parser = argparse.ArgumentParser()
-    add_parser(parser.add_subparsers())
+    COMMAND.add_to(parser.add_subparsers())
     for flags in ([], ["--classes", "red", "--classes-file", "x"]):
         with pytest.raises(SystemExit):
             parser.parse_args(["predict", str(photos), *flags])
@@ -278,7 +264,7 @@ def test_score_maps_on_request(command, photos, tmp_path):
 
 def test_help_shows_examples(capsys):
     parser = argparse.ArgumentParser(prog="lexiseg")
-    add_parser(parser.add_subparsers())
+    COMMAND.add_to(parser.add_subparsers())
     with pytest.raises(SystemExit):
         parser.parse_args(["predict", "--help"])
     assert 'lexiseg predict photo.jpg --classes "dog, grass, sky"' in capsys.readouterr().out

@@ -7,9 +7,9 @@ import yaml
 from omegaconf import OmegaConf
 
 from lexiseg.cli.ablations import compose_training
-from lexiseg.cli.composing import groups
-from lexiseg.cli.conf_files import read_table, table_names
 from lexiseg.cli.main import main
+from lexiseg.recipes.ablations import read_table, table_names
+from lexiseg.recipes.conf_files import groups
 
 TINY = [
     "experiment=toy",
@@ -27,8 +27,8 @@ TINY = [
 def test_every_row_composes_and_numbers_its_place(table):
     for number, (name, row) in enumerate(read_table(table).items(), 1):
         config = compose_training(["experiment=toy", f"ablation={table}/{name}"])
-        assert (config.row.name, config.row.number, config.row.label) == (name, number, row["label"])
-        for setting in row["settings"]:
+        assert (config.row.name, config.row.number, config.row.label) == (name, number, row.label)
+        for setting in row.settings:
             key, _, value = setting.partition("=")
             chosen = OmegaConf.select(config, key)
             assert chosen == yaml.safe_load(value) or key in groups("train"), setting

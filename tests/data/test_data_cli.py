@@ -2,13 +2,13 @@ import argparse
 
 import pytest
 
-from lexiseg.cli.parsers.data import add_parser
+from lexiseg.cli.parsers.data import COMMAND
 from lexiseg.errors import ConfigError, DataError
 
 
 def run(*words):
     parser = argparse.ArgumentParser(prog="lexiseg")
-    add_parser(parser.add_subparsers())
+    COMMAND.add_to(parser.add_subparsers())
     args = parser.parse_args(["data", *map(str, words)])
     return args.func(args)
 

@@ -7,10 +7,11 @@ import pytest
 from hydra.utils import get_object
 from omegaconf import OmegaConf
 
-from lexiseg.cli.building import open_training_data
+from lexiseg.cli.composing import plain
 from lexiseg.data.class_files import builtin_classes
 from lexiseg.data.splits import make_split
 from lexiseg.data.toy.world import TOY_CLASSES, TOY_UNSEEN
+from lexiseg.recipes.records import open_training_data
 
 CONF = Path(__file__).parents[2] / "conf"
 DATA = sorted(path.stem for path in (CONF / "data").glob("*.yaml"))
@@ -46,7 +47,7 @@ def build(name, **overrides):
     config = OmegaConf.create({"data": load("data", name)})
     for key, value in overrides.items():
         OmegaConf.update(config, f"data.{key}", value)
-    return open_training_data(config.data)
+    return open_training_data(plain(config.data))
 
 
 @pytest.mark.parametrize("name", sorted(CLASSES))

@@ -1,12 +1,83 @@
-"""Where windows lie for a photograph and a protocol, by hand."""
+"""Where windows lie, by hand; sizes of work are bounded, and what is beyond the bounds is refused from sizes alone."""
 
-from dataclasses import replace
+import dataclasses
 
 import pytest
+import torch
 
 from lexiseg.dense.multi_view import MultiView
+from lexiseg.errors import ConfigError, DataError
 from lexiseg.inference.layout import lay_out
-from lexiseg.inference.protocol import InferenceProtocol
+from lexiseg.inference.memory import memory_of_a_photograph
+from lexiseg.inference.protocol import CASCADE, TRAINING_FREE, InferenceProtocol
+
+
+@pytest.mark.parametrize(
+    ("source", "working"),
+    [
+        ((512, 8192), (512, 8192)),  # exactly the limit
+        ((100, 800), (512, 4096)),  # a published size: no photograph of a benchmark is touched
+        ((500, 8001), (512, 8192)),  # 8193.02 otherwise
+        ((1, 3000), (3, 8192)),
+        ((3000, 1), (8192, 3)),
+        ((1, 20011), (1, 8192)),  # 0.41 rounds to a row all the same
+    ],
+)
+def test_the_long_side_is_bounded(source, working):
+    layout = lay_out(source, CASCADE, patch_size=16)
+    assert layout.source == source
+    assert layout.windows[0].working == working
+    windows = layout.windows[0].windows
+    assert (windows.tops[-1] + windows.height, windows.lefts[-1] + windows.width) == working
+
+
+@pytest.mark.parametrize(
+    ("source", "changed", "message"),
+    [
+        ((3000, 4000), {"max_windows": 5}, "read in 6 windows, where the protocol allows 5"),
+        ((6007, 6011), {"short_side": None, "window": None, "stride": None}, "windows of 141376 patches, where at most 32768"),
+        ((20011, 20021), {"short_side": None}, "be worked on at 20011x20021, which is too large"),
+        ((1, 200003), {}, r"need 6\.9 GiB to bring 73 windows back"),
+    ],
+)  # fmt: skip
+def test_work_beyond_the_bounds_is_refused(source, changed, message):
+    protocol = dataclasses.replace(TRAINING_FREE, **changed)
+    with pytest.raises(DataError, match=f"{source[0]}x{source[1]} pixels .*{message}"):
+        lay_out(source, protocol, patch_size=16)
+
+
+def test_bounds_are_settings():
+    with pytest.raises(ConfigError, match="short_side 9000 is above long_side 8192; raise long_side as well"):
+        InferenceProtocol(short_side=9000)
+    with pytest.raises(ConfigError, match="max_windows is 0; expected a whole number of at least 1"):
+        InferenceProtocol(max_windows=0)
+    with pytest.raises(ConfigError, match="long_side: expected a whole number, got None"):
+        InferenceProtocol(long_side=None)
+    assert InferenceProtocol(short_side=9000, long_side=9000).short_side == 9000
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        MemoryError(),
+        torch.cuda.OutOfMemoryError("CUDA out of memory"),
+        RuntimeError(
+            "[enforce fail at alloc_cpu.cpp:128] DefaultCPUAllocator: can't allocate memory: you tried"
+        ),
+    ],
+)
+def test_memory_that_ran_out_is_told(error):
+    with (
+        pytest.raises(DataError, match="not enough memory for a photograph of this size"),
+        memory_of_a_photograph(),
+    ):
+        raise error
+
+
+def test_other_errors_stay_themselves():
+    with pytest.raises(RuntimeError, match="something else"), memory_of_a_photograph():
+        raise RuntimeError("something else")
+
 
 WINDOWS = InferenceProtocol(short_side=22, window=13, stride=7)
 
@@ -29,12 +100,14 @@ def test_windows_by_hand():
     ],
 )
 def test_every_size_of_the_protocol_counts(changes, tops, lefts):
-    (layout,) = lay_out((31, 47), replace(WINDOWS, **changes), 4).windows
+    (layout,) = lay_out((31, 47), dataclasses.replace(WINDOWS, **changes), 4).windows
     assert (layout.windows.tops, layout.windows.lefts) == (tops, lefts)
 
 
 def test_every_view_has_windows_of_its_own():
-    layout = lay_out((31, 47), replace(WINDOWS, views=MultiView(scales=(0.5, 1.0), flip="none")), 4)
+    layout = lay_out(
+        (31, 47), dataclasses.replace(WINDOWS, views=MultiView(scales=(0.5, 1.0), flip="none")), 4
+    )
     assert [view.size for view in layout.views] == [(12, 20), (24, 36)]
     small, large = layout.windows
     assert (small.windows.tops, small.windows.lefts) == ((0,), (0, 7))

@@ -26,6 +26,11 @@ def test_areas_and_scores():
     assert result(scores=None).mean_scores == {}
 
 
+def test_what_was_found_in_one_line():
+    assert result().describe() == "blue 66.7 %, red 33.3 %"
+    assert result().describe(most=1) == "blue 66.7 %, and 1 more"
+
+
 def test_files_hold_what_they_say(tmp_path):
     image = np.full((2, 3, 3), 90, dtype=np.uint8)
     paths = result(unseen=("blue",)).save(tmp_path / "new", "photo", image=image, score_png=True)

@@ -3,7 +3,7 @@
 import pytest
 
 from lexiseg.clip.vocabulary import Vocabulary
-from lexiseg.inference.words import seen_class_ids
+from lexiseg.inference.words import seen_class_ids, tell_unknown
 from lexiseg.types import ClassSplit
 
 TRAINED = ClassSplit("own", ("dog", "grass", "red sofa", "sky", "lamp"), ("sky", "lamp"))
@@ -45,3 +45,22 @@ def test_nobody_where_nothing_is_unseen(trained):
 )
 def test_a_data_set_judged_as_a_whole(judged, expected):
     assert seen_class_ids(Vocabulary.from_names(judged.classes), TRAINED, judged) == expected
+
+
+class KnowsColours:
+    source = "small"
+    known_words = frozenset({"red", "blue"})
+
+    def unknown_words(self, names):
+        return [name for name in names if name not in self.known_words]
+
+
+def test_what_a_small_clip_has_never_read():
+    clip = KnowsColours()
+    assert tell_unknown(clip, Vocabulary.from_text("red; blue")) == ""
+    assert tell_unknown(clip, Vocabulary.from_text("red; zebra, [gnu]")) == (
+        "the CLIP 'small' has never read zebra, [gnu]; its answer for that means nothing. It knows: blue, red"
+    )
+    many = tell_unknown(clip, Vocabulary.from_text(", ".join(["z" * 50, *map(str, range(20))])))
+    assert f"{'z' * 40}…, 0, 1" in many
+    assert "10, and 9 more;" in many

@@ -11,7 +11,17 @@ from lexiseg.clip.loading import load_clip
 from lexiseg.data.splits import make_split
 from lexiseg.data.toy.world import TOY_UNSEEN, ToyWorld
 from lexiseg.inference.protocol import InferenceProtocol
-from lexiseg.recipes.demo import READINGS, Judged, Row, Stage, all_rows, best_reading, judge_readings, spread
+from lexiseg.recipes.demo import (
+    READINGS,
+    Judged,
+    Row,
+    Stage,
+    all_rows,
+    best_reading,
+    judge_readings,
+    keep,
+    spread,
+)
 
 
 @pytest.fixture(autouse=True)
@@ -56,6 +66,20 @@ def test_the_best_reading_is_one_with_a_score():
     good, better = judged("good", 0.3, 0.2, 0.24), judged("better", 0.3, 0.3, 0.3)
     assert best_reading([none, good, better]) is best_reading([better, none, good]) is better
     assert best_reading([none]) is none
+
+
+def test_what_is_kept_is_the_best_reading_and_every_training(tmp_path):
+    world = ToyWorld(partition="val", length=2, image_size=(48, 56))
+    split = make_split(world.classes, name="toy", unseen=list(TOY_UNSEEN))
+    protocol = InferenceProtocol(name="p", short_side=48, window=48, stride=24)
+    stage = Stage(world, split, load_clip("toy"), "single", protocol)
+    readings = judge_readings(stage)[:2]
+    trained = [replace(readings[1], row=Row("trained", 0.5, 0.3, 0.375))]
+    rows = keep(tmp_path, stage, readings, trained)
+    assert rows == all_rows(best_reading(readings), trained)
+    stored = json.loads((tmp_path / "demo.json").read_text())
+    assert (len(stored["readings"]), stored["rows"][-1]["title"]) == (2, "trained")
+    assert len(list(tmp_path.glob("unseen_*.png"))) == 2
 
 
 @pytest.mark.slow

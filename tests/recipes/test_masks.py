@@ -39,6 +39,20 @@ def test_what_is_summed_up(tmp_path):
     assert summary.ready == outcomes[:2]
     assert summary.bare == outcomes[1:2]
     assert summary.dropped == 5
+    assert summary.facts() == [
+        "3 photographs: 1 made, 1 already there, 1 skipped",
+        "masks each: mean 3.5, least 0, most 7",
+        "5 empty masks left out",
+    ]
+    assert summary.worries() == {"without any mask (1)": str(tmp_path / "b")}
+
+
+def test_photographs_left_as_they_are_are_named_until_they_are_counted(tmp_path):
+    outcomes = [Outcome(tmp_path / str(index), "differs", reason="made by dino") for index in range(7)]
+    ((kind, which),) = MaskSummary(outcomes).worries().items()
+    assert kind == "left as they are (7)"
+    assert which.endswith(f"{tmp_path / '4'}, and 2 more: made by dino; --overwrite makes them anew")
+    assert MaskSummary(outcomes).facts() == ["7 photographs: 0 made, 0 already there, 0 skipped"]
 
 
 def test_processes(monkeypatch):

@@ -3,12 +3,12 @@
 import pytest
 import torch
 
-from lexiseg.cli.building import build_split_and_data, instantiate_config
-from lexiseg.cli.composing import compose_config
+from lexiseg.cli.composing import compose_config, plain
 from lexiseg.data.sampler import ResumableSampler
 from lexiseg.data.toy.world import TOY_UNSEEN, ToyWorld
 from lexiseg.data.transforms import train_recipe
 from lexiseg.recipes import SplitSettings, TrainingData, TrainRun, train
+from lexiseg.recipes.records import build, open_split_and_data
 
 SMALL = {
     "train": ["experiment=toy", "data.train.length=23", "data.val.length=2", "data.batch_size=3"],
@@ -17,8 +17,8 @@ SMALL = {
 
 
 def open_data(command, *overrides):
-    config = compose_config(command, [*SMALL[command], *overrides])
-    return build_split_and_data(config)[1] if command == "train" else instantiate_config(config.mask_data)
+    record = plain(compose_config(command, [*SMALL[command], *overrides]))
+    return open_split_and_data(record)[1] if command == "train" else build(record["mask_data"])
 
 
 def order(data):

@@ -5,11 +5,12 @@ import json
 import pytest
 
 from lexiseg.errors import CheckpointError
-from lexiseg.recipes.sweep_table import SweepRow, mean_and_spread, read_results, run_folder, to_markdown
+from lexiseg.recipes.ablations import AblationRow
+from lexiseg.recipes.sweep_table import mean_and_spread, read_results, run_folder, to_markdown
 
 ROWS = [
-    SweepRow(name="nga", label="NGA†", number=2, published={"coco_stuff": (41.1, 43.4, 42.2)}),
-    SweepRow(name="sum", label="sum", number=1),
+    AblationRow(name="nga", label="NGA†", number=2, published={"coco_stuff": (41.1, 43.4, 42.2)}),
+    AblationRow(name="sum", label="sum", number=1),
 ]
 
 

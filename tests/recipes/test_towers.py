@@ -6,7 +6,7 @@ import torch
 import family_cases
 from lexiseg.errors import ConfigError
 from lexiseg.recipes import towers
-from lexiseg.recipes.towers import FROZEN, load_towers
+from lexiseg.recipes.towers import FROZEN, choose_blocks, load_towers
 
 
 @pytest.mark.parametrize("family", sorted(family_cases.MODELS))
@@ -33,3 +33,17 @@ def test_a_tower_without_blocks_is_refused(monkeypatch):
         ConfigError, match="'a_convnext' has a ConvNeXt image tower, which has no attention blocks"
     ):
         load_towers(clip="a_convnext", device="cpu")
+
+
+def test_blocks_stand_in_the_tower_s_order_and_once():
+    assert choose_blocks("12, 6,6", 12) == (6, 12)
+    assert choose_blocks(" all ", 3) == (1, 2, 3)
+
+
+@pytest.mark.parametrize(
+    ("text", "fewest"),
+    [("0", 1), ("4", 1), ("", 1), (",", 1), ("two", 1), ("-1", 1), ("1.5", 1), ("2", 2), ("2,2", 2)],
+)
+def test_mistakes(text, fewest):
+    with pytest.raises(ConfigError, match=f"expected all, or {fewest} or more numbers from 1 to 3"):
+        choose_blocks(text, 3, fewest=fewest)

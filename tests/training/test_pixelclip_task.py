@@ -8,11 +8,12 @@ import torch
 from transformers import CLIPModel
 
 from lexiseg.checkpoints.training_file import load_tensors_only, read_info
-from lexiseg.cli.building import tuning_run
+from lexiseg.cli.composing import plain
 from lexiseg.cli.pixelclip import compose_tuning
 from lexiseg.clip.loading import load_clip
 from lexiseg.errors import CheckpointError, ConfigError, TrainingError
 from lexiseg.recipes import tune
+from lexiseg.recipes.records import tuning_run
 from lexiseg.training.pixel_clip_task import PixelCLIPTask, TuningInfo, read_tuning_info
 
 SMALL = [
@@ -40,7 +41,7 @@ SMALL = [
 
 
 def run(folder, *overrides):
-    return tune(tuning_run(compose_tuning([*SMALL, f"output_dir={folder}", *overrides])))
+    return tune(tuning_run(plain(compose_tuning([*SMALL, f"output_dir={folder}", *overrides])), print))
 
 
 def read_log(folder):

@@ -10,9 +10,10 @@ import torch
 
 from lexiseg.checkpoints.training_file import load_tensors_only
 from lexiseg.cli.ablations import compose_training
-from lexiseg.cli.building import training_run
+from lexiseg.cli.composing import plain
 from lexiseg.errors import CheckpointError, ConfigError, TrainingError
 from lexiseg.recipes import train
+from lexiseg.recipes.records import training_run
 
 SMALL = [
     "resume=false",
@@ -33,7 +34,7 @@ SMALL = [
 
 
 def run(folder, *overrides):
-    return train(training_run(compose_training([*SMALL, f"output_dir={folder}", *overrides])))
+    return train(training_run(plain(compose_training([*SMALL, f"output_dir={folder}", *overrides])), print))
 
 
 def read_log(folder):

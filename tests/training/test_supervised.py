@@ -5,9 +5,9 @@ import pytest
 import torch
 
 from lexiseg.checkpoints.training_file import load_tensors_only
-from lexiseg.cli.building import build_split_and_data, training_run
-from lexiseg.cli.composing import compose_config
+from lexiseg.cli.composing import compose_config, plain
 from lexiseg.recipes import train
+from lexiseg.recipes.records import open_split_and_data, training_run
 from lexiseg.training.task import SegmentationTask
 
 SMALL = [
@@ -40,7 +40,7 @@ def test_a_run(tmp_path, monkeypatch, split, unseen):
 
     monkeypatch.setattr(SegmentationTask, "training_step", watch)
     config = compose_config("train", [*SMALL, split, f"output_dir={tmp_path}"])
-    scores = train(training_run(config))
+    scores = train(training_run(plain(config)))
     checkpoint = load_tensors_only(tmp_path / "best.ckpt")["lexiseg"]
     assert checkpoint["split"]["setting"] == "supervised"
     assert checkpoint["protocol"]["seen_penalty"] == 0
@@ -51,7 +51,7 @@ def test_a_run(tmp_path, monkeypatch, split, unseen):
 
 def test_no_label_is_hidden():
     hidden, shown = (
-        build_split_and_data(compose_config("train", ["split=toy", f"split.setting={setting}"]))[
+        open_split_and_data(plain(compose_config("train", ["split=toy", f"split.setting={setting}"])))[
             1
         ].training_table
         for setting in ("inductive", "supervised")

@@ -1,11 +1,10 @@
-"""The tables of ``conf/train/ablation``: a file a table, a row an entry, whose settings are overrides as one types them."""
+"""Training runs composed with the settings of a table's row."""
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from lexiseg.cli.composing import compose_config
-from lexiseg.cli.conf_files import read_table
-from lexiseg.errors import ConfigError
+from lexiseg.recipes.ablations import find_row
 
 if TYPE_CHECKING:
     from omegaconf import DictConfig
@@ -27,21 +26,8 @@ def compose_training(overrides: Sequence[str]) -> "DictConfig":
     chosen = [override.removeprefix(_KEY) for override in overrides if override.startswith(_KEY)]
     if not chosen or chosen[-1] == "null":
         return compose_config("train", rest)
-    settings, row = _find_row(chosen[-1])
-    config = compose_config("train", [*settings, *rest])
+    row = find_row(chosen[-1])
+    config = compose_config("train", [*row.settings, *rest])
     with open_dict(config):
-        config.row = row
+        config.row = row.told()
     return config
-
-
-def _find_row(choice: str) -> tuple[list[str], dict[str, Any]]:
-    """A row's overrides, and what it says of itself: name, place from 1, label, published figures."""
-    table, _, name = choice.partition("/")
-    rows = read_table(table)
-    if name not in rows:
-        raise ConfigError(
-            f"ablation={choice}: {table} has the rows {', '.join(rows)}; name one, as ablation={table}/{next(iter(rows))}, "
-            f"or run all of them: `lexiseg sweep ablation={table}`"
-        )
-    told = {"name": name, "number": list(rows).index(name) + 1, **rows[name]}
-    return told.pop("settings"), told

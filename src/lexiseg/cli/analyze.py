@@ -8,13 +8,11 @@ from rich.markup import escape
 from rich.table import Table
 
 from lexiseg.analysis.layer_similarity import LayerSimilarityResult
-from lexiseg.cli.photographs import Photograph, Step, conclude, each_photograph, find_photos
+from lexiseg.cli.photographs import Step, conclude, each_photograph
 from lexiseg.errors import ConfigError
-from lexiseg.recipes.analyze import BlockAlignment, Figure, patch_figure
-from lexiseg.recipes.towers import Towers, load_towers
-from lexiseg.storage import write_json, write_png
-
-_ALL = "all"
+from lexiseg.recipes.analyze import BlockAlignment, patch_figure
+from lexiseg.recipes.photographs import Photograph, find_photos
+from lexiseg.recipes.towers import Towers, choose_blocks, load_towers
 
 
 def run_cka(args: argparse.Namespace, console: Console | None = None) -> int:
@@ -36,7 +34,7 @@ def run_cka(args: argparse.Namespace, console: Console | None = None) -> int:
 
     failures = each_photograph(photos, console, work, told="reading blocks")
     results = alignment.compute()
-    _write(alignment.figure(results), args, "cka")
+    alignment.figure(results).write(args.out, "cka")
     console.print(_table(results))
     return conclude(console, photos, failures, done=f"counted; {args.out / 'cka.png'} and cka.json")
 
@@ -57,10 +55,9 @@ def run_patches(args: argparse.Namespace, console: Console | None = None) -> int
     blocks = choose_blocks(args.blocks, towers.depth)
 
     def work(photograph: Photograph, _: Step) -> None:
-        figure = patch_figure(
-            towers, photograph.path, photograph.pixels, point, blocks=blocks, centred=args.centred
-        )
-        _write(figure, args, f"{photograph.stem}_patches")
+        path, pixels = photograph.path, photograph.pixels
+        figure = patch_figure(towers, path, pixels, point, blocks=blocks, centred=args.centred)
+        figure.write(args.out, f"{photograph.stem}_patches")
 
     failures = each_photograph(photos, console, work, told="reading blocks")
     return conclude(console, photos, failures, done=f"drawn; pictures in {args.out}")
@@ -78,33 +75,9 @@ def read_point(text: str) -> tuple[int, int]:
     return int(parts[0]), int(parts[1])
 
 
-def choose_blocks(text: str, depth: int, *, fewest: int = 1) -> tuple[int, ...]:
-    """Block numbers of a flag, from 1, in their order in the tower.
-
-    Raises:
-        ConfigError: Not numbers, beyond the tower, or too few.
-    """
-    if text.strip() == _ALL:
-        return tuple(range(1, depth + 1))
-    parts = [part.strip() for part in text.split(",") if part.strip()]
-    blocks = tuple(sorted({int(part) for part in parts if part.isdecimal()}))
-    valid = all(part.isdecimal() for part in parts) and all(1 <= block <= depth for block in blocks)
-    if not valid or len(blocks) < fewest:
-        raise ConfigError(
-            f"--blocks {text}: expected {_ALL}, or {fewest} or more numbers from 1 to {depth} with commas between"
-        )
-    return blocks
-
-
 def _load(args: argparse.Namespace) -> Towers:
-    return load_towers(
-        checkpoint=args.checkpoint, clip=args.clip, device=args.device, short_side=args.short_side
-    )
-
-
-def _write(figure: Figure, args: argparse.Namespace, stem: str) -> None:
-    write_png(figure.picture, args.out / f"{stem}.png")
-    write_json(figure.values, args.out / f"{stem}.json")
+    names = ("checkpoint", "clip", "device", "short_side")
+    return load_towers(**{name: getattr(args, name) for name in names})
 
 
 def _table(results: Mapping[str, LayerSimilarityResult]) -> Table:

@@ -1,18 +1,12 @@
 """``lexiseg benchmark``: training-free methods side by side under their published settings, in one table."""
 
-from collections.abc import Mapping, Sequence
-from pathlib import Path
-from typing import Any
+from collections.abc import Sequence
 
 from omegaconf import DictConfig
 from rich.console import Console
 from rich.markdown import Markdown
 
-from lexiseg.cli.building import build_clip, instantiate_config
 from lexiseg.cli.composing import compose_config, plain
-from lexiseg.cli.conf_files import benchmark_names
-from lexiseg.data.class_files import builtin_classes
-from lexiseg.errors import ConfigError
 from lexiseg.evaluation.benchmark import Benchmark, MethodChoice
 from lexiseg.recipes.benchmark import (
     RESULTS_FILE,
@@ -22,6 +16,8 @@ from lexiseg.recipes.benchmark import (
     join_processes,
     measure_all,
 )
+from lexiseg.recipes.conf_files import benchmark_names, require_benchmarks
+from lexiseg.recipes.records import benchmark, benchmark_run
 
 
 def run_benchmark(overrides: Sequence[str]) -> int:
@@ -47,20 +43,11 @@ def read_run(overrides: Sequence[str]) -> BenchmarkRun:
     """
     own, of_benchmarks = _sort_overrides(overrides)
     config = compose_config("benchmark", own)
-    methods = MethodChoice.many(plain(config.methods))
-    benchmarks = [load_benchmark(name, config, of_benchmarks.get(name, ())) for name in _names(config)]
-    device = join_processes(config.device)
-    return BenchmarkRun(
-        methods,
-        benchmarks,
-        build_clip(config.clip).to(device),
-        Path(config.output),
-        templates=plain(config.templates),
-        protocol=plain(config.protocol) or {},
-        limit=config.limit,
-        images_per_batch=config.images_per_batch,
-        compile=config.compile,
-    )
+    record = plain(config)
+    MethodChoice.many(record["methods"])  # a mistake shows before any data are opened
+    names = require_benchmarks(record["benchmarks"])
+    benchmarks = [load_benchmark(name, config, of_benchmarks.get(name, ())) for name in names]
+    return benchmark_run(record, benchmarks, join_processes(config.device))
 
 
 def load_benchmark(name: str, config: DictConfig, overrides: Sequence[str] = ()) -> Benchmark:
@@ -70,20 +57,7 @@ def load_benchmark(name: str, config: DictConfig, overrides: Sequence[str] = ())
         LexisegError: No such benchmark, a key that does not exist, or data that is not there.
     """
     given = [f"+data_root={config.data_root}", *(f"benchmark.{override}" for override in overrides)]
-    entry = compose_config(f"benchmark/{name}", given).benchmark
-    dataset = instantiate_config(entry.data)
-    methods: Mapping[str, Mapping[str, Any]] = plain(entry.methods)
-    lists = {entry.words, *(own["words"] for own in methods.values() if "words" in own)}
-    words = {key: builtin_classes(key) for key in lists if key is not None}
-    default = words[entry.words] if entry.words else getattr(dataset, "words", None)
-    groups = default or tuple((label,) for label in dataset.classes)
-    return Benchmark(
-        name=entry.name,
-        dataset=dataset,
-        words={None: groups, **words},
-        protocol=plain(entry.protocol),
-        methods=methods,
-    )
+    return benchmark(plain(compose_config(f"benchmark/{name}", given).benchmark))
 
 
 def _sort_overrides(overrides: Sequence[str]) -> tuple[list[str], dict[str, list[str]]]:
@@ -99,15 +73,3 @@ def _sort_overrides(overrides: Sequence[str]) -> tuple[list[str], dict[str, list
             # Changes to a protocol are keys that the composed file cannot know.
             own.append(f"+{override}" if override.startswith("protocol.") else override)
     return own, of_benchmarks
-
-
-def _names(config: DictConfig) -> list[str]:
-    names = plain(config.benchmarks)
-    names = [names] if isinstance(names, str) else list(names)
-    available = benchmark_names()
-    unknown = [name for name in names if name not in available]
-    if unknown or not names:
-        raise ConfigError(
-            f"no benchmark '{unknown[0] if unknown else ''}'; choose from {', '.join(available)}"
-        )
-    return names

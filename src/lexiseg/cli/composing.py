@@ -1,10 +1,11 @@
 """Hydra configurations without a decorator: composed from the wheel or the checkout, with errors one can act on."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
-from lexiseg.cli.conf_files import choices, conf_dir, groups, own_folder, read_root
 from lexiseg.errors import ConfigError
+from lexiseg.recipes.conf_files import checked_choices, conf_dir, own_folder
 
 if TYPE_CHECKING:
     from omegaconf import DictConfig
@@ -23,26 +24,16 @@ def compose_config(name: str, overrides: Sequence[str]) -> "DictConfig":
     Raises:
         ConfigError: An unknown key or choice, or a value that does not parse; says which.
     """
-    from hydra import compose, initialize_config_dir
-    from hydra.core.global_hydra import GlobalHydra
-    from hydra.errors import HydraException
+    from hydra import compose
     from omegaconf import OmegaConf
-    from omegaconf.errors import OmegaConfBaseException
 
-    given = _checked_choices(name, overrides)
-    GlobalHydra.instance().clear()
-    try:
-        with initialize_config_dir(str(conf_dir()), version_base="1.3"):
-            config = compose(name, overrides=[*_own_groups(name), *given])
-        missing = OmegaConf.missing_keys(config)
+    given = checked_choices(name, overrides)
+    with hydra_at_work(f"`lexiseg {name} --help` for groups and keys"):
+        config = compose(name, overrides=[*_own_groups(name), *given])
+        missing = sorted(OmegaConf.missing_keys(config))
         if missing:
-            example = sorted(missing)[0]
-            raise ConfigError(
-                f"{', '.join(sorted(missing))} has no default; give it, for example {example}=…"
-            )
+            raise ConfigError(f"{', '.join(missing)} has no default; give it, for example {missing[0]}=…")
         OmegaConf.resolve(config)
-    except (HydraException, OmegaConfBaseException) as error:
-        raise ConfigError(f"{told(error)} See `lexiseg {name} --help` for groups and keys") from error
     return config
 
 
@@ -53,11 +44,34 @@ def plain(config: Any) -> Any:
     return OmegaConf.to_container(config, resolve=True) if OmegaConf.is_config(config) else config
 
 
-def told(error: Exception) -> str:
-    """Hydra's message on one or two lines, as a sentence."""
-    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-    useful = [line for line in lines if not line.startswith(_UNTOLD)]
-    return " ".join(useful).rstrip(".") + "."
+def print_config(config: "DictConfig") -> int:
+    """What ``--config`` shows; the exit status."""
+    from omegaconf import OmegaConf
+
+    print(OmegaConf.to_yaml(config))
+    return 0
+
+
+@contextmanager
+def hydra_at_work(see: str) -> Iterator[Any]:
+    """Hydra at the configuration files, its errors as sentences that end in what to see.
+
+    Raises:
+        ConfigError: What Hydra or OmegaConf found wrong.
+    """
+    from hydra import initialize_config_dir
+    from hydra.core.global_hydra import GlobalHydra
+    from hydra.errors import HydraException
+    from omegaconf.errors import OmegaConfBaseException
+
+    GlobalHydra.instance().clear()
+    try:
+        with initialize_config_dir(str(conf_dir()), version_base="1.3"):
+            yield GlobalHydra.instance().hydra
+    except (HydraException, OmegaConfBaseException) as error:
+        lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+        useful = " ".join(line for line in lines if not line.startswith(_UNTOLD)).rstrip(".")
+        raise ConfigError(f"{useful}. See {see}") from error
 
 
 def _own_groups(command: str) -> list[str]:
@@ -65,31 +79,3 @@ def _own_groups(command: str) -> list[str]:
     own = own_folder(command)
     place = own.as_posix().replace("'", r"\'")
     return [f"hydra.searchpath=['file://{place}']"] if own.is_dir() else []
-
-
-def _checked_choices(command: str, overrides: Sequence[str]) -> list[str]:
-    """Overrides with a choice's ``COMMAND/`` taken off.
-
-    Raises:
-        ConfigError: A group or a choice that the command does not have; lists those that it has.
-    """
-    root, known = read_root(command), groups(command)
-    checked = []
-    for override in overrides:
-        group, equals, choice = override.partition("=")
-        choice = choice.removeprefix(f"{command}/")
-        if root and equals and group.isidentifier() and group not in (*known, *root):
-            raise ConfigError(
-                f"{override}: `lexiseg {command}` has neither a group nor a key of that name; it has "
-                f"{', '.join([*known, *(key for key in root if key not in ('defaults', *known))])}"
-            )
-        if group not in known or choice in ("", "null"):
-            checked.append(override)
-            continue
-        if choice not in choices(command, group):
-            raise ConfigError(
-                f"{group}={choice}: `lexiseg {command}` has no such {group}; choose from "
-                f"{', '.join(choices(command, group))}"
-            )
-        checked.append(f"{group}={choice}")
-    return checked

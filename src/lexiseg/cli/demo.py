@@ -3,30 +3,15 @@
 import argparse
 import time
 from collections.abc import Sequence
-from pathlib import Path
+from typing import Any
 
-from omegaconf import DictConfig
 from rich.console import Console
 from rich.table import Table
 
-from lexiseg.cli.building import build_clip, build_protocol, build_split_and_data, training_run
 from lexiseg.cli.composing import compose_config, plain
 from lexiseg.errors import ConfigError
-from lexiseg.recipes.demo import (
-    SCORES,
-    Judged,
-    Row,
-    Stage,
-    all_rows,
-    best_reading,
-    draw_unseen,
-    judge_readings,
-    judge_trained,
-    spread,
-    write_results,
-)
-from lexiseg.recipes.training import train
-from lexiseg.training.checkpointing import LAST
+from lexiseg.recipes.demo import SCORES, Row, judge_readings, keep, spread, train_all
+from lexiseg.recipes.records import demo_stage, training_run
 
 
 def run(args: argparse.Namespace) -> int:
@@ -34,8 +19,8 @@ def run(args: argparse.Namespace) -> int:
     if args.seeds < 1:
         raise ConfigError(f"--seeds {args.seeds}: expected 1 training or more")
     console, started = Console(), time.monotonic()
-    configs = [_config(args, seed) for seed in range(args.seeds)]
-    stage = _stage(configs[0])
+    records = [_record(args, seed) for seed in range(args.seeds)]
+    stage = demo_stage(records[0])
     unseen = stage.split.unseen
     console.print(
         f"Toy world: {len(stage.split.seen)} seen and {len(unseen)} unseen classes ({', '.join(unseen)}); "
@@ -43,44 +28,25 @@ def run(args: argparse.Namespace) -> int:
     )
     readings = judge_readings(stage)
     console.print(_table([judged.row for judged in readings]))
-    trained = [_train(config, stage, console) for config in configs]
-    best = best_reading(readings)
-    draw_unseen(args.out, stage, {"zero-shot CLIP": best, "Cascade-CLIP": trained[-1]})
-    rows = all_rows(best, trained)
+    runs = [training_run(record, print) for record in records]
+    trained = train_all(stage, runs, lambda sentence: console.print(f"\n{sentence}"))
     console.print()
-    console.print(_table(rows))
+    console.print(_table(keep(args.out, stage, readings, trained)))
     if len(trained) > 1:
         told = ", ".join(f"{name} {100 * value:.1f}" for name, value in spread(trained).items())
         console.print(f"spread (standard deviation over seeds): {told}")
-    write_results(args.out, readings, rows)
     console.print(f"\nPictures and table: {args.out}  ({(time.monotonic() - started) / 60:.1f} minutes)")
     return 0
 
 
-def _train(config: DictConfig, stage: Stage, console: Console) -> Judged:
-    console.print(f"\nTraining Cascade-CLIP, seed {config.seed} ({config.trainer.max_steps} steps) …")
-    train(training_run(config))
-    return judge_trained(stage, Path(config.output_dir) / LAST, f"Cascade-CLIP, seed {config.seed}")
-
-
-def _stage(config: DictConfig) -> Stage:
-    split, data = build_split_and_data(config)
-    return Stage(
-        data.val,
-        split,
-        build_clip(config.clip),
-        plain(config.templates),
-        build_protocol(plain(config.protocol)),
-    )
-
-
-def _config(args: argparse.Namespace, seed: int) -> DictConfig:
+def _record(args: argparse.Namespace, seed: int) -> dict[str, Any]:
     overrides = [f"seed={seed}", f"name=seed{seed}", f"output_dir={args.out / f'seed{seed}'}", "trainer=cpu"]
     if args.steps:
         overrides.append(f"trainer.max_steps={args.steps}")
     if args.scenes:
         overrides.append(f"data.val.length={args.scenes}")
-    return compose_config("train", [*overrides, "experiment=toy"])
+    record: dict[str, Any] = plain(compose_config("train", [*overrides, "experiment=toy"]))
+    return record
 
 
 def _table(rows: Sequence[Row]) -> Table:

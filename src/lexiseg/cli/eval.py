@@ -5,16 +5,15 @@ from pathlib import Path
 
 from omegaconf import DictConfig
 
-from lexiseg.cli.building import instantiate_config
 from lexiseg.cli.composing import compose_config, plain
-from lexiseg.data.splits import make_split
-from lexiseg.recipes.evaluate import Evaluation, default_output, judge
+from lexiseg.recipes.evaluate import default_output, judge
+from lexiseg.recipes.records import evaluation
 
 
 def run_eval(overrides: Sequence[str]) -> int:
     """The command: overrides in, exit status out."""
     config = compose_eval(overrides)
-    report = judge(read_evaluation(config))
+    report = judge(evaluation(plain(config)))
     output = Path(config.output) if config.output else default_output(config.checkpoint)
     report.write(output)
     print(report.to_markdown())
@@ -36,23 +35,3 @@ def compose_eval(overrides: Sequence[str]) -> DictConfig:
     if clips:
         config.clip = clips[-1]
     return config
-
-
-def read_evaluation(config: DictConfig) -> Evaluation:
-    """What the composed configuration asks for, its data set opened.
-
-    Raises:
-        LexisegError: Data that is not there, or that the split does not fit.
-    """
-    dataset = instantiate_config(config.data.val)
-    return Evaluation(
-        checkpoint=config.checkpoint,
-        dataset=dataset,
-        split=make_split(dataset.classes, **plain(config.split)),
-        clip=config.clip,
-        templates=plain(config.templates),
-        protocol=plain(config.protocol) or {},
-        limit=config.limit,
-        device=config.device,
-        data=plain(config.data.val),
-    )

@@ -5,9 +5,9 @@ import argparse
 from rich.console import Console
 from rich.markup import escape
 
-from lexiseg.cli.building import build_protocol
 from lexiseg.cli.composing import compose_config, plain
 from lexiseg.clip.templates import resolve_templates
+from lexiseg.inference.protocol import InferenceProtocol
 from lexiseg.recipes.import_published import PublishedImport, import_published_file
 
 
@@ -26,7 +26,7 @@ def run(args: argparse.Namespace, console: Console | None = None) -> int:
             "text_heads": args.text_heads,
         },
         templates=resolve_templates(args.templates),
-        protocol=build_protocol(plain(config.protocol)),
+        protocol=InferenceProtocol.from_dict(plain(config.protocol)),
         split=plain(config.split) if args.split else None,
         classes_file=args.classes_file,
         transductive=args.transductive,

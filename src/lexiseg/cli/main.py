@@ -5,7 +5,6 @@ import logging
 import os
 import sys
 from collections.abc import Sequence
-from importlib import import_module
 
 from lexiseg import __version__
 from lexiseg.errors import LexisegError
@@ -67,7 +66,7 @@ def build_parser(command: str | None = None) -> argparse.ArgumentParser:
     for name, told in HYDRA_COMMANDS.items():
         commands.add_parser(name, help=told, add_help=False)
     for name in [command] if command in FLAG_COMMANDS else FLAG_COMMANDS:
-        import_module(f"lexiseg.cli.parsers.{FLAG_COMMANDS[name]}").add_parser(commands)
+        locate(f"lexiseg.cli.parsers.{FLAG_COMMANDS[name]}:COMMAND").add_to(commands)
     return parser
 
 

@@ -1,9 +1,8 @@
 """``lexiseg masks``: make class-agnostic masks of a folder of photographs, and look at them."""
 
 import argparse
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 
-import numpy as np
 from rich.console import Console
 from rich.markup import escape
 
@@ -12,8 +11,6 @@ from lexiseg.masks.build import Outcome
 from lexiseg.progress import with_progress
 from lexiseg.recipes.masks import MaskBuild, MaskSummary, draw_masks, mask_tasks, start_masks
 from lexiseg.storage import write_png
-
-_TOLD = 5
 
 
 def run_build(args: argparse.Namespace) -> int:
@@ -31,13 +28,18 @@ def run_build(args: argparse.Namespace) -> int:
     )
     count, outcomes = start_masks(build)
     summary = MaskSummary(list(with_progress(_reported(outcomes, console), "making masks", count)))
-    _tell(summary, console)
+    for sentence in summary.facts():
+        console.print(sentence)
+    for kind, which in summary.worries().items():
+        console.print(f"[yellow]{kind}:[/yellow] {escape(which)}")
     return 0 if summary.ready else 1
 
 
 def run_show(args: argparse.Namespace) -> int:
     """Draw masks; 1 if a photograph was skipped."""
-    from lexiseg.cli.photographs import Photograph, Step, conclude, each_photograph  # more than a build needs
+    # More than a build needs.
+    from lexiseg.cli.photographs import Step, conclude, each_photograph
+    from lexiseg.recipes.photographs import Photograph
 
     console = Console(stderr=True, soft_wrap=True)
     tasks = {task.image: task for task in mask_tasks(args.images, args.masks)}
@@ -58,31 +60,3 @@ def _reported(outcomes: Iterator[Outcome], console: Console) -> Iterator[Outcome
         if outcome.status == "failed":
             console.print(f"[red]skipped:[/red] {escape(outcome.reason)}")
         yield outcome
-
-
-def _tell(summary: MaskSummary, console: Console) -> None:
-    console.print(
-        f"{len(summary.outcomes)} photographs: {len(summary.of('made'))} made, {len(summary.of('kept'))} already there, "
-        f"{len(summary.of('failed'))} skipped"
-    )
-    counts = [outcome.masks for outcome in summary.ready]
-    if counts:
-        console.print(f"masks each: mean {np.mean(counts):.1f}, least {min(counts)}, most {max(counts)}")
-    if summary.bare:
-        console.print(
-            f"[yellow]without any mask ({len(summary.bare)}):[/yellow] {escape(_some(summary.bare))}"
-        )
-    if summary.dropped:
-        console.print(f"{summary.dropped} empty masks left out")
-    other = summary.of("differs")
-    if other:
-        console.print(
-            f"[yellow]left as they are ({len(other)}):[/yellow] {escape(_some(other))}: "
-            f"{escape(other[0].reason)}; --overwrite makes them anew"
-        )
-
-
-def _some(outcomes: Sequence[Outcome]) -> str:
-    names = [str(outcome.image) for outcome in outcomes]
-    more = f", and {len(names) - _TOLD} more" if len(names) > _TOLD else ""
-    return ", ".join(names[:_TOLD]) + more

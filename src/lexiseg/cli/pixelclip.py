@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from lexiseg.cli.composing import compose_config
+from lexiseg.cli.composing import compose_config, plain, print_config
 from lexiseg.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -15,14 +15,11 @@ def run_pixelclip(overrides: Sequence[str]) -> int:
     """The command: overrides in, exit status out."""
     config = compose_tuning([o for o in overrides if o != "--config"])
     if "--config" in overrides:
-        from omegaconf import OmegaConf
-
-        print(OmegaConf.to_yaml(config))
-        return 0
-    from lexiseg.cli.building import tuning_run
+        return print_config(config)
     from lexiseg.recipes.pixelclip import tune
+    from lexiseg.recipes.records import tuning_run
 
-    run = tuning_run(config)
+    run = tuning_run(plain(config), print)
     print(f"done: the tuned CLIP is {tune(run)}. Run folder: {run.output_dir}")
     return 0
 

@@ -3,17 +3,15 @@
 from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from lexiseg.cli.ablations import compose_training
-from lexiseg.cli.composing import compose_config, plain, told
-from lexiseg.cli.conf_files import conf_dir, read_table, table_names
+from lexiseg.cli.composing import compose_config, hydra_at_work, plain
 from lexiseg.errors import ConfigError
+from lexiseg.recipes.ablations import AblationRow, choose_rows, choose_seeds, table_names
 
 if TYPE_CHECKING:
     from omegaconf import DictConfig
-
-    from lexiseg.recipes.sweep_table import SweepRow
 
 _OWN = ("ablation", "rows", "seeds", "output", "processes")
 
@@ -26,41 +24,14 @@ def run_sweep(overrides: Sequence[str]) -> int:
     if not any(o.startswith("ablation=") for o in own):
         raise ConfigError(f"which table? Give ablation= one of {', '.join(table_names())}")
     config = compose_config("sweep", own)
-    rows, seeds = choose_rows(config.ablation, plain(config.rows)), _seeds(plain(config.seeds))
-    compose_training(
-        [f"ablation={config.ablation}/{rows[0].name}", *of_runs]
-    )  # a mistake shows before the first run
+    rows, seeds = choose_rows(config.ablation, plain(config.rows)), choose_seeds(plain(config.seeds))
+    # A mistake shows before the first run.
+    compose_training([f"ablation={config.ablation}/{rows[0].name}", *of_runs])
     try:
         _launch([*own, *of_hydra], config, rows, seeds, of_runs)
     finally:
         _report(Path(config.output), rows, seeds, [*of_hydra, *of_runs])
     return 0
-
-
-def choose_rows(table: str, wanted: Any) -> "list[SweepRow]":
-    """The rows of a table that are wanted, in its order.
-
-    Args:
-        table: Its name.
-        wanted: ``all``, a row's name, or several.
-
-    Raises:
-        ConfigError: No such table or row.
-    """
-    from lexiseg.recipes.sweep_table import SweepRow
-
-    rows = read_table(str(table))
-    names = list(rows) if wanted == "all" else [wanted] if isinstance(wanted, str) else list(wanted)
-    unknown = [str(name) for name in names if name not in rows]
-    if unknown or not names:
-        raise ConfigError(
-            f"rows: {table} has no row {', '.join(unknown) or 'in an empty list'}; it has {', '.join(rows)}"
-        )
-    return [
-        SweepRow(name, row["label"], number, row.get("published", {}))
-        for number, (name, row) in enumerate(rows.items(), 1)
-        if name in names
-    ]
 
 
 def run_row(config: "DictConfig", of_runs: Sequence[str]) -> None:
@@ -70,8 +41,8 @@ def run_row(config: "DictConfig", of_runs: Sequence[str]) -> None:
         config: ``conf/sweep.yaml`` with its ``row`` and ``seed`` chosen.
         of_runs: Overrides of every run.
     """
-    from lexiseg.cli.building import training_run
     from lexiseg.cli.train import tell_scores
+    from lexiseg.recipes.records import training_run
     from lexiseg.recipes.sweep_table import run_folder
     from lexiseg.recipes.training import train
 
@@ -80,13 +51,13 @@ def run_row(config: "DictConfig", of_runs: Sequence[str]) -> None:
     chosen = [f"ablation={config.ablation}/{config.row}", f"seed={config.seed}"]
     composed = compose_training([*of_runs, *chosen])
     composed.output_dir = folder.as_posix()
-    tell_scores(train(training_run(composed)), folder)
+    tell_scores(train(training_run(plain(composed), print)), folder)
 
 
 def _launch(
     given: Sequence[str],
     config: "DictConfig",
-    rows: "Sequence[SweepRow]",
+    rows: Sequence[AblationRow],
     seeds: Sequence[int],
     of_runs: Sequence[str],
 ) -> None:
@@ -96,11 +67,6 @@ def _launch(
         LexisegError: The first failed run's, after all others have run.
         ConfigError: A launcher that is not installed, or an override that does not parse.
     """
-    from hydra import initialize_config_dir
-    from hydra.core.global_hydra import GlobalHydra
-    from hydra.errors import HydraException
-    from omegaconf.errors import OmegaConfBaseException
-
     parallel = ["hydra/launcher=joblib", f"hydra.launcher.n_jobs={config.processes}"]
     settings = [
         f"row={','.join(row.name for row in rows)}",
@@ -113,22 +79,19 @@ def _launch(
         "hydra/hydra_logging=none",
         "hydra.mode=MULTIRUN",
     ]
-    GlobalHydra.instance().clear()
-    try:
-        with initialize_config_dir(str(conf_dir()), version_base="1.3"):
-            hydra = GlobalHydra.instance().hydra
-            if hydra is None:  # initialize_config_dir has just made it
-                raise ConfigError("Hydra did not start; reinstall hydra-core")
-            job = partial(run_row, of_runs=tuple(of_runs))
-            jobs = hydra.multirun("sweep", job, [*settings, *given], with_log_configuration=False)
-    except (HydraException, OmegaConfBaseException) as error:
-        raise ConfigError(f"{told(error)} See `lexiseg sweep --help`") from error
+    with hydra_at_work("`lexiseg sweep --help`") as hydra:
+        if hydra is None:
+            raise ConfigError("Hydra did not start; reinstall hydra-core")
+        job = partial(run_row, of_runs=tuple(of_runs))
+        jobs = hydra.multirun("sweep", job, [*settings, *given], with_log_configuration=False)
     for batch in jobs:
         for done in batch:
             _ = done.return_value  # Hydra raises a failed job's own error here
 
 
-def _report(output: Path, rows: "Sequence[SweepRow]", seeds: Sequence[int], overrides: Sequence[str]) -> None:
+def _report(
+    output: Path, rows: Sequence[AblationRow], seeds: Sequence[int], overrides: Sequence[str]
+) -> None:
     """Write and show what has been run so far."""
     from rich.console import Console
     from rich.markdown import Markdown
@@ -139,10 +102,3 @@ def _report(output: Path, rows: "Sequence[SweepRow]", seeds: Sequence[int], over
     if table is not None:
         Console().print(Markdown(table))
         print(f"mIoU in %, mean ± standard deviation over seeds; written to {output}: table.md, results.json")
-
-
-def _seeds(given: Any) -> list[int]:
-    seeds = [given] if isinstance(given, int) else list(given)
-    if not seeds or any(type(seed) is not int for seed in seeds) or len(set(seeds)) < len(seeds):
-        raise ConfigError(f"seeds: expected different whole numbers such as [0,1,2], got {seeds}")
-    return seeds

@@ -4,20 +4,18 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from lexiseg.cli.ablations import compose_training
+from lexiseg.cli.composing import plain, print_config
 
 
 def run_train(overrides: Sequence[str]) -> int:
     """The command: overrides in, exit status out."""
     config = compose_training([o for o in overrides if o != "--config"])
     if "--config" in overrides:
-        from omegaconf import OmegaConf
-
-        print(OmegaConf.to_yaml(config))
-        return 0
-    from lexiseg.cli.building import training_run
+        return print_config(config)
+    from lexiseg.recipes.records import training_run
     from lexiseg.recipes.training import train
 
-    run = training_run(config)
+    run = training_run(plain(config), print)
     tell_scores(train(run), run.output_dir)
     return 0
 

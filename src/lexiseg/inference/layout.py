@@ -1,5 +1,6 @@
 """Where the windows of a photograph lie, in each of its views, and the way from their logits back to its pixels."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
@@ -9,7 +10,7 @@ from lexiseg.dense.multi_view import SINGLE_VIEW, FusedTiles, MultiView, TileSou
 from lexiseg.errors import DataError
 from lexiseg.inference.protocol import InferenceProtocol
 from lexiseg.ops.class_chunks import Activation, LinearMerge, SigmoidMerge
-from lexiseg.ops.resize import keep_ratio_size
+from lexiseg.ops.resize import fit_within, keep_ratio_size
 from lexiseg.ops.sliding_window import WindowGrid, window_grid
 from lexiseg.ops.window_merge import (
     AxisPlan,
@@ -21,7 +22,13 @@ from lexiseg.ops.window_merge import (
 )
 
 _WORKING_PIXELS = 2**28
-"""Largest image that windows are laid on: beyond it only a photograph of an absurd aspect ratio gets."""
+"""Largest image that windows are laid on."""
+
+_WINDOW_PATCHES = 2**15
+"""Most patches that a tower reads at once: its attention holds a number per pair of them and head."""
+
+_MERGING_BYTES = 2**30
+"""Most that the matrices from windows to pixels may take."""
 
 
 @dataclass(frozen=True)
@@ -77,6 +84,18 @@ class WindowLayout:
         )
         grid = maps.unflatten(0, (len(windows.tops), len(windows.lefts)))
         return merge_features(grid, vertical, horizontal)
+
+    def merging_bytes(self) -> int:
+        """Of the largest matrices that :meth:`axes` makes and fuses, both axes together."""
+        windows, target = self.windows, self.source if self.by_way_of is None else self.working
+        columns = [
+            len(starts) * padded // self.patch_size
+            for starts, padded in zip((windows.tops, windows.lefts), self.padded, strict=True)
+        ]
+        return sum(
+            4 * (working * count + source * working + source * count)
+            for working, source, count in zip(self.working, target, columns, strict=True)
+        )
 
     def _axis(
         self, axis: int, starts: tuple[int, ...], window: int, patches: int, device: torch.device
@@ -153,18 +172,12 @@ def lay_out(source: tuple[int, int], protocol: InferenceProtocol, patch_size: in
     it. Several views are resampled to the grid, as TG-CLIP's eq. 2 has it.
 
     Raises:
-        DataError: The protocol would make an image too large to work on.
+        DataError: The protocol would make an image, windows or matrices too large to work on; said before any is made.
     """
-    working = source if protocol.short_side is None else keep_ratio_size(source, protocol.short_side)
+    working = _working_size(source, protocol)
     rule = protocol.views
     single = rule == SINGLE_VIEW
     views = (View(1.0, working),) if single else rule.plan(working, patch_size)
-    largest = max((view.size for view in views), key=lambda size: size[0] * size[1])
-    if largest[0] * largest[1] > _WORKING_PIXELS:
-        raise DataError(
-            f"an image of {source[0]}x{source[1]} pixels (height x width) would be resized to "
-            f"{largest[0]}x{largest[1]}, which is too large; crop it, or set a smaller short_side"
-        )
     windows = tuple(
         WindowLayout(
             source,
@@ -176,4 +189,45 @@ def lay_out(source: tuple[int, int], protocol: InferenceProtocol, patch_size: in
         )
         for view in views
     )
+    _check_work(source, windows, protocol)
     return ImageLayout(views, windows, rule)
+
+
+def _working_size(source: tuple[int, int], protocol: InferenceProtocol) -> tuple[int, int]:
+    if protocol.short_side is None:
+        return source
+    size = keep_ratio_size(source, protocol.short_side)
+    if max(size) <= protocol.long_side:
+        return size
+    height, width = fit_within(source, protocol.long_side, protocol.short_side)
+    return max(height, 1), max(width, 1)
+
+
+def _check_work(
+    source: tuple[int, int], layouts: Sequence[WindowLayout], protocol: InferenceProtocol
+) -> None:
+    """Estimate what the photograph would need, from sizes alone."""
+    told = f"an image of {source[0]}x{source[1]} pixels (height x width) would"
+    for layout in layouts:
+        height, width = layout.working
+        patches = layout.padded[0] * layout.padded[1] // layout.patch_size**2
+        if height * width > _WORKING_PIXELS:
+            raise DataError(
+                f"{told} be worked on at {height}x{width}, which is too large; crop it, or set a smaller short_side"
+            )
+        if patches > _WINDOW_PATCHES:
+            raise DataError(
+                f"{told} be read in windows of {patches} patches, where at most {_WINDOW_PATCHES} fit; set a window of the "
+                "tower's own size (protocol.window), or a smaller short_side"
+            )
+        if layout.merging_bytes() > _MERGING_BYTES:
+            raise DataError(
+                f"{told} need {layout.merging_bytes() / 2**30:.1f} GiB to bring {len(layout.windows)} windows back to its "
+                "pixels; crop it, or set a larger stride"
+            )
+    count = sum(len(layout.windows) for layout in layouts)
+    if count > protocol.max_windows:
+        raise DataError(
+            f"{told} be read in {count} windows, where the protocol allows {protocol.max_windows}; set a smaller short_side, "
+            "a larger window or stride, or raise max_windows"
+        )

@@ -27,8 +27,11 @@ class InferenceProtocol:
 
     Attributes:
         name: What tables call it.
-        short_side: The shorter side becomes this, the ratio stays, the longer side has no cap; None leaves
-            the size.
+        short_side: The shorter side becomes this, the ratio stays; None leaves the size.
+        long_side: The longer side becomes no longer than this where ``short_side`` sets the size; then the shorter one is
+            shorter, and windows that it does not fill are padded. Published code has no such limit; this one is beyond
+            every photograph of its benchmarks (at a short side of 512: longer than 16 times its width).
+        max_windows: Windows of all views together; a photograph that would need more is refused before any is read.
         window: Side of the square sliding window, clipped to the image; None reads the image whole.
         stride: Step of the window; None puts windows side by side.
         activation: ``sigmoid`` (mask models): windows are averaged after the sigmoid, and scores are its
@@ -55,6 +58,8 @@ class InferenceProtocol:
 
     name: str = "custom"
     short_side: int | None = None
+    long_side: int = 8192
+    max_windows: int = 16384
     window: int | None = None
     stride: int | None = None
     activation: Activation = "sigmoid"
@@ -132,10 +137,16 @@ class InferenceProtocol:
                 raise ConfigError(f"protocol: {key} is {value!r}; expected one of {', '.join(allowed)}")
 
     def _check_sizes(self) -> None:
-        for key in ("short_side", "window", "stride", "window_batch"):
-            value = getattr(self, key)
-            if value is not None and (not isinstance(value, int) or isinstance(value, bool) or value < 1):
+        for key in ("short_side", "long_side", "max_windows", "window", "stride", "window_batch"):
+            value, optional = getattr(self, key), key in ("short_side", "window", "stride")
+            if not (value is None and optional) and (
+                not isinstance(value, int) or isinstance(value, bool) or value < 1
+            ):
                 raise ConfigError(f"protocol: {key} is {value!r}; expected a whole number of at least 1")
+        if self.short_side is not None and self.short_side > self.long_side:
+            raise ConfigError(
+                f"protocol: short_side {self.short_side} is above long_side {self.long_side}; raise long_side as well"
+            )
         if self.stride is not None and self.window is None:
             raise ConfigError(f"protocol: stride is {self.stride} but there is no window; set window as well")
         if self.stride is not None and self.window is not None and self.stride > self.window:

@@ -68,6 +68,12 @@ class Segmentation:
         """Share of the picture of each class that occurs, by name, the largest first."""
         return {self.id2label[index]: count / self.labels.size for index, count in self.counts.items()}
 
+    def describe(self, *, most: int = 8) -> str:
+        """Classes found, largest first, with their share of the picture in percent; ``most`` of them are named."""
+        areas = [f"{name} {100 * area:.1f} %" for name, area in self.areas.items()]
+        more = [f"and {len(areas) - most} more"] if len(areas) > most else []
+        return ", ".join(areas[:most] + more)
+
     @cached_property
     def mean_scores(self) -> dict[str, float]:
         """Mean score over the pixels of each class that occurs, by name; empty without scores."""

@@ -1,8 +1,10 @@
 """The one path from a photograph and words to labels, for prediction, evaluation and export alike."""
 
 import copy
+import functools
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
+from typing import Concatenate, ParamSpec, TypeVar
 
 import numpy as np
 import numpy.typing as npt
@@ -17,6 +19,7 @@ from lexiseg.errors import ConfigError, DataError
 from lexiseg.inference.decision import LastTouches, WordPass, decide
 from lexiseg.inference.encoding import EncodedImage, Picture, Place, WindowEncoder, collect
 from lexiseg.inference.layout import ImageLayout, lay_out
+from lexiseg.inference.memory import memory_of_a_photograph
 from lexiseg.inference.pictures import NO_CLASS
 from lexiseg.inference.protocol import InferenceProtocol
 from lexiseg.inference.refine import PAMR, MaskVote, PreparedPAMR
@@ -25,12 +28,30 @@ from lexiseg.inference.words import EmbeddedWords, Words
 from lexiseg.masks.provider import MaskProvider
 from lexiseg.types import Segmentable, chunks
 
+P = ParamSpec("P")
+T = TypeVar("T")
+
 Embed = Callable[[Words, str | tuple[str, ...]], EmbeddedWords]
 """Other words, and the templates of those that bring none, to what a segmenter needs of them: the rules of a pipeline."""
 
 _LOGIT_BYTES = 64 * 2**20
 _WORDS_PER_PASS = 512
 """Words decoded at once; a mask model's decoder holds several numbers per word and patch."""
+
+
+def _apart(method: Callable[Concatenate["Segmenter", P], T]) -> Callable[Concatenate["Segmenter", P], T]:
+    """Run a method apart from what surrounds it: without gradients, and in no autocast but the protocol's own.
+
+    Training in mixed precision validates inside its autocast, which must not reach the merging of windows.
+    """
+
+    @functools.wraps(method)
+    def run(self: "Segmenter", *args: P.args, **kwargs: P.kwargs) -> T:
+        surrounding = torch.autocast(self._encoder.device.type, enabled=False)
+        with memory_of_a_photograph(), torch.inference_mode(), surrounding:
+            return method(self, *args, **kwargs)
+
+    return run
 
 
 class Segmenter:
@@ -119,7 +140,7 @@ class Segmenter:
         """
         return self.segment_batch([image], scores=scores, masks=None if masks is None else [masks])[0]
 
-    @torch.inference_mode()
+    @_apart
     def segment_batch(
         self,
         images: Sequence[ImageSource],
@@ -158,12 +179,12 @@ class Segmenter:
             results.append(self._decide(encoded, words, passes, scores=scores, vote=vote))
         return results
 
-    @torch.inference_mode()
+    @_apart
     def encode(self, image: ImageSource) -> EncodedImage:
         """Run the tower once, for :meth:`segment_encoded` with any words; raises as :meth:`segment` does."""
         return self._encoded(read_image(image))
 
-    @torch.inference_mode()
+    @_apart
     def segment_encoded(
         self,
         encoded: EncodedImage,
@@ -183,7 +204,7 @@ class Segmenter:
         chosen = self._words if words is None else self._embedded(words)
         return self._result(encoded, chosen, scores=scores, vote=self._vote(encoded.image, masks))
 
-    @torch.inference_mode()
+    @_apart
     def encode_dense(self, image: ImageSource) -> Tensor:
         """Text-aligned features ``(D, h, w)`` on the patch grid of the resized photograph.
 

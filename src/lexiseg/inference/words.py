@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from lexiseg.clip.loading import FrozenCLIP
 from lexiseg.clip.vocabulary import TextEmbeddings, Vocabulary
 from lexiseg.errors import ConfigError
 from lexiseg.types import ClassSplit
@@ -10,6 +11,10 @@ from lexiseg.types import ClassSplit
 Words = Vocabulary | ClassSplit | str | Sequence[str | Sequence[str]] | None
 """A vocabulary; a data set's classes, to be judged as a whole; names separated by commas, or by new lines, with synonyms
 behind semicolons; a list of names, or of a name and its synonyms; None for the model's own classes."""
+
+_TOLD = 12
+_KNOWN_TOLD = 40
+_LETTERS = 40
 
 
 @dataclass(frozen=True)
@@ -71,3 +76,18 @@ def seen_class_ids(
 
 def _plain(word: str) -> str:
     return word.strip().lower()
+
+
+def tell_unknown(clip: FrozenCLIP, vocabulary: Vocabulary) -> str:
+    """Which words a small CLIP has never read, so that its answer for them means nothing; empty where it knows all."""
+    unknown = clip.unknown_words(tuple(word for group in vocabulary.words for word in group))
+    if not unknown:
+        return ""
+    told = [word if len(word) <= _LETTERS else f"{word[:_LETTERS]}…" for word in unknown[:_TOLD]]
+    if len(unknown) > _TOLD:
+        told.append(f"and {len(unknown) - _TOLD} more")
+    known = ", ".join(sorted(clip.known_words or ())[:_KNOWN_TOLD])
+    return (
+        f"the CLIP '{clip.source}' has never read {', '.join(told)}; its answer for that means nothing. "
+        f"It knows: {known}"
+    )

@@ -58,7 +58,7 @@ class AxisPlan:
         for index, start in enumerate(self.starts):
             matrix[start : start + self.window, index * patches : (index + 1) * patches] = self.upsample
         matrix /= self.coverage()[:, None]
-        return matrix if self.resample is None else self.resample @ matrix
+        return matrix if self.resample is None else BandedMatrix(self.resample).times(matrix)
 
 
 def plan_axis(
@@ -111,6 +111,14 @@ class BandedMatrix:
     def columns(self, rows: slice) -> slice:
         """Columns between which all that is not zero in ``rows`` lies."""
         return slice(min(self._first[rows]), max(self._last[rows]))
+
+    def times(self, other: Tensor) -> Tensor:
+        """``matrix @ other`` of ``(columns, C)``."""
+        parts = [
+            self.matrix[rows, self.columns(rows)] @ other[self.columns(rows)]
+            for rows in chunks(len(self.matrix), _BLOCK)
+        ]
+        return torch.cat(parts)
 
     def rows_times(self, rows: slice, maps: Tensor) -> Tensor:
         """``matrix[rows] @ maps`` along the first axis of ``(columns of rows, M, C)``: ``(R, M, C)``."""

@@ -14,6 +14,7 @@ from lexiseg.drawing.heatmap import matrices, patch_maps
 from lexiseg.inference.encoding import Picture
 from lexiseg.ops.centered_kernel_alignment import Estimator
 from lexiseg.recipes.towers import Towers
+from lexiseg.storage import write_json, write_png
 
 
 @dataclass(frozen=True)
@@ -27,6 +28,11 @@ class Figure:
 
     picture: Image.Image
     values: Mapping[str, Any]
+
+    def write(self, folder: Path, stem: str) -> None:
+        """Write ``STEM.png`` and ``STEM.json``; the folder is made if it is not there."""
+        write_png(self.picture, folder / f"{stem}.png")
+        write_json(self.values, folder / f"{stem}.json")
 
 
 class BlockAlignment:

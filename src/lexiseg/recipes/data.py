@@ -7,7 +7,9 @@ from typing import Literal, cast
 
 import yaml
 
+from lexiseg.data.check import ClassRow, class_rows, findings
 from lexiseg.data.datasets.catalogue import CATALOGUE, open_dataset
+from lexiseg.data.datasets.files import LabelledFiles
 from lexiseg.data.datasets.folder import FolderDataset
 from lexiseg.data.prepare.cityscapes import prepare_cityscapes
 from lexiseg.data.prepare.coco_object import prepare_coco_object
@@ -15,9 +17,11 @@ from lexiseg.data.prepare.coco_stuff import prepare_coco_stuff
 from lexiseg.data.prepare.context import prepare_context
 from lexiseg.data.prepare.conversion import Report, count_note
 from lexiseg.data.prepare.voc import prepare_voc
+from lexiseg.data.scan import LabelScan, scan_labels
 from lexiseg.data.splits import make_split
 from lexiseg.data.toy.world import ToyWorld
 from lexiseg.errors import ConfigError, DataError
+from lexiseg.recipes.conf_files import choices, conf_dir
 from lexiseg.types import ClassSplit, SegmentationDataset
 
 _CONVERTERS: dict[str, Callable[..., Report]] = {
@@ -101,6 +105,70 @@ def prepare_data(name: str, root: Path | None = None, source: Path | None = None
     return converter(root, source) if converter else _verify(name, root)
 
 
+@dataclass(frozen=True)
+class DataCheck:
+    """What a data set really contains.
+
+    Attributes:
+        dataset: Opened.
+        scan: Its labels, counted.
+        split: Which of its classes are unseen, if that is known.
+    """
+
+    dataset: SegmentationDataset
+    scan: LabelScan
+    split: ClassSplit | None = None
+
+    @property
+    def rows(self) -> list[ClassRow]:
+        """The label histogram, in label-id order."""
+        return class_rows(self.dataset.classes, self.scan, self.split)
+
+    @property
+    def mapping(self) -> list[tuple[str, str]] | None:
+        """Raw ids of the label maps and what they mean; None where labels are not read from files."""
+        if not isinstance(self.dataset, LabelledFiles):
+            return None
+        return list(self.dataset.schema.describe(self.dataset.classes))
+
+    @property
+    def notes(self) -> list[str]:
+        """What deserves a second look before training, in sentences."""
+        return findings(self.dataset.classes, self.scan, self.split)
+
+
+def check_data(place: DataPlace, split: str | None = None) -> DataCheck:
+    """Open a data set and read every label map of it.
+
+    Args:
+        place: Where it is.
+        split: A split of ``conf/split`` by its name, or a YAML file.
+
+    Raises:
+        ConfigError: No such split, or one of other classes.
+        DataError: No such data set, files that are missing, or a label map that cannot be read.
+    """
+    dataset = open_place(place)
+    chosen = read_split(find_split(split), dataset.classes) if split else None
+    return DataCheck(dataset, scan_labels(dataset), chosen)
+
+
+def find_split(name: str) -> Path:
+    """A split of ``conf/split`` by its name, or the YAML file given.
+
+    Raises:
+        ConfigError: There is none.
+    """
+    path = Path(name)
+    if path.suffix not in (".yaml", ".yml"):
+        path = conf_dir() / "split" / f"{name}.yaml"
+    if not path.exists():
+        raise ConfigError(
+            f"no split '{name}'; there are {', '.join(choices('train', 'split'))}, or give a YAML file"
+        )
+    return path
+
+
 def read_split(path: Path, classes: tuple[str, ...]) -> ClassSplit:
     """The split that a YAML file describes.
 
@@ -116,12 +184,11 @@ def read_split(path: Path, classes: tuple[str, ...]) -> ClassSplit:
 def _verify(name: str, root: Path) -> Report:
     """Read every sample to know."""
     report = Report()
-    for partition, published in CATALOGUE[name].counts.items():
-        if name == "camvid" and partition == "test" and not (root / "test").is_dir():
-            continue
+    entry = CATALOGUE[name]
+    for partition in entry.required_partitions(root):
         dataset = open_dataset(name, root, partition)
         report.skipped += len(dataset)
-        report.notes.append(count_note(partition, len(dataset), published))
+        report.notes.append(count_note(partition, len(dataset), entry.counts[partition]))
         for index, pair in enumerate(dataset.pairs):
             try:
                 dataset[index]

@@ -1,7 +1,7 @@
 """The demonstration: what a frozen CLIP can do alone on a data set, and what training makes of it, in one table."""
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -14,7 +14,9 @@ from lexiseg.evaluation.evaluate import evaluate
 from lexiseg.inference.pipeline import Pipeline
 from lexiseg.inference.protocol import InferenceProtocol
 from lexiseg.inference.segmenter import Segmenter
+from lexiseg.recipes.training import TrainRun, train
 from lexiseg.storage import write_json, write_png
+from lexiseg.training.checkpointing import LAST
 from lexiseg.types import ClassSplit, SegmentationDataset
 
 READINGS = {
@@ -87,6 +89,38 @@ def judge_readings(stage: Stage) -> list[Judged]:
         for method, title in READINGS.items()
         for view, protocol in views.items()
     ]
+
+
+def train_all(
+    stage: Stage, runs: Sequence[TrainRun], tell: Callable[[str], None] = lambda sentence: None
+) -> list[Judged]:
+    """Train every run, one seed each, and score it; ``tell`` hears of each before it starts.
+
+    Raises:
+        LexisegError: What training found wrong.
+    """
+    trained = []
+    for run in runs:
+        tell(f"Training Cascade-CLIP, seed {run.seed} ({run.trainer.max_steps} steps) …")
+        train(run)
+        trained.append(judge_trained(stage, run.output_dir / LAST, f"Cascade-CLIP, seed {run.seed}"))
+    return trained
+
+
+def keep(folder: Path, stage: Stage, readings: Sequence[Judged], trained: Sequence[Judged]) -> list[Row]:
+    """Write pictures and ``demo.json``; the rows of the table: the best reading and every training.
+
+    Args:
+        folder: Made if it is not there.
+        stage: What all were judged on.
+        readings: One or more.
+        trained: One or more; the last one is drawn.
+    """
+    best = best_reading(readings)
+    draw_unseen(folder, stage, {"zero-shot CLIP": best, "Cascade-CLIP": trained[-1]})
+    rows = all_rows(best, trained)
+    write_results(folder, readings, rows)
+    return rows
 
 
 def judge_trained(stage: Stage, checkpoint: Path, title: str) -> Judged:

@@ -23,6 +23,8 @@ SUPERPIXELS = "superpixels"
 
 _MOST_WORKERS = 16
 _SHOWN_SIDE = 640
+_NAMED = 5
+"""How many photographs a sentence names before it only counts."""
 
 
 @dataclass(frozen=True)
@@ -73,6 +75,30 @@ class MaskSummary:
     def bare(self) -> list[Outcome]:
         """Photographs in which no mask was found."""
         return [outcome for outcome in self.ready if not outcome.masks]
+
+    def facts(self) -> list[str]:
+        """How many photographs ended how, in sentences."""
+        told = [
+            f"{len(self.outcomes)} photographs: {len(self.of('made'))} made, {len(self.of('kept'))} already there, "
+            f"{len(self.of('failed'))} skipped"
+        ]
+        counts = [outcome.masks for outcome in self.ready]
+        if counts:
+            told.append(f"masks each: mean {np.mean(counts):.1f}, least {min(counts)}, most {max(counts)}")
+        if self.dropped:
+            told.append(f"{self.dropped} empty masks left out")
+        return told
+
+    def worries(self) -> dict[str, str]:
+        """What deserves a second look: its kind, with the number of photographs, and which these are."""
+        told, differs = {}, self.of("differs")
+        if self.bare:
+            told[f"without any mask ({len(self.bare)})"] = _some(self.bare)
+        if differs:
+            told[f"left as they are ({len(differs)})"] = (
+                f"{_some(differs)}: {differs[0].reason}; --overwrite makes them anew"
+            )
+        return told
 
     @property
     def dropped(self) -> int:
@@ -148,6 +174,12 @@ def draw_masks(task: MaskTask, image: Picture) -> Image.Image:
     height, width = panel_size(image.shape[0], image.shape[1], _SHOWN_SIDE)
     small = np.asarray(Image.fromarray(image).resize((width, height), Image.Resampling.LANCZOS))
     return mask_sheet(small, masks.arrays((height, width)), title=f"{task.image.name}: {len(masks)} masks")
+
+
+def _some(outcomes: Sequence[Outcome]) -> str:
+    names = [str(outcome.image) for outcome in outcomes]
+    more = f", and {len(names) - _NAMED} more" if len(names) > _NAMED else ""
+    return ", ".join(names[:_NAMED]) + more
 
 
 def _provider(build: MaskBuild) -> MaskProvider:

@@ -3,33 +3,17 @@
 import json
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 
 from lexiseg.errors import CheckpointError
+from lexiseg.recipes.ablations import AblationRow
 from lexiseg.recipes.run_folder import RESULT_FILE
 from lexiseg.storage import write_json, write_text
 
 _SCORES = ("seen", "unseen", "harmonic")
-
-
-@dataclass(frozen=True)
-class SweepRow:
-    """One row of a table.
-
-    Attributes:
-        name: Its entry in the table's file.
-        label: What the paper calls it.
-        number: Place in the table.
-        published: Published seen, unseen (and harmonic) mIoU in percent, by benchmark.
-    """
-
-    name: str
-    label: str
-    number: int
-    published: Mapping[str, Sequence[float]] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -53,7 +37,7 @@ def run_folder(output: Path, row: str, seed: int) -> Path:
 
 
 def read_results(
-    output: Path, rows: Sequence[SweepRow], seeds: Sequence[int]
+    output: Path, rows: Sequence[AblationRow], seeds: Sequence[int]
 ) -> dict[str, tuple[RunResult, ...]]:
     """The finished runs of every row, in the order of the seeds; what has not run is left out.
 
@@ -68,7 +52,7 @@ def read_results(
 
 
 def write_report(
-    output: Path, rows: Sequence[SweepRow], seeds: Sequence[int], overrides: Sequence[str]
+    output: Path, rows: Sequence[AblationRow], seeds: Sequence[int], overrides: Sequence[str]
 ) -> str | None:
     """Write table.md and results.json of what has been run so far.
 
@@ -87,7 +71,12 @@ def write_report(
     table = to_markdown(rows, results)
     write_text(table, output / "table.md")
     stored = [
-        {**vars(row), "runs": [vars(run) for run in results[row.name]], "overrides": list(overrides)}
+        {
+            "published": {},
+            **row.told(),
+            "runs": [vars(run) for run in results[row.name]],
+            "overrides": list(overrides),
+        }
         for row in rows
     ]
     write_json(stored, output / "results.json")
@@ -105,7 +94,7 @@ def _read(path: Path, seed: int) -> RunResult:
         ) from error
 
 
-def to_markdown(rows: Sequence[SweepRow], results: Mapping[str, Sequence[RunResult]]) -> str:
+def to_markdown(rows: Sequence[AblationRow], results: Mapping[str, Sequence[RunResult]]) -> str:
     """The table: mean ± standard deviation over seeds in percent, seconds a run, published figures beside them."""
     benchmarks = sorted({name for row in rows for name in row.published})
     head = ["", *_SCORES, "seeds", "s/run", *(f"published, {name}" for name in benchmarks)]

@@ -23,6 +23,7 @@ from lexiseg.inference.pipeline import Pipeline
 from lexiseg.inference.protocol import InferenceProtocol
 
 FROZEN = "frozen CLIP"
+ALL = "all"
 
 
 @dataclass(frozen=True)
@@ -102,3 +103,26 @@ def load_towers(
         next(tower.parameters()).device,
         {"clip": {"source": frozen.source, "fingerprint": frozen.fingerprint}, **about, "short_side": chosen},
     )
+
+
+def choose_blocks(text: str, depth: int, *, fewest: int = 1) -> tuple[int, ...]:
+    """Block numbers from a text, from 1, in their order in the tower.
+
+    Args:
+        text: ``all``, or numbers with commas between.
+        depth: Blocks of the tower.
+        fewest: Numbers that there have to be.
+
+    Raises:
+        ConfigError: Not numbers, beyond the tower, or too few.
+    """
+    if text.strip() == ALL:
+        return tuple(range(1, depth + 1))
+    parts = [part.strip() for part in text.split(",") if part.strip()]
+    blocks = tuple(sorted({int(part) for part in parts if part.isdecimal()}))
+    valid = all(part.isdecimal() for part in parts) and all(1 <= block <= depth for block in blocks)
+    if not valid or len(blocks) < fewest:
+        raise ConfigError(
+            f"--blocks {text}: expected {ALL}, or {fewest} or more numbers from 1 to {depth} with commas between"
+        )
+    return blocks

@@ -1,8 +1,6 @@
 """Flags of ``lexiseg analyze``."""
 
-import argparse
-
-from lexiseg.cli.parsers.shared import Commands, add_command, add_photos, add_place
+from lexiseg.cli.parsers.shared import CLIP, PHOTOS, Command, Flag, place
 
 ESTIMATORS = ("unbiased", "plain")
 """Of :data:`lexiseg.ops.centered_kernel_alignment.Estimator`."""
@@ -33,65 +31,46 @@ _PATCHES_EXAMPLES = """examples:
   lexiseg analyze patches scene.png --at 40,60 --clip toy --short-side 128"""
 
 
-def add_parser(commands: Commands) -> None:
-    """Add ``analyze`` and its two figures to the command line."""
-    parser = add_command(
-        commands,
-        "analyze",
-        told="look inside a tower: CKA between blocks, similarity of patches",
-        description="Figures of what the blocks of a tower hold, before and after training.",
-        examples=_EXAMPLES,
-    )
-    figures = parser.add_subparsers(dest="figure", metavar="FIGURE", required=True)
-    cka = _add_figure(figures, "cka", _CKA, _CKA_EXAMPLES)
-    cka.add_argument(
-        "--estimator", choices=ESTIMATORS, default="unbiased", help="of HSIC (default: unbiased)"
-    )
-    patches = _add_figure(figures, "patches", _PATCHES, _PATCHES_EXAMPLES)
-    patches.add_argument(
-        "--at", required=True, metavar="X,Y", help="pixel of the photograph: x from its left, y from its top"
-    )
-    patches.add_argument(
-        "--centred", action="store_true", help="take each photograph's mean token away before comparing"
-    )
-
-
-def _add_figure(figures: Commands, name: str, description: str, examples: str) -> argparse.ArgumentParser:
-    parser = add_command(
-        figures,
-        name,
-        f"lexiseg.cli.analyze:run_{name}",
-        told=description.partition("\n")[0],
-        description=description,
-        examples=examples,
-    )
-    add_photos(parser)
-    parser.add_argument(
-        "--clip",
-        metavar="NAME|PATH",
-        help="hub name, folder or file of CLIP weights, or toy (default: hub ViT-B/16)",
-    )
-    parser.add_argument(
-        "--checkpoint", metavar="CKPT", help="a trained model; its CLIP is the frozen one beside it"
-    )
-    parser.add_argument(
-        "--blocks",
-        default="all",
-        metavar="NUMBERS",
-        help="all, or numbers from 1 with commas between (default: all)",
-    )
-    parser.add_argument(
-        "--short-side",
-        type=_positive,
-        metavar="PIXELS",
-        help="size that photographs are brought to (default: the checkpoint's, or 3/2 of the CLIP's own)",
-    )
-    add_place(parser, out="analysis")
-    return parser
-
-
 def _positive(text: str) -> int:
     value = int(text)
     if value < 1:
         raise ValueError(text)
     return value
+
+
+def _figure(name: str, description: str, examples: str, *own: Flag) -> Command:
+    takes = (
+        PHOTOS,
+        CLIP,
+        Flag("--checkpoint", "CKPT", "a trained model; its CLIP is the frozen one beside it"),
+        Flag("--blocks", "NUMBERS", "all, or numbers from 1 with commas between", default="all"),
+        Flag(
+            "--short-side",
+            "PIXELS",
+            "size that photographs are brought to (default: the checkpoint's, or 3/2 of the CLIP's own)",
+            kind=_positive,
+        ),
+        *place("analysis"),
+        *own,
+    )
+    told = description.partition("\n")[0]
+    return Command(name, told, f"lexiseg.cli.analyze:run_{name}", description, examples, takes)
+
+
+COMMAND = Command(
+    "analyze",
+    "look inside a tower: CKA between blocks, similarity of patches",
+    description="Figures of what the blocks of a tower hold, before and after training.",
+    examples=_EXAMPLES,
+    commands=(
+        _figure(
+            "cka", _CKA, _CKA_EXAMPLES,
+            Flag("--estimator", None, "of HSIC", default="unbiased", choices=ESTIMATORS),
+        ),
+        _figure(
+            "patches", _PATCHES, _PATCHES_EXAMPLES,
+            Flag("--at", "X,Y", "pixel of the photograph: x from its left, y from its top", required=True),
+            Flag("--centred", None, "take each photograph's mean token away before comparing"),
+        ),
+    ),
+)  # fmt: skip

@@ -1,6 +1,6 @@
 """Flags of ``lexiseg compare``."""
 
-from lexiseg.cli.parsers.shared import Commands, add_clip, add_command, add_photos, add_place, add_words
+from lexiseg.cli.parsers.shared import CLIP, PHOTOS, SENTENCES, WORDS, Command, Flag, place
 from lexiseg.dense.names import METHODS
 
 _DESCRIPTION = f"""See what each training-free method makes of a photograph, side by side.
@@ -22,35 +22,25 @@ _EXAMPLES = """examples:
   lexiseg compare photo.jpg --classes "road, car" --checkpoint runs/camvid/best.ckpt a trained model beside them
   lexiseg compare scene.png --classes "red circle, bricks" --clip toy                offline, toy scenes only"""
 
+_PROXY = (
+    "second vision model of proxyclip, which with --methods all takes part only if this is given (named itself, it "
+    "takes facebook/dino-vitb8)"
+)
 
-def add_parser(commands: Commands) -> None:
-    """Add ``compare`` to the command line."""
-    parser = add_command(
-        commands,
-        "compare",
-        "lexiseg.cli.compare:run",
-        told="draw what every training-free method finds, side by side",
-        description=_DESCRIPTION,
-        examples=_EXAMPLES,
-    )
-    add_photos(parser)
-    add_words(parser)
-    parser.add_argument(
-        "--methods",
-        default="all",
-        metavar="NAMES",
-        help="all, or names separated by commas, drawn in that order (default: all)",
-    )
-    parser.add_argument(
-        "--proxy",
-        metavar="NAME|FOLDER",
-        help="second vision model of proxyclip, which with --methods all takes part only if this is given "
-        "(named itself, it takes facebook/dino-vitb8)",
-    )
-    parser.add_argument(
-        "--checkpoint",
-        metavar="CKPT",
-        help="a trained model to stand beside the methods; its CLIP serves them all",
-    )
-    add_clip(parser)
-    add_place(parser, out="comparisons")
+COMMAND = Command(
+    "compare",
+    "draw what every training-free method finds, side by side",
+    "lexiseg.cli.compare:run",
+    _DESCRIPTION,
+    _EXAMPLES,
+    (
+        PHOTOS,
+        *WORDS,
+        Flag("--methods", "NAMES", "all, or names separated by commas, drawn in that order", default="all"),
+        Flag("--proxy", "NAME|FOLDER", _PROXY),
+        Flag("--checkpoint", "CKPT", "a trained model to stand beside the methods; its CLIP serves them all"),
+        CLIP,
+        *SENTENCES,
+        *place("comparisons"),
+    ),
+)

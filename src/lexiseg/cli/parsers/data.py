@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from lexiseg.cli.parsers.shared import Commands, add_command
+from lexiseg.cli.parsers.shared import Command, Flag
 from lexiseg.data.datasets.catalogue import CATALOGUE
 
 _EXAMPLES = """examples:
@@ -26,59 +26,50 @@ _CHECK = """Print the number of images, the id mapping, a histogram of the label
 and draw a few label maps over their photographs. Reads every label map, so that a damaged one shows up now,
 not in the middle of a training run."""
 
+_PREPARED = (
+    Flag("name", None, "the data set", choices=sorted(CATALOGUE)),
+    Flag("--root", "DIR", "its folder (default: data/ and its usual place there)", kind=Path),
+    Flag("--source", "DIR", "where the raw annotations are, if not in their usual place", kind=Path),
+)
 
-def add_parser(commands: Commands) -> None:
-    """Add ``data`` with its commands ``prepare`` and ``check`` to the command line."""
-    data = add_command(
-        commands, "data", told="prepare a data set, or check one before training", examples=_EXAMPLES
-    )
-    own = data.add_subparsers(dest="data_command", required=True, metavar="COMMAND")
-    _add_prepare(own)
-    _add_check(own)
-
-
-def _add_prepare(commands: Commands) -> None:
-    parser = add_command(
-        commands,
-        "prepare",
-        "lexiseg.cli.data:run_prepare",
-        told="convert what the expected layout needs",
-        description=_PREPARE,
-    )
-    parser.add_argument("name", choices=sorted(CATALOGUE), help="the data set")
-    parser.add_argument("--root", type=Path, help="its folder (default: data/ and its usual place there)")
-    parser.add_argument(
-        "--source", type=Path, help="where the raw annotations are, if not in their usual place"
-    )
-
-
-def _add_check(commands: Commands) -> None:
-    parser = add_command(
-        commands,
-        "check",
-        "lexiseg.cli.data:run_check",
-        told="counts, histogram, mapping, split and overlays",
-        description=_CHECK,
-        examples=_EXAMPLES,
-    )
-    parser.add_argument(
+_CHECKED = (
+    Flag(
         "--data",
+        "NAME_OR_FOLDER",
+        f"{', '.join(CATALOGUE)}, toy, folder, or a folder",
         required=True,
-        metavar="NAME_OR_FOLDER",
-        help=f"{', '.join(CATALOGUE)}, toy, folder, or a folder",
-    )
-    parser.add_argument(
-        "--root", type=Path, help="the data set's folder (default: data/ and its usual place)"
-    )
-    parser.add_argument("--partition", help="train, val ... (default: what training uses)")
-    parser.add_argument(
-        "--split", metavar="NAME", help="a split of conf/split, or a YAML file, to mark unseen classes"
-    )
-    parser.add_argument(
-        "--out", type=Path, default=Path("checked"), metavar="DIR", help="where overlays go (checked)"
-    )
-    parser.add_argument("--overlays", type=int, default=4, metavar="N", help="how many overlays to draw (4)")
-    parser.add_argument("--images", type=Path, help="folder: the images")
-    parser.add_argument("--masks", type=Path, help="folder: the label maps, same stems as the images")
-    parser.add_argument("--classes", type=Path, help="folder: class file, one class a line, 'name; synonym'")
-    parser.add_argument("--mask-suffix", default=".png", help="folder: label map of a.jpg is a + this (.png)")
+        more={"dest": "name"},
+    ),
+    Flag("--root", "DIR", "the data set's folder (default: data/ and its usual place)", kind=Path),
+    Flag("--partition", "NAME", "train, val ... (default: what training uses)"),
+    Flag("--split", "NAME", "a split of conf/split, or a YAML file, to mark unseen classes"),
+    Flag("--out", "DIR", "where overlays go", default=Path("checked"), kind=Path),
+    Flag("--overlays", "N", "how many overlays to draw", default=4, kind=int),
+    Flag("--images", "DIR", "folder: the images", kind=Path),
+    Flag("--masks", "DIR", "folder: the label maps, same stems as the images", kind=Path),
+    Flag("--classes", "FILE", "folder: class file, one class a line, 'name; synonym'", kind=Path),
+    Flag("--mask-suffix", "TEXT", "folder: label map of a.jpg is a + this", default=".png"),
+)
+
+COMMAND = Command(
+    "data",
+    "prepare a data set, or check one before training",
+    examples=_EXAMPLES,
+    commands=(
+        Command(
+            "prepare",
+            "convert what the expected layout needs",
+            "lexiseg.cli.data:run_prepare",
+            _PREPARE,
+            takes=_PREPARED,
+        ),
+        Command(
+            "check",
+            "counts, histogram, mapping, split and overlays",
+            "lexiseg.cli.data:run_check",
+            _CHECK,
+            _EXAMPLES,
+            _CHECKED,
+        ),
+    ),
+)

@@ -1,9 +1,8 @@
 """Flags of ``lexiseg export``."""
 
-import argparse
 from pathlib import Path
 
-from lexiseg.cli.parsers.shared import Commands, add_command
+from lexiseg.cli.parsers.shared import Command, Flag, Group
 
 _LAYOUTS = ("published", "folder", "onnx", "torch")
 
@@ -27,47 +26,27 @@ beside it what a graph cannot say. It is compared with the live model at three s
 differ. `lexiseg predict --checkpoint my_program` runs the ONNX form, without the CLIP for words of the model's own split.
 """
 
+_DATASET = "a data set of the hub that it was trained on, for the model card; may be repeated"
 
-def add_parser(commands: Commands) -> None:
-    """Add ``export`` to the command line."""
-    parser = add_command(
-        commands,
-        "export",
-        "lexiseg.cli.exporting:run",
-        told="write a trained model in another layout",
-        description=_TOLD,
-    )
-    parser.add_argument(
-        "checkpoint", metavar="CKPT", type=Path, help="last.ckpt, best.ckpt or an imported checkpoint"
-    )
-    parser.add_argument("--to", required=True, choices=_LAYOUTS, help="the layout")
-    parser.add_argument("--out", required=True, type=Path, metavar="PATH", help="the file or folder to write")
-    parser.add_argument("--clip", metavar="NAME|PATH", help="its CLIP, if the weights have moved")
-    parser.add_argument("--sidecar", type=Path, metavar="FILE", help="default: the one beside the checkpoint")
-    _add_folder_flags(parser)
+_OF_A_FOLDER = (
+    Flag("--license", "NAME", "of the trained weights, for the model card (default: unknown)"),
+    Flag("--clip-license", "NAME", "of the CLIP's weights, likewise"),
+    Flag("--dataset", "ORG/NAME", _DATASET, more={"action": "append", "dest": "datasets"}),
+    Flag("--without-clip", None, "only name the CLIP, which must be one of the hub's, instead of copying it"),
+    Flag("--push", "ORG/NAME", "upload the folder to the Hugging Face hub as well"),
+)
 
-
-def _add_folder_flags(parser: argparse.ArgumentParser) -> None:
-    """What only a folder needs."""
-    folder = parser.add_argument_group("--to folder")
-    folder.add_argument(
-        "--license",
-        metavar="NAME",
-        help="of the trained weights, for the model card (default: unknown)",
-    )
-    folder.add_argument("--clip-license", metavar="NAME", help="of the CLIP's weights, likewise")
-    folder.add_argument(
-        "--dataset",
-        metavar="ORG/NAME",
-        action="append",
-        dest="datasets",
-        help="a data set of the hub that it was trained on, for the model card; may be repeated",
-    )
-    folder.add_argument(
-        "--without-clip",
-        action="store_true",
-        help="only name the CLIP, which must be one of the hub's, instead of copying it",
-    )
-    folder.add_argument(
-        "--push", metavar="ORG/NAME", help="upload the folder to the Hugging Face hub as well"
-    )
+COMMAND = Command(
+    "export",
+    "write a trained model in another layout",
+    "lexiseg.cli.exporting:run",
+    _TOLD,
+    takes=(
+        Flag("checkpoint", "CKPT", "last.ckpt, best.ckpt or an imported checkpoint", kind=Path),
+        Flag("--to", None, "the layout", choices=_LAYOUTS, required=True),
+        Flag("--out", "PATH", "the file or folder to write", kind=Path, required=True),
+        Flag("--clip", "NAME|PATH", "its CLIP, if the weights have moved"),
+        Flag("--sidecar", "FILE", "default: the one beside the checkpoint", kind=Path),
+        Group(_OF_A_FOLDER, "--to folder"),
+    ),
+)

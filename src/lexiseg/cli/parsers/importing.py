@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from lexiseg.cli.parsers.shared import Commands, add_command
+from lexiseg.cli.parsers.shared import Command, Flag
 from lexiseg.clip.templates import TEMPLATE_SETS
 
 _TOLD = """Read a checkpoint that ZegCLIP, SPT-SEG or Cascade-CLIP released (mmsegmentation's layout) without mmsegmentation
@@ -14,44 +14,25 @@ and without running anything in it. Every key is checked, and the CLIP inside is
 What the file holds and lexiseg does not use goes into a side-car beside the checkpoint, for `lexiseg export --to published`.
 """
 
+_TEMPLATES = f"prompt templates it was trained with: {', '.join(TEMPLATE_SETS)} (default: single, as VOC; the others multi15)"
 
-def add_parser(commands: Commands) -> None:
-    """Add ``import`` to the command line."""
-    parser = add_command(
-        commands,
-        "import",
-        "lexiseg.cli.importing:run",
-        told="read a released ZegCLIP, SPT-SEG or Cascade-CLIP checkpoint",
-        description=_TOLD,
-    )
-    parser.add_argument("file", metavar="FILE.pth", type=Path, help="the released checkpoint")
-    parser.add_argument("--clip", required=True, metavar="NAME|PATH", help="the CLIP it was trained on")
-    parser.add_argument("--tokenizer", metavar="PATH", help="of that CLIP, where its file brings none")
-    parser.add_argument(
-        "--vision-heads", type=int, metavar="N", help="heads of the image tower (default: width / 64)"
-    )
-    parser.add_argument(
-        "--text-heads", type=int, metavar="N", help="heads of the text tower (default: width / 64)"
-    )
-    parser.add_argument(
-        "--decoder-heads", type=int, default=8, metavar="N", help="heads of the decoders (default: 8)"
-    )
-    parser.add_argument(
-        "--split",
-        metavar="NAME",
-        help="which of its classes are unseen, a file of conf/split such as voc_15_5",
-    )
-    parser.add_argument("--transductive", action="store_true", help="it was trained with self-training")
-    parser.add_argument(
-        "--classes-file", metavar="FILE", type=Path, help="class names, one a line (default: the file's)"
-    )
-    parser.add_argument(
-        "--templates",
-        default="single",
-        metavar="NAME",
-        help=f"prompt templates it was trained with: {', '.join(TEMPLATE_SETS)} (default: single, as VOC; the others multi15)",
-    )
-    parser.add_argument(
-        "--protocol", default="cascade", metavar="NAME", help="a file of conf/protocol (default: cascade)"
-    )
-    parser.add_argument("--out", type=Path, metavar="FILE.ckpt", help="default: FILE.ckpt beside the file")
+COMMAND = Command(
+    "import",
+    "read a released ZegCLIP, SPT-SEG or Cascade-CLIP checkpoint",
+    "lexiseg.cli.importing:run",
+    _TOLD,
+    takes=(
+        Flag("file", "FILE.pth", "the released checkpoint", kind=Path),
+        Flag("--clip", "NAME|PATH", "the CLIP it was trained on", required=True),
+        Flag("--tokenizer", "PATH", "of that CLIP, where its file brings none"),
+        Flag("--vision-heads", "N", "heads of the image tower (default: width / 64)", kind=int),
+        Flag("--text-heads", "N", "heads of the text tower (default: width / 64)", kind=int),
+        Flag("--decoder-heads", "N", "heads of the decoders", default=8, kind=int),
+        Flag("--split", "NAME", "which of its classes are unseen, a file of conf/split such as voc_15_5"),
+        Flag("--transductive", None, "it was trained with self-training"),
+        Flag("--classes-file", "FILE", "class names, one a line (default: the file's)", kind=Path),
+        Flag("--templates", "NAME", _TEMPLATES, default="single"),
+        Flag("--protocol", "NAME", "a file of conf/train/protocol", default="cascade"),
+        Flag("--out", "FILE.ckpt", "default: FILE.ckpt beside the file", kind=Path),
+    ),
+)

@@ -1,12 +1,11 @@
 """Flags of the mask providers, and the settings that they stand for."""
 
 import argparse
-from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import Any
 
+from lexiseg.cli.parsers.shared import Flag, Group
 from lexiseg.errors import ConfigError
 
-_PROVIDERS = ("superpixels", "dino", "sam")
 DEFAULT_MODELS = {"dino": "facebook/dino-vits16", "sam": "facebook/sam-vit-base"}
 
 
@@ -15,61 +14,51 @@ def numbers(text: str) -> tuple[int, ...]:
     return tuple(int(part) for part in text.split(","))
 
 
-class _Flag(NamedTuple):
-    provider: str
-    setting: str
-    kind: Callable[[str], Any]
-    metavar: str
-    told: str
-
-
-_FLAGS = {
-    "--regions": _Flag(
-        "superpixels",
-        "regions",
-        numbers,
-        "N,N,…",
-        "regions of each partition, coarse to fine (default: 6,12,24,48)",
-    ),
-    "--side": _Flag(
-        "superpixels", "side", int, "PX", "longer side that photographs are shrunk to (default: 320)"
-    ),
-    "--clusters": _Flag("dino", "clusters", int, "K", "clusters per photograph (default: 16)"),
-    "--seed": _Flag("dino", "seed", int, "N", "of the clustering's random start (default: 0)"),
-    "--points": _Flag("sam", "points_per_side", int, "N", "points of the grid each way (default: 32)"),
-    "--batch": _Flag("sam", "points_per_batch", int, "N", "points decoded at once (default: 64)"),
-    "--min-quality": _Flag(
-        "sam", "min_quality", float, "SHARE", "least predicted overlap (default: 0.88; SAM 2's release: 0.8)"
-    ),
-    "--min-stability": _Flag("sam", "min_stability", float, "SHARE", "least stability (default: 0.95)"),
-    "--max-overlap": _Flag(
-        "sam", "max_overlap", float, "SHARE", "of two that overlap more, the better stays (default: 0.7)"
-    ),
-    "--overlap": _Flag("sam", "overlap", str, "box|mask", "overlap of what (default: box)"),
+# Their defaults are the settings' own, so the help tells them and the flags have none.
+_SETTINGS = {
+    "superpixels": {
+        "regions": Flag(
+            "--regions",
+            "N,N,…",
+            "regions of each partition, coarse to fine (default: 6,12,24,48)",
+            kind=numbers,
+        ),
+        "side": Flag("--side", "PX", "longer side that photographs are shrunk to (default: 320)", kind=int),
+    },
+    "dino": {
+        "clusters": Flag("--clusters", "K", "clusters per photograph (default: 16)", kind=int),
+        "seed": Flag("--seed", "N", "of the clustering's random start (default: 0)", kind=int),
+    },
+    "sam": {
+        "points_per_side": Flag("--points", "N", "points of the grid each way (default: 32)", kind=int),
+        "points_per_batch": Flag("--batch", "N", "points decoded at once (default: 64)", kind=int),
+        "min_quality": Flag(
+            "--min-quality",
+            "SHARE",
+            "least predicted overlap (default: 0.88; SAM 2's release: 0.8)",
+            kind=float,
+        ),
+        "min_stability": Flag("--min-stability", "SHARE", "least stability (default: 0.95)", kind=float),
+        "max_overlap": Flag(
+            "--max-overlap", "SHARE", "of two that overlap more, the better stays (default: 0.7)", kind=float
+        ),
+        "overlap": Flag("--overlap", "box|mask", "overlap of what (default: box)"),
+    },
 }
+"""By provider and by the setting's own name."""
 
+_MODEL = (
+    f"dino, sam: weights by hub name or folder (default: {', '.join(DEFAULT_MODELS.values())}); "
+    "sam also takes SAM 2 and SAM-HQ"
+)
 
-def add_provider_flags(parser: argparse.ArgumentParser) -> None:
-    """Which provider, and the settings of each."""
-    parser.add_argument(
-        "--provider",
-        choices=_PROVIDERS,
-        default=_PROVIDERS[0],
-        help="what makes the masks (default: superpixels)",
-    )
-    parser.add_argument(
-        "--model",
-        metavar="NAME|FOLDER",
-        help="dino, sam: weights by hub name or folder (default: "
-        + ", ".join(DEFAULT_MODELS.values())
-        + "); sam also takes SAM 2 and SAM-HQ",
-    )
-    parser.add_argument("--device", help="dino, sam: auto, cpu, cuda, cuda:1, mps (default: auto)")
-    groups = {provider: parser.add_argument_group(f"settings of {provider}") for provider in _PROVIDERS}
-    for flag, about in _FLAGS.items():
-        groups[about.provider].add_argument(
-            flag, dest=_destination(flag), type=about.kind, metavar=about.metavar, help=about.told
-        )
+PROVIDER: tuple[Flag | Group, ...] = (
+    Flag("--provider", None, "what makes the masks", default="superpixels", choices=tuple(_SETTINGS)),
+    Flag("--model", "NAME|FOLDER", _MODEL),
+    Flag("--device", "DEVICE", "dino, sam: auto, cpu, cuda, cuda:1, mps (default: auto)"),
+    *(Group(tuple(flags.values()), f"settings of {name}") for name, flags in _SETTINGS.items()),
+)
+"""Which provider, and the settings of each."""
 
 
 def provider_settings(args: argparse.Namespace) -> dict[str, Any]:
@@ -78,16 +67,18 @@ def provider_settings(args: argparse.Namespace) -> dict[str, Any]:
     Raises:
         ConfigError: A flag of another provider.
     """
-    given = {flag: getattr(args, _destination(flag)) for flag in _FLAGS}
+    given = {
+        provider: {name: getattr(args, flag.destination) for name, flag in flags.items()}
+        for provider, flags in _SETTINGS.items()
+    }
     foreign = [
-        flag for flag, value in given.items() if value is not None and _FLAGS[flag].provider != args.provider
+        _SETTINGS[provider][name].name
+        for provider, values in given.items()
+        for name, value in values.items()
+        if value is not None and provider != args.provider
     ]
     if args.provider == "superpixels":
         foreign += [f"--{name}" for name in ("model", "device") if getattr(args, name) is not None]
     if foreign:
         raise ConfigError(f"{', '.join(foreign)}: not a setting of --provider {args.provider}; leave it out")
-    return {_FLAGS[flag].setting: value for flag, value in given.items() if value is not None}
-
-
-def _destination(flag: str) -> str:
-    return flag.removeprefix("--").replace("-", "_")
+    return {name: value for name, value in given[args.provider].items() if value is not None}

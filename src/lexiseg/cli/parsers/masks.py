@@ -1,10 +1,9 @@
 """Flags of ``lexiseg masks``."""
 
-import argparse
 from pathlib import Path
 
-from lexiseg.cli.parsers.mask_providers import add_provider_flags
-from lexiseg.cli.parsers.shared import Commands, add_command
+from lexiseg.cli.parsers.mask_providers import PROVIDER
+from lexiseg.cli.parsers.shared import Command, Flag
 
 MASKS_SUFFIX = ".masks.json"
 """What the store of masks adds to a photograph's name."""
@@ -35,65 +34,46 @@ _SHOW_EXAMPLES = """examples:
   lexiseg masks show photos/dog.jpg --output looked_at
   lexiseg masks show photos/ --masks masks/ --output looked_at"""
 
+_IMAGES = Flag(
+    "images", "IMAGES", "photographs, or folders with all their subfolders", kind=Path, more={"nargs": "+"}
+)
 
-def add_parser(commands: Commands) -> None:
-    """Add ``masks`` with its commands ``build`` and ``show`` to the command line."""
-    masks = add_command(
-        commands,
-        "masks",
-        told="make masks without names of a folder of photographs, or look at them",
-        examples=_BUILD_EXAMPLES,
-    )
-    own = masks.add_subparsers(dest="masks_command", required=True, metavar="COMMAND")
-    _add_build(own)
-    _add_show(own)
+_BUILT = (
+    _IMAGES,
+    Flag("--output", "FOLDER", "where masks go (default: beside each photograph)", kind=Path),
+    Flag("--workers", "N", "processes (default: one per processor, at most 16)", kind=int),
+    Flag(
+        "--overwrite", None, "replace masks made with other settings, or of another version of the photograph"
+    ),
+    *PROVIDER,
+)
 
+_SHOWN = (
+    _IMAGES,
+    Flag("--output", "FOLDER", "where the pictures go", kind=Path, required=True),
+    Flag("--masks", "FOLDER", "--output of the build (default: beside each photograph)", kind=Path),
+)
 
-def _add_build(commands: Commands) -> None:
-    parser = add_command(
-        commands,
-        "build",
-        "lexiseg.cli.masks:run_build",
-        told="make and keep the masks of photographs",
-        description=_BUILD,
-        examples=_BUILD_EXAMPLES,
-    )
-    _add_images(parser)
-    parser.add_argument(
-        "--output", type=Path, metavar="FOLDER", help="where masks go (default: beside each photograph)"
-    )
-    parser.add_argument(
-        "--workers", type=int, metavar="N", help="processes (default: one per processor, at most 16)"
-    )
-    parser.add_argument(
-        "--overwrite",
-        action="store_true",
-        help="replace masks made with other settings, or of another version of the photograph",
-    )
-    add_provider_flags(parser)
-
-
-def _add_show(commands: Commands) -> None:
-    parser = add_command(
-        commands,
-        "show",
-        "lexiseg.cli.masks:run_show",
-        told="draw masks over their photographs",
-        description=_SHOW,
-        examples=_SHOW_EXAMPLES,
-    )
-    _add_images(parser)
-    parser.add_argument("--output", type=Path, metavar="FOLDER", required=True, help="where the pictures go")
-    parser.add_argument(
-        "--masks", type=Path, metavar="FOLDER", help="--output of the build (default: beside each photograph)"
-    )
-
-
-def _add_images(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument(
-        "images",
-        nargs="+",
-        type=Path,
-        metavar="IMAGES",
-        help="photographs, or folders with all their subfolders",
-    )
+COMMAND = Command(
+    "masks",
+    "make masks without names of a folder of photographs, or look at them",
+    examples=_BUILD_EXAMPLES,
+    commands=(
+        Command(
+            "build",
+            "make and keep the masks of photographs",
+            "lexiseg.cli.masks:run_build",
+            _BUILD,
+            _BUILD_EXAMPLES,
+            _BUILT,
+        ),
+        Command(
+            "show",
+            "draw masks over their photographs",
+            "lexiseg.cli.masks:run_show",
+            _SHOW,
+            _SHOW_EXAMPLES,
+            _SHOWN,
+        ),
+    ),
+)

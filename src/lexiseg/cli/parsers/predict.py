@@ -1,8 +1,6 @@
 """Flags of ``lexiseg predict``."""
 
-import argparse
-
-from lexiseg.cli.parsers.shared import Commands, add_clip, add_command, add_photos, add_place, add_words
+from lexiseg.cli.parsers.shared import CLIP, PHOTOS, SENTENCES, WORDS, Command, Flag, place
 
 _DESCRIPTION = """Find things named in words. Every pixel of every photograph goes to the best matching class.
 
@@ -30,60 +28,34 @@ _EXAMPLES = """examples:
 _REFINE_STEPS = 10
 """NACLIP's."""
 
+_REFINE = f"spread scores between pixels of like colour (PAMR; {_REFINE_STEPS} steps if no number is given)"
+
 _MASKS = (
     "one class per mask: DIR/STEM.png, STEM as in the results, holds mask ids as 8- or 16-bit pixel values at the "
     "photograph's size, 0 for no mask; or DIR is what `lexiseg masks build` wrote to, or holds SA-1B's JSON files; or "
     "superpixels, made on the spot"
 )
 
-
-def add_parser(commands: Commands) -> None:
-    """Add ``predict`` to the command line."""
-    parser = add_command(
-        commands,
-        "predict",
-        "lexiseg.cli.predict:run",
-        told="find things named in words in photographs",
-        description=_DESCRIPTION,
-        examples=_EXAMPLES,
-    )
-    add = parser.add_argument
-    add_photos(parser)
-    add_words(parser)
-    add("--checkpoint", metavar="CKPT", help="a trained model: a run's best.ckpt, or an exported folder")
-    add(
-        "--method",
-        metavar="NAME",
-        help="training-free method, such as maskclip or sc-clip; not with --checkpoint",
-    )
-    add_clip(parser)
-    _add_touches(parser)
-    add_place(parser, out="predictions")
-    add("--no-overlay", action="store_true", help="write no overlay pictures")
-    add(
-        "--scores", action="store_true", help="write STEM_scores.png as well: score of each pixel, white is 1"
-    )
-
-
-def _add_touches(parser: argparse.ArgumentParser) -> None:
-    """What happens to the scores on their way to labels."""
-    add = parser.add_argument
-    add(
-        "--threshold",
-        type=float,
-        metavar="P",
-        help="pixels scored below P (0 to 1) go to the background or no class",
-    )
-    add(
-        "--refine",
-        type=int,
-        nargs="?",
-        const=_REFINE_STEPS,
-        metavar="STEPS",
-        help=f"spread scores between pixels of like colour (PAMR; {_REFINE_STEPS} steps if no number is given)",
-    )
-    add(
-        "--masks",
-        metavar="DIR|superpixels",
-        help=_MASKS,
-    )
+COMMAND = Command(
+    "predict",
+    "find things named in words in photographs",
+    "lexiseg.cli.predict:run",
+    _DESCRIPTION,
+    _EXAMPLES,
+    (
+        PHOTOS,
+        *WORDS,
+        Flag("--checkpoint", "CKPT", "a trained model: a run's best.ckpt, or an exported folder"),
+        Flag("--method", "NAME", "training-free method, such as maskclip or sc-clip; not with --checkpoint"),
+        CLIP,
+        *SENTENCES,
+        Flag(
+            "--threshold", "P", "pixels scored below P (0 to 1) go to the background or no class", kind=float
+        ),
+        Flag("--refine", "STEPS", _REFINE, kind=int, more={"nargs": "?", "const": _REFINE_STEPS}),
+        Flag("--masks", "DIR|superpixels", _MASKS),
+        *place("predictions"),
+        Flag("--no-overlay", None, "write no overlay pictures"),
+        Flag("--scores", None, "write STEM_scores.png as well: score of each pixel, white is 1"),
+    ),
+)

@@ -1,9 +1,10 @@
-"""What parsers are made of: commands with examples, and the flags that several commands share."""
+"""What parsers are made of: a command is its help and its flags, said as data; and the flags that several commands share."""
 
 import argparse
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TypeAlias
+from typing import Any, TypeAlias
 
 from lexiseg.clip.templates import TEMPLATE_SETS
 from lexiseg.lazy import locate
@@ -12,39 +13,108 @@ Commands: TypeAlias = "argparse._SubParsersAction[argparse.ArgumentParser]"
 """What a command is added to."""
 
 
-def add_command(
-    commands: Commands,
-    name: str,
-    run: str | None = None,
-    *,
-    told: str,
-    description: str | None = None,
-    examples: str = "",
-) -> argparse.ArgumentParser:
-    """Add a command whose help keeps its line breaks.
+@dataclass(frozen=True)
+class Flag:
+    """A flag, or what stands on the command line without one.
 
-    Args:
-        commands: Of the parser above.
+    Attributes:
+        name: ``--as-typed``; a positional argument has no dashes.
+        shows: What stands for its value in the help; a flag that shows nothing and has no choices is a switch.
+        told: Its help; a default is told behind it, unless ``told`` says itself what holds without the flag.
+        default: Without the flag.
+        kind: Turns the text into the value.
+        choices: The only values.
+        required: It has to be there.
+        more: Further arguments of ``argparse``.
+    """
+
+    name: str
+    shows: str | None
+    told: str
+    default: Any = None
+    kind: Callable[[str], Any] = str
+    choices: Sequence[str] | None = None
+    required: bool = False
+    more: Mapping[str, Any] = field(default_factory=dict)
+
+    @property
+    def destination(self) -> str:
+        """What its value is called among the parsed ones."""
+        return str(self.more.get("dest", self.name.removeprefix("--").replace("-", "_")))
+
+    def add_to(self, parser: "argparse._ActionsContainer") -> None:
+        """Add it to a parser, or to a group of one."""
+        said = self.default is None or "default: " in self.told
+        told = self.told if said else f"{self.told} (default: {self.default})"
+        if self.shows is None and self.choices is None:
+            parser.add_argument(self.name, action="store_true", help=told)
+            return
+        given: dict[str, Any] = {"required": True} if self.required else {}
+        given |= {"type": self.kind, "metavar": self.shows, "choices": self.choices, "default": self.default}
+        parser.add_argument(self.name, help=told, **given, **self.more)
+
+
+@dataclass(frozen=True)
+class Group:
+    """Flags that belong together: under a title of their own in the help or, without one, exactly one has to be given."""
+
+    flags: Sequence[Flag]
+    title: str | None = None
+
+    def add_to(self, parser: argparse.ArgumentParser) -> None:
+        """Add them to a parser."""
+        group = parser.add_argument_group(self.title) if self.title else _one_of(parser)
+        for flag in self.flags:
+            flag.add_to(group)
+
+
+@dataclass(frozen=True)
+class Command:
+    """A command of the command line; its help keeps its line breaks.
+
+    Attributes:
         name: As typed.
-        run: Place of the function that does the work, ``module:function``; takes the flags, returns the exit status. None for
-            a command that has commands of its own.
         told: One line for the list of commands.
+        run: Place of the function that does the work, ``module:function``, imported when it is called; takes the flags,
+            returns the exit status. None for a command that has commands of its own.
         description: What stands above the flags.
         examples: What stands below them.
+        takes: Flags and groups of flags, in the order of the help.
+        commands: Its own commands.
     """
-    parser: argparse.ArgumentParser = commands.add_parser(
-        name,
-        help=told,
-        description=description,
-        epilog=examples,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
-    if run is not None:
-        parser.set_defaults(func=later(run))
-    return parser
+
+    name: str
+    told: str
+    run: str | None = None
+    description: str | None = None
+    examples: str = ""
+    takes: Sequence[Flag | Group] = ()
+    commands: "Sequence[Command]" = ()
+
+    def add_to(self, commands: Commands) -> None:
+        """Add it, with its own commands, to a command line."""
+        parser: argparse.ArgumentParser = commands.add_parser(
+            self.name,
+            help=self.told,
+            description=self.description,
+            epilog=self.examples,
+            formatter_class=argparse.RawDescriptionHelpFormatter,
+        )
+        for part in self.takes:
+            part.add_to(parser)
+        if self.run is not None:
+            parser.set_defaults(func=_later(self.run))
+        if self.commands:
+            own = parser.add_subparsers(dest=f"{self.name}_command", metavar="COMMAND", required=True)
+            for command in self.commands:
+                command.add_to(own)
 
 
-def later(place: str) -> Callable[..., int]:
+def _one_of(parser: argparse.ArgumentParser) -> "argparse._ActionsContainer":
+    return parser.add_mutually_exclusive_group(required=True)
+
+
+def _later(place: str) -> Callable[..., int]:
     """A function that is imported when it is called."""
 
     def call(*args: object, **kwargs: object) -> int:
@@ -53,50 +123,40 @@ def later(place: str) -> Callable[..., int]:
     return call
 
 
-def add_photos(parser: argparse.ArgumentParser) -> None:
-    """The photographs."""
-    parser.add_argument(
-        "photos",
-        nargs="+",
-        metavar="PHOTO",
-        help='files, folders (their images), or globs such as "photos/**/*.jpg"',
-    )
+PHOTOS = Flag(
+    "photos",
+    "PHOTO",
+    'files, folders (their images), or globs such as "photos/**/*.jpg"',
+    more={"nargs": "+"},
+)
 
+WORDS = (
+    Group(
+        (
+            Flag("--classes", "WORDS", 'class names separated by commas, synonyms by ";"'),
+            Flag("--classes-file", "FILE", 'one class a line, synonyms separated by ";"'),
+        )
+    ),
+    Flag("--background", "WORDS", "what else may be there: a background class takes such pixels"),
+)
+"""The classes, and what else may be in the picture."""
 
-def add_words(parser: argparse.ArgumentParser) -> None:
-    """The classes, and what else may be in the picture."""
-    words = parser.add_mutually_exclusive_group(required=True)
-    words.add_argument("--classes", metavar="WORDS", help='class names separated by commas, synonyms by ";"')
-    words.add_argument("--classes-file", metavar="FILE", help='one class a line, synonyms separated by ";"')
-    parser.add_argument(
-        "--background",
-        metavar="WORDS",
-        help="what else may be there: a background class takes such pixels",
-    )
+CLIP = Flag("--clip", "NAME|PATH", "hub name, folder or file of CLIP weights, or toy (default: hub ViT-B/16)")
 
-
-def add_clip(parser: argparse.ArgumentParser) -> None:
-    """The CLIP and the sentences that words are put into."""
-    parser.add_argument(
-        "--clip",
-        metavar="NAME|PATH",
-        help="hub name, folder or file of CLIP weights, or toy (default: hub ViT-B/16)",
-    )
-    parser.add_argument(
-        "--tokenizer",
-        metavar="PATH",
-        help="for CLIP files that bring none: bpe_simple_vocab_16e6.txt.gz or a folder",
-    )
-    parser.add_argument(
+SENTENCES = (
+    Flag("--tokenizer", "PATH", "for CLIP files that bring none: bpe_simple_vocab_16e6.txt.gz or a folder"),
+    Flag(
         "--templates",
-        metavar="NAME",
-        help=f"prompt templates: {', '.join(TEMPLATE_SETS)} (default: as published, or as trained)",
-    )
+        "NAME",
+        f"prompt templates: {', '.join(TEMPLATE_SETS)} (default: as published, or as trained)",
+    ),
+)
+"""What words are put into on their way to the CLIP."""
 
 
-def add_place(parser: argparse.ArgumentParser, *, out: str) -> None:
+def place(out: str) -> tuple[Flag, Flag]:
     """Where results go, and what computes them."""
-    parser.add_argument(
-        "--out", metavar="DIR", type=Path, default=Path(out), help=f"result folder (default: {out})"
+    return (
+        Flag("--out", "DIR", "result folder", default=Path(out), kind=Path),
+        Flag("--device", "DEVICE", "auto, cpu, cuda, cuda:1, mps", default="auto"),
     )
-    parser.add_argument("--device", default="auto", help="auto, cpu, cuda, cuda:1, mps (default: auto)")

@@ -1,14 +1,8 @@
 """Help of the commands that take Hydra overrides: what each does, then its groups and keys as the files of conf say."""
 
-from lexiseg.cli.conf_files import (
-    benchmark_names,
-    choices,
-    describe_groups,
-    describe_keys,
-    describe_tables,
-    table_names,
-)
 from lexiseg.dense.names import METHODS
+from lexiseg.recipes.ablations import read_table, table_names
+from lexiseg.recipes.conf_files import benchmark_names, choices, conf_dir, groups
 
 _TRAIN = """usage: lexiseg train [group=choice ...] [key=value ...]
 
@@ -89,6 +83,9 @@ Put training-free methods side by side: mIoU on every benchmark, parameters, ope
   lexiseg benchmark clip=toy methods='[{name: tg-clip, strength: 0.2, label: strong},{name: gem, templates: single}]'
 """
 
+_UNTOLD = ("#", "defaults", "  - ")
+"""Lines of a root that are no keys."""
+
 _TOLD = {"train": _TRAIN, "eval": _EVAL, "pixelclip": _PIXELCLIP, "sweep": _SWEEP, "benchmark": _BENCHMARK}
 
 
@@ -99,12 +96,26 @@ def usage(command: str) -> str:
 
 def _choices(command: str) -> str:
     if command == "sweep":
-        return "\n".join(["tables and their rows:", *describe_tables()])
+        tables = [f"  {table:8s} {', '.join(read_table(table))}" for table in table_names()]
+        return "\n".join(["tables and their rows:", *tables])
     if command == "benchmark":
         names = {"methods": METHODS, "benchmarks": benchmark_names(), "clip": choices("benchmark", "clip")}
         listed = [f"{name + ':':11s} {', '.join(values)}" for name, values in names.items()]
-        return "\n".join([*listed, "", "keys:", *describe_keys("benchmark")])
+        return "\n".join([*listed, "", "keys:", *_keys("benchmark")])
     if command == "train":
         rows = ", ".join(f"{table}/…" for table in table_names())
-        return f"ablation=TABLE/ROW: {rows}; rows: lexiseg sweep --help\n\n{describe_groups(command)}"
-    return describe_groups(command)
+        return f"ablation=TABLE/ROW: {rows}; rows: lexiseg sweep --help\n\n{_groups(command)}"
+    return _groups(command)
+
+
+def _groups(command: str) -> str:
+    """Groups with their choices, then the keys of the command's root."""
+    lines = [f"  {group:13s} {', '.join(choices(command, group))}" for group in sorted(groups(command))]
+    head = "keys (key=value), besides those of the chosen groups:"
+    return "\n".join(["groups (group=choice):", *lines, "", head, *_keys(command)])
+
+
+def _keys(command: str) -> list[str]:
+    """The keys of a command's root with their comments, line by line."""
+    text = (conf_dir() / f"{command}.yaml").read_text(encoding="utf-8")
+    return [f"  {line}" for line in text.splitlines() if line and not line.startswith(_UNTOLD)]

@@ -19,6 +19,11 @@ UNLABELLED = 11
 PUBLISHED_COUNTS = {"train": 367, "val": 101, "test": 233}
 
 
+def required_partitions(root: Path) -> tuple[str, ...]:
+    """The partitions that a download has to have: the test set is not needed, but where it lies it counts."""
+    return tuple(name for name in PUBLISHED_COUNTS if name != "test" or (root / name).is_dir())
+
+
 class CamVid(LabelledFiles):
     """CamVid, 480 x 360, in the SegNet tutorial's layout: 11 classes.
 

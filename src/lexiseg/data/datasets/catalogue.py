@@ -2,7 +2,9 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from importlib import import_module
 from pathlib import Path
+from types import ModuleType
 from typing import TYPE_CHECKING
 
 from lexiseg.errors import DataError
@@ -35,8 +37,16 @@ class Entry:
     @property
     def counts(self) -> dict[str, int]:
         """Published number of images per partition."""
-        module, _, _ = self.place.partition(":")
-        return dict(locate(f"{__package__}.{module}:PUBLISHED_COUNTS"))
+        return dict(self._module.PUBLISHED_COUNTS)
+
+    def required_partitions(self, root: Path) -> tuple[str, ...]:
+        """Those that have to be in its folder: all that were published, unless its module says otherwise."""
+        own = getattr(self._module, "required_partitions", None)
+        return tuple(self.counts if own is None else own(root))
+
+    @property
+    def _module(self) -> ModuleType:
+        return import_module(f"{__package__}.{self.place.partition(':')[0]}")
 
 
 CATALOGUE = {

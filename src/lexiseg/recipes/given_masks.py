@@ -5,11 +5,11 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
-from lexiseg.cli.photographs import Photograph
 from lexiseg.data.io import read_masks
 from lexiseg.errors import ConfigError, DataError
 from lexiseg.masks.mask_set import MaskSet
 from lexiseg.masks.store import MaskStore
+from lexiseg.recipes.photographs import Photograph
 
 SUPERPIXELS = "superpixels"
 

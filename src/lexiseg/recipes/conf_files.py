@@ -1,17 +1,16 @@
-"""The configuration files as text: where they lie, what a command may choose, what its help says; composes nothing.
+"""The configuration files as text: where they lie and what a command may choose; composes nothing.
 
 ``conf/COMMAND.yaml`` is a command's root. Groups that belong to it alone lie in ``conf/COMMAND/``, those that commands
 share beside the roots. Nothing but a YAML parser is imported, so that help answers at once.
 """
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import yaml
 
 from lexiseg.errors import ConfigError
-
-_UNTOLD = ("#", "defaults", "  - ")
 
 
 def conf_dir() -> Path:
@@ -64,37 +63,44 @@ def benchmark_names() -> list[str]:
     return sorted(path.stem for path in own_folder("benchmark").glob("*.yaml"))
 
 
-def describe_groups(command: str) -> str:
-    """The help text's list of groups, their choices, and the keys of the command's root."""
-    lines = ["groups (group=choice):"]
-    lines += [f"  {group:13s} {', '.join(choices(command, group))}" for group in sorted(groups(command))]
-    return "\n".join(
-        [*lines, "", "keys (key=value), besides those of the chosen groups:", *describe_keys(command)]
-    )
-
-
-def describe_keys(command: str) -> list[str]:
-    """The keys of a command's root with their comments, line by line."""
-    text = (conf_dir() / f"{command}.yaml").read_text(encoding="utf-8")
-    return [f"  {line}" for line in text.splitlines() if line and not line.startswith(_UNTOLD)]
-
-
-def table_names() -> list[str]:
-    """The tables of ``conf/train/ablation``: a file a table."""
-    return choices("train", "ablation")
-
-
-def read_table(name: str) -> dict[str, dict[str, Any]]:
-    """A table's rows by name, in their order: ``label``, ``published`` and ``settings`` of each.
+def checked_choices(command: str, overrides: Sequence[str]) -> list[str]:
+    """Overrides, as one types them, with a choice's ``COMMAND/`` taken off.
 
     Raises:
-        ConfigError: No such table.
+        ConfigError: A group or a choice that the command does not have; lists those that it has.
     """
-    if name not in table_names():
-        raise ConfigError(f"no table '{name}'; choose from {', '.join(table_names())}")
-    return read_conf(own_folder("train") / "ablation" / f"{name}.yaml")
+    root, known = read_root(command), groups(command)
+    checked = []
+    for override in overrides:
+        group, equals, choice = override.partition("=")
+        choice = choice.removeprefix(f"{command}/")
+        if root and equals and group.isidentifier() and group not in (*known, *root):
+            raise ConfigError(
+                f"{override}: `lexiseg {command}` has neither a group nor a key of that name; it has "
+                f"{', '.join([*known, *(key for key in root if key not in ('defaults', *known))])}"
+            )
+        if group not in known or choice in ("", "null"):
+            checked.append(override)
+            continue
+        if choice not in choices(command, group):
+            raise ConfigError(
+                f"{group}={choice}: `lexiseg {command}` has no such {group}; choose from "
+                f"{', '.join(choices(command, group))}"
+            )
+        checked.append(f"{group}={choice}")
+    return checked
 
 
-def describe_tables() -> list[str]:
-    """Every table with its rows."""
-    return [f"  {table:8s} {', '.join(read_table(table))}" for table in table_names()]
+def require_benchmarks(names: str | Sequence[str]) -> list[str]:
+    """Names of benchmarks; one alone may be a text.
+
+    Raises:
+        ConfigError: None, or one that there is not.
+    """
+    names, available = [names] if isinstance(names, str) else list(names), benchmark_names()
+    unknown = [name for name in names if name not in available]
+    if unknown or not names:
+        raise ConfigError(
+            f"no benchmark '{unknown[0] if unknown else ''}'; choose from {', '.join(available)}"
+        )
+    return names

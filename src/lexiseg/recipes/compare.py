@@ -1,0 +1,194 @@
+"""One photograph, one list of words, every training-free method and perhaps a trained model side by side in one picture."""
+
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+from PIL import Image
+
+from lexiseg.clip.loading import DEFAULT_CLIP, FrozenCLIP, load_clip
+from lexiseg.clip.vocabulary import Vocabulary
+from lexiseg.dense.methods import METHODS, build_method
+from lexiseg.drawing.grid import LabelledPanel, comparison, fit_labels, panel_size
+from lexiseg.errors import ConfigError, DataError, LexisegError
+from lexiseg.inference.loading import pick_device
+from lexiseg.inference.pictures import NO_CLASS, drawable
+from lexiseg.inference.pipeline import Pipeline
+from lexiseg.inference.segmenter import Segmenter
+from lexiseg.recipes.photographs import Photograph
+
+PROXY = "proxyclip"
+"""The method that needs a second vision model."""
+
+LeftOut = Callable[[str, LexisegError], None]
+"""Hears which method cannot take part, and why."""
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """What to compare.
+
+    Attributes:
+        words: The classes.
+        methods: Training-free methods, in the order in which they are drawn.
+        background: What else may be there, a text with commas between; None: no background class.
+        templates: Prompt templates for all; None: those that each was published or trained with.
+        clip: Hub name, folder or file of CLIP weights, or ``toy``; None: the trained model's, or the hub's ViT-B/16.
+        tokenizer: For CLIP files that bring none.
+        proxy: Hub name or folder of the second vision model of ``proxyclip``; None: its own default.
+        checkpoint: A trained model to stand beside the methods; its CLIP serves them all.
+        device: See :func:`~lexiseg.inference.loading.pick_device`.
+    """
+
+    words: Vocabulary
+    methods: Sequence[str] = tuple(name for name in METHODS if name != PROXY)
+    background: str | None = None
+    templates: str | None = None
+    clip: str | None = None
+    tokenizer: str | None = None
+    proxy: str | None = None
+    checkpoint: str | None = None
+    device: str = "auto"
+
+
+@dataclass(frozen=True)
+class Contestant:
+    """One column of the comparison: a method or a trained model, ready for the words."""
+
+    title: str
+    segmenter: Segmenter
+
+
+@dataclass(frozen=True)
+class Reading:
+    """What a contestant made of one photograph.
+
+    Attributes:
+        title: Of the contestant.
+        seconds: From pixels to labels.
+        told: Its largest classes.
+        labels: ``(h, w)`` class ids at the size of a panel.
+        unseen: Names to be hatched.
+    """
+
+    title: str
+    seconds: float
+    told: str
+    labels: npt.NDArray[np.integer]
+    unseen: tuple[str, ...]
+
+
+def gather(task: Comparison, left_out: LeftOut) -> tuple[FrozenCLIP, list[Contestant]]:
+    """Load one CLIP, build every method on it, and the trained model that brought it; one at least is there.
+
+    Args:
+        task: What to compare.
+        left_out: Told of each method that refuses the CLIP.
+
+    Raises:
+        ConfigError: Every method refuses.
+        LexisegError: No such CLIP or checkpoint, or words that this CLIP cannot read.
+    """
+    clip, trained = _load(task)
+    contestants = build_methods(task, clip, left_out)
+    if trained is not None:
+        contestants.append(trained_contestant(task, trained))
+    if not contestants:
+        raise ConfigError(f"no method is left to compare; choose others of {', '.join(METHODS)}")
+    return clip, contestants
+
+
+def build_methods(task: Comparison, clip: FrozenCLIP, left_out: LeftOut) -> list[Contestant]:
+    """Every method of the task on one CLIP, which is on its device; those that refuse it are left out.
+
+    Raises:
+        LexisegError: Words that this CLIP cannot read.
+    """
+    contestants = []
+    for name in task.methods:
+        settings: dict[str, Any] = {"proxy": task.proxy} if name == PROXY and task.proxy is not None else {}
+        try:
+            method = build_method(name, clip.tower, **settings)
+        except LexisegError as error:
+            left_out(name, error)
+            continue
+        pipeline = Pipeline.training_free(method, clip, templates=task.templates)
+        contestants.append(Contestant(name, pipeline.segmenter(task.words, background=task.background)))
+    return contestants
+
+
+def trained_contestant(task: Comparison, trained: Pipeline) -> Contestant:
+    """The task's trained model, called by the folder of its run."""
+    title = f"trained: {Path(str(task.checkpoint)).parent.name or task.checkpoint}"
+    return Contestant(title, trained.segmenter(task.words, background=task.background))
+
+
+def read_all(
+    photograph: Photograph,
+    contestants: Sequence[Contestant],
+    left_out: LeftOut,
+    step: Callable[[str], None] = lambda following: None,
+) -> list[Reading]:
+    """Let every contestant label the photograph; those that refuse it are left out.
+
+    Args:
+        photograph: Of any size.
+        contestants: One or more.
+        left_out: Told of each that refuses the photograph.
+        step: Told after each which comes next.
+
+    Raises:
+        DataError: All of them refuse.
+    """
+    height, width = photograph.pixels.shape[:2]
+    readings: list[Reading] = []
+    for index, contestant in enumerate(contestants):
+        started = time.perf_counter()
+        try:
+            result = contestant.segmenter.segment(photograph.pixels, scores=False)
+        except LexisegError as error:
+            left_out(contestant.title, error)
+        else:
+            seconds = time.perf_counter() - started
+            labels = fit_labels(result.labels, panel_size(height, width))
+            told = result.describe(most=4).replace(" %", "\N{NO-BREAK SPACE}%")
+            readings.append(Reading(contestant.title, seconds, told, labels, result.unseen))
+        step(contestants[(index + 1) % len(contestants)].title)
+    if not readings:
+        raise DataError(f"{photograph.path}: no method could read it, for the reasons above")
+    return readings
+
+
+def draw(photograph: Photograph, readings: Sequence[Reading], names: Sequence[str]) -> Image.Image:
+    """The picture; colours are shared by all panels however many classes there are.
+
+    Args:
+        photograph: Stands first.
+        readings: A panel each.
+        names: Of the classes, in the order of their ids.
+    """
+    small, shown = drawable(np.stack([reading.labels for reading in readings]), [*names, NO_CLASS])
+    panels = [
+        LabelledPanel(reading.title, label, reading.unseen)
+        for reading, label in zip(readings, small, strict=True)
+    ]
+    return comparison(photograph.pixels, panels, shown)
+
+
+def _load(task: Comparison) -> tuple[FrozenCLIP, Pipeline | None]:
+    """One CLIP, and the trained model that stands on it if there is one."""
+    if task.checkpoint is None:
+        clip = load_clip(task.clip or DEFAULT_CLIP, tokenizer=task.tokenizer)
+        return clip.to(pick_device(task.device)), None
+    trained = Pipeline.load(
+        task.checkpoint,
+        clip=task.clip,
+        tokenizer=task.tokenizer,
+        templates=task.templates,
+        device=task.device,
+    )
+    return trained.clip, trained

@@ -1,0 +1,48 @@
+"""One photograph segmented and kept: labels, overlay, scores and every setting, under the photograph's name."""
+
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from lexiseg.inference.result import Segmentation
+from lexiseg.inference.segmenter import Segmenter
+from lexiseg.recipes.given_masks import GivenMasks
+from lexiseg.recipes.photographs import Photograph
+
+
+@dataclass(frozen=True)
+class Prediction:
+    """How photographs are segmented, and what is kept of it.
+
+    Attributes:
+        segmenter: Made for the words.
+        out: Folder of the results.
+        masks: One class per mask of these; None: every pixel for itself.
+        overlay: Write the photograph coloured by class.
+        score_png: Write the score of each pixel.
+    """
+
+    segmenter: Segmenter
+    out: Path
+    masks: GivenMasks | None = None
+    overlay: bool = True
+    score_png: bool = False
+
+    def keep(self, photograph: Photograph) -> Segmentation:
+        """Segment one photograph and write its results; the protocol says which masks voted.
+
+        Raises:
+            DataError: Its masks are missing or do not fit, or it is too large.
+            LexisegError: The results cannot be written.
+        """
+        arrays, source = (None, None) if self.masks is None else self.masks.read(photograph)
+        result = self.segmenter.segment(photograph.pixels, masks=arrays)
+        if source is not None:
+            result = replace(result, protocol={**result.protocol, "masks": source})
+        result.save(
+            self.out,
+            photograph.stem,
+            image=photograph.pixels,
+            overlay=self.overlay,
+            score_png=self.score_png,
+        )
+        return result

@@ -1,0 +1,242 @@
+"""From a record to a run: groups become settings, and what carries a ``_target_`` becomes its object.
+
+A record is what a configuration composes to and a run folder keeps in config.yaml: plain dictionaries, lists, values. The only
+place that builds objects from their names. Only data carry a ``_target_``: data sets, and what turns them into batches.
+"""
+
+import logging
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from pkgutil import resolve_name
+from typing import Any
+
+import torch
+
+from lexiseg.data.class_files import builtin_classes
+from lexiseg.data.datamodule import SegmentationDataModule
+from lexiseg.data.mask_datamodule import MaskDataModule
+from lexiseg.errors import ConfigError, LexisegError
+from lexiseg.evaluation.benchmark import Benchmark, MethodChoice
+from lexiseg.inference.protocol import InferenceProtocol
+from lexiseg.losses.fused import MaskLossWeights
+from lexiseg.masks.store import MaskStore
+from lexiseg.models.pixel_clip_settings import PixelCLIPOptimSettings, PixelCLIPSettings
+from lexiseg.recipes.benchmark import BenchmarkRun
+from lexiseg.recipes.demo import Stage
+from lexiseg.recipes.evaluate import Evaluation
+from lexiseg.recipes.pixelclip import PictureSettings, TuneRun
+from lexiseg.recipes.settings import (
+    CheckpointSettings,
+    ClipSource,
+    SplitSettings,
+    TrainerSettings,
+    TrainingData,
+    ValidationSettings,
+    known_settings,
+)
+from lexiseg.recipes.superpixels import make_superpixels
+from lexiseg.recipes.training import TrainRun
+from lexiseg.training.optim import OptimSettings
+from lexiseg.training.self_training import SelfTrainingSettings
+from lexiseg.types import ClassSplit
+
+Record = Mapping[str, Any]
+Tell = Callable[[str], None]
+
+SUPERPIXELS = "superpixels"
+"""``masks=superpixels``: made before the first step."""
+
+_TARGET = "_target_"
+_TRAINER_KEYS = ("max_steps", "accelerator", "devices", "precision", "accumulate_grad_batches", "strategy")
+_log = logging.getLogger(__name__)
+
+
+def training_run(record: Record, tell: Tell = _log.info) -> TrainRun:
+    """The run that a record of ``conf/train.yaml`` describes; its settings are read before its data are opened.
+
+    Args:
+        record: With every key of the root; it becomes the run's own record.
+        tell: Takes a sentence about the run's progress.
+
+    Raises:
+        LexisegError: A setting that does not exist, a bad value, or data that are not there.
+    """
+    settings: dict[str, Any] = {
+        "clip": known_settings(ClipSource, record["clip"], "clip"),
+        "split": known_settings(SplitSettings, record["split"], "split"),
+        "loss": known_settings(MaskLossWeights, record["loss"], "loss"),
+        "optim": known_settings(OptimSettings, record["optim"], "optim"),
+        "protocol": InferenceProtocol.from_dict(record["protocol"]),
+        "self_training": known_settings(SelfTrainingSettings, record["self_training"], "self_training"),
+        "trainer": _trainer(record["trainer"]),
+        "validation": known_settings(ValidationSettings, record["validation"], "validation"),
+        "checkpoint": known_settings(CheckpointSettings, record["checkpoint"], "checkpoint"),
+    }
+    same = ("model", "templates", "seed", "resume", "init_from")
+    return TrainRun(
+        data=open_training_data(record["data"]),
+        output_dir=Path(record["output_dir"]),
+        wandb=record["logger"]["wandb"],
+        record=record,
+        tell=tell,
+        **settings,
+        **{key: record[key] for key in same},
+    )
+
+
+def tuning_run(record: Record, tell: Tell = _log.info) -> TuneRun:
+    """The run that a record of ``conf/pixelclip.yaml`` describes, ``images`` and ``masks`` placed.
+
+    Args:
+        record: With every key of the root; it becomes the run's own record.
+        tell: Takes a sentence about the run's progress.
+
+    Raises:
+        ConfigError: A setting that does not exist, or a bad value.
+    """
+    return TuneRun(
+        open_data=lambda: _open_photographs(record, tell),
+        output_dir=Path(record["output_dir"]),
+        clip=known_settings(ClipSource, record["clip"], "clip"),
+        model=known_settings(PixelCLIPSettings, record["model"], "model"),
+        optim=known_settings(PixelCLIPOptimSettings, record["optim"], "optim"),
+        trainer=_trainer(record["trainer"]),
+        checkpoint=known_settings(CheckpointSettings, record["checkpoint"], "checkpoint"),
+        pictures=known_settings(PictureSettings, record["pictures"], "pictures"),
+        seed=record["seed"],
+        resume=record["resume"],
+        wandb=record["logger"]["wandb"],
+        record=record,
+        tell=tell,
+    )
+
+
+def evaluation(record: Record) -> Evaluation:
+    """What a record of ``conf/eval.yaml`` asks for, its data set opened.
+
+    Raises:
+        LexisegError: Data that is not there, or that the split does not fit.
+    """
+    dataset = build(record["data"]["val"])
+    return Evaluation(
+        dataset=dataset,
+        split=known_settings(SplitSettings, record["split"], "split").of(dataset.classes),
+        protocol=record["protocol"] or {},
+        data=record["data"]["val"],
+        **{key: record[key] for key in ("checkpoint", "clip", "templates", "limit", "device")},
+    )
+
+
+def benchmark(record: Record) -> Benchmark:
+    """One file of ``conf/benchmark``, its data set opened.
+
+    Raises:
+        LexisegError: Data that is not there, or no such list of words.
+    """
+    dataset = build(record["data"])
+    methods: Mapping[str, Record] = record["methods"]
+    lists = {record["words"], *(own["words"] for own in methods.values() if "words" in own)}
+    words = {key: builtin_classes(key) for key in lists if key is not None}
+    default = words[record["words"]] if record["words"] else getattr(dataset, "words", None)
+    groups = default or tuple((label,) for label in dataset.classes)
+    return Benchmark(
+        name=record["name"],
+        dataset=dataset,
+        words={None: groups, **words},
+        protocol=record["protocol"],
+        methods=methods,
+    )
+
+
+def demo_stage(record: Record) -> Stage:
+    """What the rows of a demonstration are judged on: the validation data and the CLIP of a record of ``conf/train.yaml``.
+
+    Raises:
+        LexisegError: What the data layer found wrong, or a CLIP that cannot be loaded.
+    """
+    split, data = open_split_and_data(record)
+    clip = known_settings(ClipSource, record["clip"], "clip").load()
+    return Stage(data.val, split, clip, record["templates"], InferenceProtocol.from_dict(record["protocol"]))
+
+
+def benchmark_run(record: Record, benchmarks: Sequence[Benchmark], device: torch.device) -> BenchmarkRun:
+    """The run that a record of ``conf/benchmark.yaml`` describes, its CLIP loaded.
+
+    Args:
+        record: With every key of the root.
+        benchmarks: The table's columns, opened.
+        device: Where the CLIP goes.
+
+    Raises:
+        LexisegError: An unknown method, or a CLIP that cannot be loaded.
+    """
+    methods = MethodChoice.many(record["methods"])
+    clip = known_settings(ClipSource, record["clip"], "clip").load().to(device)
+    same = ("templates", "limit", "images_per_batch", "compile")
+    return BenchmarkRun(
+        methods,
+        benchmarks,
+        clip,
+        Path(record["output"]),
+        protocol=record["protocol"] or {},
+        **{key: record[key] for key in same},
+    )
+
+
+def open_training_data(record: Record) -> TrainingData:
+    """The data that a choice of ``conf/data`` describes.
+
+    Raises:
+        LexisegError: What the data layer found wrong, or a key that does not exist.
+    """
+    return known_settings(TrainingData, {key: build(value) for key, value in record.items()}, "data")
+
+
+def open_split_and_data(record: Record) -> tuple[ClassSplit, SegmentationDataModule]:
+    """The split and the data module of a record of ``conf/train.yaml``.
+
+    Raises:
+        LexisegError: What the data layer found wrong.
+    """
+    data = open_training_data(record["data"])
+    split = known_settings(SplitSettings, record["split"], "split").of(data.train.classes)
+    return split, data.module(split, record["seed"])
+
+
+def build(record: Any) -> Any:
+    """Call what every ``_target_`` names with the values beside it, the innermost first; other values stay as they are.
+
+    Raises:
+        LexisegError: What the called one found wrong; a :class:`ConfigError` where it is none, or does not take the values.
+    """
+    if isinstance(record, list):
+        return [build(item) for item in record]
+    if not isinstance(record, Mapping):
+        return record
+    values = {key: build(value) for key, value in record.items() if key != _TARGET}
+    if _TARGET not in record:
+        return values
+    place = record[_TARGET]
+    try:
+        return resolve_name(place)(**values)
+    except LexisegError:
+        raise
+    except Exception as error:  # whatever class a configuration names, what it refuses is the user's to mend
+        raise ConfigError(f"{_TARGET} {place}: {error}; check its name and its keys") from error
+
+
+def _trainer(values: Record) -> TrainerSettings:
+    """Lightning's own further arguments stay what they are."""
+    own = {key: value for key, value in values.items() if key in _TRAINER_KEYS}
+    more = {key: value for key, value in values.items() if key not in _TRAINER_KEYS}
+    return known_settings(TrainerSettings, {**own, "more": more}, "trainer")
+
+
+def _open_photographs(record: Record, tell: Tell) -> MaskDataModule:
+    """Photographs and masks; superpixels are made first where the record asks for them."""
+    if record["masks"] == SUPERPIXELS:
+        training = record["mask_data"]["train"]
+        store = MaskStore(Path(training["masks"]["folder"]), Path(training["masks"]["root"]))
+        make_superpixels(Path(training["images"]), store, tell)
+    module: MaskDataModule = build(record["mask_data"])
+    return module

@@ -1,0 +1,49 @@
+"""Rows of the tables, chosen by name from Python."""
+
+import pytest
+
+from lexiseg.errors import ConfigError
+from lexiseg.recipes.ablations import choose_rows, choose_seeds, find_row, read_table, table_names
+
+
+def test_rows_stand_in_the_table_s_order_whatever_the_order_asked():
+    chosen = choose_rows("table8", ["sum", "concat"])
+    assert [(row.name, row.number) for row in chosen] == [("concat", 1), ("sum", 3)]
+    assert choose_rows("table8", "all") == list(read_table("table8").values())
+    assert choose_rows("table8", "sum") == [find_row("table8/sum")]
+
+
+def test_a_row_tells_all_but_its_settings():
+    told = find_row("table8/sum").told()
+    assert told == {
+        "name": "sum",
+        "number": 3,
+        "label": "sum",
+        "published": {"coco_stuff": [39.3, 42.0, 40.6]},
+    }
+
+
+@pytest.mark.parametrize("table", table_names())
+def test_every_table_can_be_read(table):
+    assert all(row.settings and row.label for row in read_table(table).values())
+
+
+@pytest.mark.parametrize(
+    ("call", "message"),
+    [
+        (lambda: read_table("table3"), "no table 'table3'; choose from sigma"),
+        (lambda: find_row("table8"), "name one, as ablation=table8/concat"),
+        (lambda: choose_rows("table8", ["mean"]), "table8 has no row mean; it has concat"),
+        (lambda: choose_rows("table8", []), "table8 has no row in an empty list"),
+        (lambda: choose_seeds([0, 0]), r"different whole numbers such as \[0,1,2\], got \[0, 0\]"),
+        (lambda: choose_seeds([True]), "different whole numbers"),
+        (lambda: choose_seeds([]), "different whole numbers"),
+    ],
+)
+def test_mistakes(call, message):
+    with pytest.raises(ConfigError, match=message):
+        call()
+
+
+def test_one_seed_alone():
+    assert choose_seeds(3) == [3]

@@ -1,0 +1,57 @@
+"""What may be chosen is read off the files, and whatever else is asked for is answered with it."""
+
+import pytest
+
+from lexiseg.errors import ConfigError
+from lexiseg.recipes.conf_files import (
+    benchmark_names,
+    checked_choices,
+    choices,
+    groups,
+    read_conf,
+    read_root,
+    require_benchmarks,
+)
+
+
+def test_a_command_has_its_own_groups_and_those_that_are_shared():
+    assert "data" in groups("train")
+    assert "mask_data" not in groups("train")
+    assert "toy" in choices("train", "experiment")
+    assert choices("pixelclip", "experiment") != choices("train", "experiment")
+    assert read_root("benchmark/toy") == {}
+
+
+def test_a_command_s_name_may_stand_before_a_choice():
+    typed = ["experiment=pixelclip/toy", "model.clusters=3", "variant=null"]
+    assert checked_choices("pixelclip", typed) == ["experiment=toy", *typed[1:]]
+
+
+@pytest.mark.parametrize(
+    ("override", "message"),
+    [
+        ("nonsense=1", "has neither a group nor a key of that name; it has clip"),
+        ("data=cocostuff", "`lexiseg train` has no such data; choose from ade20k"),
+    ],
+)
+def test_mistakes_are_answered_with_what_there_is(override, message):
+    with pytest.raises(ConfigError, match=message):
+        checked_choices("train", [override])
+
+
+def test_benchmarks_by_name():
+    assert require_benchmarks("toy") == ["toy"]
+    assert require_benchmarks(["voc21", "toy"]) == ["voc21", "toy"]
+    assert "toy" in benchmark_names()
+    for names in ("toyy", ["toy", "toyy"], []):
+        with pytest.raises(ConfigError, match="no benchmark '(toyy)?'; choose from ade20k"):
+            require_benchmarks(names)
+
+
+def test_a_file_that_is_none(tmp_path):
+    (tmp_path / "torn.yaml").write_text("a: [1")
+    (tmp_path / "list.yaml").write_text("- a")
+    with pytest.raises(ConfigError, match=r"torn.yaml is no YAML \(.*\); mend that line"):
+        read_conf(tmp_path / "torn.yaml")
+    with pytest.raises(ConfigError, match="expected keys with values"):
+        read_conf(tmp_path / "list.yaml")

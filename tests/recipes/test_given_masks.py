@@ -1,0 +1,54 @@
+"""Masks for photographs from Python: files of ids, what a build wrote, superpixels."""
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from lexiseg.errors import ConfigError, DataError
+from lexiseg.masks.mask_set import MaskSet
+from lexiseg.masks.store import MaskStore
+from lexiseg.recipes.given_masks import GivenMasks
+from lexiseg.recipes.photographs import Photograph
+
+
+@pytest.fixture
+def photo(tmp_path):
+    pixels = np.zeros((16, 24, 3), np.uint8)
+    pixels[:, 8:] = (0, 0, 255)
+    (tmp_path / "photos").mkdir()
+    path = tmp_path / "photos" / "a.jpg"
+    Image.fromarray(pixels).save(path)
+    return Photograph(path, "a", pixels)
+
+
+def test_a_file_of_ids(photo, tmp_path):
+    ids = np.zeros((16, 24), np.uint8)
+    ids[:3], ids[5:9, :7] = 4, 200
+    Image.fromarray(ids).save(tmp_path / "a.png")
+    masks, source = GivenMasks(tmp_path).read(photo)
+    assert source == str(tmp_path / "a.png")
+    assert sorted(masks.sum((1, 2)).tolist()) == [28, 72]
+
+
+def test_what_a_build_wrote(photo, tmp_path):
+    arrays = np.zeros((2, 16, 24), bool)
+    arrays[0, :4], arrays[1, :, 20:] = True, True
+    store = MaskStore(tmp_path / "built", photo.path.parent)
+    store.write(photo.path, MaskSet.from_masks(arrays), {})
+    masks, source = GivenMasks(str(tmp_path / "built")).read(photo)
+    assert source.endswith("a.jpg.masks.json")
+    assert (masks == arrays).all()
+
+
+def test_superpixels_cover_the_photograph(photo):
+    masks, source = GivenMasks("superpixels").read(photo)
+    assert source == "superpixels"
+    assert masks.shape[1:] == (16, 24)
+    assert masks.any(0).all()
+
+
+def test_mistakes(photo, tmp_path):
+    with pytest.raises(ConfigError, match="--masks: expected a folder holding STEM.png"):
+        GivenMasks(tmp_path / "gone")
+    with pytest.raises(DataError, match=r"no file at .*a.png; check the path. Nor is there a.jpg.masks.json"):
+        GivenMasks(tmp_path).read(photo)

@@ -1,0 +1,106 @@
+"""A record, as a run folder's config.yaml keeps it, becomes the run again; from Python, without a configuration framework."""
+
+import pytest
+import torch
+import yaml
+
+from lexiseg.cli.composing import compose_config, plain
+from lexiseg.data.toy.world import ToyWorld
+from lexiseg.errors import ConfigError
+from lexiseg.recipes.records import (
+    benchmark,
+    benchmark_run,
+    build,
+    demo_stage,
+    evaluation,
+    open_split_and_data,
+    training_run,
+)
+
+WORLD = "lexiseg.data.toy.world.ToyWorld"
+
+
+def test_a_stored_record_is_the_run_that_it_was_written_by():
+    record = plain(compose_config("train", ["experiment=toy", "data.val.length=3", "seed=5"]))
+    read_back = yaml.safe_load(yaml.safe_dump(record))
+    run = training_run(read_back)
+    assert run.record == record
+    assert (run.seed, len(run.data.val)) == (5, 3)
+    assert run.trainer.max_steps == record["trainer"]["max_steps"]
+
+
+def test_targets_are_built_from_the_inside_and_the_rest_stays():
+    built = build(
+        {
+            "plain": [1, {"a": None}],
+            "world": {"_target_": WORLD, "partition": "val", "length": 3, "image_size": [24, 32]},
+        }
+    )
+    assert built["plain"] == [1, {"a": None}]
+    assert isinstance(built["world"], ToyWorld)
+    assert built["world"][0].image.shape == (24, 32, 3)
+    nested = build({"_target_": "builtins.dict", "inner": {"_target_": "builtins.complex", "imag": 2}})
+    assert nested == {"inner": 2j}
+
+
+@pytest.mark.parametrize(
+    ("record", "message"),
+    [
+        (
+            {"_target_": WORLD, "lenght": 3},
+            r"_target_ lexiseg.*ToyWorld: .*lenght.*; check its name and its keys",
+        ),
+        ({"_target_": "lexiseg.data.toy.world.Nowhere"}, "_target_ lexiseg.data.toy.world.Nowhere: "),
+        ({"_target_": "no_such_module.Thing"}, "_target_ no_such_module.Thing: No module named"),
+        ({"_target_": 3}, "_target_ 3: "),
+    ],
+)
+def test_what_cannot_be_built_is_named(record, message):
+    with pytest.raises(ConfigError, match=message):
+        build(record)
+
+
+def test_the_data_layer_speaks_for_itself():
+    with pytest.raises(ConfigError, match="^(?!_target_)"):
+        build({"_target_": "lexiseg.data.unlabelled.ForgottenLabels", "dataset": [], "regions": "none"})
+
+
+def test_split_and_data_of_a_record():
+    record = plain(compose_config("train", ["experiment=toy", "data.val.length=2"]))
+    split, data = open_split_and_data(record)
+    assert split.classes == data.val.classes
+    assert split.unseen
+
+
+def test_a_benchmark_speaks_the_words_of_its_data_unless_told_otherwise():
+    record = {
+        "name": "toy", "data": {"_target_": WORLD, "length": 2, "partition": "val"}, "words": None, "protocol": {},
+        "methods": {"sclip": {"words": "voc20"}},
+    }  # fmt: skip
+    toy = benchmark(record)
+    assert toy.words[None] == tuple((name,) for name in toy.dataset.classes)
+    assert toy.words["voc20"][0][0] == "aeroplane"
+
+
+def test_an_evaluation_of_a_record():
+    record = plain(compose_config("eval", ["checkpoint=x.ckpt", "data.val.length=2"]))
+    task = evaluation(record)
+    assert (task.checkpoint, len(task.dataset), task.split.classes) == ("x.ckpt", 2, task.dataset.classes)
+    assert task.data == record["data"]["val"]
+    with pytest.raises(ConfigError, match="split: no setting unsean"):
+        evaluation(record | {"split": {"name": "s", "unsean": []}})
+
+
+def test_a_run_of_benchmarks_loads_the_clip():
+    record = plain(compose_config("benchmark", ["clip=toy", "methods=[sclip,gem]", "limit=3"]))
+    run = benchmark_run(record, [], torch.device("cpu"))
+    assert [choice.name for choice in run.methods] == ["sclip", "gem"]
+    assert (run.limit, run.clip.source, run.protocol) == (3, "toy", {})
+
+
+def test_the_stage_of_a_demonstration_is_the_validation_part():
+    record = plain(compose_config("train", ["experiment=toy", "data.val.length=2"]))
+    stage = demo_stage(record)
+    assert len(stage.dataset) == 2
+    assert stage.split.unseen
+    assert stage.protocol.to_dict()["name"] == record["protocol"]["name"]
