@@ -66,6 +66,18 @@ def test_everything_comes_back(live, written):
     assert not [path for path in written.rglob("*") if path.suffix in (".bin", ".pt", ".pth", ".pkl", ".py")]
 
 
+def test_its_classes_are_spoken_in_the_templates_of_training(live, tmp_path):
+    model, clip, info = live
+    templates = ("{} by night", "one {}.")
+    write_model_folder(
+        tmp_path / "model", model, clip, replace(info, templates=templates), FACTS, bundle_clip=False
+    )
+    found = read_model_folder(tmp_path / "model")
+    assert found.info.templates == templates
+    assert torch.equal(found.embeddings, Vocabulary.from_names(CLASSES, templates).embed(clip).vectors)
+    assert not torch.allclose(found.embeddings, Vocabulary.from_names(CLASSES, "single").embed(clip).vectors)
+
+
 def test_a_folder_that_only_names_its_clip(live, tmp_path):
     write_model_folder(tmp_path / "model", *live, ModelFacts(), bundle_clip=False)
     found = read_model_folder(tmp_path / "model")

@@ -225,3 +225,18 @@ def test_overfitting_draws_the_same_few_samples_every_time():
     assert all(torch.equal(image, second[name]) for name, image in first.items())
     with pytest.raises(ConfigError, match="overfit -1"):
         SegmentationDataModule(train=world, val=world, split=split, overfit=-1)
+
+
+def test_unseen_labels_are_hidden_before_the_crop_is_chosen(camvid):
+    """Else an unseen class would steer which crops training sees."""
+    shown = []
+
+    def watch(image, label, rng):
+        shown.append(np.unique(label))
+        return image, label
+
+    one = module(camvid, train_transform=watch, batch_size=1)
+    take(one.train_dataloader(), 7)
+    unseen = set(one.split.unseen_ids)
+    assert unseen & {int(i) for index in range(7) for i in np.unique(one.train[index].label)}
+    assert not unseen & set(np.concatenate(shown).tolist())

@@ -163,3 +163,11 @@ def test_the_table():
     assert lines[2] == f"| a | 50.0 | 30.0 | 40.0 | 1.9 | 2.0 | 1.000 | {score:.1f} |"
     assert lines[3] == "| b | 25.0 | – | – | 1.9 | 2.0 | – | – |"
     assert to_markdown(cells, ["a"], ["toy"]).splitlines()[0].count("mean") == 0
+
+
+def test_a_key_knows_the_templates_themselves(clip, monkeypatch):
+    """A method whose published templates were mended is measured again, though its row reads the same."""
+    bench, choice = make(), MethodChoice(name="gem")
+    before = cell_key(choice, bench, prepare(choice, bench, clip), clip, None)
+    monkeypatch.setattr("lexiseg.inference.pipeline.published_templates", lambda name: "single")
+    assert cell_key(choice, bench, prepare(choice, bench, clip), clip, None) != before

@@ -37,6 +37,9 @@ class Stripes:
         return Sample(image, label, f"stripe {index}")
 
 
+STRIPE = Stripes()[0]
+
+
 def make(words=SPLIT.classes, **settings):
     vocabulary = Vocabulary.from_names(words)
     protocol = InferenceProtocol(name="stripes", **settings)
@@ -96,3 +99,15 @@ def test_classes_must_agree():
 def test_a_label_outside_the_schema_stops():
     with pytest.raises(DataError, match="label id 9 is outside the schema: expected 0 to 3, or 255"):
         evaluate(make(), Stripes(wrong=9), SPLIT, progress=False)
+
+
+@pytest.mark.parametrize(
+    ("rank", "world", "expected"), [(0, 1, [0, 1, 2, 3, 4]), (0, 2, [0, 2, 4]), (1, 2, [1, 3])]
+)
+def test_processes_share_the_photographs(rank, world, expected, monkeypatch):
+    read, dataset = [], Stripes(count=5)
+    monkeypatch.setattr("lexiseg.evaluation.evaluate._place", lambda: (rank, world))
+    monkeypatch.setattr(Stripes, "__getitem__", lambda self, index: read.append(index) or STRIPE)
+    report = evaluate(make(), dataset, SPLIT, progress=False, images_per_batch=2)
+    assert read == expected
+    assert report.images == 5

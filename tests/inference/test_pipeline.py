@@ -9,13 +9,14 @@ import numpy as np
 import pytest
 
 import lexiseg
+from lexiseg.checkpoints.info import CheckpointInfo
 from lexiseg.clip.vocabulary import Vocabulary
 from lexiseg.errors import ConfigError
 from lexiseg.inference.pipeline import Pipeline
 from lexiseg.inference.protocol import InferenceProtocol
 from lexiseg.masks.superpixels import Superpixels
 from lexiseg.types import ClassSplit
-from segmenter_fakes import colour_pipeline
+from segmenter_fakes import ColourClip, ColourModel, colour_pipeline
 
 SPLIT = ClassSplit("two", ("red", "blue", "green"), ("green",))
 PROTOCOL = InferenceProtocol(short_side=22, window=13, stride=7, logit_scale=3.0, seen_penalty=0.2)
@@ -183,3 +184,11 @@ def test_nobody_else_makes_segmenters():
             path.name for call in calls if getattr(call, "id", getattr(call, "attr", "")) == "Segmenter"
         ]
     assert makers == ["pipeline.py"]
+
+
+def test_a_trained_model_speaks_and_decides_as_it_was_trained():
+    info = CheckpointInfo({}, {}, TEMPLATES, SPLIT, PROTOCOL.to_dict())
+    trained = Pipeline.trained(ColourModel(), ColourClip(), info)
+    assert trained.templates == TEMPLATES
+    assert trained.protocol == PROTOCOL
+    assert trained.segmenter(WORDS).vocabulary == Vocabulary.from_text(WORDS, TEMPLATES)

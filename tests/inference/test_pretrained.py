@@ -165,3 +165,24 @@ def test_what_cannot_be_saved_or_loaded(tmp_path):
         PretrainedSegmenter.from_pretrained(tmp_path / "empty")
     with pytest.raises(CheckpointError, match="no such checkpoint"):
         PretrainedSegmenter.from_pretrained(tmp_path / "nowhere")
+
+
+def test_every_setting_reaches_the_segmenter(live, photo):
+    looked_at = []
+
+    class Maker:
+        def __call__(self, picture):
+            looked_at.append(picture.shape)
+            return SimpleNamespace(arrays=lambda: np.ones((1, 41, 67), dtype=bool))
+
+    rules = {"background": "sand, grass", "threshold": 0.4, "refine": 2}
+    made = live.segmenter("bricks, red circle", **rules, masks=Maker())
+    assert made.protocol == live.pipeline.segmenter("bricks, red circle", **rules).protocol
+    assert (made.protocol.probability_threshold, made.protocol.pamr_steps) == (0.4, 2)
+    assert made.vocabulary.words == (("background", "sand", "grass"), ("bricks",), ("red circle",))
+    made.segment(photo, scores=False)
+    assert looked_at == [(41, 67, 3)]
+    asked = {"background": "sand, grass", "threshold": 0.4}
+    found = live.segment(photo, "bricks, red circle", **asked)
+    assert found.protocol == live.pipeline.segmenter("bricks", **asked).protocol.to_dict()
+    assert found.id2label[0] == "background"

@@ -294,3 +294,20 @@ def test_bfloat16_is_close_and_deterministic():
     one, two = rounded.segment(noise()), rounded.segment(noise())
     assert (one.labels == two.labels).all()
     assert (one.labels == exact.labels).mean() > 0.9
+    assert not np.array_equal(one.scores, exact.scores), "and it is bfloat16"
+    np.testing.assert_allclose(one.scores, exact.scores, atol=0.03)
+
+
+def test_areas_are_shares_of_what_is_not_background():
+    image = np.zeros((40, 40, 3), dtype=np.uint8)
+    image[:24] = 128  # nothing in particular: background
+    image[24:, :, 0] = 255
+    image[36:, :16] = (0, 0, 255)  # 4 % of the picture, 10 % of what is no background
+    settings = {"activation": "linear", "logit_scale": 8.0, "background": "class"}
+    protocol = InferenceProtocol(**settings, probability_threshold=0.6, area_threshold=0.07)
+    result = make("black; white, blue, red", protocol).segment(image)
+    assert result.labels[38, 4] == 1
+    assert result.labels[30, 30] == 2
+    assert result.labels[8, 8] == 0
+    strict = InferenceProtocol(**settings, probability_threshold=0.6, area_threshold=0.13)
+    assert make("black; white, blue, red", strict).segment(image).labels[38, 4] != 1

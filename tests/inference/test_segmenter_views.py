@@ -251,3 +251,43 @@ def test_views_travel_with_the_protocol():
         InferenceProtocol(views="mcr")
     with pytest.raises(ConfigError, match="expected a list of scales such as"):
         MultiView(scales=0.75)
+
+
+SIGMOID = InferenceProtocol(short_side=40, logit_scale=4.0, seen_penalty=0.15)
+
+
+def plain_sigmoids(segmenter, image):
+    """Of one window: ``(M, H, W)`` at the photograph's size, before any penalty, and what each word pays."""
+    working = keep_ratio_size(image.shape[:2], segmenter.protocol.short_side)
+    resized = resize_image(torch.from_numpy(image), working).permute(2, 0, 1)[None].float()
+    state = segmenter.model.encode(segmenter.model.normalize(resized))
+    logits = segmenter.model.decode(state, segmenter.embeddings.vectors).logits * 4.0
+    scores = F.interpolate(logits, size=working, mode="bilinear", align_corners=False).sigmoid()
+    maps = F.interpolate(scores, size=image.shape[:2], mode="bilinear", align_corners=False)[0]
+    seen = torch.tensor([int(i) in segmenter.seen_ids for i in segmenter.embeddings.class_ids])
+    return maps, 0.15 * seen[:, None, None]
+
+
+def test_seen_classes_pay_after_refinement():
+    segmenter, image = make(replace(SIGMOID, pamr_steps=3), seen_ids=(1, 2)), noise(30, 48)
+    maps, penalty = plain_sigmoids(segmenter, image)
+    working = segmenter._encoder.working(image, segmenter._layout(image))[None].float()
+    colors = F.interpolate(working, size=image.shape[:2], mode="bilinear", align_corners=False)
+    refined = pamr(maps[None], color_affinity(colors), steps=3)[0]
+    free, paying = (classes(segmenter, each).argmax(0).numpy() for each in (refined, refined - penalty))
+    assert (free != paying).mean() > 0.05
+    assert (segmenter.segment(image).labels == paying).mean() > 0.999
+
+
+def test_seen_classes_pay_in_a_vote():
+    segmenter, image = make(SIGMOID, seen_ids=(1, 2)), noise(30, 48)
+    maps, penalty = plain_sigmoids(segmenter, image)
+    masks = np.zeros((15, 30, 48), dtype=bool)
+    for index in range(15):
+        top, left = divmod(index, 5)
+        masks[index, 10 * top : 10 * top + 10, 9 * left : 9 * left + 9] = True
+    ids, labels = segmenter.embeddings.class_ids, segmenter.segment(image, masks=masks).labels
+    means = torch.stack([maps[:, torch.from_numpy(mask)].mean(1) for mask in masks], dim=1)
+    free, paying = (ids[each.argmax(0)].tolist() for each in (means, means - penalty[..., 0]))
+    assert free != paying
+    assert [int(labels[mask][0]) for mask in masks] == paying

@@ -73,3 +73,13 @@ def test_criterion_adds_it_with_its_weight():
     assert "loss_ssim" not in plain
     torch.testing.assert_close(both["loss_ssim"], 2.5 * _direct(logits, labels))
     torch.testing.assert_close(both["loss"], plain["loss"] + both["loss_ssim"])
+
+
+def test_criterion_ignores_what_the_other_losses_ignore():
+    logits, labels = torch.randn(1, 3, 2, 3), torch.randint(0, 3, (1, 11, 13))
+    labels[..., 5:] = 255
+    for ignored in ("negative", "ignored"):
+        weights = MaskLossWeights(ssim=2.5, ignored=ignored)
+        expected = 2.5 * mask_ssim_loss(logits, labels, ignored=ignored)
+        torch.testing.assert_close(MaskCriterion(weights)(logits, labels)["loss_ssim"], expected)
+    assert mask_ssim_loss(logits, labels) != mask_ssim_loss(logits, labels, ignored="ignored")

@@ -15,7 +15,9 @@ from lexiseg.models.neighborhood_gaussian_aggregation import NeighborhoodGaussia
 from lexiseg.models.registry import build_model, model_settings
 from lexiseg.models.relationship_descriptor import relationship_descriptor
 from lexiseg.models.text_image_decoder import CrossAttention, TextImageDecoder
+from lexiseg.models.visual_prompts import VisualPrompts
 from lexiseg.ops.gaussian import neighborhood_weights
+from lexiseg.training.optim import OptimSettings
 from support import tiny_clip_config
 
 SETTINGS = CascadeSettings(stages=((1,), (2, 3), (4, 5)), prompt_length=3, decoder_heads=2, decoder_layers=2)
@@ -170,6 +172,8 @@ def test_prompts_by_hand(model):
     replaced = model.prompts.insert(inserted, 2)
     assert replaced.shape == inserted.shape
     torch.testing.assert_close(replaced[:, 4:], tokens[:, 1:])
+    torch.testing.assert_close(replaced[1, 1:4], model.prompts.projection(model.prompts.tokens[2]))
+    assert not torch.allclose(replaced[:, 1:4], inserted[:, 1:4]), "every block has prompts of its own"
     bound = math.sqrt(6 / (3 * 8**2 + 24))
     assert model.prompts.tokens.abs().max() <= bound
 
@@ -218,3 +222,34 @@ def test_registry_errors(tower):
         build_model({"name": "cascade"}, tower)
     with pytest.raises(ConfigError, match="no setting stage"):
         build_model({"name": "cascade_clip", "stage": 3}, tower)
+
+
+def test_prompts_start_within_their_bound():
+    """For 8 pixels and 24 channels: sqrt(6 / (3 * 64 + 24)) = 1/6."""
+    torch.manual_seed(0)
+    tokens = VisualPrompts(depth=5, width=24, patch_size=8, length=11).tokens
+    assert tokens.abs().max() <= 1 / 6
+    assert tokens.abs().max() > 0.99 / 6
+    assert tokens.mean().abs() < 0.01
+
+
+def test_settings_of_the_aggregation_reach_every_stage(tower):
+    settings = dataclasses.replace(
+        SETTINGS, aggregation_sigma=3.0, aggregation_form="paper", aggregation_trained=False
+    )
+    alone, *stages = CascadeCLIP(tower, settings).stages
+    assert alone.aggregation.weights is None
+    for stage in stages:
+        expected = [math.exp(-(2**2) / 18), math.exp(-1 / 18)]
+        torch.testing.assert_close(stage.aggregation.weights.detach(), torch.tensor(expected))
+        assert not stage.aggregation.weights.requires_grad
+    assert CascadeCLIP(tower, SETTINGS).stages[1].aggregation.weights.requires_grad
+
+
+def test_the_prompts_alone_learn_at_the_rate_of_prompts(model):
+    """The norm beside them, whose name begins alike, does not."""
+    names = {id(parameter): name for name, parameter in model.named_parameters()}
+    groups = model.parameter_groups(OptimSettings(lr=1e-2, prompt_lr_scale=0.1))
+    slow = {names[id(p)] for group in groups if group["lr"] == pytest.approx(1e-3) for p in group["params"]}
+    assert slow == {"prompts.tokens", "prompts.projection.weight", "prompts.projection.bias"}
+    assert "prompt_norm.weight" in names.values()

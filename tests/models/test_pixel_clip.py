@@ -438,3 +438,23 @@ def test_impossible_towers(towers):
 def test_batches_that_do_not_fit(build, change, message):
     with pytest.raises(DataError, match=message):
         build()(dataclasses.replace(random_batch(), **change))
+
+
+@pytest.mark.parametrize(("scale", "iterations"), [(10.0, 0), (30.0, 7)])
+def test_settings_of_the_assignment_reach_it(build, scale, iterations):
+    model = build(assignment_scale=scale, assignment_iterations=iterations)
+    centres = model.prompts()
+    found = model.find_targets(random_batch(), centres)
+    expected = assign_masks(found.pooled, centres, scale=scale, iterations=iterations)
+    torch.testing.assert_close(found.assignment.shares, expected.shares)
+    published = assign_masks(found.pooled, centres, scale=scale, iterations=3)
+    assert not torch.allclose(found.assignment.shares, published.shares)
+
+
+def test_photographs_come_in_the_colours_of_the_tower(tiny_clip, towers):
+    mean, std = (0.125, 0.25, 0.5), (0.5, 0.25, 0.75)
+    tower = VisionTower(tiny_clip, colors=(mean, std))
+    model = PixelCLIP(tower, towers[1], PixelCLIPSettings(**TINY))
+    images = random_batch(side=24).weak
+    expected = (images / 255 - torch.tensor(mean).view(3, 1, 1)) / torch.tensor(std).view(3, 1, 1)
+    torch.testing.assert_close(model.normalize(images), expected)

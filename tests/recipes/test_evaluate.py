@@ -47,6 +47,18 @@ def test_python_judges_as_the_command_does(checkpoint, tmp_path):
     assert told["images"] == ours["images"] == 1
 
 
+def test_what_the_task_names_wins_over_the_checkpoint(checkpoint):
+    own = judge(evaluation(checkpoint, limit=1)).settings
+    assert own["protocol"]["seen_penalty"] == 0.1
+    assert own["vocabulary"]["templates"] == ["a photo of a {}"]
+    task = evaluation(
+        checkpoint, protocol={"seen_penalty": 0.25, "stride": 16}, templates=["one {}."], limit=1
+    )
+    changed = judge(task).settings
+    assert changed["protocol"] == own["protocol"] | {"seen_penalty": 0.25, "stride": 16}
+    assert changed["vocabulary"]["templates"] == ["one {}."]
+
+
 def test_a_protocol_key_that_does_not_exist(checkpoint):
     with pytest.raises(ConfigError, match="seen_penaltie"):
         judge(evaluation(checkpoint, protocol={"seen_penaltie": 0.0}))

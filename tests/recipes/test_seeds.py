@@ -5,6 +5,9 @@ import torch
 
 from lexiseg.cli.composing import compose_config, plain
 from lexiseg.data.sampler import ResumableSampler
+from lexiseg.data.toy.world import TOY_UNSEEN, ToyWorld
+from lexiseg.data.transforms import train_recipe
+from lexiseg.recipes import SplitSettings, TrainingData, TrainRun, train
 from lexiseg.recipes.records import build, open_split_and_data
 
 SMALL = {
@@ -52,3 +55,30 @@ def test_the_world_stays_whatever_the_seed():
 def test_the_order_alone_can_be_pinned():
     """How a run goes on that was started when every run had data order 0."""
     assert order(open_data("train", "seed=2", "data.seed=0")) == order(open_data("train", "seed=0"))
+
+
+class _EnoughError(Exception):
+    """The run has handed on its seed."""
+
+
+def test_a_run_hands_its_seed_to_data_and_weights(tmp_path, monkeypatch):
+    """Also from Python, where no configuration file copies it."""
+    opened, drawn, module = [], [], TrainingData.module
+
+    def stop(*_):
+        drawn.append(torch.rand(5))  # what the first weight would be drawn from
+        raise _EnoughError
+
+    monkeypatch.setattr("lexiseg.recipes.training.build_task", stop)
+    monkeypatch.setattr(TrainingData, "module", lambda *args: opened.append(module(*args)) or opened[-1])
+    world = ToyWorld(partition="train", length=23, image_size=[40, 56], seed=0)
+    data = TrainingData(world, world, train_transform=train_recipe(base=[40, 56], crop=[32, 40]))
+    for seed in (1, 1, 2):
+        with pytest.raises(_EnoughError):
+            train(TrainRun(data, SplitSettings("toy", unseen=TOY_UNSEEN), tmp_path, seed=seed))
+    one, again, two = opened
+    assert order(one) == order(again) != order(two)
+    assert torch.equal(first_sample(one), first_sample(again))
+    assert not torch.equal(first_sample(one), first_sample(two))
+    assert torch.equal(drawn[0], drawn[1])
+    assert not torch.equal(drawn[0], drawn[2])

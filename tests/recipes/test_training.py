@@ -8,6 +8,7 @@ import yaml
 
 from lexiseg.checkpoints.training_file import load_tensors_only
 from lexiseg.cli.main import main
+from lexiseg.clip.loading import load_clip
 from lexiseg.data.toy.world import TOY_UNSEEN, ToyWorld
 from lexiseg.data.transforms import train_recipe
 from lexiseg.errors import ConfigError
@@ -21,6 +22,7 @@ from lexiseg.recipes import (
     ValidationSettings,
     train,
 )
+from lexiseg.recipes.training import build_task
 from lexiseg.training.optim import OptimSettings
 
 SIZE = [40, 56]
@@ -155,3 +157,13 @@ def test_overfitting_on_purpose_brings_the_loss_near_zero(tmp_path):
     }
     assert losses["train/loss"][-1] < losses["train/loss"][0] / 6
     assert losses["train/loss_focal"][-1] < 1.2
+
+
+@pytest.mark.parametrize(
+    ("setting", "penalty"), [("inductive", 0.1), ("transductive", 0.0), ("supervised", 0.0)]
+)
+def test_only_inductive_models_bear_the_penalty(tmp_path, setting, penalty):
+    run = python_run(tmp_path, split=SplitSettings("toy", unseen=TOY_UNSEEN, setting=setting))
+    task = build_task(run, load_clip("toy"), run.split.of(run.data.train.classes))
+    assert run.protocol.seen_penalty == 0.1
+    assert task.info.protocol["seen_penalty"] == penalty

@@ -1,0 +1,720 @@
+"""Known slips: what somebody might write by mistake, what that would break, and the tests that must notice.
+
+Most sit at joints, where one fact passes through several objects and each of them is right by itself. A slip changes what
+is computed, never whether the code runs at all. ``scripts/check_mutants.py`` tries them; a slip that nobody would notice
+belongs here together with the test that does.
+"""
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class Slip:
+    """One deliberate mistake.
+
+    Attributes:
+        name: What reports call it.
+        told: What it breaks.
+        file: Where, from the top of the checkout.
+        before: The sound text, which stands in the file exactly once.
+        after: What stands there instead.
+        tests: Files or test ids of pytest that guard the fact; one of them must fail.
+    """
+
+    name: str
+    told: str
+    file: str
+    before: str
+    after: str
+    tests: tuple[str, ...]
+
+    def applied(self, text: str) -> str:
+        """The file's text with the slip in it.
+
+        Raises:
+            ValueError: The sound text does not stand there exactly once, so that nobody knows what would be tested.
+        """
+        found = text.count(self.before)
+        if found != 1:
+            raise ValueError(f"expected once in {self.file}, found {found} times: {self.before!r}")
+        return text.replace(self.before, self.after)
+
+
+_WORDS_AND_RULES = (
+    Slip(
+        "templates-of-checkpoint",
+        "a trained model's words are spoken in the default templates, not in those of its training",
+        "src/lexiseg/inference/pipeline.py",
+        "InferenceProtocol.from_dict(info.protocol), info.templates, info)",
+        'InferenceProtocol.from_dict(info.protocol), "single", info)',
+        ("tests/inference/test_pipeline.py",),
+    ),
+    Slip(
+        "templates-of-method",
+        "a training-free method's words are spoken in the default templates, not in the published ones",
+        "src/lexiseg/inference/pipeline.py",
+        "chosen = templates or published_templates(method.name)",
+        'chosen = templates or "single"',
+        ("tests/evaluation/test_benchmark.py::test_each_method_takes_its_published_settings",),
+    ),
+    Slip(
+        "templates-of-other-words",
+        "set_classes, with_words and segment_encoded forget the templates",
+        "src/lexiseg/inference/segmenter.py",
+        "return self._embed(words, templates)",
+        'return self._embed(words, "single")',
+        ("tests/inference/test_pipeline.py",),
+    ),
+    Slip(
+        "templates-in-the-cache",
+        "embedded words are kept without their templates, so that another set reads them",
+        "src/lexiseg/clip/vocabulary.py",
+        "json.dumps([fingerprint, self._resolved(), flat], ensure_ascii=False)",
+        "json.dumps([fingerprint, flat], ensure_ascii=False)",
+        ("tests/clip/test_vocabulary.py",),
+    ),
+    Slip(
+        "templates-of-a-folder",
+        "a published folder brings its classes in other templates than it was trained with",
+        "src/lexiseg/checkpoints/model_folder.py",
+        "vocabulary = Vocabulary.from_names(info.split.classes, info.templates)",
+        'vocabulary = Vocabulary.from_names(info.split.classes, "single")',
+        ("tests/checkpoints/test_model_folder.py",),
+    ),
+    Slip(
+        "padding-that-is-read",
+        "a sentence loses its end marker where the padding has the same id",
+        "src/lexiseg/clip/towers/text.py",
+        "return ids[:, : int(told[-1]) + 2] if len(told) else ids",
+        "return ids[:, : int(told[-1]) + 1] if len(told) else ids",
+        ("tests/clip/test_vocabulary.py",),
+    ),
+    Slip(
+        "penalty-of-other-words",
+        "words that are not the model's own bear no seen penalty",
+        "src/lexiseg/inference/pipeline.py",
+        "seen_ids = seen_class_ids(vocabulary, self.split, judged)",
+        "seen_ids = seen_class_ids(vocabulary, self.split, judged) if words is None else ()",
+        ("tests/inference/test_pipeline.py",),
+    ),
+    Slip(
+        "penalty-of-unseen",
+        "the penalty is taken from the classes that training had no label for",
+        "src/lexiseg/inference/words.py",
+        "seen = {_plain(name) for name in trained.seen}",
+        "seen = {_plain(name) for name in trained.unseen}",
+        ("tests/inference/test_words.py",),
+    ),
+    Slip(
+        "penalty-of-synonyms",
+        "a class whose synonym was trained bears no penalty",
+        "src/lexiseg/inference/words.py",
+        "if any(_plain(word) in seen for word in group))",
+        "if _plain(group[0]) in seen)",
+        ("tests/inference/test_words.py",),
+    ),
+    Slip(
+        "penalty-of-another-split",
+        "a model judged on other groups of its classes pays for the judged groups, not for those of training",
+        "src/lexiseg/inference/words.py",
+        "if judged is not None and not (judged.unseen and judged.classes == trained.classes):",
+        "if judged is not None and not judged.unseen:",
+        ("tests/inference/test_words.py",),
+    ),
+    Slip(
+        "penalty-sign",
+        "the penalty is added to seen classes",
+        "src/lexiseg/inference/decision.py",
+        "bias = None if penalty is None else -penalty[words]",
+        "bias = None if penalty is None else penalty[words]",
+        ("tests/inference/test_segmenter.py",),
+    ),
+    Slip(
+        "penalty-after-refinement",
+        "the penalty is added to seen classes where scores are refined by colours",
+        "src/lexiseg/inference/decision.py",
+        "of_part = None if penalty is None else -penalty[part]",
+        "of_part = None if penalty is None else penalty[part]",
+        ("tests/inference/test_segmenter_views.py",),
+    ),
+    Slip(
+        "penalty-in-the-vote",
+        "masks that vote forget the penalty",
+        "src/lexiseg/inference/decision.py",
+        "return (scores if penalty is None else scores - penalty[:, None]).argmax(dim=0)",
+        "return scores.argmax(dim=0)",
+        ("tests/inference/test_segmenter_views.py",),
+    ),
+    Slip(
+        "penalty-after-self-training",
+        "a transductive run keeps the penalty of inductive ones",
+        "src/lexiseg/recipes/training.py",
+        'protocol = run.protocol if split.setting == "inductive" else replace(run.protocol, seen_penalty=0.0)',
+        "protocol = run.protocol",
+        ("tests/recipes/test_training.py::test_only_inductive_models_bear_the_penalty",),
+    ),
+    Slip(
+        "penalty-of-a-program",
+        "an exported program's card says no penalty",
+        "src/lexiseg/recipes/export_program.py",
+        'protocol={**info.protocol, "precision": "float32"}',
+        'protocol={**info.protocol, "precision": "float32", "seen_penalty": 0.0}',
+        ("tests/inference/test_exported.py::test_the_same_labels_and_scores_as_the_live_model",),
+    ),
+    Slip(
+        "background-in-front",
+        "the background's words come last, though the protocol looks for them at class 0",
+        "src/lexiseg/inference/background.py",
+        "words=((BACKGROUND, *unique), *vocabulary.words)",
+        "words=(*vocabulary.words, (BACKGROUND, *unique))",
+        ("tests/inference/test_background.py",),
+    ),
+    Slip(
+        "background-of-predict",
+        "`predict --background` is read and dropped",
+        "src/lexiseg/cli/predict.py",
+        "vocabulary, background=args.background, threshold=args.threshold, refine=args.refine",
+        "vocabulary, threshold=args.threshold, refine=args.refine",
+        ("tests/cli/test_predict.py",),
+    ),
+    Slip(
+        "threshold-of-a-pretrained-model",
+        "PretrainedSegmenter drops the threshold",
+        "src/lexiseg/inference/pretrained.py",
+        "words, background=background, threshold=threshold, refine=refine, masks=masks",
+        "words, background=background, refine=refine, masks=masks",
+        ("tests/inference/test_pretrained.py",),
+    ),
+    Slip(
+        "synonyms-in-the-vote",
+        "a mask takes the number of the best word for that of its class",
+        "src/lexiseg/inference/decision.py",
+        "touches.vote.paint(labels, class_ids[contest.votes(passes, touches.vote, penalty)])",
+        "touches.vote.paint(labels, contest.votes(passes, touches.vote, penalty))",
+        ("tests/inference/test_segmenter_views.py",),
+    ),
+)
+
+_PHOTOGRAPH_TO_LABELS = (
+    Slip(
+        "bfloat16",
+        "precision=bfloat16 computes in float32",
+        "src/lexiseg/inference/encoding.py",
+        "return torch.autocast(device.type, dtype=torch.bfloat16)",
+        "return torch.autocast(device.type, dtype=torch.bfloat16, enabled=False)",
+        ("tests/inference/test_segmenter.py",),
+    ),
+    Slip(
+        "size-rounding",
+        "sizes that keep the ratio are cut, not rounded",
+        "src/lexiseg/ops/resize.py",
+        "return max(1, int(size[0] * factor + 0.5)), max(1, int(size[1] * factor + 0.5))",
+        "return max(1, int(size[0] * factor)), max(1, int(size[1] * factor))",
+        ("tests/ops/test_resize.py",),
+    ),
+    Slip(
+        "grey-level-rounding",
+        "a resized photograph is a grey level off where OpenCV rounds",
+        "src/lexiseg/ops/resize.py",
+        "return (upper.add_(lower).add_(2) >> 2).clamp_(0, 255).to(torch.uint8)",
+        "return (upper.add_(lower) >> 2).clamp_(0, 255).to(torch.uint8)",
+        ("tests/ops/test_resize.py",),
+    ),
+    Slip(
+        "label-centres",
+        "labels are resized by the centres of pixels, where OpenCV looks at their corners",
+        "src/lexiseg/ops/resize.py",
+        "torch.arange(new, device=label.device) * old // new",
+        "(2 * torch.arange(new, device=label.device) + 1) * old // (2 * new)",
+        ("tests/ops/test_resize.py",),
+    ),
+    Slip(
+        "window-stride",
+        "windows lie side by side, whatever the protocol's stride",
+        "src/lexiseg/inference/layout.py",
+        "window_grid(view.size, protocol.window, protocol.stride)",
+        "window_grid(view.size, protocol.window)",
+        ("tests/inference/test_layout.py",),
+    ),
+    Slip(
+        "padding-side",
+        "zeros pad a window at its top and left instead of at its bottom and right",
+        "src/lexiseg/ops/window_merge.py",
+        'return (padded - window) // 2 if padding == "centre" else 0',
+        'return (padded - window) // 2 if padding == "centre" else padded - window',
+        ("tests/inference/test_segmenter.py",),
+    ),
+    Slip(
+        "padding-before-normalising",
+        "windows are padded with black instead of with the mean colour",
+        "src/lexiseg/inference/encoding.py",
+        """window = self.model.normalize(rendered[None, :, top:bottom, left:right])
+                    yield (index, number), _pad(window, of_view)[0]""",
+        """window = _pad(rendered[None, :, top:bottom, left:right], of_view)
+                    yield (index, number), self.model.normalize(window)[0]""",
+        ("tests/inference/test_segmenter.py",),
+    ),
+    Slip(
+        "logit-scale",
+        "the protocol's logit scale is ignored",
+        "src/lexiseg/inference/decision.py",
+        "self.layout.merge(logits, self.protocol.activation, self.protocol.logit_scale)",
+        "self.layout.merge(logits, self.protocol.activation, 1.0)",
+        ("tests/inference/test_segmenter.py",),
+    ),
+    Slip(
+        "threshold-direction",
+        "the threshold rejects what is sure and keeps what is not",
+        "src/lexiseg/inference/decision.py",
+        "labels[values < protocol.probability_threshold]",
+        "labels[values > protocol.probability_threshold]",
+        ("tests/inference/test_segmenter.py",),
+    ),
+    Slip(
+        "area-of-the-background",
+        "the area rule measures classes against all pixels, the background's included",
+        "src/lexiseg/inference/decision.py",
+        "kept = counts > protocol.area_threshold * counts[first:].sum()",
+        "kept = counts > protocol.area_threshold * counts.sum()",
+        ("tests/inference/test_segmenter.py",),
+    ),
+    Slip(
+        "ties",
+        "among equal scores the last word wins, not the first",
+        "src/lexiseg/ops/class_chunks.py",
+        "better = best > old",
+        "better = best >= old",
+        ("tests/ops/test_class_chunks.py",),
+    ),
+    Slip(
+        "mirror-back",
+        "logits of the mirrored view are not mirrored back",
+        "src/lexiseg/dense/multi_view.py",
+        "return source.tile(rows, _mirrored(columns, self._size[1]), words).flip(-1)",
+        "return source.tile(rows, _mirrored(columns, self._size[1]), words)",
+        ("tests/dense/test_multi_view.py::test_tiles_equal_whole_maps",),
+    ),
+    Slip(
+        "order-of-run-lengths",
+        "run lengths of label maps are read row by row; COCO's go column by column",
+        "src/lexiseg/ops/run_length.py",
+        'flat = labels.ravel(order="F")',
+        'flat = labels.ravel(order="C")',
+        ("tests/ops/test_run_length.py",),
+    ),
+)
+
+_TOWERS_AND_READINGS = (
+    Slip(
+        "colours-of-a-folder",
+        "a CLIP is shown photographs in its family's colours, not in those that its folder names",
+        "src/lexiseg/clip/model.py",
+        "colors=colors_of(preparation, self.family.colors)",
+        "colors=self.family.colors",
+        ("tests/clip/test_families.py::test_colors_are_the_folders_else_the_familys",),
+    ),
+    Slip(
+        "colours-of-pixelclip",
+        "PixelCLIP tunes every tower in one and the same mean colour",
+        "src/lexiseg/models/pixel_clip.py",
+        '(("_mean", tower.mean), ("_std", tower.std))',
+        '(("_mean", (0.481, 0.458, 0.408)), ("_std", tower.std))',
+        ("tests/models/test_pixel_clip.py",),
+    ),
+    Slip(
+        "position-offset",
+        "position embeddings of training-free readings lose the offset that their releases have",
+        "src/lexiseg/ops/grid.py",
+        "_SCALE_OFFSET = 0.1",
+        "_SCALE_OFFSET = 0.0",
+        ("tests/golden/test_small.py::test_outputs_have_not_moved[reading-sclip]",),
+    ),
+    Slip(
+        "sclip-keys",
+        "SCLIP attends by queries alone, without the keys",
+        "src/lexiseg/dense/sclip.py",
+        'projections: Sequence[Projection] = ("query", "key"),',
+        'projections: Sequence[Projection] = ("query",),',
+        ("tests/dense/test_dense_readings.py",),
+    ),
+    Slip(
+        "naclip-sigma",
+        "NACLIP's neighbourhood has one width, whatever sigma says",
+        "src/lexiseg/dense/naclip.py",
+        "near = neighborhood_bias(grid, sigma=self.sigma,",
+        "near = neighborhood_bias(grid, sigma=5.0,",
+        ("tests/dense/test_dense_readings.py",),
+    ),
+    Slip(
+        "recalibration-sign",
+        "text-guided recalibration pushes patches away from the words that they resemble",
+        "src/lexiseg/ops/recalibration.py",
+        "return (logits + strength * pull) * squared.clamp_min(_SHORTEST).rsqrt()",
+        "return (logits - strength * pull) * squared.clamp_min(_SHORTEST).rsqrt()",
+        ("tests/ops/test_recalibration.py",),
+    ),
+    Slip(
+        "settings-of-sc-clip",
+        "TG-CLIP takes a benchmark's common settings instead of SC-CLIP's",
+        "src/lexiseg/evaluation/benchmark.py",
+        'return self.methods.get(method) or (self.methods.get("sc-clip", {}) if method == TG_CLIP else {})',
+        "return self.methods.get(method) or {}",
+        ("tests/evaluation/test_benchmark.py::test_each_method_takes_its_published_settings",),
+    ),
+    Slip(
+        "templates-in-a-cell",
+        "a benchmark takes a kept score for one of other templates",
+        "src/lexiseg/evaluation/benchmark.py",
+        '        "templates": segmenter.vocabulary.templates,\n',
+        "",
+        (
+            "tests/evaluation/test_benchmark.py::test_keys_change_with_what_decides_a_score",
+            "tests/evaluation/test_benchmark.py::test_a_key_knows_the_templates_themselves",
+        ),
+    ),
+)
+
+_MODELS = (
+    Slip(
+        "prompt-bound",
+        "prompts start from a range that forgets the three colours of a patch",
+        "src/lexiseg/models/visual_prompts.py",
+        "bound = math.sqrt(6 / (3 * patch_size**2 + width))",
+        "bound = math.sqrt(6 / (patch_size**2 + width))",
+        ("tests/models/test_cascade_clip.py::test_prompts_start_within_their_bound",),
+    ),
+    Slip(
+        "prompts-of-each-block",
+        "every block gets the prompts of the first",
+        "src/lexiseg/models/visual_prompts.py",
+        "self.projection(self.tokens[index])",
+        "self.projection(self.tokens[0])",
+        ("tests/models/test_cascade_clip.py::test_prompts_by_hand",),
+    ),
+    Slip(
+        "colours-of-a-trained-model",
+        "a trained model is shown photographs in ImageNet's colours, whatever its settings say",
+        "src/lexiseg/models/cascade_clip.py",
+        'own = settings.normalization == "clip"',
+        'own = settings.normalization == "tower"',
+        ("tests/models/test_cascade_clip.py::test_colours_are_imagenets_or_the_towers_own",),
+    ),
+    Slip(
+        "class-embedding-twice",
+        "the class embedding enters the trained tower once",
+        "src/lexiseg/models/cascade_clip.py",
+        'position_mode="bilinear", class_embedding_twice=True',
+        'position_mode="bilinear", class_embedding_twice=False',
+        ("tests/golden/test_small.py::test_outputs_have_not_moved[zegclip]",),
+    ),
+    Slip(
+        "bilinear-positions",
+        "trained models resize position embeddings by cubes, where the release is bilinear",
+        "src/lexiseg/models/cascade_clip.py",
+        'position_mode="bilinear", class_embedding_twice=True',
+        'position_mode="bicubic", class_embedding_twice=True',
+        ("tests/golden/test_small.py::test_outputs_have_not_moved[zegclip]",),
+    ),
+    Slip(
+        "aggregation-sigma",
+        "the width of the neighbourhood aggregation does not reach the stages",
+        "src/lexiseg/models/cascade_stage.py",
+        "sigma=settings.aggregation_sigma,",
+        "sigma=1.0,",
+        ("tests/models/test_cascade_clip.py::test_settings_of_the_aggregation_reach_every_stage",),
+    ),
+    Slip(
+        "aggregation-trained",
+        "aggregation weights train although the settings say that they do not",
+        "src/lexiseg/models/cascade_stage.py",
+        "trained=settings.aggregation_trained,",
+        "trained=True,",
+        ("tests/models/test_cascade_clip.py::test_settings_of_the_aggregation_reach_every_stage",),
+    ),
+    Slip(
+        "nearest-block",
+        "the shallowest block of a stage weighs most, not the deepest",
+        "src/lexiseg/ops/gaussian.py",
+        "distance = torch.arange(blocks - 1, -1, -1, dtype=torch.float32) + nearest",
+        "distance = torch.arange(blocks, dtype=torch.float32) + nearest",
+        ("tests/models/test_cascade_clip.py::test_gaussian_weights_by_hand",),
+    ),
+    Slip(
+        "rate-of-prompts",
+        "the norm beside the prompts learns at the prompts' rate",
+        "src/lexiseg/models/cascade_clip.py",
+        'prompts="prompts.")',
+        'prompts="prompt")',
+        ("tests/models/test_cascade_clip.py::test_the_prompts_alone_learn_at_the_rate_of_prompts",),
+    ),
+    Slip(
+        "decay-of-norms",
+        "norms and biases are decayed where the settings exempt them",
+        "src/lexiseg/models/parameter_groups.py",
+        "decays = optim.decay_norms or parameter.ndim > 1",
+        "decays = optim.decay_norms or parameter.ndim > 0",
+        ("tests/models/test_parameter_groups.py",),
+    ),
+    Slip(
+        "roles-of-the-average",
+        "the teacher all but becomes the student at each step",
+        "src/lexiseg/models/momentum_teacher.py",
+        "mine.mul_(self.momentum).add_(theirs, alpha=1 - self.momentum)",
+        "mine.mul_(1 - self.momentum).add_(theirs, alpha=self.momentum)",
+        ("tests/models/test_momentum_teacher.py",),
+    ),
+    Slip(
+        "sinkhorn-iterations",
+        "masks are balanced over clusters by the published number of rounds, whatever the settings say",
+        "src/lexiseg/models/pixel_clip.py",
+        "iterations=settings.assignment_iterations,",
+        "iterations=3,",
+        ("tests/models/test_pixel_clip.py",),
+    ),
+    Slip(
+        "view-of-the-teacher",
+        "the teacher pools its masks from the strong view",
+        "src/lexiseg/models/pixel_clip.py",
+        "self._features(self.teacher or self.student, batch.weak[images])",
+        "self._features(self.teacher or self.student, batch.strong[images])",
+        ("tests/models/test_pixel_clip.py",),
+    ),
+)
+
+_LOSS_AND_SCHEDULE = (
+    Slip(
+        "dice-weight",
+        "dice's gradient forgets its weight",
+        "src/lexiseg/losses/fused.py",
+        "scale = self.weights.dice / self.num_masks * present",
+        "scale = present / self.num_masks",
+        ("tests/losses/test_fused.py",),
+    ),
+    Slip(
+        "focal-gamma",
+        "the focal gradient has the published exponent, whatever gamma says",
+        "src/lexiseg/losses/fused.py",
+        "full = s.mul_(q).mul_(w.gamma).add_(p).mul_(self.power)",
+        "full = s.mul_(q).mul_(2.0).add_(p).mul_(self.power)",
+        ("tests/losses/test_fused.py",),
+    ),
+    Slip(
+        "area-of-ignored-pixels",
+        "ignored pixels add nothing to the loss but still divide it",
+        "src/lexiseg/losses/fused.py",
+        "self.area = max(int((~self.ignored).sum()), 1)",
+        "self.area = len(labels)",
+        ("tests/losses/test_fused.py",),
+    ),
+    Slip(
+        "ignored-pixels-of-ssim",
+        "SPT-SEG's loss counts pixels that focal and dice ignore",
+        "src/lexiseg/losses/criterion.py",
+        "mask_ssim_loss(logits, labels, ignored=self.weights.ignored)",
+        "mask_ssim_loss(logits, labels)",
+        ("tests/losses/test_structural_similarity.py",),
+    ),
+    Slip(
+        "poly-power",
+        "the learning rate falls in a line",
+        "src/lexiseg/training/optim.py",
+        "left**settings.power",
+        "left",
+        ("tests/training/test_optim.py",),
+    ),
+    Slip(
+        "warm-up",
+        "the warm-up scales the peak rate, not the polynomial's value",
+        "src/lexiseg/training/optim.py",
+        "regular *= 1 - (1 - step / settings.warmup_steps) * (1 - settings.warmup_ratio)",
+        "regular = settings.lr * (1 - (1 - step / settings.warmup_steps) * (1 - settings.warmup_ratio))",
+        ("tests/training/test_optim.py",),
+    ),
+    Slip(
+        "schedule-of-two-stages",
+        "the inductive stage of self-training decays its rate over its own steps, not over both stages'",
+        "src/lexiseg/training/task.py",
+        "steps = self.optim.schedule_steps or self.trainer.max_steps",
+        "steps = self.trainer.max_steps",
+        ("tests/training/test_task.py",),
+    ),
+    Slip(
+        "pseudo-label-confidence",
+        "self-training takes unsure labels, whatever the settings say",
+        "src/lexiseg/training/task.py",
+        "confidence = self.self_training.confidence\n",
+        "confidence = 0.0\n",
+        ("tests/training/test_task.py",),
+    ),
+    Slip(
+        "pseudo-labels-of-the-teacher",
+        "self-training takes its labels from the model that is trained, though there is a teacher",
+        "src/lexiseg/training/task.py",
+        "logits = self.teacher(images, self.text).logits",
+        "self.teacher(images, self.text)",
+        ("tests/training/test_task.py",),
+    ),
+    Slip(
+        "steps-of-the-teacher",
+        "the self-training teacher follows after every batch, not after every optimiser step",
+        "src/lexiseg/training/task.py",
+        "if self.teacher is not None and (batch_index + 1) % self.trainer.accumulate_grad_batches == 0:",
+        "if self.teacher is not None:",
+        ("tests/training/test_task.py",),
+    ),
+    Slip(
+        "best-checkpoint",
+        "best.ckpt is the last validation's model",
+        "src/lexiseg/training/checkpointing.py",
+        "        self.best_score = float(score)\n",
+        "",
+        ("tests/training/test_checkpointing.py",),
+    ),
+)
+
+_DATA_AND_RUNS = (
+    Slip(
+        "seed-of-data",
+        "runs of all seeds see the same data order",
+        "src/lexiseg/recipes/training.py",
+        "data = run.data.module(split, run.seed)",
+        "data = run.data.module(split, 0)",
+        ("tests/recipes/test_seeds.py::test_a_run_hands_its_seed_to_data_and_weights",),
+    ),
+    Slip(
+        "seed-of-weights",
+        "runs of all seeds start from the same weights",
+        "src/lexiseg/recipes/training.py",
+        "pl.seed_everything(run.seed, verbose=False)",
+        "pl.seed_everything(0, verbose=False)",
+        ("tests/recipes/test_seeds.py::test_a_run_hands_its_seed_to_data_and_weights",),
+    ),
+    Slip(
+        "seed-of-augmentation",
+        "runs of all seeds augment alike",
+        "src/lexiseg/data/resuming.py",
+        "np.random.default_rng((self.seed, index if self.fixed else position))",
+        "np.random.default_rng((0, index if self.fixed else position))",
+        ("tests/recipes/test_seeds.py",),
+    ),
+    Slip(
+        "order-of-epochs",
+        "every epoch has the order of the first",
+        "src/lexiseg/data/sampler.py",
+        "return np.random.default_rng((seed, epoch)).permutation(size)",
+        "return np.random.default_rng((seed, 0)).permutation(size)",
+        ("tests/data/test_sampler.py",),
+    ),
+    Slip(
+        "shares-of-processes",
+        "all processes draw the same samples",
+        "src/lexiseg/data/sampler.py",
+        "position, epoch, order = self.start + self.rank, -1,",
+        "position, epoch, order = self.start, -1,",
+        ("tests/data/test_sampler.py",),
+    ),
+    Slip(
+        "resumed-position",
+        "a resumed run with gradient accumulation sees samples again",
+        "src/lexiseg/data/resuming.py",
+        "return self.batch_size * trainer.accumulate_grad_batches * trainer.world_size",
+        "return self.batch_size * trainer.world_size",
+        ("tests/data/test_datamodule.py::test_resuming_continues_at_the_next_unused_sample",),
+    ),
+    Slip(
+        "resumed-random-state",
+        "a resumed run draws other dropout than one that was never stopped",
+        "src/lexiseg/training/resumable_task.py",
+        "restore_random_state(self._pending_rng)\n",
+        "pass\n",
+        ("tests/training/test_runs.py::test_resuming_is_exact[after]",),
+    ),
+    Slip(
+        "flip-of-mask",
+        "a training image is mirrored and its labels are not",
+        "src/lexiseg/data/transforms.py",
+        "return image[:, ::-1], label[:, ::-1]",
+        "return image[:, ::-1], label",
+        ("tests/data/test_transforms.py",),
+    ),
+    Slip(
+        "flip-of-class-agnostic-masks",
+        "PixelCLIP's photograph is mirrored and its masks are not",
+        "src/lexiseg/data/mask_views.py",
+        "place = 1 - place",
+        "place = place.copy()",
+        ("tests/data/test_mask_views.py",),
+    ),
+    Slip(
+        "unseen-labels",
+        "inductive training sees labels of unseen classes",
+        "src/lexiseg/data/splits.py",
+        'if split.setting == "supervised" else split.seen_ids',
+        'if split.setting != "transductive" else split.seen_ids',
+        ("tests/data/test_splits.py",),
+    ),
+    Slip(
+        "unseen-labels-steer-crops",
+        "labels are hidden after the crop, so that unseen classes help to choose it",
+        "src/lexiseg/data/datamodule.py",
+        """image, label = sample.image, self.table[sample.label]
+        if self.transform is not None:
+            image, label = self.transform(image, label, rng)
+        return Sample(image, label, sample.name)""",
+        """image, label = sample.image, sample.label
+        if self.transform is not None:
+            image, label = self.transform(image, label, rng)
+        return Sample(image, self.table[label], sample.name)""",
+        ("tests/data/test_datamodule.py::test_unseen_labels_are_hidden_before_the_crop_is_chosen",),
+    ),
+    Slip(
+        "harmonic-mean",
+        "the harmonic mean is the arithmetic one",
+        "src/lexiseg/metrics/functional.py",
+        "2 * seen * unseen / (seen + unseen)",
+        "(seen + unseen) / 2",
+        ("tests/metrics/test_functional.py",),
+    ),
+    Slip(
+        "rejected-pixels",
+        "pixels that were given no class are no misses of their class",
+        "src/lexiseg/metrics/functional.py",
+        "hit, true = square.diagonal(), confusion.sum(1).double()",
+        "hit, true = square.diagonal(), square.sum(1)",
+        ("tests/metrics/test_functional.py",),
+    ),
+    Slip(
+        "absent-classes",
+        "a class that only predictions name enters the mean as 0",
+        "src/lexiseg/metrics/functional.py",
+        "return torch.where(true > 0, hit / union, torch.nan)",
+        "return torch.where(union > 0, hit / union, torch.nan)",
+        ("tests/metrics/test_functional.py",),
+    ),
+    Slip(
+        "protocol-of-eval",
+        "`eval protocol.KEY=VALUE` is read and dropped",
+        "src/lexiseg/recipes/evaluate.py",
+        "pipeline.protocol.to_dict() | dict(task.protocol)",
+        "dict(task.protocol) | pipeline.protocol.to_dict()",
+        ("tests/recipes/test_evaluate.py::test_what_the_task_names_wins_over_the_checkpoint",),
+    ),
+    Slip(
+        "photographs-of-processes",
+        "every process scores all photographs, so that each counts several times",
+        "src/lexiseg/evaluation/evaluate.py",
+        "indices = range(rank, total, world)",
+        "indices = range(total)",
+        ("tests/evaluation/test_evaluate.py",),
+    ),
+)
+
+SLIPS = (
+    _WORDS_AND_RULES
+    + _PHOTOGRAPH_TO_LABELS
+    + _TOWERS_AND_READINGS
+    + _MODELS
+    + _LOSS_AND_SCHEDULE
+    + _DATA_AND_RUNS
+)
+"""Every slip."""
