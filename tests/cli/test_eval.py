@@ -12,6 +12,7 @@ from lexiseg.cli.composing import plain
 from lexiseg.cli.eval import compose_eval, run_eval
 from lexiseg.clip.loading import load_clip
 from lexiseg.data.toy.world import TOY_CLASSES, TOY_UNSEEN
+from lexiseg.errors import ConfigError
 from lexiseg.models.registry import build_model
 from lexiseg.recipes.evaluate import describe_training, judge
 from lexiseg.recipes.records import evaluation
@@ -156,3 +157,19 @@ def test_a_checkpoint_in_its_run_is_judged_on_the_run_s_data(checkpoint):
 def test_a_record_that_says_no_data_is_passed_over(checkpoint, record):
     (checkpoint.parent / "config.yaml").write_text(record)
     assert compose_eval([str(checkpoint)]).data.val.length == 200
+
+
+@pytest.mark.parametrize(
+    "val",
+    [
+        {"_target_": "os.system", "command": "touch ran"},
+        {"_target_": "lexiseg.data.datasets.files.Path.touch", "self": "ran"},
+        {"_target_": "lexiseg.data.toy.world.ToyWorld", "exclude": [{"_target_": "os.getcwd"}]},
+    ],
+)
+def test_a_run_folder_opens_nothing_but_our_own_data(checkpoint, val, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (checkpoint.parent / "config.yaml").write_text(json.dumps({"data": {"val": val}, "split": {"name": "x"}}))
+    with pytest.raises(ConfigError, match=r"none of lexiseg's own; nothing was run.*data=… split=…"):
+        compose_eval([str(checkpoint)])
+    assert not (tmp_path / "ran").exists()

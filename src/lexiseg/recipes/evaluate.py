@@ -1,6 +1,6 @@
 """Judge a checkpoint on a labelled data set, with the whole protocol beside the score."""
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -9,12 +9,16 @@ import yaml
 
 from lexiseg.checkpoints.model_folder import is_hub_name
 from lexiseg.checkpoints.training_file import CheckpointInfo
-from lexiseg.errors import CheckpointError
+from lexiseg.errors import CheckpointError, ConfigError
 from lexiseg.evaluation.evaluate import EvaluationReport, evaluate
 from lexiseg.inference.pipeline import Pipeline
 from lexiseg.inference.protocol import InferenceProtocol
+from lexiseg.recipes.conf_files import conf_dir
 from lexiseg.recipes.run_folder import RECORD_FILE
 from lexiseg.types import ClassSplit, SegmentationDataset
+
+TARGET = "_target_"
+"""In a record: the class that the values beside it are built into."""
 
 
 @dataclass(frozen=True)
@@ -80,7 +84,13 @@ def _changed(pipeline: Pipeline, task: Evaluation) -> Pipeline:
 
 
 def data_of_run(checkpoint: Path | str) -> dict[str, Any] | None:
-    """``data`` and ``split`` of the run whose folder a checkpoint lies in, as its record has them; None where there is none."""
+    """``data`` and ``split`` of the run whose folder a checkpoint lies in, as its record has them; None where there is none.
+
+    A run folder may come from anyone, so only classes that our own ``conf/data`` names are opened by its word.
+
+    Raises:
+        ConfigError: The record names another class.
+    """
     record = Path(checkpoint).parent / RECORD_FILE
     if not Path(checkpoint).is_file() or not record.is_file():
         return None
@@ -88,9 +98,35 @@ def data_of_run(checkpoint: Path | str) -> dict[str, Any] | None:
     if not isinstance(told, dict) or not all(isinstance(told.get(key), dict) for key in ("data", "split")):
         return None
     # A run from Python records its data sets as text, from which nothing can be opened.
-    return (
-        {key: told[key] for key in ("data", "split")} if isinstance(told["data"].get("val"), dict) else None
-    )
+    if not isinstance(told["data"].get("val"), dict):
+        return None
+    foreign = sorted(set(_targets(told["data"]["val"])) - _own_classes())
+    if foreign:
+        raise ConfigError(
+            f"{record}: the run's data are read by {', '.join(foreign)}, which is none of lexiseg's own; nothing was run. Say "
+            "which data to judge on: data=… split=…"
+        )
+    return {"data": {"val": told["data"]["val"]}, "split": told["split"]}
+
+
+def _targets(record: Any) -> Iterator[str]:
+    """Every class that a record would have built, however deep it stands."""
+    if isinstance(record, Mapping):
+        if TARGET in record:
+            yield str(record[TARGET])
+        record = list(record.values())
+    if isinstance(record, list):
+        for item in record:
+            yield from _targets(item)
+
+
+def _own_classes() -> set[str]:
+    files = (conf_dir() / "data").glob("*.yaml")
+    return {
+        target
+        for path in files
+        for target in _targets(yaml.safe_load(path.read_text(encoding="utf-8"))["val"])
+    }
 
 
 def default_output(checkpoint: Path | str) -> Path:

@@ -23,7 +23,7 @@ from lexiseg.masks.store import MaskStore
 from lexiseg.models.pixel_clip_settings import PixelCLIPOptimSettings, PixelCLIPSettings
 from lexiseg.recipes.benchmark import BenchmarkRun
 from lexiseg.recipes.demo import Stage
-from lexiseg.recipes.evaluate import Evaluation
+from lexiseg.recipes.evaluate import TARGET, Evaluation
 from lexiseg.recipes.pixelclip import PictureSettings, TuneRun
 from lexiseg.recipes.run_folder import require_output_dir, require_run_name
 from lexiseg.recipes.settings import (
@@ -47,7 +47,6 @@ Tell = Callable[[str], None]
 SUPERPIXELS = "superpixels"
 """``masks=superpixels``: made before the first step."""
 
-_TARGET = "_target_"
 _TRAINER_KEYS = ("max_steps", "accelerator", "devices", "precision", "accumulate_grad_batches", "strategy")
 _log = logging.getLogger(__name__)
 
@@ -218,16 +217,16 @@ def build(record: Any) -> Any:
         return [build(item) for item in record]
     if not isinstance(record, Mapping):
         return record
-    values = {key: build(value) for key, value in record.items() if key != _TARGET}
-    if _TARGET not in record:
+    values = {key: build(value) for key, value in record.items() if key != TARGET}
+    if TARGET not in record:
         return values
-    place = record[_TARGET]
+    place = record[TARGET]
     try:
         return resolve_name(place)(**values)
     except LexisegError:
         raise
     except Exception as error:  # whatever class a configuration names, what it refuses is the user's to mend
-        raise ConfigError(f"{_TARGET} {place}: {error}; check its name and its keys") from error
+        raise ConfigError(f"{TARGET} {place}: {error}; check its name and its keys") from error
 
 
 def _trainer(values: Record) -> TrainerSettings:
