@@ -6,6 +6,7 @@ import pytorch_lightning as pl
 import torch
 from torch.utils.data import DataLoader
 
+import family_cases
 import program_cases
 from lexiseg.checkpoints.info import CheckpointInfo
 from lexiseg.checkpoints.model_facts import ModelFacts
@@ -21,10 +22,12 @@ from lexiseg.export.parity import check_parity
 from lexiseg.export.program import trace
 from lexiseg.inference.exported import OnnxProgram
 from lexiseg.inference.pipeline import Pipeline
+from lexiseg.inference.pretrained import PretrainedSegmenter, largest_difference
 from lexiseg.inference.protocol import InferenceProtocol
 from lexiseg.losses.criterion import MaskCriterion
 from lexiseg.losses.fused import MaskLossWeights
 from lexiseg.models.registry import MODELS, Registered, build_model, model_settings
+from lexiseg.recipes.export_published import export_published_file
 from lexiseg.training.checkpointing import AtomicCheckpointIO
 from lexiseg.training.optim import OptimSettings
 from lexiseg.training.self_training import SelfTrainingSettings
@@ -69,7 +72,7 @@ def batches():
 
 def make_task(clip, split=SPLIT, **self_training):
     torch.manual_seed(7)
-    model = build_model({"name": "linear_probe", "sharpness": 5}, clip.vision)
+    model = build_model({"name": "linear_probe", "sharpness": 5}, clip.tower)
     vectors = Vocabulary.from_names(split.classes, ("a {}.",)).embed(clip).vectors
     info = CheckpointInfo(
         model_settings(model),
@@ -93,6 +96,10 @@ def make_task(clip, split=SPLIT, **self_training):
 @pytest.fixture
 def trained(clip_folder, tmp_path):
     """The task after two steps, and its checkpoint."""
+    return train(clip_folder, tmp_path)
+
+
+def train(clip_folder, folder):
     task = make_task(load_clip(clip_folder))
     trainer = pl.Trainer(
         max_steps=STEPS,
@@ -104,14 +111,15 @@ def trained(clip_folder, tmp_path):
         plugins=[AtomicCheckpointIO()],
     )
     trainer.fit(task, DataLoader(list(batches()), batch_size=None))
-    trainer.save_checkpoint(tmp_path / "last.ckpt")
-    return task, tmp_path / "last.ckpt"
+    trainer.save_checkpoint(folder / "last.ckpt")
+    return task, folder / "last.ckpt"
 
 
 def masks(model):
     generator = torch.Generator().manual_seed(2)
     images = torch.randint(0, 256, (1, 3, 24, 40), generator=generator).float()
-    text = torch.nn.functional.normalize(torch.randn(5, 16, generator=generator), dim=-1)
+    width = model.tower.embed_dim
+    text = torch.nn.functional.normalize(torch.randn(5, width, generator=generator), dim=-1)
     with torch.no_grad():
         return model.eval()(model.normalize(images), text).logits
 
@@ -130,7 +138,7 @@ def test_it_trains_and_its_checkpoint_is_the_same_model(trained, clip_folder):
     }
     clip = load_clip(clip_folder)
     check_same(info, model=info.model, fingerprint=clip.fingerprint, path=path)
-    again = build_model(info.model, clip.vision)
+    again = build_model(info.model, clip.tower)
     load_weights(again, checkpoint["state_dict"], path)
     assert torch.equal(masks(again), masks(task.model))
 
@@ -147,6 +155,22 @@ def test_it_is_evaluated_from_its_checkpoint_and_from_its_folder(trained, tmp_pa
     assert reports[0].images == 2
     assert reports[0].scores["miou"] > 0
     assert reports[0].scores == reports[1].scores
+
+
+@pytest.mark.parametrize("family", family_cases.MODELS)
+def test_it_comes_back_on_a_tower_of_any_family(family, tmp_path):
+    family_cases.saved(family, tmp_path / "clip")
+    task, path = train(tmp_path / "clip", tmp_path)
+    loaded = Pipeline.load(path, device="cpu")
+    assert torch.equal(masks(loaded.model), masks(task.model))
+    pretrained = PretrainedSegmenter(loaded)
+    pretrained.save_pretrained(tmp_path / "folder")
+    again = PretrainedSegmenter.from_pretrained(tmp_path / "folder", device="cpu")
+    assert largest_difference(pretrained, again) == 0
+    photograph = TwoPhotographs()[0].image
+    assert (again.segment(photograph).labels == pretrained.segment(photograph).labels).all()
+    with pytest.raises(CheckpointError, match="not 'linear_probe'; export it --to folder"):
+        export_published_file(path, tmp_path / "published.pth")
 
 
 def test_it_is_exported(trained, tmp_path):
