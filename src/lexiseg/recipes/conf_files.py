@@ -4,7 +4,7 @@
 share beside the roots. Nothing but a YAML parser is imported, so that help answers at once.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -56,6 +56,45 @@ def choices(command: str, group: str) -> list[str]:
     own = own_folder(command) / group
     folder = own if own.is_dir() else conf_dir() / group
     return sorted(path.stem for path in folder.glob("*.yaml"))
+
+
+def models_below(command: str, model: str) -> list[str]:
+    """A model, led by those whose files its own stands on (``defaults``), the lowest first; itself alone without a file."""
+    if model not in choices(command, "model"):
+        return [model]
+    below = _model_file(command, model).get("defaults", ())
+    return [*(name for base in below if base != "_self_" for name in models_below(command, base)), model]
+
+
+def settings_for_model(
+    command: str, model: Mapping[str, Any], given: Mapping[str, Mapping[str, Any]]
+) -> dict[str, Any]:
+    """What an experiment sets of the model that was chosen: ``given`` for it, or for one whose file its own stands on.
+
+    Args:
+        command: Whose models they are.
+        model: The model's settings, as composed without it.
+        given: Settings by model; those of models that were not chosen reach nobody.
+
+    Returns:
+        Settings, without those that somebody has set otherwise than the model's file does.
+
+    Raises:
+        ConfigError: ``given`` names a model that there is not.
+    """
+    names, known = models_below(command, model["name"]), choices(command, "model")
+    unknown = sorted(given.keys() - known - {model["name"]})
+    if unknown:
+        raise ConfigError(f"models: no model {', '.join(unknown)}; there are {', '.join(known)}")
+    filed = {
+        key: value for name in names if name in known for key, value in _model_file(command, name).items()
+    }
+    settings = {key: value for name in names for key, value in given.get(name, {}).items()}
+    return {key: value for key, value in settings.items() if model.get(key) == filed.get(key)}
+
+
+def _model_file(command: str, model: str) -> dict[str, Any]:
+    return read_conf(own_folder(command) / "model" / f"{model}.yaml")
 
 
 def benchmark_names() -> list[str]:
