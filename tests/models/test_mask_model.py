@@ -202,7 +202,7 @@ def test_it_is_evaluated_from_its_checkpoint_and_from_its_folder(trained, tmp_pa
 
 
 @each_kind
-@pytest.mark.parametrize("family", family_cases.MODELS)
+@pytest.mark.parametrize("family", family_cases.CASES)
 def test_it_comes_back_on_a_tower_of_any_family_or_refuses_it(kind, family, tmp_path):
     family_cases.saved(family, tmp_path / "clip")
     clip = load_clip(tmp_path / "clip")
@@ -221,7 +221,7 @@ def test_it_comes_back_on_a_tower_of_any_family_or_refuses_it(kind, family, tmp_
     assert (again.segment(photograph).labels == pretrained.segment(photograph).labels).all()
 
 
-@pytest.mark.parametrize("family", family_cases.MODELS)
+@pytest.mark.parametrize("family", family_cases.CASES)
 def test_no_published_layout_holds_another_model(family, tmp_path):
     family_cases.saved(family, tmp_path / "clip")
     _, path = train("linear_probe", tmp_path / "clip", tmp_path)
