@@ -217,6 +217,15 @@ def test_what_is_typed_or_said_of_the_model_itself_wins(foreign_model, tmp_path)
         compose_training(["experiment=wrong"])
 
 
+def test_a_clip_may_be_a_place():
+    composed = plain(
+        compose_training(["experiment=cascade_voc", "clip=/my weights/it's.pt", "clip.text_heads=2"])
+    )
+    assert composed["clip"]["source"] == "/my weights/it's.pt"
+    assert composed["clip"]["text_heads"] == 2
+    assert composed["clip"].keys() == compose_training([]).clip.keys()
+
+
 @pytest.mark.parametrize(
     ("overrides", "message"),
     [

@@ -12,6 +12,9 @@ import yaml
 
 from lexiseg.errors import ConfigError
 
+_OWN_CLIP = "file"
+"""The file of ``conf/clip`` that waits for a source."""
+
 
 def conf_dir() -> Path:
     """Where the configuration files lie: in the installed package, or at the top of a checkout."""
@@ -103,7 +106,9 @@ def benchmark_names() -> list[str]:
 
 
 def checked_choices(command: str, overrides: Sequence[str]) -> list[str]:
-    """Overrides, as one types them, with a choice's ``COMMAND/`` taken off.
+    """Overrides, as one types them, with a choice's ``COMMAND/`` taken off and ``clip=PATH`` spelled out.
+
+    ``clip=PATH`` is as every other command takes it: a weight file, a folder or a hub name that no file of ``conf/clip`` has.
 
     Raises:
         ConfigError: A group or a choice that the command does not have; lists those that it has.
@@ -121,13 +126,22 @@ def checked_choices(command: str, overrides: Sequence[str]) -> list[str]:
         if group not in known or choice in ("", "null"):
             checked.append(override)
             continue
+        if group == "clip" and _is_place(choice) and choice not in choices(command, group):
+            quoted = choice.strip("'\"").replace("'", r"\'")
+            checked += [f"clip={_OWN_CLIP}", f"clip.source='{quoted}'"]
+            continue
         if choice not in choices(command, group):
             raise ConfigError(
                 f"{group}={choice}: `lexiseg {command}` has no such {group}; choose from "
-                f"{', '.join(choices(command, group))}"
+                f"{', '.join(choices(command, group))}{', or give a path or a hub name' if group == 'clip' else ''}"
             )
         checked.append(f"{group}={choice}")
     return checked
+
+
+def _is_place(choice: str) -> bool:
+    """Whether it can only be meant as a path or a hub name."""
+    return "/" in choice or Path(choice).exists()
 
 
 def require_benchmarks(names: str | Sequence[str]) -> list[str]:
