@@ -7,24 +7,23 @@ from torch import Tensor
 from lexiseg.clip.towers.vit import VisionTower
 from lexiseg.dense import DENSE_ENCODERS, DenseEncoder, build_dense
 
-ENCODERS = {
-    "clip": {},
-    "maskclip": {},
+SETTINGS = {
+    "clip-surgery": {"blocks": 2},
+    "gem": {"blocks": 2},
+    "resclip": {"feedback_threshold": 0.1},
+}
+"""What the tests' tower of three blocks and twenty-one patches needs."""
+
+VARIANTS = {
     "maskclip-refined": {"denoising_threshold": 0.3, "smoothing_threshold": 0.9},
-    "sclip": {},
     "sclip-identity": {"projections": ["identity"]},
     "sclip-random": {"projections": ["random"]},
-    "clip-surgery": {"blocks": 2},
     "clip-surgery-plain": {"feature_surgery": False},
-    "gem": {"blocks": 2},
-    "clearclip": {},
-    "naclip": {},
-    "sc-clip": {},
-    "resclip": {"feedback_threshold": 0.1},
-    "proxyclip": {},
-    "pixelclip": {},
 }
-"""Methods, with a setting after the dash, and what to build them with."""
+"""Choices of a method that read otherwise: its name, a dash, and what to build it with."""
+
+ENCODERS: dict[str, dict] = {name: SETTINGS.get(name, {}) for name in DENSE_ENCODERS} | VARIANTS
+"""Every method of the registry, and the variants."""
 
 
 def pooled_colors(images: Tensor) -> Tensor:

@@ -1,6 +1,12 @@
-"""Tiny random CLIPs of every family of transformers, each saved as its hub folder would be."""
+"""Tiny random CLIPs of every family of transformers, each saved as its hub folder would be.
 
+A new family of towers adds a builder and one entry in :data:`CASES`; every contract takes it from there.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import torch
 from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, processors
@@ -14,6 +20,7 @@ from transformers import (
     Tipsv2Model,
 )
 
+from lexiseg.constants import CLIP_MEAN, CLIP_STD
 from lexiseg.storage import write_json
 
 WORDS = ("a", "photo", "of", "red", "circle", "the", "blue", "square", "stripes", ".")
@@ -66,11 +73,63 @@ def tips() -> Tipsv2Model:
     )
 
 
-MODELS = {"siglip": siglip, "metaclip_2": metaclip2, "tipsv2": tips}
-PREPARATION = {
-    "siglip": {"do_normalize": True, "image_mean": [0.5, 0.4, 0.3], "image_std": [0.5, 0.6, 0.7]},
-    "metaclip_2": {},
-    "tipsv2": {"do_normalize": False},
+@dataclass(frozen=True)
+class Case:
+    """One family, by what its tests expect of it.
+
+    Attributes:
+        build: A tiny random model of transformers' class.
+        tokens: What its own tokenizer makes of a sentence ``$A``; there are ``<bos>`` and ``<eos>``.
+        pooling: Where its text tower reads a sentence.
+        preparation: What its folder says of photographs.
+        colors: Mean and deviation that a tower of this folder takes.
+        lower_case: Whether its text tower reads in lower case.
+        padding_mask: Whether transformers' text tower is told where padding stands.
+        interpolates: Whether transformers' image tower takes other grids without being asked.
+        prefix: Tokens before the patches.
+        class_token: Whether the first of them stands for the image.
+        takes_prompts: As of the tower.
+        aligned_patches: As of the tower.
+    """
+
+    build: Callable[[], Any]
+    tokens: str
+    pooling: str
+    preparation: dict[str, Any] = field(default_factory=dict)
+    colors: tuple[tuple[float, ...], tuple[float, ...]] = (CLIP_MEAN, CLIP_STD)
+    lower_case: bool = True
+    padding_mask: bool = False
+    interpolates: bool = False
+    prefix: int = 1
+    class_token: bool = True
+    takes_prompts: bool = False
+    aligned_patches: bool = False
+
+
+CASES = {
+    "siglip": Case(
+        siglip,
+        tokens="$A <eos>",
+        pooling="last token",
+        preparation={"do_normalize": True, "image_mean": [0.5, 0.4, 0.3], "image_std": [0.5, 0.6, 0.7]},
+        colors=((0.5, 0.4, 0.3), (0.5, 0.6, 0.7)),
+        prefix=0,
+        class_token=False,
+    ),
+    "metaclip_2": Case(
+        metaclip2, tokens="<bos> $A <eos>", pooling="end marker", lower_case=False, takes_prompts=True
+    ),
+    "tipsv2": Case(
+        tips,
+        tokens="$A",
+        pooling="mean of tokens",
+        preparation={"do_normalize": False},
+        colors=((0.0, 0.0, 0.0), (1.0, 1.0, 1.0)),
+        padding_mask=True,
+        interpolates=True,
+        prefix=3,
+        aligned_patches=True,
+    ),
 }
 
 
@@ -80,9 +139,8 @@ def tokenizer(name: str) -> PreTrainedTokenizerFast:
     made = Tokenizer(models.WordLevel(vocabulary, unk_token="<unk>"))
     made.pre_tokenizer = pre_tokenizers.Whitespace()
     made.normalizer = normalizers.Strip()
-    patterns = {"siglip": "$A <eos>", "metaclip_2": "<bos> $A <eos>", "tipsv2": "$A"}
     made.post_processor = processors.TemplateProcessing(
-        single=patterns[name], special_tokens=[("<bos>", 1), ("<eos>", 2)]
+        single=CASES[name].tokens, special_tokens=[("<bos>", 1), ("<eos>", 2)]
     )
     special = {f"{kind}_token": f"<{kind}>" for kind in ("pad", "bos", "eos", "unk")}
     return PreTrainedTokenizerFast(tokenizer_object=made, **special)
@@ -90,9 +148,9 @@ def tokenizer(name: str) -> PreTrainedTokenizerFast:
 
 def saved(name: str, folder: Path):
     """The model of a family, and its folder with weights, tokenizer and preparation."""
-    model = MODELS[name]()
+    model = CASES[name].build()
     model.save_pretrained(folder)
     tokenizer(name).save_pretrained(folder)
-    if PREPARATION[name]:
-        write_json(PREPARATION[name], folder / "preprocessor_config.json")
+    if CASES[name].preparation:
+        write_json(CASES[name].preparation, folder / "preprocessor_config.json")
     return model

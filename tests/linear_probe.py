@@ -1,6 +1,7 @@
-"""The smallest trainable model: one linear map behind a frozen tower, and nothing of Cascade-CLIP.
+"""The smallest trainable model: one linear map behind a frozen tower of any kind, and nothing of Cascade-CLIP.
 
-It shows what a new model needs: this file, one line in the registry, and its choice in ``conf/model``.
+It shows what a new model needs: this file as ``src/lexiseg/models/linear_probe.py``, one line in ``models/registry.py``,
+and ``conf/train/model/linear_probe.yaml`` with the fields of its settings.
 """
 
 from dataclasses import dataclass
@@ -9,9 +10,8 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from lexiseg.constants import CLIP_MEAN, CLIP_STD
+from lexiseg.errors import ConfigError
 from lexiseg.models.parameter_groups import group_parameters
-from lexiseg.ops.grid import tokens_to_map
 from lexiseg.types import MaskOutput
 
 
@@ -22,19 +22,20 @@ class LinearProbeSettings:
 
 
 class LinearProbe(nn.Module):
-    """Cosines of words with the last block's patches after one trained map."""
+    """Cosines of words with the tower's own patches after one trained map."""
 
     depends_on_text = False
     words_together = False
     offers_features = False
-    smallest_grid = 2
+    smallest_grid = 2  # patches per side that tracing can tell from an axis of one
 
     def __init__(self, tower, settings):
         super().__init__()
         self.settings = settings
         self._tower = (tower,)  # in a tuple: no submodule, so it enters no checkpoint
         self.map = nn.Linear(tower.embed_dim, tower.embed_dim)
-        for name, values in (("_mean", CLIP_MEAN), ("_std", CLIP_STD)):
+        for name, values in (("_mean", tower.mean), ("_std", tower.std)):
+            # Not persistent: a state dict holds what was trained, and these are the tower's.
             self.register_buffer(name, torch.tensor(values).view(3, 1, 1) * 255, persistent=False)
 
     @property
@@ -50,6 +51,7 @@ class LinearProbe(nn.Module):
         return self._mean, self._std
 
     def _apply(self, fn, recurse=True):
+        """Take the tower along to another device or type, though it is no submodule."""
         self.tower._apply(fn, recurse)
         return super()._apply(fn, recurse)
 
@@ -60,16 +62,14 @@ class LinearProbe(nn.Module):
         return (images - self._mean) / self._std
 
     def encode(self, images):
-        tokens = self.tower.embed(images, position_mode="bilinear")
-        for index in range(self.tower.depth):
-            tokens = self.tower.block(index, tokens)
-        return tokens_to_map(self.map(self.tower.project(tokens[:, 1:])), self.tower.grid(images))
+        patches = self.tower.dense_features(images)
+        return self.map(patches.movedim(1, -1)).movedim(-1, 1)
 
     def bind(self, state, text):
         return state
 
     def features(self, state, text=None):
-        raise NotImplementedError
+        raise ConfigError("linear_probe gives masks, not features; use one of the training-free methods")
 
     def decode(self, state, text):
         cosines = torch.einsum("bdhw,kd->bkhw", F.normalize(state, dim=1), text.to(state.dtype))

@@ -10,7 +10,8 @@ from transformers import CLIPModel
 from lexiseg.checkpoints.training_file import CHECKPOINT_KEY, MODEL_PREFIX, CheckpointInfo
 from lexiseg.clip.loading import load_clip
 from lexiseg.clip.towers.vit import VisionTower
-from lexiseg.models.registry import build_model, model_settings
+from lexiseg.models.cascade_settings import CascadeSettings
+from lexiseg.models.registry import MODELS, build_model, model_settings
 from lexiseg.types import ClassSplit
 from support import tiny_clip_config
 
@@ -35,6 +36,10 @@ VARIANTS = {
     "concat": {"name": "cascade_clip", "stages": [[1, 2]], "aggregation": "concat"},
 }
 """Between them every kind of part that a model can have; tracing takes seconds, so each is as small as can be."""
+
+
+CASCADES = [name for name, entry in MODELS.items() if isinstance(entry.settings, CascadeSettings)]
+"""The registered models that are choices of Cascade-CLIP's parts."""
 
 
 def random_clip(depth: int = 2, **text: int) -> CLIPModel:

@@ -3,10 +3,12 @@
 import copy
 import dataclasses
 import functools
+import shutil
 
 import pytest
 import yaml
 
+from lexiseg.cli import composing
 from lexiseg.cli.ablations import compose_training
 from lexiseg.cli.composing import compose_config, plain
 from lexiseg.cli.parsers.usage import usage
@@ -14,7 +16,8 @@ from lexiseg.cli.pixelclip import compose_tuning
 from lexiseg.clip.loading import load_clip
 from lexiseg.errors import ConfigError, DataError
 from lexiseg.inference.protocol import InferenceProtocol
-from lexiseg.recipes import pixelclip, training
+from lexiseg.models.registry import MODELS, complete_settings
+from lexiseg.recipes import conf_files, pixelclip, training
 from lexiseg.recipes.ablations import choose_rows, read_table
 from lexiseg.recipes.conf_files import choices, conf_dir, groups
 from lexiseg.recipes.records import build, training_run, tuning_run
@@ -121,6 +124,19 @@ BUILD = {
     "sweep": build_sweep,
     "benchmark": build_benchmark,
 }
+PRESETS = [*(f"experiment={name}" for name in choices("train", "experiment")), "debug=overfit"]
+"""Choices that may set something of a model."""
+_SMALL = {"prompt_dropout": 0.0, "decoder_dropout": 0.0}
+OF_CASCADE_CLIP = {
+    "experiment=toy": _SMALL | {"decoder_heads": 2},
+    "experiment=toy_plus": _SMALL | {"decoder_heads": 2},
+    "experiment=camvid": _SMALL | {"decoder_heads": 2},
+    "experiment=cascade_voc": {},
+    "experiment=cascade_coco_st": {"prompt_length": 50},
+    "experiment=cascade_context": {"prompt_length": 35},
+    "debug=overfit": _SMALL,
+}
+"""What some set of Cascade-CLIP and of every model whose file stands on its."""
 CASES = [(command, chosen) for file in FILES for command, chosen in selections(file)]
 
 
@@ -154,6 +170,60 @@ def test_only_data_carry_a_target():
 @pytest.mark.parametrize("experiment", choices("train", "experiment"))
 def test_an_experiment_bears_its_name(experiment):
     assert compose_training([f"experiment={experiment}"]).name == experiment
+
+
+@pytest.fixture
+def foreign_model(tmp_path, monkeypatch):
+    """A model that shares no setting with Cascade-CLIP but a name that an experiment sets of Cascade-CLIP."""
+    shutil.copytree(conf_dir(), tmp_path / "conf")
+    (tmp_path / "conf" / "train" / "model" / "probe.yaml").write_text("name: probe\nprompt_length: 7\n")
+    for module in (conf_files, composing):
+        monkeypatch.setattr(module, "conf_dir", lambda: tmp_path / "conf")
+
+
+@pytest.mark.parametrize("choice", PRESETS)
+def test_settings_for_one_model_do_not_reach_another(choice, foreign_model):
+    composed = plain(compose_training([choice, "model=probe"]))
+    assert composed["model"] == {"name": "probe", "prompt_length": 7}
+    assert "models" not in composed
+
+
+@pytest.mark.parametrize("choice", PRESETS)
+def test_every_preset_takes_every_model(choice):
+    for name in MODELS:
+        model = plain(compose_training([choice, f"model={name}"]).model)
+        assert model["name"] == name
+        assert complete_settings(model) == model
+
+
+@pytest.mark.parametrize(("choice", "expected"), OF_CASCADE_CLIP.items())
+def test_settings_for_a_model_reach_what_is_built_on_it(choice, expected):
+    for name in ("cascade_clip", "frozen_clip"):
+        alone, chosen = (plain(compose_training([*more, f"model={name}"]).model) for more in ((), (choice,)))
+        assert chosen == alone | expected
+
+
+def test_what_is_typed_or_said_of_the_model_itself_wins(foreign_model, tmp_path):
+    own = "# @package _global_\ndefaults: [cascade_coco, _self_]\n"
+    folder = tmp_path / "conf" / "train" / "experiment"
+    (folder / "mine.yaml").write_text(f"{own}model: {{prompt_length: 100}}\n")
+    (folder / "wrong.yaml").write_text(f"{own}models: {{cascade: {{prompt_length: 100}}}}\n")
+    (folder / "more.yaml").write_text(f"{own}models: {{zegclip: {{prompt_length: 100}}}}\n")
+    assert compose_training(["experiment=mine"]).model.prompt_length == 100
+    assert compose_training(["experiment=cascade_coco", "model.prompt_length=10"]).model.prompt_length == 10
+    assert compose_training(["experiment=more", "model=spt_seg"]).model.prompt_length == 100
+    assert compose_training(["experiment=more"]).model.prompt_length == 50
+    with pytest.raises(ConfigError, match="models: no model cascade; there are cascade_clip, frozen_clip"):
+        compose_training(["experiment=wrong"])
+
+
+def test_a_clip_may_be_a_place():
+    composed = plain(
+        compose_training(["experiment=cascade_voc", "clip=/my weights/it's.pt", "clip.text_heads=2"])
+    )
+    assert composed["clip"]["source"] == "/my weights/it's.pt"
+    assert composed["clip"]["text_heads"] == 2
+    assert composed["clip"].keys() == compose_training([]).clip.keys()
 
 
 @pytest.mark.parametrize(

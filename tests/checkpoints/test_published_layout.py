@@ -3,10 +3,11 @@
 import pytest
 import torch
 
+import program_cases
 from lexiseg.checkpoints.published_layout import PROMPTS, published_layout
 from lexiseg.clip.towers.vit import VisionTower
 from lexiseg.errors import CheckpointError
-from lexiseg.models.registry import MODELS, build_model
+from lexiseg.models.registry import build_model
 
 SMALL = {"prompt_length": 2, "decoder_heads": 8, "spectral_grid": 5}
 
@@ -20,7 +21,7 @@ def build(tiny_clip, name, stages, **settings):
 
 @pytest.mark.parametrize("unused", [True, False], ids=["as released", "lean"])
 @pytest.mark.parametrize("stages", [[[3]], [[1, 2], [3]], [[1], [2], [3]]], ids=str)
-@pytest.mark.parametrize("name", list(MODELS))
+@pytest.mark.parametrize("name", program_cases.CASCADES)
 def test_every_tensor_has_one_place_and_comes_back(tiny_clip, name, stages, unused):
     model, layout = build(tiny_clip, name, stages, decoder_layers=2, unused_parameters=unused)
     state = model.state_dict()

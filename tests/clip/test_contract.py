@@ -1,6 +1,6 @@
 """Every tower keeps the contract, and nobody outside ``clip/`` asks of what class a tower is.
 
-A new family of towers adds a line to ``family_cases.MODELS`` and passes the tests here, in ``test_families.py`` and in
+A new family of towers adds an entry to ``family_cases.CASES`` and passes the tests here, in ``test_families.py`` and in
 ``dense/test_families.py``.
 """
 
@@ -24,14 +24,17 @@ from lexiseg.types import BlockTower, ImageTower
 from openai_files import openai_state
 
 SOURCE = Path(lexiseg.__file__).parent
-TOWERS = {"VisionTower", "ConvNextTower", "SiglipTower", "TipsTower", "TransformerTower", "ExternalVision"}
-
-
+TOWERS = {
+    node.name
+    for path in (SOURCE / "clip" / "towers").glob("*.py")
+    for node in ast.parse(path.read_text()).body
+    if isinstance(node, ast.ClassDef) and node.name.endswith(("Tower", "Vision"))
+}
 MEMBERS = {name for name in dir(ImageTower) if not name.startswith("_")} | ImageTower.__annotations__.keys()
 BLOCK_MEMBERS = {
     name for name in dir(BlockTower) if not name.startswith("_")
 } | BlockTower.__annotations__.keys()
-KINDS = ("clip", *family_cases.MODELS, "convnext_clip", "external")
+KINDS = ("clip", *family_cases.CASES, "convnext_clip", "external")
 
 
 @pytest.fixture(params=KINDS)
@@ -45,13 +48,15 @@ def tower(request, tiny_clip) -> ImageTower:
         state = convnext_files.convnext_state(openai_state(tiny_clip))
         model = convnext_from_open_clip(state, text_heads=2, image_size=64)
     else:
-        model = family_cases.MODELS[request.param]()
+        model = family_cases.CASES[request.param].build()
     family = family_of(model)
     return family.image_tower(model, colors=family.colors)
 
 
 def test_every_family_is_looked_at() -> None:
-    assert FAMILIES.keys() == set(KINDS) - {"external"}
+    unseen = FAMILIES.keys() - set(KINDS)
+    assert not unseen, f"add an entry to CASES in tests/family_cases.py for {', '.join(unseen)}"
+    assert set(KINDS) - {"external"} == FAMILIES.keys()
 
 
 @torch.no_grad()
@@ -106,6 +111,7 @@ def test_no_isinstance_on_towers_outside_clip() -> None:
 def test_the_search_finds_what_it_looks_for() -> None:
     code = "if isinstance(t, ConvNextTower): pass\nx = type(t) is VisionTower\ny = ExternalVision(z)"
     assert asks_for_a_class(ast.parse(code)) == [1, 2]
+    assert {"VisionTower", "ConvNextTower", "SiglipTower", "TipsTower", "ExternalVision"} <= TOWERS
 
 
 def test_readings_name_no_colours_of_one_tower() -> None:

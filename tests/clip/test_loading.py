@@ -115,7 +115,7 @@ def test_code_in_a_torchscript_archive_is_not_run(tiny_clip, tmp_path, monkeypat
 def test_nothing_there(monkeypatch):
     with pytest.raises(LexisegError, match="clip=toy") as caught:
         load_clip("nobody/no-such-clip")
-    assert "point clip=PATH at local weights" in str(caught.value)
+    assert "point clip=PATH (--clip PATH where a command has flags) at local weights" in str(caught.value)
 
 
 def test_no_tokenizer(tiny_clip, tmp_path):

@@ -96,6 +96,16 @@ class Trees:
         self.text("classes.txt", *classes)
         return self.root
 
+    def of(self, name):
+        """A data set of the catalogue as its reader expects it, its first two partitions at least."""
+        if not hasattr(Trees, name):
+            pytest.fail(
+                f"data set '{name}' has no tree: add a method {name}() to Trees in tests/data/conftest.py"
+            )
+        if name == "camvid":
+            self.camvid(partition="val")
+        return getattr(self, name)()
+
 
 @pytest.fixture
 def trees(tmp_path):

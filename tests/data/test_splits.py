@@ -33,7 +33,8 @@ def test_split_carries_its_settings():
     ("settings", "message"),
     [
         ({"unseen": ["cars"]}, "unseen class 'cars' is no class of this data set; did you mean 'car'"),
-        ({"unseen": ["zebra"]}, "it has: sky, road, car, tree"),
+        ({"unseen": ["zebra"]}, "it has: sky, road, car, tree. Take this data set's own split"),
+        ({"unseen": ["zebra"]}, r"split=custom split.unseen='\[…\]'\), or none \(split=all\)"),
         ({"unseen": "car"}, r"unseen is the text 'car'; expected a list: \[car\]"),
         ({"unseen": [2]}, "unseen class 2 is no text"),
         ({"unseen": ["car", "car"]}, "unseen class named twice: car"),

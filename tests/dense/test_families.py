@@ -16,7 +16,7 @@ from lexiseg.errors import ConfigError
 NEEDS_CLASS_TOKEN = {"sc-clip": ("class_share", 0), "clip-surgery": ("feature_surgery", False)}
 
 
-@pytest.fixture(scope="module", params=tuple(cases.MODELS))
+@pytest.fixture(scope="module", params=cases.CASES)
 def tower(request, tmp_path_factory):
     folder = tmp_path_factory.mktemp(request.param)
     cases.saved(request.param, folder)
@@ -38,7 +38,7 @@ def test_readings(name: str, tower) -> None:
     if name in NEEDS_CLASS_TOKEN and not tower.has_class_token:
         setting, without = NEEDS_CLASS_TOKEN[name]
         with pytest.raises(
-            ConfigError, match=rf"class token, and the image tower \(SigLIP\) has none; set {setting}="
+            ConfigError, match=rf"class token, and the image tower \({tower.kind}\) has none; set {setting}="
         ):
             build_dense(name, tower)
         settings = {setting: without}

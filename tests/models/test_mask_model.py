@@ -1,4 +1,4 @@
-"""A model of another kind than Cascade-CLIP goes the whole way: trained, saved, loaded, evaluated, exported."""
+"""Every registered model, and one of another kind, goes the whole way: trained, saved, loaded, evaluated, exported."""
 
 import numpy as np
 import pytest
@@ -6,25 +6,27 @@ import pytorch_lightning as pl
 import torch
 from torch.utils.data import DataLoader
 
+import family_cases
 import program_cases
 from lexiseg.checkpoints.info import CheckpointInfo
 from lexiseg.checkpoints.model_facts import ModelFacts
 from lexiseg.checkpoints.model_folder import write_model_folder
-from lexiseg.checkpoints.published_checkpoint import export_published
 from lexiseg.checkpoints.training_file import check_same, load_tensors_only, load_weights, read_info
 from lexiseg.clip.loading import load_clip
 from lexiseg.clip.vocabulary import Vocabulary
-from lexiseg.errors import CheckpointError
+from lexiseg.errors import CheckpointError, ConfigError
 from lexiseg.evaluation.evaluate import evaluate
 from lexiseg.export.onnx_program import write_onnx
 from lexiseg.export.parity import check_parity
 from lexiseg.export.program import trace
 from lexiseg.inference.exported import OnnxProgram
 from lexiseg.inference.pipeline import Pipeline
+from lexiseg.inference.pretrained import PretrainedSegmenter, largest_difference
 from lexiseg.inference.protocol import InferenceProtocol
 from lexiseg.losses.criterion import MaskCriterion
 from lexiseg.losses.fused import MaskLossWeights
-from lexiseg.models.registry import MODELS, Registered, build_model, model_settings
+from lexiseg.models.registry import MODELS, Registered, build_model, complete_settings, model_settings
+from lexiseg.recipes.export_published import export_published_file
 from lexiseg.training.checkpointing import AtomicCheckpointIO
 from lexiseg.training.optim import OptimSettings
 from lexiseg.training.self_training import SelfTrainingSettings
@@ -35,11 +37,16 @@ from linear_probe import LinearProbe, LinearProbeSettings
 SPLIT = ClassSplit("tiny", program_cases.CLASSES, unseen=("bricks",))
 PROTOCOL = InferenceProtocol(name="tiny", short_side=40, window=40, stride=24)
 STEPS = 2
+SETTINGS = {name: {**program_cases.SETTINGS, "stages": [[1], [2]]} for name in program_cases.CASCADES}
+"""What a tower of two blocks needs; other models are taken as they are registered."""
+KINDS = (*MODELS, "linear_probe")
+
+each_kind = pytest.mark.parametrize("kind", KINDS)
 
 
 @pytest.fixture(autouse=True)
 def _registered(monkeypatch):
-    monkeypatch.setitem(MODELS, "linear_probe", Registered(LinearProbe, LinearProbeSettings()))
+    monkeypatch.setitem(MODELS, "linear_probe", Registered(LinearProbe, LinearProbeSettings(sharpness=5)))
 
 
 @pytest.fixture(scope="module")
@@ -67,9 +74,9 @@ def batches():
         yield SegBatch(images, torch.randint(0, 2, (2, 40, 56), generator=generator), (f"a{number}", "b"))
 
 
-def make_task(clip, split=SPLIT, **self_training):
+def make_task(kind, clip, split=SPLIT, **self_training):
     torch.manual_seed(7)
-    model = build_model({"name": "linear_probe", "sharpness": 5}, clip.vision)
+    model = build_model({"name": kind, **SETTINGS.get(kind, {})}, clip.tower)
     vectors = Vocabulary.from_names(split.classes, ("a {}.",)).embed(clip).vectors
     info = CheckpointInfo(
         model_settings(model),
@@ -91,9 +98,13 @@ def make_task(clip, split=SPLIT, **self_training):
 
 
 @pytest.fixture
-def trained(clip_folder, tmp_path):
+def trained(kind, clip_folder, tmp_path):
     """The task after two steps, and its checkpoint."""
-    task = make_task(load_clip(clip_folder))
+    return train(kind, clip_folder, tmp_path)
+
+
+def train(kind, clip_folder, folder):
+    task = make_task(kind, load_clip(clip_folder))
     trainer = pl.Trainer(
         max_steps=STEPS,
         accelerator="cpu",
@@ -104,37 +115,78 @@ def trained(clip_folder, tmp_path):
         plugins=[AtomicCheckpointIO()],
     )
     trainer.fit(task, DataLoader(list(batches()), batch_size=None))
-    trainer.save_checkpoint(tmp_path / "last.ckpt")
-    return task, tmp_path / "last.ckpt"
+    trainer.save_checkpoint(folder / "last.ckpt")
+    return task, folder / "last.ckpt"
 
 
 def masks(model):
     generator = torch.Generator().manual_seed(2)
     images = torch.randint(0, 256, (1, 3, 24, 40), generator=generator).float()
-    text = torch.nn.functional.normalize(torch.randn(5, 16, generator=generator), dim=-1)
+    width = model.tower.embed_dim
+    text = torch.nn.functional.normalize(torch.randn(5, width, generator=generator), dim=-1)
     with torch.no_grad():
         return model.eval()(model.normalize(images), text).logits
 
 
-def test_it_trains_and_its_checkpoint_is_the_same_model(trained, clip_folder):
+@each_kind
+def test_images_and_words_do_not_see_each_other_unless_it_says_so(kind, clip_folder):
+    model = make_task(kind, load_clip(clip_folder)).model.eval()
+    images = model.normalize(torch.randn(3, 3, 24, 56) * 60 + 120)
+    text = torch.nn.functional.normalize(torch.randn(7, model.tower.embed_dim), dim=-1)
+    with torch.no_grad():
+        whole, state = model(images, text).logits, model.encode(images)
+        assert whole.shape[:2] == (3, 7)
+        assert whole.shape[2] / whole.shape[3] == 3 / 7
+        alone = torch.cat([model(image[None], text).logits for image in images])
+        torch.testing.assert_close(alone, whole, rtol=1e-4, atol=1e-5)
+        torch.testing.assert_close(model.decode(state, text).logits, whole, rtol=1e-4, atol=1e-5)
+        if not model.words_together:
+            bound = model.bind(state, text)
+            parts = torch.cat([model.decode(bound, part).logits for part in text.split(3)], dim=1)
+            torch.testing.assert_close(parts, whole, rtol=1e-4, atol=1e-5)
+        few = model.decode(state, text[:3]).logits
+        assert torch.allclose(few, whole[:, :3], atol=1e-5) != model.depends_on_text
+    if not model.offers_features:
+        with pytest.raises(ConfigError, match="gives masks, not features"):
+            model.features(state, text)
+
+
+@each_kind
+def test_what_trains_is_its_own(kind, clip_folder):
+    model = make_task(kind, load_clip(clip_folder)).model
+    of_tower = {id(parameter) for parameter in model.tower.parameters()}
+    assert not of_tower & {id(parameter) for parameter in model.parameters()}
+    grouped = [p for group in model.parameter_groups(OptimSettings()) for p in group["params"]]
+    trained = [id(parameter) for parameter in model.parameters() if parameter.requires_grad]
+    assert sorted(map(id, grouped)) == sorted(trained)
+    assert "_mean" not in model.state_dict(), "colours are the tower's: persistent=False"
+    model.to(torch.float64)
+    assert next(model.tower.parameters()).dtype == torch.float64, "_apply takes the tower along"
+
+
+@each_kind
+def test_it_trains_and_its_checkpoint_is_the_same_model(kind, trained, clip_folder):
     task, path = trained
-    untrained = make_task(load_clip(clip_folder)).model
+    untrained = make_task(kind, load_clip(clip_folder)).model
     assert isinstance(untrained, MaskModel)
     assert (masks(untrained) - masks(task.model)).abs().max() > 1e-3, "two steps move it"
     checkpoint = load_tensors_only(path)
     info = read_info(checkpoint, path)
-    assert info.model == {"name": "linear_probe", "sharpness": 5.0}
-    assert {name for name in checkpoint["state_dict"] if name.startswith("model.")} == {
-        "model.map.weight",
-        "model.map.bias",
-    }
+    assert (
+        info.model
+        == model_settings(task.model)
+        == complete_settings({"name": kind, **SETTINGS.get(kind, {})})
+    )
+    stored = {name for name in checkpoint["state_dict"] if name.startswith("model.")}
+    assert stored == {f"model.{name}" for name in untrained.state_dict()}
     clip = load_clip(clip_folder)
     check_same(info, model=info.model, fingerprint=clip.fingerprint, path=path)
-    again = build_model(info.model, clip.vision)
+    again = build_model(info.model, clip.tower)
     load_weights(again, checkpoint["state_dict"], path)
     assert torch.equal(masks(again), masks(task.model))
 
 
+@each_kind
 def test_it_is_evaluated_from_its_checkpoint_and_from_its_folder(trained, tmp_path):
     task, path = trained
     loaded = Pipeline.load(path, device="cpu")
@@ -149,6 +201,35 @@ def test_it_is_evaluated_from_its_checkpoint_and_from_its_folder(trained, tmp_pa
     assert reports[0].scores == reports[1].scores
 
 
+@each_kind
+@pytest.mark.parametrize("family", family_cases.CASES)
+def test_it_comes_back_on_a_tower_of_any_family_or_refuses_it(kind, family, tmp_path):
+    family_cases.saved(family, tmp_path / "clip")
+    clip = load_clip(tmp_path / "clip")
+    if kind in program_cases.CASCADES and not clip.tower.takes_prompts:
+        with pytest.raises(ConfigError, match=f"takes learned prompts, .*; got a {clip.tower.kind}"):
+            make_task(kind, clip)
+        return
+    task, path = train(kind, tmp_path / "clip", tmp_path)
+    loaded = Pipeline.load(path, device="cpu")
+    assert torch.equal(masks(loaded.model), masks(task.model))
+    pretrained = PretrainedSegmenter(loaded)
+    pretrained.save_pretrained(tmp_path / "folder")
+    again = PretrainedSegmenter.from_pretrained(tmp_path / "folder", device="cpu")
+    assert largest_difference(pretrained, again) == 0
+    photograph = TwoPhotographs()[0].image
+    assert (again.segment(photograph).labels == pretrained.segment(photograph).labels).all()
+
+
+@pytest.mark.parametrize("family", family_cases.CASES)
+def test_no_published_layout_holds_another_model(family, tmp_path):
+    family_cases.saved(family, tmp_path / "clip")
+    _, path = train("linear_probe", tmp_path / "clip", tmp_path)
+    with pytest.raises(CheckpointError, match="not 'linear_probe'; export it --to folder"):
+        export_published_file(path, tmp_path / "published.pth")
+
+
+@each_kind
 def test_it_is_exported(trained, tmp_path):
     pytest.importorskip("onnxruntime")
     task, _ = trained
@@ -159,16 +240,10 @@ def test_it_is_exported(trained, tmp_path):
     assert len(parity.cases) == 3
 
 
-def test_the_published_layout_has_no_place_for_it(trained):
-    task, path = trained
-    checkpoint = load_tensors_only(path)
-    with pytest.raises(CheckpointError, match="holds ZegCLIP, SPT-SEG and Cascade-CLIP, not 'linear_probe'"):
-        export_published(checkpoint, task.info, task.model.tower, None)
-
-
-def test_a_teacher_of_a_checkpoint_that_calls_it_otherwise_resumes(clip_folder):
+@each_kind
+def test_a_teacher_of_a_checkpoint_that_calls_it_otherwise_resumes(kind, clip_folder):
     split = ClassSplit("tiny", program_cases.CLASSES, unseen=("bricks",), setting="transductive")
-    task = make_task(load_clip(clip_folder), split, teacher_decay=0.9)
+    task = make_task(kind, load_clip(clip_folder), split, teacher_decay=0.9)
     assert task.teacher.average.tower is task.model.tower
     checkpoint = {"state_dict": task.state_dict()}
     task.on_save_checkpoint(checkpoint)

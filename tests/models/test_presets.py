@@ -5,10 +5,11 @@ import torch
 import torch.nn.functional as F
 from transformers import CLIPVisionConfig, CLIPVisionModelWithProjection
 
+import program_cases
 from lexiseg.checkpoints.training_file import CheckpointInfo, check_same
 from lexiseg.clip.towers.vit import VisionTower
 from lexiseg.errors import CheckpointError, ConfigError
-from lexiseg.models.registry import MODELS, build_model, complete_settings, model_settings
+from lexiseg.models.registry import build_model, complete_settings, model_settings
 from lexiseg.models.spectral_filter import SpectralFilter
 from lexiseg.models.spectral_guided_decoder import HighLowFrequencyAttention, SpectralGuidedDecoder
 from lexiseg.types import ClassSplit
@@ -82,7 +83,7 @@ def test_without_prompts_the_tower_is_clips_own(tower, tiny_clip):
     torch.testing.assert_close(state.stages[0].flatten(2).transpose(1, 2), expected[:, 1:])
 
 
-@pytest.mark.parametrize("name", list(MODELS))
+@pytest.mark.parametrize("name", program_cases.CASCADES)
 def test_settings_round_trip(tower, name):
     model = build(tower, name)
     again = build_model(model_settings(model), tower)

@@ -2,6 +2,7 @@
 
 import pytest
 
+import program_cases
 from lexiseg.cli.composing import compose_config, plain
 from lexiseg.clip.towers.vit import VisionTower
 from lexiseg.errors import ConfigError
@@ -17,7 +18,7 @@ def test_the_configuration_of_a_preset_says_what_the_preset_says(name):
     assert configured.keys() == complete_settings({"name": name}).keys(), "every setting can be seen there"
 
 
-@pytest.mark.parametrize("name", list(MODELS))
+@pytest.mark.parametrize("name", program_cases.CASCADES)
 def test_presets_are_parts_of_one_network_and_keep_their_name(tiny_clip, name):
     small = {"name": name, "stages": [[3]], "prompt_length": 2, "decoder_layers": 1, "decoder_heads": 2}
     model = build_model(small, VisionTower(tiny_clip))

@@ -27,6 +27,20 @@ def test_a_command_s_name_may_stand_before_a_choice():
     assert checked_choices("pixelclip", typed) == ["experiment=toy", *typed[1:]]
 
 
+def test_a_clip_may_be_a_place(tmp_path, monkeypatch):
+    place = ["clip=file", "clip.source='/it\\'s/ViT-B-16.pt'"]
+    assert checked_choices("train", ["clip=/it's/ViT-B-16.pt"]) == place
+    assert checked_choices("benchmark", ["clip='org/name'"]) == ["clip=file", "clip.source='org/name'"]
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "weights.pt").touch()
+    assert checked_choices("pixelclip", ["clip=weights.pt"]) == ["clip=file", "clip.source='weights.pt'"]
+    assert checked_choices("train", ["clip=toy"]) == ["clip=toy"]
+    with pytest.raises(
+        ConfigError, match="clip=toyy: .* choose from .* vit_l14, or give a path or a hub name"
+    ):
+        checked_choices("train", ["clip=toyy"])
+
+
 @pytest.mark.parametrize(
     ("override", "message"),
     [

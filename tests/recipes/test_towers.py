@@ -9,7 +9,7 @@ from lexiseg.recipes import towers
 from lexiseg.recipes.towers import FROZEN, choose_blocks, load_towers
 
 
-@pytest.mark.parametrize("family", sorted(family_cases.MODELS))
+@pytest.mark.parametrize("family", sorted(family_cases.CASES))
 def test_a_tower_of_any_family_gives_its_blocks(family, tmp_path):
     model = family_cases.saved(family, tmp_path)
     loaded = load_towers(clip=str(tmp_path), device="cpu", short_side=24)

@@ -1,14 +1,17 @@
 """Hydra configurations without a decorator: composed from the wheel or the checkout, with errors one can act on."""
 
+import json
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 from lexiseg.errors import ConfigError
-from lexiseg.recipes.conf_files import checked_choices, conf_dir, own_folder
+from lexiseg.recipes.conf_files import checked_choices, conf_dir, own_folder, settings_for_model
 
 if TYPE_CHECKING:
     from omegaconf import DictConfig
+
+_MODELS = "models"
 
 _UNTOLD = ("full_key", "object_type", "reference_type", "Config search path", "provider=")
 """Lines of Hydra's messages that help nobody at a command line."""
@@ -16,6 +19,8 @@ _UNTOLD = ("full_key", "object_type", "reference_type", "Config search path", "p
 
 def compose_config(name: str, overrides: Sequence[str]) -> "DictConfig":
     """Compose a command's root, or one file of a group, with command-line overrides.
+
+    What an experiment sets of single models, ``models: {NAME: {…}}``, stands as overrides before those that were typed.
 
     Args:
         name: The command, for ``conf/NAME.yaml``; or ``group/choice``.
@@ -25,11 +30,15 @@ def compose_config(name: str, overrides: Sequence[str]) -> "DictConfig":
         ConfigError: An unknown key or choice, or a value that does not parse; says which.
     """
     from hydra import compose
-    from omegaconf import OmegaConf
+    from omegaconf import OmegaConf, open_dict
 
     given = checked_choices(name, overrides)
     with hydra_at_work(f"`lexiseg {name} --help` for groups and keys"):
         config = compose(name, overrides=[*_own_groups(name), *given])
+        if _MODELS in config:
+            config = compose(name, overrides=[*_own_groups(name), *_of_its_model(name, config), *given])
+            with open_dict(config):
+                del config[_MODELS]
         missing = sorted(OmegaConf.missing_keys(config))
         if missing:
             raise ConfigError(f"{', '.join(missing)} has no default; give it, for example {missing[0]}=…")
@@ -72,6 +81,13 @@ def hydra_at_work(see: str) -> Iterator[Any]:
         lines = [line.strip() for line in str(error).splitlines() if line.strip()]
         useful = " ".join(line for line in lines if not line.startswith(_UNTOLD)).rstrip(".")
         raise ConfigError(f"{useful}. See {see}") from error
+
+
+def _of_its_model(command: str, config: "DictConfig") -> list[str]:
+    """What is set of the model that was chosen, as one would type it."""
+    model, given = (plain(config[key]) for key in ("model", _MODELS))
+    settings = settings_for_model(command, model, given)
+    return [f"model.{key}={json.dumps(value)}" for key, value in settings.items()]
 
 
 def _own_groups(command: str) -> list[str]:

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from rich.console import Console
 from rich.markup import escape
 
-from lexiseg.cli.parsers.mask_providers import DEFAULT_MODELS, provider_settings
+from lexiseg.cli.parsers.mask_providers import provider_settings
 from lexiseg.masks.build import Outcome
 from lexiseg.progress import with_progress
 from lexiseg.recipes.masks import MaskBuild, MaskSummary, draw_masks, mask_tasks, start_masks
@@ -21,7 +21,7 @@ def run_build(args: argparse.Namespace) -> int:
         output=args.output,
         provider=args.provider,
         settings=provider_settings(args),
-        model=args.model or DEFAULT_MODELS.get(args.provider, ""),
+        model=args.model,
         device=args.device or "auto",
         workers=args.workers,
         overwrite=args.overwrite,

@@ -91,9 +91,10 @@ def _check_names(split: str, kind: str, names: Sequence[str], classes: Sequence[
         if name in classes or not name.strip():
             continue
         close = difflib.get_close_matches(name, classes, n=3, cutoff=0.5)
+        said = f"did you mean {' or '.join(map(repr, close))}?" if close else f"it has: {', '.join(classes)}."
         raise ConfigError(
-            f"split '{split}': {kind} class '{name}' is no class of this data set; "
-            + (f"did you mean {' or '.join(map(repr, close))}?" if close else "it has: " + ", ".join(classes))
+            f"split '{split}': {kind} class '{name}' is no class of this data set; {said} Take this data set's own split, name "
+            "its unseen classes (split=custom split.unseen='[…]'), or none (split=all)"
         )
 
 

@@ -70,7 +70,7 @@ def load_trained_model(
     stored = _read_stored(path)
     info = stored.info
     frozen = _load_same_clip(info, stored.clip, path, clip=clip, tokenizer=tokenizer)
-    model = build_model(info.model, frozen.vision)
+    model = build_model(info.model, frozen.tower)
     load_weights(model, stored.state_dict, path)
     where = pick_device(device)
     model.eval().to(where)

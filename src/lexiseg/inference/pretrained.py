@@ -165,7 +165,7 @@ class PretrainedSegmenter(ModelHubMixin, library_name=LIBRARY, pipeline_tag=TASK
 def largest_difference(one: PretrainedSegmenter, other: PretrainedSegmenter) -> float:
     """Largest difference between the logits of two models, on one random image and random words; 0 if they are the same."""
     generator = torch.Generator().manual_seed(0)
-    tower = one.pipeline.clip.vision
+    tower = one.pipeline.clip.tower
     size = (tower.image_size, tower.image_size + tower.patch_size)
     image = torch.randint(0, 256, (1, 3, *size), generator=generator).byte()
     text = F.normalize(torch.randn(_CHECKED_WORDS, tower.embed_dim, generator=generator), dim=-1)

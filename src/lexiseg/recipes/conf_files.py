@@ -4,13 +4,16 @@
 share beside the roots. Nothing but a YAML parser is imported, so that help answers at once.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import yaml
 
 from lexiseg.errors import ConfigError
+
+_OWN_CLIP = "file"
+"""The file of ``conf/clip`` that waits for a source."""
 
 
 def conf_dir() -> Path:
@@ -58,13 +61,54 @@ def choices(command: str, group: str) -> list[str]:
     return sorted(path.stem for path in folder.glob("*.yaml"))
 
 
+def models_below(command: str, model: str) -> list[str]:
+    """A model, led by those whose files its own stands on (``defaults``), the lowest first; itself alone without a file."""
+    if model not in choices(command, "model"):
+        return [model]
+    below = _model_file(command, model).get("defaults", ())
+    return [*(name for base in below if base != "_self_" for name in models_below(command, base)), model]
+
+
+def settings_for_model(
+    command: str, model: Mapping[str, Any], given: Mapping[str, Mapping[str, Any]]
+) -> dict[str, Any]:
+    """What an experiment sets of the model that was chosen: ``given`` for it, or for one whose file its own stands on.
+
+    Args:
+        command: Whose models they are.
+        model: The model's settings, as composed without it.
+        given: Settings by model; those of models that were not chosen reach nobody.
+
+    Returns:
+        Settings, without those that somebody has set otherwise than the model's file does.
+
+    Raises:
+        ConfigError: ``given`` names a model that there is not.
+    """
+    names, known = models_below(command, model["name"]), choices(command, "model")
+    unknown = sorted(given.keys() - known - {model["name"]})
+    if unknown:
+        raise ConfigError(f"models: no model {', '.join(unknown)}; there are {', '.join(known)}")
+    filed = {
+        key: value for name in names if name in known for key, value in _model_file(command, name).items()
+    }
+    settings = {key: value for name in names for key, value in given.get(name, {}).items()}
+    return {key: value for key, value in settings.items() if model.get(key) == filed.get(key)}
+
+
+def _model_file(command: str, model: str) -> dict[str, Any]:
+    return read_conf(own_folder(command) / "model" / f"{model}.yaml")
+
+
 def benchmark_names() -> list[str]:
     """The data sets of ``lexiseg benchmark``."""
     return sorted(path.stem for path in own_folder("benchmark").glob("*.yaml"))
 
 
 def checked_choices(command: str, overrides: Sequence[str]) -> list[str]:
-    """Overrides, as one types them, with a choice's ``COMMAND/`` taken off.
+    """Overrides, as one types them, with a choice's ``COMMAND/`` taken off and ``clip=PATH`` spelled out.
+
+    ``clip=PATH`` is as every other command takes it: a weight file, a folder or a hub name that no file of ``conf/clip`` has.
 
     Raises:
         ConfigError: A group or a choice that the command does not have; lists those that it has.
@@ -82,13 +126,22 @@ def checked_choices(command: str, overrides: Sequence[str]) -> list[str]:
         if group not in known or choice in ("", "null"):
             checked.append(override)
             continue
+        if group == "clip" and _is_place(choice) and choice not in choices(command, group):
+            quoted = choice.strip("'\"").replace("'", r"\'")
+            checked += [f"clip={_OWN_CLIP}", f"clip.source='{quoted}'"]
+            continue
         if choice not in choices(command, group):
             raise ConfigError(
                 f"{group}={choice}: `lexiseg {command}` has no such {group}; choose from "
-                f"{', '.join(choices(command, group))}"
+                f"{', '.join(choices(command, group))}{', or give a path or a hub name' if group == 'clip' else ''}"
             )
         checked.append(f"{group}={choice}")
     return checked
+
+
+def _is_place(choice: str) -> bool:
+    """Whether it can only be meant as a path or a hub name."""
+    return "/" in choice or Path(choice).exists()
 
 
 def require_benchmarks(names: str | Sequence[str]) -> list[str]:

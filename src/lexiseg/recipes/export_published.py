@@ -56,6 +56,6 @@ def export_published_file(
     check_same(info, model=info.model, fingerprint=frozen.fingerprint, path=checkpoint)
     beside = checkpoint.with_name(checkpoint.name + SIDECAR_SUFFIX)
     chosen = sidecar or (beside if beside.is_file() else None)
-    published = export_published(stored, info, frozen.vision, chosen)
+    published = export_published(stored, info, frozen.tower, chosen)
     write_atomically(out, lambda part: torch.save(published, part))
     return PublishedFile(len(published["state_dict"]), chosen)

@@ -1,86 +1,85 @@
-"""Mask providers by name; those that need a model load and identify it."""
+"""Mask providers by name. Listing them imports nothing; a new one is its file in ``masks`` and an entry here."""
 
 from collections.abc import Mapping
-from pathlib import Path
-from typing import Any
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
 
-import torch
-from torch import Tensor, nn
-
-from lexiseg.clip.model import fingerprint
-from lexiseg.clip.towers.external import ExternalVision
 from lexiseg.errors import ConfigError
-from lexiseg.inference.loading import pick_device
-from lexiseg.masks.dino_kmeans import DinoKMeans, KMeansSettings
-from lexiseg.masks.provider import MaskProvider, Picture
-from lexiseg.masks.segment_anything import SegmentAnything, SegmentAnythingSettings
-from lexiseg.masks.segment_anything_model import load_promptable_model
+from lexiseg.lazy import locate
 
-_DINO_SIDE = 768
-"""Longer side in pixels that a DINO sees at most."""
+if TYPE_CHECKING:
+    from lexiseg.masks.provider import MaskProvider
+
+
+@dataclass(frozen=True)
+class Entry:
+    """One provider.
+
+    Attributes:
+        told: What it makes, for the help.
+        place: ``package.module:name`` of what builds it: called with its settings by keyword; or, where it needs a model,
+            with weights, device and the mapping of settings.
+        model: Its weights unless others are named, by hub name; None where it needs none, and then photographs are shared
+            among processes.
+    """
+
+    told: str
+    place: str
+    model: str | None = None
+
+
+PROVIDERS = {
+    "superpixels": Entry(
+        "regions of like colour and texture at several granularities; needs no weights; the default",
+        "lexiseg.masks.superpixels:Superpixels",
+    ),
+    "dino": Entry(
+        "patch tokens of a DINO vision transformer, clustered photograph by photograph",
+        "lexiseg.recipes.mask_models:dino",
+        model="facebook/dino-vits16",
+    ),
+    "sam": Entry(
+        "everything that a SAM, SAM 2 or SAM-HQ finds from a grid of points",
+        "lexiseg.recipes.mask_models:sam",
+        model="facebook/sam-vit-base",
+    ),
+}
+"""Every mask provider; a key is its ``name``."""
+
+
+def find_provider(name: str) -> Entry:
+    """The entry of a provider.
+
+    Raises:
+        ConfigError: No such provider.
+    """
+    if name not in PROVIDERS:
+        raise ConfigError(f"no mask provider '{name}'; choose one of {', '.join(PROVIDERS)}")
+    return PROVIDERS[name]
 
 
 def make_provider(
-    name: str, settings: Mapping[str, Any], *, model: str, device: str = "auto"
-) -> MaskProvider:
-    """A provider with its model loaded.
+    name: str, settings: Mapping[str, Any], *, model: str | None = None, device: str = "auto"
+) -> "MaskProvider":
+    """A provider, with its model loaded if it has one.
 
     Args:
-        name: ``dino`` or ``sam``; ``superpixels``, which need no model, are
-            :class:`~lexiseg.masks.superpixels.Superpixels`.
-        settings: Those that differ from the defaults of its settings class.
-        model: Hub name or folder of weights.
+        name: A key of :data:`PROVIDERS`.
+        settings: Those that differ from its defaults.
+        model: Hub name or folder of weights; None for its own choice.
         device: See :func:`~lexiseg.inference.loading.pick_device`.
 
     Raises:
-        ConfigError: A setting that cannot be, or a model of another kind.
+        ConfigError: No such provider, a setting that cannot be, or a model of another kind.
         LexisegError: The model cannot be loaded.
     """
-    if name not in _WITH_MODEL:
-        raise ConfigError(f"no mask provider '{name}' with a model; choose one of {', '.join(_WITH_MODEL)}")
-    return _WITH_MODEL[name](model, pick_device(device), settings)
+    entry = find_provider(name)
+    build = locate(entry.place)
+    if entry.model is None:
+        made: MaskProvider = build(**settings)
+        return made
+    # Imported for a model only: what needs none should start at once, and so should its worker processes.
+    from lexiseg.inference.loading import pick_device
 
-
-class _PatchTokens:
-    """Patch tokens of one photograph, its longer side shrunk so that the tower's memory stays bounded."""
-
-    def __init__(self, tower: ExternalVision, device: torch.device) -> None:
-        self._tower, self._device = tower.to(device), device
-        self._mean = torch.tensor(tower.mean, device=device).view(3, 1, 1)
-        self._std = torch.tensor(tower.std, device=device).view(3, 1, 1)
-
-    def __call__(self, image: Picture) -> Tensor:
-        pixels = torch.from_numpy(image).to(self._device).permute(2, 0, 1)[None] / 255
-        factor = _DINO_SIDE / max(image.shape[:2])
-        if factor < 1:
-            pixels = nn.functional.interpolate(
-                pixels, scale_factor=factor, mode="bilinear", antialias=True, align_corners=False
-            )
-        tokens: Tensor = self._tower.dense_features((pixels - self._mean) / self._std)
-        return tokens[0]
-
-
-def _dino(model: str, device: torch.device, chosen: Mapping[str, Any]) -> MaskProvider:
-    """Clustered patch tokens of a vision transformer."""
-    settings = KMeansSettings(**chosen)
-    tower = ExternalVision(model)
-    source = {**_identity(model, tower.model), "side": _DINO_SIDE}
-    return DinoKMeans(_PatchTokens(tower, device), source=source, settings=settings)
-
-
-def _sam(model: str, device: torch.device, chosen: Mapping[str, Any]) -> MaskProvider:
-    """Everything that a SAM finds."""
-    settings = SegmentAnythingSettings(**chosen)
-    promptable = load_promptable_model(model)
-    return SegmentAnything(
-        promptable.to(device), source=_identity(model, promptable.model), settings=settings
-    )
-
-
-def _identity(model: str, network: nn.Module) -> dict[str, str]:
-    """What the cache calls a model: its weights count, wherever their folder lies."""
-    return {"model": Path(model).name if Path(model).is_dir() else model, "weights": fingerprint(network)}
-
-
-_WITH_MODEL = {"dino": _dino, "sam": _sam}
-"""The providers that this module can make."""
+    loaded: MaskProvider = build(model or entry.model, pick_device(device), settings)
+    return loaded

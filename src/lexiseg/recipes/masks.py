@@ -15,11 +15,9 @@ from lexiseg.drawing.grid import panel_size
 from lexiseg.drawing.mask_sheet import mask_sheet
 from lexiseg.errors import ConfigError, DataError
 from lexiseg.masks.build import MaskTask, Outcome, Status, build_masks
-from lexiseg.masks.provider import MaskProvider, Picture
+from lexiseg.masks.provider import Picture
 from lexiseg.masks.store import MaskStore
-from lexiseg.masks.superpixels import Superpixels
-
-SUPERPIXELS = "superpixels"
+from lexiseg.recipes.mask_providers import find_provider, make_provider
 
 _MOST_WORKERS = 16
 _SHOWN_SIDE = 640
@@ -34,9 +32,9 @@ class MaskBuild:
     Attributes:
         images: Photographs, or folders with all their subfolders.
         output: Where masks go; None for beside each photograph.
-        provider: ``superpixels``, ``dino`` or ``sam``.
+        provider: A key of :data:`~lexiseg.recipes.mask_providers.PROVIDERS`.
         settings: Of the provider, those that differ from its defaults.
-        model: Weights of ``dino`` or ``sam`` by hub name or folder.
+        model: Weights of a provider that needs a model, by hub name or folder; None for its own choice.
         device: Where a model runs.
         workers: Processes; None for as many as suit the provider.
         overwrite: Replace masks made with other settings, or of another version of the photograph.
@@ -44,9 +42,9 @@ class MaskBuild:
 
     images: Sequence[Path]
     output: Path | None = None
-    provider: str = SUPERPIXELS
+    provider: str = "superpixels"
     settings: Mapping[str, Any] = field(default_factory=dict)
-    model: str = ""
+    model: str | None = None
     device: str = "auto"
     workers: int | None = None
     overwrite: bool = False
@@ -119,7 +117,8 @@ def start_masks(build: MaskBuild) -> tuple[int, Iterator[Outcome]]:
     """
     tasks = mask_tasks(build.images, build.output)
     workers = min(count_workers(build.provider, build.workers), len(tasks))
-    outcomes = build_masks(tasks, _provider(build), read_image, workers=workers, overwrite=build.overwrite)
+    provider = make_provider(build.provider, build.settings, model=build.model, device=build.device)
+    outcomes = build_masks(tasks, provider, read_image, workers=workers, overwrite=build.overwrite)
     return len(tasks), outcomes
 
 
@@ -144,14 +143,15 @@ def mask_tasks(places: Sequence[Path], output: Path | None) -> list[MaskTask]:
 
 
 def count_workers(provider: str, asked: int | None) -> int:
-    """Processes to use: as many as processors for superpixels, one for a model, which uses them all by itself.
+    """Processes to use: as many as processors, or one for a model, which uses them all by itself.
 
     Raises:
-        ConfigError: Less than one, or several for a model.
+        ConfigError: No such provider, less than one process, or several for a model.
     """
+    needs_model = find_provider(provider).model is not None
     if asked is not None and asked < 1:
         raise ConfigError(f"workers: expected at least 1, got {asked}")
-    if provider == SUPERPIXELS:
+    if not needs_model:
         return int(asked or min(os.cpu_count() or 1, _MOST_WORKERS))
     if asked not in (None, 1):
         raise ConfigError(
@@ -180,12 +180,3 @@ def _some(outcomes: Sequence[Outcome]) -> str:
     names = [str(outcome.image) for outcome in outcomes]
     more = f", and {len(names) - _NAMED} more" if len(names) > _NAMED else ""
     return ", ".join(names[:_NAMED]) + more
-
-
-def _provider(build: MaskBuild) -> MaskProvider:
-    if build.provider == SUPERPIXELS:
-        return Superpixels(**build.settings)
-    # Imported for a model only: superpixels should start at once, and so should their worker processes.
-    from lexiseg.recipes.mask_providers import make_provider
-
-    return make_provider(build.provider, build.settings, model=build.model, device=build.device)

@@ -5,8 +5,9 @@ from typing import Any
 
 from lexiseg.cli.parsers.shared import Flag, Group
 from lexiseg.errors import ConfigError
+from lexiseg.recipes.mask_providers import PROVIDERS
 
-DEFAULT_MODELS = {"dino": "facebook/dino-vits16", "sam": "facebook/sam-vit-base"}
+_WITH_MODEL = {name: entry.model for name, entry in PROVIDERS.items() if entry.model}
 
 
 def numbers(text: str) -> tuple[int, ...]:
@@ -45,17 +46,17 @@ _SETTINGS = {
         "overlap": Flag("--overlap", "box|mask", "overlap of what (default: box)"),
     },
 }
-"""By provider and by the setting's own name."""
+"""By provider, of those that have any, and by the setting's own name."""
 
 _MODEL = (
-    f"dino, sam: weights by hub name or folder (default: {', '.join(DEFAULT_MODELS.values())}); "
+    f"{', '.join(_WITH_MODEL)}: weights by hub name or folder (default: {', '.join(_WITH_MODEL.values())}); "
     "sam also takes SAM 2 and SAM-HQ"
 )
 
 PROVIDER: tuple[Flag | Group, ...] = (
-    Flag("--provider", None, "what makes the masks", default="superpixels", choices=tuple(_SETTINGS)),
+    Flag("--provider", None, "what makes the masks", default="superpixels", choices=tuple(PROVIDERS)),
     Flag("--model", "NAME|FOLDER", _MODEL),
-    Flag("--device", "DEVICE", "dino, sam: auto, cpu, cuda, cuda:1, mps (default: auto)"),
+    Flag("--device", "DEVICE", f"{', '.join(_WITH_MODEL)}: auto, cpu, cuda, cuda:1, mps (default: auto)"),
     *(Group(tuple(flags.values()), f"settings of {name}") for name, flags in _SETTINGS.items()),
 )
 """Which provider, and the settings of each."""
@@ -77,8 +78,8 @@ def provider_settings(args: argparse.Namespace) -> dict[str, Any]:
         for name, value in values.items()
         if value is not None and provider != args.provider
     ]
-    if args.provider == "superpixels":
+    if args.provider not in _WITH_MODEL:
         foreign += [f"--{name}" for name in ("model", "device") if getattr(args, name) is not None]
     if foreign:
         raise ConfigError(f"{', '.join(foreign)}: not a setting of --provider {args.provider}; leave it out")
-    return {name: value for name, value in given[args.provider].items() if value is not None}
+    return {name: value for name, value in given.get(args.provider, {}).items() if value is not None}

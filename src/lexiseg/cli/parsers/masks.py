@@ -4,15 +4,16 @@ from pathlib import Path
 
 from lexiseg.cli.parsers.mask_providers import PROVIDER
 from lexiseg.cli.parsers.shared import Command, Flag
+from lexiseg.recipes.mask_providers import PROVIDERS
 
 MASKS_SUFFIX = ".masks.json"
 """What the store of masks adds to a photograph's name."""
 
+_TOLD = "\n".join(f"  {name:12} {entry.told}" for name, entry in PROVIDERS.items())
+
 _BUILD = f"""Make masks of every photograph, once; training then reads them.
 
-  superpixels  regions of like colour and texture at several granularities; needs no weights; the default
-  dino         patch tokens of a DINO vision transformer, clustered photograph by photograph
-  sam          everything that a SAM, SAM 2 or SAM-HQ finds from a grid of points
+{_TOLD}
 
 The masks of photo.jpg go to photo.jpg{MASKS_SUFFIX} beside it, or under --output, which then mirrors the folder. The
 layout is SA-1B's, and a folder of SA-1B itself needs no build: its photo.json is read as it is.

@@ -127,7 +127,7 @@ def asking_hub(ask: Callable[[], T], location: str, *, what: str) -> T:
             f"the {what} '{location}' is neither a file, nor a folder, nor to be had from the Hugging Face hub "
             f"({_first_line(error)}). Choose: go online once (the hub keeps a copy) or "
             + (
-                f"point clip=PATH at local weights{choice}"
+                f"point clip=PATH (--clip PATH where a command has flags) at local weights{choice}"
                 if what == "CLIP"
                 else "give the folder of local weights"
             )

@@ -11,7 +11,7 @@ from torch import Tensor
 from lexiseg.clip.tokenizer import TextTokenizer, lowercase_tokenizer
 from lexiseg.clip.towers.blocks import ClipBlocks
 from lexiseg.clip.towers.family import Family
-from lexiseg.clip.towers.text import Pooling, TextTower, named_weights
+from lexiseg.clip.towers.text import TextTower, named_weights
 from lexiseg.errors import ConfigError
 from lexiseg.ops.grid import resize_position_embedding
 from lexiseg.types import Color, PositionMode
@@ -87,7 +87,7 @@ class SiglipTower(ClipBlocks):
 class SiglipTextTower(TextTower):
     """SigLIP's text tower: every token sees every other, padding too, and the last of 64 places is read."""
 
-    pooling: Pooling = "last token"
+    pooling: str = "last token"
 
     def __init__(self, model: "SiglipModel", tokenizer: TextTokenizer) -> None:
         config: Any = model.config.text_config

@@ -2,7 +2,7 @@
 
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any
 
 import torch
 import torch.nn.functional as F
@@ -20,9 +20,6 @@ if TYPE_CHECKING:
 _BATCH = 256
 """Sentences per pass: bounds memory for large vocabularies without slowing small ones."""
 
-Pooling = Literal["end marker", "last token", "mean of tokens"]
-"""Where a sentence is read: at its end marker, at the last place of the padded context, or over all its tokens."""
-
 
 class TextTower(nn.Module, ABC):
     """A frozen text tower with its tokenizer: sentences to unit vectors.
@@ -32,7 +29,7 @@ class TextTower(nn.Module, ABC):
         tokenizer: Of its words.
 
     Attributes:
-        pooling: See :data:`Pooling`.
+        pooling: Where a sentence is read, as messages say it: ``end marker``, ``last token``, ``mean of tokens``, ….
         context_length: Tokens that the tower reads, markers included.
         embed_dim: Channels of the joint image-text space.
         width: Channels of a token.
@@ -40,7 +37,7 @@ class TextTower(nn.Module, ABC):
         vocabulary_size: Tokens that it knows.
     """
 
-    pooling: Pooling
+    pooling: str
 
     def __init__(self, model: Any, tokenizer: TextTokenizer, *, embed_dim: int) -> None:
         super().__init__()
@@ -106,7 +103,7 @@ class TextTower(nn.Module, ABC):
 class ClipTextTower(TextTower):
     """CLIP's text tower, and MetaCLIP 2's: causal, read at the end marker."""
 
-    pooling: Pooling = "end marker"
+    pooling: str = "end marker"
 
     def __init__(self, model: "CLIPModel | ConvNextClip", tokenizer: TextTokenizer) -> None:
         super().__init__(model, tokenizer, embed_dim=model.text_projection.out_features)

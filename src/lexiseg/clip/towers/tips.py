@@ -8,7 +8,7 @@ from torch import Tensor, nn
 from lexiseg.clip.tokenizer import TextTokenizer, lowercase_tokenizer
 from lexiseg.clip.towers.blocks import TransformerTower
 from lexiseg.clip.towers.family import Family
-from lexiseg.clip.towers.text import Pooling, TextTower, named_weights
+from lexiseg.clip.towers.text import TextTower, named_weights
 from lexiseg.ops.grid import resize_position_embedding
 from lexiseg.types import Color, PositionMode
 
@@ -94,7 +94,7 @@ class TipsTower(TransformerTower):
 class TipsTextTower(TextTower):
     """TIPSv2's text tower: every token sees every other but padding, and their mean is read."""
 
-    pooling: Pooling = "mean of tokens"
+    pooling: str = "mean of tokens"
 
     def __init__(self, model: "Tipsv2Model", tokenizer: TextTokenizer) -> None:
         config: Any = model.config.text_config
