@@ -1,7 +1,7 @@
 """Models by name: how configurations and checkpoints say which model they mean.
 
 A name and plain settings, never an import path: a checkpoint cannot make its reader call anything. A new model is a file
-with its network and settings, a line in :data:`MODELS`, and its choice in ``conf/model``.
+with its network and settings, a line in :data:`MODELS`, and its choice in ``conf/train/model``.
 """
 
 from collections.abc import Callable, Mapping
@@ -43,7 +43,7 @@ def build_model(settings: Mapping[str, Any], tower: ImageTower) -> MaskModel:
     """Build a mask model on a frozen tower.
 
     Args:
-        settings: ``name`` and the settings of that model, as in ``conf/model``.
+        settings: ``name`` and the settings of that model, as in ``conf/train/model``.
         tower: The frozen image tower.
 
     Raises:
