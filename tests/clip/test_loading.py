@@ -4,6 +4,7 @@ import json
 import os
 import pickle
 
+import huggingface_hub
 import pytest
 import torch
 from safetensors.torch import save_file
@@ -116,6 +117,19 @@ def test_nothing_there(monkeypatch):
     with pytest.raises(LexisegError, match="clip=toy") as caught:
         load_clip("nobody/no-such-clip")
     assert "point clip=PATH (--clip PATH where a command has flags) at local weights" in str(caught.value)
+
+
+def test_without_a_network_the_hub_is_not_tried_again_and_again(monkeypatch):
+    def unknown(*args, **kwargs):
+        raise OSError("name or service not known")
+
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", False)
+    monkeypatch.setattr("lexiseg.clip.formats.huggingface.getproxies", dict)
+    monkeypatch.setattr("lexiseg.clip.formats.huggingface.socket.getaddrinfo", unknown)
+    monkeypatch.setattr("time.sleep", lambda seconds: pytest.fail(f"waits {seconds} s"))
+    with pytest.raises(LexisegError, match="nor to be had from the Hugging Face hub"):
+        load_clip("nobody/no-such-clip")
+    assert not huggingface_hub.constants.HF_HUB_OFFLINE
 
 
 def test_no_tokenizer(tiny_clip, tmp_path):

@@ -3,10 +3,13 @@
 import copy
 import json
 import pickle
+import socket
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
+from urllib.parse import urlsplit
+from urllib.request import getproxies
 
 import torch
 from safetensors.torch import save_file
@@ -111,7 +114,8 @@ def asking_hub(ask: Callable[[], T], location: str, *, what: str) -> T:
         CheckpointError: A damaged, unsafe or foreign folder.
     """
     try:
-        return ask()
+        with _cache_alone_if_offline(location):
+            return ask()
     except pickle.UnpicklingError as error:
         raise CheckpointError(
             f"{location}: refused. Its weights ask to run or build something that no model needs, or are damaged; nothing "
@@ -132,6 +136,29 @@ def asking_hub(ask: Callable[[], T], location: str, *, what: str) -> T:
                 else "give the folder of local weights"
             )
         ) from error
+
+
+@contextmanager
+def _cache_alone_if_offline(location: str) -> Iterator[None]:
+    """Let the hub's client look into its cache alone where the hub's name is unknown: its retries take half a minute."""
+    from huggingface_hub import constants
+
+    if constants.HF_HUB_OFFLINE or Path(location).is_dir() or getproxies() or _resolves(constants.ENDPOINT):
+        yield
+        return
+    constants.HF_HUB_OFFLINE = True
+    try:
+        yield
+    finally:
+        constants.HF_HUB_OFFLINE = False
+
+
+def _resolves(address: str) -> bool:
+    try:
+        socket.getaddrinfo(urlsplit(address).hostname, None)
+    except OSError:
+        return False
+    return True
 
 
 def write_folder(clip: "FrozenCLIP", folder: Path) -> None:
