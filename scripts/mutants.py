@@ -558,7 +558,7 @@ _LOSS_AND_SCHEDULE = (
         "steps-of-the-teacher",
         "the self-training teacher follows after every batch, not after every optimiser step",
         "src/lexiseg/training/task.py",
-        "if self.teacher is not None and (batch_index + 1) % self.trainer.accumulate_grad_batches == 0:",
+        "if self.teacher is not None and self.trainer.global_step != self._followed:",
         "if self.teacher is not None:",
         ("tests/training/test_task.py",),
     ),

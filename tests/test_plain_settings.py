@@ -51,6 +51,12 @@ def test_one_sentence_names_the_key(settings, message):
     assert str(caught.value).startswith(message)
 
 
+def test_stages_may_all_read_the_same_blocks():
+    """Rows of table 7."""
+    assert CascadeSettings(stages=[[12], [12], [12]]).stages == ((12,), (12,), (12,))
+    assert CascadeSettings(stages=[[6, 7], [6, 7]]).stages == ((6, 7), (6, 7))
+
+
 def test_fields_of_several_types_are_left_to_others():
     assert TrainerSettings(devices=[0, 1], precision=16, max_steps=1).devices == [0, 1]
     assert TrainerSettings(devices="auto").devices == "auto"

@@ -254,7 +254,7 @@ def _info(model):
             {"stages": [[1], [3]]},
             r"cannot say model.stages=\(\(1,\), \(3,\)\): a reader would take \(\(2,\), \(3,\)\)",
         ),
-        ({"stages": [[3], [2]]}, "cannot say model.stages"),
+        ({"stages": [[3], [3]]}, "cannot say model.stages"),
         ({"stages": [[2]]}, r"no place for stages\.0\.projections\.2"),
         ({"normalization": "clip"}, "cannot say model.normalization=clip"),
         ({"projection": "clip"}, "cannot say model.stages"),

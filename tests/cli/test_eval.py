@@ -133,8 +133,9 @@ def test_a_bare_path_is_the_checkpoint(checkpoint):
 
 def test_a_checkpoint_in_its_run_is_judged_on_the_run_s_data(checkpoint):
     run = {
+        "name": "mine",
         "data": {
-            "val": {"_target_": "lexiseg.data.toy.world.ToyWorld", "partition": "val", "length": 3, "seed": 7}
+            "val": {"_target_": "lexiseg.data.toy.ToyWorld", "partition": "val", "length": 3, "seed": 7}
         },
         "split": {
             "name": "mine",
@@ -159,17 +160,49 @@ def test_a_record_that_says_no_data_is_passed_over(checkpoint, record):
     assert compose_eval([str(checkpoint)]).data.val.length == 200
 
 
+TOY_VAL = {"_target_": "lexiseg.data.toy.world.ToyWorld", "partition": "val", "length": 3}
+CALL = "{_target_: subprocess.call, args: 'touch ran', shell: true}"
+
+
 @pytest.mark.parametrize(
-    "val",
+    ("val", "split"),
     [
-        {"_target_": "os.system", "command": "touch ran"},
-        {"_target_": "lexiseg.data.datasets.files.Path.touch", "self": "ran"},
-        {"_target_": "lexiseg.data.toy.world.ToyWorld", "exclude": [{"_target_": "os.getcwd"}]},
+        ({"_target_": "os.system", "command": "touch ran"}, {}),
+        ({"_target_": "lexiseg.data.datasets.files.Path.touch", "self": "ran"}, {}),
+        (TOY_VAL | {"exclude": [{"_target_": "os.getcwd"}]}, {}),
+        (TOY_VAL | {"length": "${split.payload}"}, {"payload": {"_target_": "os.getcwd"}}),
+        (TOY_VAL | {"length": '${oc.decode:"' + CALL + '"}'}, {}),
+        (TOY_VAL, {"unseen": "${oc.env:HOME}"}),
+        (TOY_VAL, {"unseen": {"_target_": "os.getcwd"}}),
     ],
 )
-def test_a_run_folder_opens_nothing_but_our_own_data(checkpoint, val, tmp_path, monkeypatch):
+def test_a_run_folder_opens_nothing_but_our_own_data(checkpoint, val, split, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    (checkpoint.parent / "config.yaml").write_text(json.dumps({"data": {"val": val}, "split": {"name": "x"}}))
+    record = {"name": "x", "data": {"val": val}, "split": {"name": "x"} | split}
+    (checkpoint.parent / "config.yaml").write_text(json.dumps(record))
     with pytest.raises(ConfigError, match=r"none of lexiseg's own; nothing was run.*data=… split=…"):
         compose_eval([str(checkpoint)])
     assert not (tmp_path / "ran").exists()
+
+
+def test_a_damaged_record_is_told(checkpoint):
+    (checkpoint.parent / "config.yaml").write_text("data: [")
+    with pytest.raises(ConfigError, match="config.yaml: damaged; say which data to judge on"):
+        compose_eval([str(checkpoint)])
+
+
+def test_paths_that_look_like_settings(checkpoint, tmp_path):
+    odd = tmp_path / "lr=1" / "it's best.ckpt"
+    odd.parent.mkdir()
+    odd.write_bytes(checkpoint.read_bytes())
+    assert compose_eval([str(odd)]).checkpoint == str(odd)
+
+
+def test_another_root_of_the_run_s_data(checkpoint):
+    (checkpoint.parent / "config.yaml").write_text(
+        json.dumps({"name": "x", "data": {"val": TOY_VAL}, "split": {}})
+    )
+    with pytest.raises(
+        ConfigError, match=r"data.root: the run's data name their own places; say data=… data.root=…"
+    ):
+        compose_eval([str(checkpoint), "+data.root=/x"])

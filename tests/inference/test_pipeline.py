@@ -122,7 +122,7 @@ def test_settings_of_one_segmenter(pipeline):
     assert pipeline.segmenter("red", refine=False).protocol.pamr_steps == 0
     assert pipeline.segmenter("red", refine=3).protocol.pamr_steps == 3
     assert pipeline.segmenter("red", threshold=0.4).protocol.probability_threshold == 0.4
-    with pytest.raises(ConfigError, match="probability_threshold is 1.4"):
+    with pytest.raises(ConfigError, match="probability_threshold: expected from 0 to below 1, got 1.4"):
         pipeline.segmenter("red", threshold=1.4)
 
 

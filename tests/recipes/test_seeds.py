@@ -1,5 +1,7 @@
 """The seed of a run decides data order and augmentation, as conf/train.yaml promises, and never the data themselves."""
 
+import dataclasses
+
 import pytest
 import torch
 
@@ -8,7 +10,7 @@ from lexiseg.data.sampler import ResumableSampler
 from lexiseg.data.toy.world import TOY_UNSEEN, ToyWorld
 from lexiseg.data.transforms import train_recipe
 from lexiseg.recipes import SplitSettings, TrainingData, TrainRun, train
-from lexiseg.recipes.records import build, open_split_and_data
+from lexiseg.recipes.records import build, open_split_and_data, training_run
 
 SMALL = {
     "train": ["experiment=toy", "data.train.length=23", "data.val.length=2", "data.batch_size=3"],
@@ -82,3 +84,13 @@ def test_a_run_hands_its_seed_to_data_and_weights(tmp_path, monkeypatch):
     assert not torch.equal(first_sample(one), first_sample(two))
     assert torch.equal(drawn[0], drawn[1])
     assert not torch.equal(drawn[0], drawn[2])
+
+
+def test_a_record_s_run_takes_another_seed_whole():
+    run = training_run(plain(compose_config("train", SMALL["train"])))
+    split = run.split.of(run.data.train.classes)
+    one, two = (
+        changed.data.module(split, changed.seed)
+        for changed in (run, dataclasses.replace(run, seed=run.seed + 1, record=None))
+    )
+    assert order(one) != order(two)

@@ -27,5 +27,16 @@ def test_impossible_trainers(settings, message):
         check_trainer(TrainerSettings(**settings))
 
 
+def test_what_the_run_decides_itself():
+    with pytest.raises(
+        ConfigError, match="trainer: log_every_n_steps is decided by the run's other settings"
+    ):
+        check_trainer(TrainerSettings(accelerator="cpu", more={"log_every_n_steps": 3}))
+    with pytest.raises(ConfigError, match="trainer: gradient_clip_val is decided"):
+        check_trainer(
+            TrainerSettings(accelerator="cpu", more={"gradient_clip_val": 3.0}), "gradient_clip_val"
+        )
+
+
 def test_possible_ones():
     check_trainer(TrainerSettings(accelerator="cpu", precision="bf16-mixed"))

@@ -88,14 +88,15 @@ def test_a_teacher_gives_the_pseudo_labels():
 
 def test_the_teacher_follows_once_per_optimiser_step():
     task = make(0.0, 2.0, 1.0, 0.0, teacher_decay=0.75)
-    task._trainer = SimpleNamespace(accumulate_grad_batches=3)
+    task._trainer = SimpleNamespace(global_step=0)
     with torch.no_grad():
         task.model.heights.add_(4.0)
     heights = []
-    for index in range(6):
-        task.on_train_batch_end(None, None, index)
+    for index in range(7):
+        task.trainer.global_step = index // 3  # three batches a step
+        task.on_train_batch_start(None, index)
         heights.append(float(task.teacher.average.heights[0]))
-    assert heights == pytest.approx([0, 0, 1, 1, 1, 1 + 3 / 4])
+    assert heights == pytest.approx([0, 0, 0, 1, 1, 1, 1 + 3 / 4])
 
 
 @pytest.mark.parametrize(("schedule_steps", "laid_out_for"), [(0, 7), (20, 20)])

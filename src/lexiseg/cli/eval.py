@@ -6,6 +6,7 @@ from pathlib import Path
 from omegaconf import DictConfig, open_dict
 
 from lexiseg.cli.composing import compose_config, plain
+from lexiseg.errors import ConfigError
 from lexiseg.recipes.evaluate import data_of_run, default_output, judge
 from lexiseg.recipes.records import evaluation
 
@@ -29,7 +30,7 @@ def compose_eval(overrides: Sequence[str]) -> DictConfig:
     Raises:
         ConfigError: An unknown key or choice.
     """
-    overrides = [o if "=" in o else f"checkpoint='{o}'" for o in overrides]
+    overrides = [f"checkpoint={_quoted(o)}" if "=" not in o or Path(o).exists() else o for o in overrides]
     # Hydra takes clip= for a choice among conf/clip, which training has and judging a checkpoint has not.
     clips = [o.removeprefix("clip=") for o in overrides if o.startswith("clip=")]
     rest = [o for o in overrides if not o.startswith("clip=")]
@@ -41,5 +42,15 @@ def compose_eval(overrides: Sequence[str]) -> DictConfig:
     if own is not None and not any(o.startswith(("data=", "split=")) for o in rest):
         with open_dict(config):
             config.update(own)
-        config.merge_with_dotlist([o for o in rest if o.startswith(("data.", "split."))])
+        changes = [o for o in rest if o.lstrip("+").startswith(("data.", "split."))]
+        if any(o.lstrip("+").startswith("data.root=") for o in changes):
+            raise ConfigError(
+                "data.root: the run's data name their own places; say data=… data.root=… to judge on others"
+            )
+        config.merge_with_dotlist([o.lstrip("+") for o in changes])
     return config
+
+
+def _quoted(path: str) -> str:
+    escaped = path.replace("'", r"\'")
+    return f"'{escaped}'"

@@ -17,7 +17,7 @@ from torch import Tensor
 from lexiseg.errors import ConfigError
 from lexiseg.ops.interpolate import bilinear_matrix
 from lexiseg.ops.view_fusion import Fusion, fuse_pair, running_entropy, word_entropy
-from lexiseg.ops.window_merge import AxisPlan
+from lexiseg.ops.window_merge import AxisPlan, BandedMatrix
 from lexiseg.plain_settings import require_known_keys
 from lexiseg.types import chunks
 
@@ -186,7 +186,7 @@ def route_through(plan: AxisPlan, middle: int, source: int) -> AxisPlan:
     matrix = None if plan.working == middle else bilinear_matrix(plan.working, middle, device=device)
     if middle != source:
         last = bilinear_matrix(middle, source, device=device)
-        matrix = last if matrix is None else last @ matrix
+        matrix = last if matrix is None else BandedMatrix(last).times(matrix)
     return replace(plan, resample=matrix, source=source)
 
 

@@ -93,7 +93,7 @@ class WindowLayout:
             for starts, padded in zip((windows.tops, windows.lefts), self.padded, strict=True)
         ]
         return sum(
-            4 * (working * count + source * working + source * count)
+            4 * (working * count + source * count + (0 if working == source else source * working))
             for working, source, count in zip(self.working, target, columns, strict=True)
         )
 

@@ -81,7 +81,10 @@ class CascadeSettings:
 
 
 def _checked_stages(given: Any) -> tuple[tuple[int, ...], ...]:
-    """Blocks by stage, each block once and all ascending, as the cascade reads a tower from shallow to deep."""
+    """Blocks by stage, each block once and all ascending, as the cascade reads a tower from shallow to deep.
+
+    Stages that all read the very same blocks are what table 7 sets beside the cascade.
+    """
     expected = f"model.stages: expected lists of block numbers such as [[6,7,8],[12]], got {given!r}"
     if not isinstance(given, Sequence) or isinstance(given, str):
         raise ConfigError(expected)
@@ -92,7 +95,8 @@ def _checked_stages(given: Any) -> tuple[tuple[int, ...], ...]:
     blocks = [block for stage in given for block in stage]
     if any(type(block) is not int or block < 1 for block in blocks):
         raise ConfigError(expected)
-    for earlier, later in pairwise(blocks):
+    same = all(list(stage) == list(given[0]) for stage in given)
+    for earlier, later in pairwise(given[0] if same else blocks):
         if later <= earlier:
             raise ConfigError(
                 f"model.stages: expected every block once, shallow to deep; {later} follows {earlier} in {given}"

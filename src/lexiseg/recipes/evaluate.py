@@ -1,7 +1,8 @@
 """Judge a checkpoint on a labelled data set, with the whole protocol beside the score."""
 
+import json
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +16,10 @@ from lexiseg.inference.pipeline import Pipeline
 from lexiseg.inference.protocol import InferenceProtocol
 from lexiseg.recipes.conf_files import conf_dir
 from lexiseg.recipes.run_folder import RECORD_FILE
+from lexiseg.recipes.settings import SplitSettings
 from lexiseg.types import ClassSplit, SegmentationDataset
+
+_PACKAGE = "lexiseg"
 
 TARGET = "_target_"
 """In a record: the class that the values beside it are built into."""
@@ -86,34 +90,47 @@ def _changed(pipeline: Pipeline, task: Evaluation) -> Pipeline:
 def data_of_run(checkpoint: Path | str) -> dict[str, Any] | None:
     """``data`` and ``split`` of the run whose folder a checkpoint lies in, as its record has them; None where there is none.
 
-    A run folder may come from anyone, so only classes that our own ``conf/data`` names are opened by its word.
+    A run folder may come from anyone, so only classes that our own ``conf/data`` names are opened by its word, and a value
+    that a configuration would compute is refused.
 
     Raises:
-        ConfigError: The record names another class.
+        ConfigError: The record names another class, or cannot be read.
     """
     record = Path(checkpoint).parent / RECORD_FILE
     if not Path(checkpoint).is_file() or not record.is_file():
         return None
-    told = yaml.safe_load(record.read_text(encoding="utf-8"))
+    try:
+        told = yaml.safe_load(record.read_text(encoding="utf-8"))
+    except (yaml.YAMLError, OSError, UnicodeDecodeError) as error:
+        raise ConfigError(f"{record}: damaged; say which data to judge on: data=… split=…") from error
     if not isinstance(told, dict) or not all(isinstance(told.get(key), dict) for key in ("data", "split")):
         return None
-    # A run from Python records its data sets as text, from which nothing can be opened.
-    if not isinstance(told["data"].get("val"), dict):
+    val = told["data"].get("val")
+    if (
+        not isinstance(val, dict) or "name" not in told
+    ):  # a run from Python tells of its data sets, but not how to open them
         return None
-    foreign = sorted(set(_targets(told["data"]["val"])) - _own_classes())
-    if foreign:
+    split = {
+        item.name: told["split"][item.name] for item in fields(SplitSettings) if item.name in told["split"]
+    }
+    own = {target.rpartition(".")[2]: target for target in _own_classes()}
+    foreign = [target for target in _targets([val, split]) if target is not val.get(TARGET)]
+    kind = str(val.get(TARGET))
+    if kind.partition(".")[0] != _PACKAGE or kind.rpartition(".")[2] not in own:
+        foreign.append(kind)
+    if foreign or "${" in json.dumps([val, split], default=str):
         raise ConfigError(
-            f"{record}: the run's data are read by {', '.join(foreign)}, which is none of lexiseg's own; nothing was run. Say "
-            "which data to judge on: data=… split=…"
+            f"{record}: the run's data are read by {', '.join(foreign) or 'a computed value'}, which is none of lexiseg's own; "
+            "nothing was run. Say which data to judge on: data=… split=…"
         )
-    return {"data": {"val": told["data"]["val"]}, "split": told["split"]}
+    return {"data": {"val": val | {TARGET: own[kind.rpartition(".")[2]]}}, "split": split}
 
 
 def _targets(record: Any) -> Iterator[str]:
     """Every class that a record would have built, however deep it stands."""
     if isinstance(record, Mapping):
         if TARGET in record:
-            yield str(record[TARGET])
+            yield record[TARGET]
         record = list(record.values())
     if isinstance(record, list):
         for item in record:
@@ -122,11 +139,7 @@ def _targets(record: Any) -> Iterator[str]:
 
 def _own_classes() -> set[str]:
     files = (conf_dir() / "data").glob("*.yaml")
-    return {
-        target
-        for path in files
-        for target in _targets(yaml.safe_load(path.read_text(encoding="utf-8"))["val"])
-    }
+    return {str(yaml.safe_load(path.read_text(encoding="utf-8"))["val"][TARGET]) for path in files}
 
 
 def default_output(checkpoint: Path | str) -> Path:

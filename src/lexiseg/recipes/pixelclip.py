@@ -127,7 +127,7 @@ def tune(run: TuneRun) -> Path:
         LexisegError: Of photographs, masks, weights, checkpoints or settings, each named; the folder holds another run.
     """
     quiet()
-    check_trainer(run.trainer)
+    check_trainer(run.trainer, "gradient_clip_val")
     folder, tuned = run.folder, run.output_dir / CLIP_FOLDER
     if folder.finished(run.trainer.max_steps) is not None:
         run.tell(f"the run in {run.output_dir} is complete; resume=false starts it anew")
@@ -156,7 +156,7 @@ def tune(run: TuneRun) -> Path:
             "step": trainer.global_step,
             "images": len(data.train),
             "without_masks": without,
-            "loss": float(trainer.callback_metrics["train/loss"]),
+            "loss": float(trainer.callback_metrics.get("train/loss", float("nan"))),  # NaN: no step was left
             "seconds": time.monotonic() - started,
         }
         folder.write_result(result)

@@ -75,8 +75,11 @@ def training_run(record: Record, tell: Tell = _log.info) -> TrainRun:
         "checkpoint": known_settings(CheckpointSettings, record["checkpoint"], "checkpoint"),
     }
     same = ("model", "templates", "seed", "resume", "init_from")
+    data = dict(record["data"])
+    if data.get("seed") == record["seed"]:
+        data["seed"] = None  # the run's, also where Python changes that
     return TrainRun(
-        data=open_training_data(record["data"]),
+        data=open_training_data(data),
         output_dir=Path(record["output_dir"]),
         wandb=record["logger"]["wandb"],
         record=record,

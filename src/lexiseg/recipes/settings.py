@@ -191,5 +191,5 @@ def require_seed(seed: object) -> None:
     Raises:
         ConfigError: Not a whole number from 0.
     """
-    if type(seed) is not int or seed < 0:
-        raise ConfigError(f"seed: expected a whole number of at least 0, got {seed!r}")
+    if type(seed) is not int or not 0 <= seed < 2**32:
+        raise ConfigError(f"seed: expected a whole number of at least 0 and below 2**32, got {seed!r}")

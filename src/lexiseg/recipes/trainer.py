@@ -16,13 +16,34 @@ from lexiseg.recipes.settings import TrainerSettings
 from lexiseg.training.checkpointing import AtomicCheckpointIO
 from lexiseg.training.csv_log import CsvLog
 
+_OURS = (
+    "logger",
+    "callbacks",
+    "plugins",
+    "enable_checkpointing",
+    "enable_progress_bar",
+    "enable_model_summary",
+    "use_distributed_sampler",
+    "num_sanity_val_steps",
+    "log_every_n_steps",
+    "default_root_dir",
+)
+"""Arguments of Lightning's trainer that every run decides itself."""
 
-def check_trainer(settings: TrainerSettings) -> None:
+
+def check_trainer(settings: TrainerSettings, *decided: str) -> None:
     """Let Lightning look at its settings, before data or weights are read.
+
+    Args:
+        settings: Where and how long.
+        decided: Further arguments of Lightning's trainer that the recipe's other settings decide.
 
     Raises:
         ConfigError: What Lightning says of them, or more processes than this machine has processors.
     """
+    own = sorted(set(settings.more) & {*_OURS, *decided})
+    if own:
+        raise ConfigError(f"trainer: {', '.join(own)} is decided by the run's other settings; leave it out")
     try:
         trainer = pl.Trainer(
             **settings.arguments(), logger=False, enable_checkpointing=False, enable_progress_bar=False

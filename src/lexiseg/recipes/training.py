@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytorch_lightning as pl
+from pytorch_lightning.utilities import rank_zero_only
 
 from lexiseg.checkpoints.training_file import (
     CheckpointInfo,
@@ -19,6 +20,7 @@ from lexiseg.checkpoints.training_file import (
 from lexiseg.clip.model import FrozenCLIP
 from lexiseg.clip.templates import resolve_templates
 from lexiseg.data.datamodule import SegmentationDataModule
+from lexiseg.errors import ConfigError
 from lexiseg.inference.pipeline import Pipeline
 from lexiseg.inference.protocol import InferenceProtocol
 from lexiseg.losses.criterion import MaskCriterion
@@ -129,23 +131,24 @@ def train(run: TrainRun) -> dict[str, float]:
         LexisegError: Of data, weights, checkpoints or settings, each named; the folder holds another run.
     """
     quiet()
-    check_trainer(run.trainer)
-    return _train_twice(run) if run.self_training.enabled else _train_once(run)
+    check_trainer(run.trainer, "val_check_interval", "check_val_every_n_epoch")
+    return _train_twice(run) if run.self_training.enabled else _train_once(run)[0]
 
 
 def _train_twice(run: TrainRun) -> dict[str, float]:
     """An inductive run and, from its weights, a transductive one, each in a folder of its own below ``output_dir``."""
     total = run.trainer.max_steps
+    if total < 2:
+        raise ConfigError(f"trainer.max_steps: two stages need at least 2 steps, got {total}")
     first = min(max(round(total * run.self_training.inductive_share), 1), total - 1)
     inductive = _stage(run, "inductive", first)
     inductive = _changed(inductive, optim={"schedule_steps": total})
     transductive = _stage(run, "transductive", total - first)
     transductive = _changed(transductive, init_from=str(inductive.output_dir / LAST))
-    seconds, scores = 0.0, {}
-    for stage in (inductive, transductive):
-        scores = _train_once(stage)
-        seconds += stage.folder.result()["seconds"]
-    run.folder.write_result({"step": total, "val": scores, "seconds": seconds})
+    _, first_seconds = _train_once(inductive)
+    scores, seconds = _train_once(transductive)
+    if rank_zero_only.rank == 0:
+        run.folder.write_result({"step": total, "val": scores, "seconds": first_seconds + seconds})
     return scores
 
 
@@ -167,12 +170,13 @@ def _changed(run: TrainRun, **changes: Any) -> TrainRun:
     return replace(run, record=merged(run.folder.record, changes), **groups)
 
 
-def _train_once(run: TrainRun) -> dict[str, float]:
+def _train_once(run: TrainRun) -> tuple[dict[str, float], float]:
+    """Scores and seconds of one run, in every process of it."""
     folder = run.folder
     result = folder.finished(run.trainer.max_steps)
     if result is not None:
         run.tell(f"the run in {run.output_dir} is complete; resume=false starts it anew")
-        return dict(result["val"])
+        return dict(result["val"]), float(result["seconds"])
     started = time.monotonic()
     resume_from = folder.resume_from()
     step = resumed_step(resume_from, read_info)
@@ -183,10 +187,14 @@ def _train_once(run: TrainRun) -> dict[str, float]:
     data.check_training_labels()
     trainer = _build_trainer(run, folder.open(resume_from, step), data)
     trainer.fit(task, datamodule=data, ckpt_path=resume_from, weights_only=True)
+    if (
+        not task.last_scores
+    ):  # killed between the last step and its result: no step was left to be judged after
+        trainer.validate(task, datamodule=data, verbose=False)
+    seconds = time.monotonic() - started
     if trainer.is_global_zero:
-        seconds = time.monotonic() - started
         folder.write_result({"step": trainer.global_step, "val": task.last_scores, "seconds": seconds})
-    return task.last_scores
+    return task.last_scores, seconds
 
 
 def build_task(run: TrainRun, clip: FrozenCLIP, split: ClassSplit) -> SegmentationTask:

@@ -70,6 +70,7 @@ class SegmentationTask(ResumableTask):
         query_of_label[IGNORE_INDEX] = IGNORE_INDEX
         self.self_training = self_training or SelfTrainingSettings()
         self.teacher: MomentumTeacher | None = None
+        self._followed = 0
         if split.setting == "transductive":
             query_of_label[UNLABELLED] = UNLABELLED
             if self.self_training.teacher_decay:
@@ -92,10 +93,15 @@ class SegmentationTask(ResumableTask):
         losses = self.criterion(masks.logits, queries, masks.stage_logits)
         return self.finite_loss(losses, batch.names, len(batch))
 
-    def on_train_batch_end(self, outputs: Any, batch: SegBatch, batch_index: int) -> None:
-        """Let the teacher follow, once per optimiser step."""
-        if self.teacher is not None and (batch_index + 1) % self.trainer.accumulate_grad_batches == 0:
+    def on_train_batch_start(self, batch: SegBatch, batch_index: int) -> None:
+        """Let the teacher follow, once per optimiser step, before the next one.
+
+        A checkpoint is written right after a step; following before the next, a resumed run's teacher does what an
+        uninterrupted one's did.
+        """
+        if self.teacher is not None and self.trainer.global_step != self._followed:
             self.teacher.update(cast(nn.Module, self.model))
+        self._followed = self.trainer.global_step
 
     def validation_step(self, batch: SegBatch, batch_index: int) -> None:
         """Count one image into the data-set-level confusion matrix."""
