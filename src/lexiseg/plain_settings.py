@@ -89,7 +89,7 @@ def require_plain_settings(settings: Any, group: str) -> None:
             object.__setattr__(settings, item.name, value)
         if type(value) is not expected:
             raise ConfigError(f"{group}.{item.name}: expected {_SPOKEN[expected]}, got {value!r}")
-        if expected is float and not math.isfinite(value):
+        if isinstance(value, float) and not math.isfinite(value):
             raise ConfigError(f"{group}.{item.name}: expected a finite number, got {value}")
         allowed = item.metadata.get(_RANGE)
         if allowed is not None and value not in allowed:

@@ -147,7 +147,7 @@ def _train_twice(run: TrainRun) -> dict[str, float]:
     transductive = _changed(transductive, init_from=str(inductive.output_dir / LAST))
     _, first_seconds = _train_once(inductive)
     scores, seconds = _train_once(transductive)
-    if rank_zero_only.rank == 0:
+    if getattr(rank_zero_only, "rank", 0) == 0:
         run.folder.write_result({"step": total, "val": scores, "seconds": first_seconds + seconds})
     return scores
 
