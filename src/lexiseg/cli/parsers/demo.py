@@ -10,7 +10,7 @@ the machine works; it says nothing about photographs.
 
 examples:
   lexiseg demo
-  lexiseg demo --seeds 3 --out runs/demo3     the figures of the README
+  lexiseg demo --seeds 5 --out runs/demo5     the figures of the README
 """
 
 COMMAND = Command(
