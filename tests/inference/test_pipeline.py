@@ -48,10 +48,11 @@ def equal(one, other):
         WORDS,
         "red; scarlet\ngreen\nwhite",
         [["red", "scarlet"], "green", ("white",)],
+        ["red; scarlet", "green", "white"],
         Vocabulary.from_text(WORDS),
         Vocabulary.from_text(WORDS, TEMPLATES),
     ],
-    ids=["text", "lines", "groups", "vocabulary", "its own templates"],
+    ids=["text", "lines", "groups", "list", "vocabulary", "its own templates"],
 )
 def test_the_same_words_in_every_form(pipeline, words):
     segmenter = pipeline.segmenter(words)
@@ -67,6 +68,21 @@ def test_a_list_and_the_classes_of_training(pipeline):
     assert own.seen_ids == judged.seen_ids == (0, 1)
     with pytest.raises(ConfigError, match="does not say which classes it was trained on; name some words"):
         colour_pipeline(PROTOCOL).segmenter()
+
+
+@pytest.mark.parametrize("words", [5, {"red": ["scarlet"]}, ["red", 7]])
+def test_what_is_no_list_of_words(pipeline, words):
+    with pytest.raises(
+        ConfigError, match='words: expected text such as "dog; puppy, grass", or a list of names'
+    ):
+        pipeline.segmenter(words)
+
+
+def test_only_an_encoded_photograph_is_read_again(pipeline):
+    with pytest.raises(
+        ConfigError, match="expected what Segmenter.encode gave, got str; encode the photograph first"
+    ):
+        pipeline.segmenter(WORDS).segment_encoded("photo.jpg")
 
 
 def test_templates_that_came_with_the_words_stay(pipeline):

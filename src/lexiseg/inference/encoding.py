@@ -39,7 +39,7 @@ class EncodedWindows:
     places: tuple[Place, ...]
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class EncodedImage:
     """A photograph after the tower, ready for any words.
 
@@ -52,6 +52,10 @@ class EncodedImage:
     image: Picture
     layout: ImageLayout
     batches: tuple[EncodedWindows, ...]
+
+    def __repr__(self) -> str:
+        height, width = self.image.shape[:2]
+        return f"EncodedImage({height}x{width}, {sum(len(batch.places) for batch in self.batches)} windows)"
 
 
 class WindowEncoder:

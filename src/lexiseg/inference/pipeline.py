@@ -202,8 +202,12 @@ class Pipeline:
         words = self.split if words is None else words
         if isinstance(words, ClassSplit):
             return Vocabulary.from_names(words.classes)
-        groups = tuple((group,) if isinstance(group, str) else tuple(group) for group in words or ())
-        return Vocabulary(groups)
+        if not isinstance(words, Sequence) or not all(isinstance(group, str | Sequence) for group in words):
+            raise ConfigError(
+                f'words: expected text such as "dog; puppy, grass", or a list of names, got {type(words).__name__}'
+            )
+        groups = (group.split(";") if isinstance(group, str) else group for group in words)
+        return Vocabulary(tuple(tuple(str(word).strip() for word in group) for group in groups))
 
     def _embed(self, vocabulary: Vocabulary) -> TextEmbeddings:
         """By the CLIP; words that came with the model from what came with them."""

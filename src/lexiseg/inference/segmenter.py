@@ -201,6 +201,10 @@ class Segmenter:
             scores: As in :meth:`segment`.
             masks: As in :meth:`segment`.
         """
+        if not isinstance(encoded, EncodedImage):
+            raise ConfigError(
+                f"expected what Segmenter.encode gave, got {type(encoded).__name__}; encode the photograph first"
+            )
         chosen = self._words if words is None else self._embedded(words)
         return self._result(encoded, chosen, scores=scores, vote=self._vote(encoded.image, masks))
 

@@ -10,7 +10,7 @@ from lexiseg.types import ClassSplit
 
 Words = Vocabulary | ClassSplit | str | Sequence[str | Sequence[str]] | None
 """A vocabulary; a data set's classes, to be judged as a whole; names separated by commas, or by new lines, with synonyms
-behind semicolons; a list of names, or of a name and its synonyms; None for the model's own classes."""
+behind semicolons; a list of such names, or of lists of a name and its synonyms; None for the model's own classes."""
 
 _TOLD = 12
 _KNOWN_TOLD = 40

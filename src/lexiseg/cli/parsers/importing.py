@@ -9,7 +9,7 @@ _TOLD = """Read a checkpoint that ZegCLIP, SPT-SEG or Cascade-CLIP released (mms
 and without running anything in it. Every key is checked, and the CLIP inside is compared with the one given.
 
   lexiseg import cascade_voc.pth --clip ViT-B-16.pt --tokenizer bpe_simple_vocab_16e6.txt.gz --split voc_15_5 --out voc.ckpt
-  lexiseg eval checkpoint=voc.ckpt data=voc split=voc_15_5 data.root=PATH
+  lexiseg eval voc.ckpt data=voc split=voc_15_5 data.root=PATH
 
 What the file holds and lexiseg does not use goes into a side-car beside the checkpoint, for `lexiseg export --to published`.
 """
