@@ -27,7 +27,7 @@ VARIANTS = {
     "zegclip": {"name": "zegclip", "stages": [[2]], "normalization": "clip"},
     "frozen_clip": {
         "name": "frozen_clip",
-        "stages": [[1, 2], [2]],
+        "stages": [[1], [2]],
         "projection": "clip",
         "aggregation": "attention",
         "queries": "shared",

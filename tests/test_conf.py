@@ -260,8 +260,8 @@ def test_mistakes_name_the_key_and_what_there_is(overrides, message):
     ("override", "message"),
     [
         ("trainer.max_steps=0", "trainer.max_steps: expected at least 1, got 0"),
-        ("seed=-1", "seed: expected a whole number of at least 0, got -1"),
-        ("seed=abc", "seed: expected a whole number of at least 0, got 'abc'"),
+        ("seed=-1", "seed: expected a whole number of at least 0 and below 2..32, got -1"),
+        ("seed=abc", "seed: expected a whole number of at least 0 and below 2..32, got 'abc'"),
         ("validation.every_steps=0.5", "validation.every_steps: expected a whole number"),
         ("checkpoint.every_steps=0", "checkpoint.every_steps: expected at least 1"),
         ("+optim.momentum=0.9", "optim: no setting momentum; there are lr"),

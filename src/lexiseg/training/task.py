@@ -99,6 +99,7 @@ class SegmentationTask(ResumableTask):
         A checkpoint is written right after a step; following before the next, a resumed run's teacher does what an
         uninterrupted one's did.
         """
+        super().on_train_batch_start(batch, batch_index)
         if self.teacher is not None and self.trainer.global_step != self._followed:
             self.teacher.update(cast(nn.Module, self.model))
         self._followed = self.trainer.global_step
