@@ -30,7 +30,8 @@ def compose_eval(overrides: Sequence[str]) -> DictConfig:
     Raises:
         ConfigError: An unknown key or choice.
     """
-    overrides = [f"checkpoint={_quoted(o)}" if "=" not in o or Path(o).exists() else o for o in overrides]
+    quoted = "checkpoint='{}'".format
+    overrides = [quoted(o.replace("'", r"\'")) if "=" not in o or Path(o).exists() else o for o in overrides]
     # Hydra takes clip= for a choice among conf/clip, which training has and judging a checkpoint has not.
     clips = [o.removeprefix("clip=") for o in overrides if o.startswith("clip=")]
     rest = [o for o in overrides if not o.startswith("clip=")]
@@ -49,8 +50,3 @@ def compose_eval(overrides: Sequence[str]) -> DictConfig:
             )
         config.merge_with_dotlist([o.lstrip("+") for o in changes])
     return config
-
-
-def _quoted(path: str) -> str:
-    escaped = path.replace("'", r"\'")
-    return f"'{escaped}'"
