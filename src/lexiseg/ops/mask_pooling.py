@@ -26,9 +26,11 @@ def regions_on_grid(masks: Tensor, grid: Sequence[int]) -> Tensor:
 
 def mean_in_regions(features: Tensor, regions: Tensor) -> Tensor:
     """Mean of ``(B, C, h, w)`` over each of ``(B, N, h, w)`` bool regions: ``(B, N, C)``; 0 for one without a position."""
-    weights = regions.to(features.dtype)
-    area = weights.sum(dim=(-2, -1), keepdim=True) + _TINY_AREA
-    return torch.einsum("bchw,bnhw->bnc", features, weights / area)
+    inside = (
+        regions.float()
+    )  # in half precision the tiny area would be nothing, and an empty region no number
+    weights = inside / (inside.sum(dim=(-2, -1), keepdim=True) + _TINY_AREA)
+    return torch.einsum("bchw,bnhw->bnc", features, weights.to(features.dtype))
 
 
 def resize_masks(masks: Tensor, side: int) -> Tensor:
