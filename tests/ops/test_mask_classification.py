@@ -98,8 +98,8 @@ def naive_panoptic(masks, scores, nothing, *, least_score, least_visible):
 @pytest.mark.parametrize("least_score", [0.0, 0.5])
 def test_panoptic_map(least_score, least_visible) -> None:
     seen = set()
-    for seed in range(6):
-        masks, scores, nothing = regions(11, (13, 17), seed=seed)
+    for seed in range(12):
+        masks, scores, nothing = regions(5, (13, 17), seed=seed)
         limits = {"least_score": least_score, "least_visible": least_visible}
         ids, labels = naive_panoptic(masks, scores, nothing, **limits)
         found = panoptic_map(masks, scores, nothing, THINGS, **limits)
@@ -131,7 +131,9 @@ def test_stuff_is_one_segment_and_things_are_not() -> None:
 
 @pytest.mark.parametrize("what", ["all empty", "nothing everywhere", "no region"])
 def test_a_picture_without_segments(what) -> None:
-    masks, scores, nothing = regions(0 if what == "no region" else 5)
+    masks, scores, nothing = regions(5)
+    if what == "no region":
+        masks, scores, nothing = masks[:0], scores[:0], nothing[:0]
     if what == "all empty":
         masks = masks - 100
     if what == "nothing everywhere":
@@ -140,7 +142,7 @@ def test_a_picture_without_segments(what) -> None:
     assert found.segments == ()
     assert not found.ids.any()
     assert found.ids.shape == masks.shape[1:]
-    assert semantic_map(masks, scores, **SIZES).isfinite().all()
+    assert instances(masks, scores, THINGS).masks.shape[1:] == masks.shape[1:]
 
 
 def test_one_region_alone() -> None:
@@ -150,7 +152,7 @@ def test_one_region_alone() -> None:
     assert (segment.class_id, segment.area) == (2, int((masks[0] >= 0).sum()))
 
 
-@pytest.mark.parametrize("most", [4, 100])
+@pytest.mark.parametrize("most", [7, 100])
 def test_instances(most) -> None:
     masks, scores, _ = regions(5, (13, 17))
     masks[2] = -3.0
