@@ -32,16 +32,19 @@ class RegionModel(nn.Module):
         stride: Height and width of images must be multiples of it.
 
     Attributes:
-        names_regions: Whether the segmenter asks :meth:`classify` instead of :meth:`decode`.
+        names_regions: The segmenter asks :meth:`classify` instead of :meth:`decode`.
         settings: As given.
         patch_size: ``stride``.
+        crop_templates: See :class:`~lexiseg.types.RegionSegmentable`.
     """
 
     names_regions = True
+    gives_scores = True
     depends_on_text = True
     words_together = True
     offers_features = False
     smallest_grid = 2
+    crop_templates: str | None = None
 
     _mean: Tensor
     _std: Tensor

@@ -22,7 +22,7 @@ from lexiseg.clip.templates import resolve_templates
 from lexiseg.data.datamodule import SegmentationDataModule
 from lexiseg.errors import ConfigError
 from lexiseg.inference.pipeline import Pipeline
-from lexiseg.inference.protocol import InferenceProtocol
+from lexiseg.inference.protocol import InferenceProtocol, suited
 from lexiseg.losses.criterion import MaskCriterion
 from lexiseg.losses.fused import MaskLossWeights
 from lexiseg.models.cascade_settings import CascadeSettings
@@ -207,6 +207,7 @@ def build_task(run: TrainRun, clip: FrozenCLIP, split: ClassSplit) -> Segmentati
     if run.init_from:
         _start_from(run.init_from, model, clip)
     protocol = run.protocol if split.setting == "inductive" else replace(run.protocol, seen_penalty=0.0)
+    protocol = suited(protocol, gives_scores=model.gives_scores)
     _warn_of_unknown_words(clip, split)
     info = CheckpointInfo(
         model=model_settings(model),
