@@ -479,12 +479,17 @@ class ClassWords:
     @classmethod
     def plain(cls, text: Tensor) -> "ClassWords":
         """One word per class, ``(K, E)``, and nothing known of training."""
-        count = len(text)
+        count = text.shape[0]
         return cls(
             text,
             torch.arange(count, device=text.device),
             torch.zeros(count, dtype=torch.bool, device=text.device),
         )
+
+    @property
+    def classes(self) -> int:
+        """K; not ``len``, which a traced program would take for a constant."""
+        return self.seen.shape[0]
 
     def __len__(self) -> int:
         return len(self.seen)

@@ -184,6 +184,7 @@ def test_a_protocol_for_training_takes_the_models_activation():
     assert suited(sigmoid, gives_scores=True) == InferenceProtocol(activation="scores")
     calibrated = InferenceProtocol(activation="scores", seen_penalty=0.1)
     assert suited(calibrated, gives_scores=True) is calibrated
+    assert suited(calibrated, gives_scores=False) == InferenceProtocol(seen_penalty=0.1)
 
 
 def test_known_classes_are_those_with_a_word_of_training():

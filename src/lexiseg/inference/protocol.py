@@ -163,10 +163,12 @@ def suited(protocol: InferenceProtocol, *, gives_scores: bool) -> InferenceProto
     """A protocol for a model in training: its activation is the one that the model's answer asks for.
 
     A seen penalty on sigmoids says nothing of scores of regions, so it goes with the sigmoid; a protocol that was written
-    for scores keeps its own (ZegFormer's calibration).
+    for scores keeps its own (ZegFormer's calibration). Pixel models may be read at the sizes of such a protocol.
     """
     if gives_scores and protocol.activation != "scores":
         return replace(protocol, activation="scores", seen_penalty=0.0)
+    if not gives_scores and protocol.activation == "scores":
+        return replace(protocol, activation="sigmoid")
     return protocol
 
 

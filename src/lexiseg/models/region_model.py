@@ -7,6 +7,7 @@ import torch
 from torch import Tensor, nn
 
 from lexiseg.errors import ConfigError
+from lexiseg.losses.segment_criterion import SegmentLossSettings
 from lexiseg.models.parameter_groups import group_parameters
 from lexiseg.types import (
     ClassifiedMasks,
@@ -35,6 +36,7 @@ class RegionModel(nn.Module):
         names_regions: The segmenter asks :meth:`classify` instead of :meth:`decode`.
         settings: As given.
         patch_size: ``stride``.
+        own_loss: The loss that it was published with.
         crop_templates: See :class:`~lexiseg.types.RegionSegmentable`.
     """
 
@@ -44,6 +46,7 @@ class RegionModel(nn.Module):
     words_together = True
     offers_features = False
     smallest_grid = 2
+    own_loss = SegmentLossSettings()
     crop_templates: str | None = None
 
     _mean: Tensor
