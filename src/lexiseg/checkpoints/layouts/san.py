@@ -81,7 +81,11 @@ def detect_san(published: Mapping[str, Tensor], **known: Any) -> SANSettings:
         width, depth = len(patches), _count(published, f"{SIDE}vit_model.blocks.")
         early = _count(published, EARLY + _BLOCKS)
         sides = sorted(
-            {int(name.split(".")[2].removeprefix("layer_")) for name in published if ".fusion_layers." in name}
+            {
+                int(name.split(".")[2].removeprefix("layer_"))
+                for name in published
+                if ".fusion_layers." in name
+            }
         )
         found: dict[str, Any] = {
             "queries": published[f"{SIDE}query_embed"].shape[1],
