@@ -14,6 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from lexiseg.errors import ConfigError
+from lexiseg.label_codes import LabelMap
 
 Setting = Literal["inductive", "transductive", "supervised"]
 UnseenPixels = Literal["shown", "excluded"]
@@ -105,12 +106,13 @@ class Sample:
 
     Attributes:
         image: ``(H, W, 3)`` uint8 RGB.
-        label: ``(H, W)`` uint8 class ids, ``IGNORE_INDEX`` where nothing counts.
+        label: ``(H, W)`` class ids, uint8 with ``IGNORE_INDEX`` where nothing counts; of more than 254 classes uint16 with
+            65535 there. See `lexiseg.label_codes`.
         name: Unique within the data set; result files use it.
     """
 
     image: npt.NDArray[np.uint8]
-    label: npt.NDArray[np.uint8]
+    label: LabelMap
     name: str
 
 
@@ -132,7 +134,7 @@ class SegBatch:
 
     Attributes:
         images: ``(B, 3, H, W)`` uint8 RGB, not normalised: the model knows its own mean and deviation.
-        labels: ``(B, H, W)`` int64 ids into the data set's full class list, ``IGNORE_INDEX`` elsewhere.
+        labels: ``(B, H, W)`` int64 ids into the data set's full class list of K classes, ``label_codes(K).ignore`` elsewhere.
         names: B sample names.
     """
 

@@ -7,7 +7,6 @@ import numpy as np
 import torch
 from torch.utils.data import DataLoader
 
-from lexiseg.constants import IGNORE_INDEX
 from lexiseg.data.resuming import PositionedStream, ResumingDataModule, stack_images
 from lexiseg.data.sampler import ShardSampler
 from lexiseg.data.scan import (
@@ -21,6 +20,7 @@ from lexiseg.data.schema import LabelSchema
 from lexiseg.data.splits import seen_label_map
 from lexiseg.data.transforms import Transform
 from lexiseg.errors import ConfigError, DataError
+from lexiseg.label_codes import LabelMap, label_codes
 from lexiseg.types import ClassSplit, Sample, SegBatch, SegmentationDataset
 
 
@@ -32,7 +32,7 @@ class TrainingStream(PositionedStream[Sample]):
 
     Args:
         dataset: What to draw from.
-        table: ``(256,)`` look-up table of labels that training may see.
+        table: Look-up table of labels that training may see; see `seen_label_map`.
         transform: Training transforms; None for none.
         seed: Of the augmentation.
         fixed: Augment each image the same way every time.
@@ -42,7 +42,7 @@ class TrainingStream(PositionedStream[Sample]):
         self,
         *,
         dataset: SegmentationDataset,
-        table: np.ndarray,
+        table: LabelMap,
         transform: Transform | None,
         seed: int,
         fixed: bool = False,
@@ -124,10 +124,10 @@ class SegmentationDataModule(ResumingDataModule):
         return self._kept
 
     @property
-    def training_table(self) -> np.ndarray:
-        """``(256,)`` uint8: which labels training may see, under the full data set's ids."""
+    def training_table(self) -> LabelMap:
+        """Which labels training may see, under the full data set's ids; see `seen_label_map`."""
         table = seen_label_map(self.split)
-        table[list(self._exempt)] = IGNORE_INDEX
+        table[list(self._exempt)] = label_codes(len(self.split.classes)).ignore
         return table
 
     def train_dataloader(self) -> DataLoader[Sample]:

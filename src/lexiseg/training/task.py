@@ -15,8 +15,8 @@ from lexiseg.checkpoints.training_file import (
     read_info,
     with_present_names,
 )
-from lexiseg.constants import IGNORE_INDEX, LABEL_CODES, UNLABELLED
 from lexiseg.errors import TrainingError
+from lexiseg.label_codes import label_codes
 from lexiseg.losses.criterion import MaskCriterion
 from lexiseg.metrics.segmentation import ZeroShotMetric
 from lexiseg.models.momentum_teacher import MomentumTeacher
@@ -65,14 +65,15 @@ class SegmentationTask(ResumableTask):
         self.last_scores: dict[str, float] = {}
         training_ids = torch.tensor(split.training_ids)
         self.register_buffer("text", text[training_ids], persistent=False)
-        query_of_label = torch.full((LABEL_CODES,), -1, dtype=torch.long)
+        codes, query_codes = label_codes(len(split.classes)), label_codes(len(training_ids))
+        query_of_label = torch.full((codes.size,), -1, dtype=torch.long)
         query_of_label[training_ids] = torch.arange(len(training_ids))
-        query_of_label[IGNORE_INDEX] = IGNORE_INDEX
+        query_of_label[codes.ignore] = query_codes.ignore
         self.self_training = self_training or SelfTrainingSettings()
         self.teacher: MomentumTeacher | None = None
         self._followed = 0
         if split.setting == "transductive":
-            query_of_label[UNLABELLED] = UNLABELLED
+            query_of_label[codes.unlabelled] = query_codes.unlabelled
             if self.self_training.teacher_decay:
                 self.teacher = MomentumTeacher(
                     cast(nn.Module, model), self.self_training.teacher_decay, shared=[model.tower]
