@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
+import numpy.typing as npt
 import torch
 from torch.utils.data import DataLoader
 
@@ -21,6 +22,7 @@ from lexiseg.data.splits import seen_label_map
 from lexiseg.data.transforms import Transform
 from lexiseg.errors import ConfigError, DataError
 from lexiseg.label_codes import LabelMap, label_codes
+from lexiseg.segments import Segments
 from lexiseg.types import ClassSplit, Sample, SegBatch, SegmentationDataset
 
 
@@ -53,10 +55,24 @@ class TrainingStream(PositionedStream[Sample]):
     def draw(self, index: int, rng: np.random.Generator) -> Sample:
         """One augmented sample."""
         sample = self.dataset[index]
-        image, label = sample.image, self.table[sample.label]
-        if self.transform is not None:
-            image, label = self.transform(image, label, rng)
+        if sample.segments is not None:
+            return self._with_segments(sample, sample.segments, rng)
+        image, label = self._transformed(sample.image, self.table[sample.label], rng)
         return Sample(image, label, sample.name)
+
+    def _with_segments(self, sample: Sample, segments: Segments, rng: np.random.Generator) -> Sample:
+        """The map of segments takes the label map's way, and labels follow from it.
+
+        A transform that looks at classes, as the bound on the largest one of a crop does, sees segments here.
+        """
+        image, ids = self._transformed(sample.image, segments.ids, rng)
+        moved = segments.at(ids.astype(np.uint16, copy=False))
+        return Sample(image, moved.label(self.table), sample.name, moved.targets(self.table))
+
+    def _transformed(
+        self, image: npt.NDArray[np.uint8], ids: LabelMap, rng: np.random.Generator
+    ) -> tuple[npt.NDArray[np.uint8], LabelMap]:
+        return (image, ids) if self.transform is None else self.transform(image, ids, rng)
 
 
 class SegmentationDataModule(ResumingDataModule):
@@ -199,4 +215,5 @@ def collate(samples: Sequence[Sample]) -> SegBatch:
         )
     images = stack_images([sample.image for sample in samples])
     labels = torch.from_numpy(np.stack([sample.label for sample in samples]))
-    return SegBatch(images, labels.long(), tuple(sample.name for sample in samples))
+    segments = tuple(sample.segments.tensors() for sample in samples if sample.segments is not None)
+    return SegBatch(images, labels.long(), tuple(sample.name for sample in samples), segments)

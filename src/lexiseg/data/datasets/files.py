@@ -69,8 +69,16 @@ class LabelledFiles:
         Raises:
             DataError: As for a whole sample, a damaged photograph apart.
         """
+        mask = self.pairs[index].mask
+        return self.require_size(index, self.schema.apply(read_label(mask), mask))
+
+    def require_size(self, index: int, label: LabelMap) -> LabelMap:
+        """The label map itself, if its photograph has the same size.
+
+        Raises:
+            DataError: It has not.
+        """
         pair = self.pairs[index]
-        label = self.schema.apply(read_label(pair.mask), pair.mask)
         size = image_size(pair.image)
         if size != label.shape:
             raise DataError(
