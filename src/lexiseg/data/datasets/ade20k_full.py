@@ -34,7 +34,7 @@ def required_partitions(root: Path) -> tuple[str, ...]:
 
 
 class ADE20KFull(LabelledFiles):
-    """ADE20K-847 in detectron2's layout, sides of at most 512 pixels as published.
+    """ADE20K-847 in detectron2's layout, short sides of at most 512 pixels as published.
 
     Args:
         root: The folder ``ADE20K_2021_17_01``.
