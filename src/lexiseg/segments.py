@@ -79,17 +79,15 @@ class Segments:
         index[: len(self)][kept] = np.arange(kept.sum())
         return Segments(index[self.ids], self.classes[kept], self.things[kept], self.crowds[kept])
 
-    def tensors(self) -> "SegmentTargets":
+    def tensors(self) -> "SegmentMap":
         """As tensors, for a batch."""
         ids = torch.from_numpy(self.ids.astype(np.int32))
         ids[ids == NO_SEGMENT] = -1
-        return SegmentTargets(
-            ids, torch.from_numpy(self.classes.copy()), torch.from_numpy(self.things.copy())
-        )
+        return SegmentMap(ids, torch.from_numpy(self.classes.copy()), torch.from_numpy(self.things.copy()))
 
 
 @dataclass(frozen=True, eq=False)
-class SegmentTargets:
+class SegmentMap:
     """The segments of one photograph of a batch; masks are made where they are needed, for they are large.
 
     Attributes:
@@ -107,11 +105,11 @@ class SegmentTargets:
         index = torch.arange(len(self.classes), dtype=torch.int32, device=self.ids.device)
         return self.ids == index[:, None, None]
 
-    def to(self, device: torch.device | str, **kwargs: Any) -> "SegmentTargets":
+    def to(self, device: torch.device | str, **kwargs: Any) -> "SegmentMap":
         """On ``device``."""
         moved = (tensor.to(device, **kwargs) for tensor in (self.ids, self.classes, self.things))
-        return SegmentTargets(*moved)
+        return SegmentMap(*moved)
 
-    def pin_memory(self) -> "SegmentTargets":
+    def pin_memory(self) -> "SegmentMap":
         """In page-locked memory."""
-        return SegmentTargets(self.ids.pin_memory(), self.classes.pin_memory(), self.things.pin_memory())
+        return SegmentMap(self.ids.pin_memory(), self.classes.pin_memory(), self.things.pin_memory())

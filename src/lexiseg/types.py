@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 from lexiseg.errors import ConfigError
 from lexiseg.label_codes import LabelMap
-from lexiseg.segments import Segments, SegmentTargets
+from lexiseg.segments import SegmentMap, Segments
 
 Setting = Literal["inductive", "transductive", "supervised"]
 UnseenPixels = Literal["shown", "excluded"]
@@ -145,7 +145,7 @@ class SegBatch:
     images: Tensor
     labels: Tensor
     names: tuple[str, ...] = ()
-    segments: tuple[SegmentTargets, ...] = ()
+    segments: tuple[SegmentMap, ...] = ()
 
     def to(self, device: torch.device | str, **kwargs: Any) -> "SegBatch":
         """Return the batch on ``device``; Lightning calls this."""

@@ -73,7 +73,9 @@ class CocoPanoptic(LabelledFiles):
         ]
         require_files(pairs, root=root, title=TITLE, tree=TREE, hint=HINT)
         super().__init__(pairs=pairs, words=words, schema=plain_schema(len(words)))
-        self._every_class = np.arange(self.schema.codes.size).astype(self.schema.codes.dtype)
+        self._every_class: LabelMap = np.arange(self.schema.codes.size, dtype=np.int64).astype(
+            self.schema.codes.dtype
+        )
 
     def __getitem__(self, index: int) -> Sample:
         """Read one sample with its segments.
