@@ -17,14 +17,14 @@ from lexiseg.data.transforms import train_recipe
 from lexiseg.errors import ConfigError, DataError
 from lexiseg.evaluation.evaluate import evaluate
 from lexiseg.inference.protocol import InferenceProtocol
-from lexiseg.inference.segmenter import Segmenter
 from lexiseg.label_codes import EIGHT_BIT, SIXTEEN_BIT, codes_of, label_codes
 from lexiseg.losses.criterion import MaskCriterion
 from lexiseg.losses.fused import MaskLossWeights
+from lexiseg.segments import SegmentMap
 from lexiseg.training.optim import OptimSettings
 from lexiseg.training.task import SegmentationTask
-from lexiseg.types import MaskOutput, SegBatch
-from segmenter_fakes import ColourModel, colour_embeddings
+from lexiseg.types import MaskOutput, SegBatch, SegmentOutput, SegmentPrediction
+from segmenter_fakes import ColourModel, colour_embeddings, make_segmenter
 
 SIZE = (29, 37)
 
@@ -118,6 +118,8 @@ def test_batches_hide_unseen_classes_under_65535(dataset, classes):
 class Heights(nn.Module):
     """One logit per class, the same at every patch."""
 
+    names_regions = False
+
     def __init__(self, count):
         super().__init__()
         self.heights = nn.Parameter(torch.zeros(count))
@@ -193,12 +195,70 @@ def test_unlabelled_pixels_of_a_transductive_split_get_a_label(classes):
     assert task.criterion.labels.tolist() == [[[254, 256], [65535, 0]]]
 
 
+class Regions(nn.Module):
+    """Two regions, the same in every photograph."""
+
+    names_regions, patch_size = True, 8
+
+    def __init__(self, count):
+        super().__init__()
+        self.scores = nn.Parameter(torch.zeros(2, count + 1))
+        self.tower = None
+
+    def normalize(self, images):
+        return images.float()
+
+    def forward(self, images, text):
+        masks = torch.zeros(len(images), 2, images.shape[-2] // 4, images.shape[-1] // 4)
+        return SegmentOutput((SegmentPrediction(self.scores.expand(len(images), -1, -1), masks),))
+
+
+class SetCriterion(nn.Module):
+    """Keeps the targets that it was asked about."""
+
+    def forward(self, predictions, targets):
+        self.targets = targets
+        return {"loss": predictions[-1].class_logits.sum()}
+
+
+def region_task(classes, **split):
+    task = make_task(classes, **split)
+    task.model, task.criterion = Regions(len(task.split.training_ids)), SetCriterion()
+    return task
+
+
+@quiet
+def test_a_model_of_regions_learns_class_255_from_a_padded_label_map(classes):
+    task = region_task(classes, unseen=[], setting="supervised")
+    labels = torch.tensor([[[255, 255, 65535], [299, 255, 0]]])
+    task.training_step(SegBatch(torch.zeros(1, 3, 2, 3, dtype=torch.uint8), labels, ("a",)), 0)
+    (targets,) = task.criterion.targets
+    assert targets.classes.tolist() == [0, 255, 299]
+    assert targets.masks.shape == (3, 8, 8)
+    assert targets.masks.flatten(1).sum(1).tolist() == [1, 3, 1]
+
+
+@quiet
+@pytest.mark.parametrize(
+    ("setting", "expected"), [("supervised", [[299, 299], [2, 2]]), ("transductive", [[299], [4]])]
+)
+def test_a_model_of_regions_learns_things_one_by_one(classes, setting, expected):
+    task = region_task(classes, unseen=[] if setting == "supervised" else [classes[1]], setting=setting)
+    ids = torch.tensor([[0, 0, -1], [1, -1, 1]], dtype=torch.int32)
+    segments = SegmentMap(ids, torch.tensor([299, 299]), torch.tensor([True, True]))
+    labels = torch.where(ids >= 0, 299, 65535)[None]
+    task._with_pseudo_labels = lambda queries, *_: queries
+    batch = SegBatch(torch.zeros(1, 3, 2, 3, dtype=torch.uint8), labels, ("a",), (segments,))
+    task.training_step(batch, 0)
+    (targets,) = task.criterion.targets
+    assert [targets.classes.tolist(), targets.masks.flatten(1).sum(1).tolist()] == expected
+
+
 @pytest.fixture
 def segmenter(classes):
     vocabulary = Vocabulary.from_names(classes)
-    return Segmenter(
-        ColourModel(), vocabulary, colour_embeddings(vocabulary), InferenceProtocol(activation="linear")
-    )
+    protocol = InferenceProtocol(activation="linear")
+    return make_segmenter(ColourModel(), vocabulary, colour_embeddings(vocabulary), protocol)
 
 
 def test_a_prediction_is_written_read_and_scored_as_the_truth(dataset, classes, segmenter, tmp_path):

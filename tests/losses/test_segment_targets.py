@@ -40,11 +40,10 @@ def test_two_things_of_one_class_have_a_mask_each():
         -torch.ones(2, 3, dtype=torch.int32), torch.zeros(0, dtype=torch.int64), torch.zeros(0).bool()
     )
     segments = SegmentMap(ids, torch.tensor([4, 4, 7]), torch.tensor([True, True, False]))
-    first, empty = instance_targets((segments, none))
-    assert first.classes.tolist() == [4, 4, 7]
-    assert first.masks.int().tolist() == [
-        [[1, 0, 0], [0, 0, 1]],
-        [[0, 0, 0], [1, 1, 0]],
-        [[0, 1, 0], [0, 0, 0]],
-    ]
-    assert empty.masks.shape == (0, 2, 3)
+    query_of_label = torch.tensor([-1, -1, -1, -1, 0, -1, -1, 1])
+    first, empty = instance_targets((segments, none), query_of_label, (3, 5))
+    assert first.classes.tolist() == [0, 0, 1]
+    cut = first.masks[:, :2, :3].int()
+    assert cut.tolist() == [[[1, 0, 0], [0, 0, 1]], [[0, 0, 0], [1, 1, 0]], [[0, 1, 0], [0, 0, 0]]]
+    assert first.masks.sum() == cut.sum(), "padding is of no mask"
+    assert empty.masks.shape == (0, 3, 5)

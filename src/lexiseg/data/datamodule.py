@@ -21,8 +21,8 @@ from lexiseg.data.schema import LabelSchema
 from lexiseg.data.splits import seen_label_map
 from lexiseg.data.transforms import Transform
 from lexiseg.errors import ConfigError, DataError
-from lexiseg.label_codes import LabelMap, label_codes
-from lexiseg.segments import Segments
+from lexiseg.label_codes import LabelMap, codes_of, label_codes
+from lexiseg.segments import NO_SEGMENT, Segments
 from lexiseg.types import ClassSplit, Sample, SegBatch, SegmentationDataset
 
 
@@ -61,11 +61,12 @@ class TrainingStream(PositionedStream[Sample]):
         return Sample(image, label, sample.name)
 
     def _with_segments(self, sample: Sample, segments: Segments, rng: np.random.Generator) -> Sample:
-        """The map of segments takes the label map's way, and labels follow from it.
+        """The map of segments takes the label map's way, without hidden ones, and labels follow from it.
 
         A transform that looks at classes, as the bound on the largest one of a crop does, sees segments here.
         """
-        image, ids = self._transformed(sample.image, segments.ids, rng)
+        hidden = segments.label(self.table) == codes_of(self.table).ignore
+        image, ids = self._transformed(sample.image, np.where(hidden, NO_SEGMENT, segments.ids), rng)
         moved = segments.at(ids.astype(np.uint16, copy=False))
         return Sample(image, moved.label(self.table), sample.name, moved.targets(self.table))
 

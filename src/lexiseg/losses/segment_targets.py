@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 
+import torch.nn.functional as F
 from torch import Tensor
 
 from lexiseg.errors import TrainingError
@@ -39,6 +40,19 @@ def segment_targets(labels: Tensor, classes: int) -> list[SegmentTargets]:
     return found
 
 
-def instance_targets(segments: Sequence[SegmentMap]) -> list[SegmentTargets]:
-    """The things and stuff of each photograph as the data set tells them apart, in its order: FC-CLIP's targets."""
-    return [SegmentTargets(one.classes, one.masks()) for one in segments]
+def instance_targets(
+    segments: Sequence[SegmentMap], query_of_label: Tensor, size: tuple[int, int]
+) -> list[SegmentTargets]:
+    """The things and stuff of each photograph as the data set tells them apart, in its order: FC-CLIP's targets.
+
+    Args:
+        segments: Of each photograph, without crowds and hidden classes.
+        query_of_label: Class index of the model by class id of the data set.
+        size: Height and width of the padded batch; what was padded belongs to no mask.
+    """
+    found = []
+    for one in segments:
+        height, width = one.ids.shape
+        masks = F.pad(one.masks(), (0, size[1] - width, 0, size[0] - height), value=False)
+        found.append(SegmentTargets(query_of_label[one.classes], masks))
+    return found

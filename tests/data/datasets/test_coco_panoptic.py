@@ -5,9 +5,9 @@ import pytest
 import torch
 from PIL import Image
 
-from lexiseg.data.datamodule import SegmentationDataModule
+from lexiseg.data.datamodule import SegmentationDataModule, TrainingStream
 from lexiseg.data.datasets.coco_panoptic import CocoPanoptic
-from lexiseg.data.splits import make_split
+from lexiseg.data.splits import make_split, seen_label_map
 from lexiseg.data.transforms import train_recipe
 from lexiseg.errors import DataError
 
@@ -33,6 +33,10 @@ def test_segments_one_by_one(trees):
     assert [int(mask[0].argmax()) for mask in masks] == [1, 2, 3, 4]
     assert sum(masks).max() == 1
     assert len(segments) == 4
+
+
+def test_segments_may_be_left_out(trees):
+    assert CocoPanoptic(root=trees.coco_panoptic(), segments=False)[0].segments is None
 
 
 def batch_of(trees, *, crop, batch_size=1, cat_max_ratio=1.0, unseen=(), flip=0.0):
@@ -81,6 +85,20 @@ def test_unseen_segments_are_hidden(trees):
     batch, _ = batch_of(trees, crop=(13, 19), unseen=["person"])
     assert batch.segments[0].classes.tolist() == [2]
     assert set(batch.labels.unique().tolist()) == {1, 2, 255}
+
+
+def test_unseen_segments_do_not_steer_a_crop(trees):
+    dataset = CocoPanoptic(root=trees.coco_panoptic())
+    seen = []
+
+    def transform(image, ids, rng):
+        seen.append((ids.dtype, np.unique(ids).tolist()))
+        return image, ids
+
+    table = seen_label_map(make_split(dataset.classes, name="s", unseen=["person"]))
+    stream = TrainingStream(dataset=dataset, table=table, transform=transform, seed=0)
+    stream.draw(0, np.random.default_rng(0))
+    assert seen == [(np.uint16, [1, 2, 65535])]
 
 
 def test_a_batch_moves_with_its_segments(trees):

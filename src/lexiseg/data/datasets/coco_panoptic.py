@@ -43,12 +43,15 @@ class CocoPanoptic(LabelledFiles):
     Args:
         root: The folder ``coco``.
         partition: ``train`` or ``val``.
+        segments: Whether samples have their segments; without, training sees label maps alone.
 
     Raises:
         DataError: The layout is not there, files are missing, or the JSON holds something else.
     """
 
-    def __init__(self, *, root: str | Path, partition: Literal["train", "val"] = "train") -> None:
+    def __init__(
+        self, *, root: str | Path, partition: Literal["train", "val"] = "train", segments: bool = True
+    ) -> None:
         root, folder = Path(root), FOLDERS[partition]
         source = root / "annotations" / f"panoptic_{folder}.json"
         needed = (folder, f"panoptic_{folder}", f"annotations/{source.name}")
@@ -73,6 +76,7 @@ class CocoPanoptic(LabelledFiles):
         ]
         require_files(pairs, root=root, title=TITLE, tree=TREE, hint=HINT)
         super().__init__(pairs=pairs, words=words, schema=plain_schema(len(words)))
+        self._segments = segments
         self._every_class: LabelMap = np.arange(self.schema.codes.size, dtype=np.int64).astype(
             self.schema.codes.dtype
         )
@@ -85,7 +89,7 @@ class CocoPanoptic(LabelledFiles):
         """
         pair, segments = self.pairs[index], self.read_segments(index)
         label = self.require_size(index, segments.label(self._every_class))
-        return Sample(read_image(pair.image), label, pair.name, segments)
+        return Sample(read_image(pair.image), label, pair.name, segments if self._segments else None)
 
     def read_label(self, index: int) -> LabelMap:
         """Class ids ``(H, W)`` of one photograph.
