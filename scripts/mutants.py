@@ -705,6 +705,49 @@ _DATA_AND_RUNS = (
     ),
 )
 
+_FC_CLIP = (
+    Slip(
+        "fc-clip-shares",
+        "the frozen classifier counts for seen classes as much as it should for unseen ones",
+        "src/lexiseg/models/fc_clip.py",
+        "torch.where(words.seen, self.settings.seen_share, self.settings.unseen_share)",
+        "torch.where(words.seen, self.settings.unseen_share, self.settings.seen_share)",
+        ("tests/models/test_fc_clip.py::test_scores_are_the_released_formula_region_by_region",),
+    ),
+    Slip(
+        "fc-clip-unseen-region",
+        "what a frozen classifier says of a region that it cannot see is mixed in",
+        "src/lexiseg/models/fc_clip.py",
+        "share * state.visible[..., None])",
+        "share * torch.ones_like(state.visible)[..., None])",
+        ("tests/models/test_fc_clip.py::test_an_image_without_a_single_region",),
+    ),
+    Slip(
+        "ensemble-reads-what-has-no-share",
+        "a number that is none reaches the scores though its share is 0",
+        "src/lexiseg/ops/score_ensemble.py",
+        "frozen = torch.where(share > 0, frozen, 0.0)",
+        "frozen = torch.where(share >= 0, frozen, 0.0)",
+        ("tests/ops/test_score_ensemble.py",),
+    ),
+    Slip(
+        "panoptic-outside-of-its-mask",
+        "a pixel belongs to the strongest region even where its mask is below one half",
+        "src/lexiseg/ops/mask_classification.py",
+        "int(inside.sum()), own & inside",
+        "int(inside.sum()), own",
+        ("tests/ops/test_mask_classification.py::test_panoptic_map",),
+    ),
+    Slip(
+        "resnet-batch-statistics",
+        "a ResNet that is tuned normalises by its batch, and changes the statistics it was trained with",
+        "src/lexiseg/clip/towers/resnet.py",
+        "training=False",
+        "training=self.training",
+        ("tests/clip/towers/test_resnet.py",),
+    ),
+)
+
 _SIDE_ADAPTER = (
     Slip(
         "last-layer-of-the-set-criterion",
@@ -790,6 +833,7 @@ SLIPS = (
     + _MODELS
     + _LOSS_AND_SCHEDULE
     + _DATA_AND_RUNS
+    + _FC_CLIP
     + _SIDE_ADAPTER
 )
 """Every slip."""
