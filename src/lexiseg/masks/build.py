@@ -3,7 +3,6 @@
 import json
 import multiprocessing
 import os
-import signal
 import threading
 import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -17,6 +16,7 @@ from typing import Any, Literal
 from PIL import Image
 
 from lexiseg.errors import DataError, LexisegError
+from lexiseg.interruption import Kept, ignore_interrupts, keeping, without_interrupts
 from lexiseg.masks.provider import MaskProvider, Picture
 from lexiseg.masks.sa1b import MaskFile, read_mask_file
 from lexiseg.masks.store import MaskStore, remove_stale_parts
@@ -93,10 +93,8 @@ def build_masks(
     _require_own_targets(tasks)
     remove_stale_parts(task.target.parent for task in tasks)
     work = partial(make_masks, provider=provider, read=read, overwrite=overwrite)
-    if workers == 1:
-        yield from map(work, tasks)
-    else:
-        yield from _in_processes(tasks, work, workers)
+    with keeping(partial(_kept, tasks)):
+        yield from map(work, tasks) if workers == 1 else _in_processes(tasks, work, workers)
 
 
 def make_masks(task: MaskTask, *, provider: MaskProvider, read: ReadImage, overwrite: bool) -> Outcome:
@@ -131,6 +129,11 @@ def _existing(target: Path) -> MaskFile | None:
         return read_mask_file(target)
     except DataError:
         return None
+
+
+def _kept(tasks: Sequence[MaskTask]) -> Kept:
+    there = sum(task.target.exists() for task in tasks)
+    return Kept(f"{there} of {len(tasks)} photographs have their masks")
 
 
 def _origin(provider: MaskProvider, image: Path) -> dict[str, Any]:
@@ -175,7 +178,8 @@ def _in_processes(tasks: Sequence[MaskTask], work: Work, workers: int) -> Iterat
     try:
         pending: set[Future[Outcome]] = set()
         for task in tasks:
-            pending.add(pool.submit(work, task))
+            with without_interrupts():  # processes are started as they are needed
+                pending.add(pool.submit(work, task))
             if len(pending) >= _WAITING * workers:
                 done, pending = wait(pending, return_when=FIRST_COMPLETED)
                 yield from (future.result() for future in done)
@@ -193,7 +197,7 @@ def _in_processes(tasks: Sequence[MaskTask], work: Work, workers: int) -> Iterat
 
 def _enter_process() -> None:
     """Leave Ctrl-C to the parent, which lets each image in work be finished; go when the parent is gone."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    ignore_interrupts()
     threading.Thread(target=_leave_with_parent, daemon=True).start()
 
 

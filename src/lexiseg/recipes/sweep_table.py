@@ -3,12 +3,14 @@
 import json
 import math
 from collections.abc import Mapping, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 
 from lexiseg.errors import CheckpointError
+from lexiseg.interruption import Kept, keeping
 from lexiseg.recipes.ablations import AblationRow
 from lexiseg.recipes.run_folder import RESULT_FILE
 from lexiseg.storage import write_json, write_text
@@ -49,6 +51,18 @@ def read_results(
         paths = {seed: run_folder(output, row.name, seed) / RESULT_FILE for seed in seeds}
         found[row.name] = tuple(_read(path, seed) for seed, path in paths.items() if path.is_file())
     return found
+
+
+def keeping_runs(
+    output: Path, rows: Sequence[AblationRow], seeds: Sequence[int]
+) -> AbstractContextManager[None]:
+    """What is kept if the sweep is stopped in here: its complete runs."""
+    results = [run_folder(output, row.name, seed) / RESULT_FILE for row in rows for seed in seeds]
+    return keeping(
+        lambda: Kept(
+            f"{sum(path.is_file() for path in results)} of {len(results)} runs in {output} are complete"
+        )
+    )
 
 
 def write_report(
