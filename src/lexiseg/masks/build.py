@@ -3,6 +3,7 @@
 import json
 import multiprocessing
 import os
+import signal
 import threading
 import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -179,7 +180,7 @@ def _in_processes(tasks: Sequence[MaskTask], work: Work, workers: int) -> Iterat
         pending: set[Future[Outcome]] = set()
         for task in tasks:
             with without_interrupts():  # processes are started as they are needed
-                pending.add(pool.submit(work, task))
+                pending.add(pool.submit(_finish, work, task))
             if len(pending) >= _WAITING * workers:
                 done, pending = wait(pending, return_when=FIRST_COMPLETED)
                 yield from (future.result() for future in done)
@@ -195,9 +196,34 @@ def _in_processes(tasks: Sequence[MaskTask], work: Work, workers: int) -> Iterat
         pool.shutdown(wait=True, cancel_futures=True)
 
 
+class _Process:
+    """What one of several processes is doing, for its answer to SIGTERM."""
+
+    busy = False
+    leaving = False
+
+
+def _finish(work: Work, task: MaskTask) -> Outcome:
+    """Work on an image to its end, so that no file is left half-written; a SIGTERM that came meanwhile is answered then."""
+    _Process.busy = True
+    try:
+        return work(task)
+    finally:
+        _Process.busy = False
+        if _Process.leaving:
+            os._exit(1)
+
+
+def _leave(*_: Any) -> None:
+    _Process.leaving = True
+    if not _Process.busy:
+        os._exit(1)
+
+
 def _enter_process() -> None:
-    """Leave Ctrl-C to the parent, which lets each image in work be finished; go when the parent is gone."""
+    """Leave Ctrl-C to the parent, which lets each image in work be finished, as SIGTERM does; go when the parent is gone."""
     ignore_interrupts()
+    signal.signal(signal.SIGTERM, _leave)
     threading.Thread(target=_leave_with_parent, daemon=True).start()
 
 
