@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import shlex
 import signal
 import subprocess
@@ -38,6 +39,15 @@ FIRST = {
     "sweep": "*/*/last.ckpt",
 }
 """The file whose coming tells that work is under way; the other commands write one file per photograph."""
+
+TOLD = {
+    "train": r"step \d+ is kept in .*last\.ckpt",
+    "pixelclip": r"step \d+ is kept in .*last\.ckpt",
+    "predict": r"\d+ of 41 photographs are segmented",
+    "masks": r"\d+ of 41 photographs have their masks",
+    "benchmark": r"results\.json keeps \d of 3 scores",
+    "sweep": r"0 of 2 runs in .* are complete; step \d is kept in .*last\.ckpt",
+}
 
 
 @pytest.fixture
@@ -131,6 +141,7 @@ def test_prediction_and_sigterm(words, tmp_path):
 @pytest.mark.parametrize("name", COMMANDS)
 def test_every_command(words, tmp_path, name, number, group):
     out, given = tmp_path / "out", words(name)
-    _, again = require_as_promised(given, out, FIRST.get(name, "*.json"), number, group=group)
+    told, again = require_as_promised(given, out, FIRST.get(name, "*.json"), number, group=group)
+    assert re.search(TOLD[name], told), told
     assert again == given
     assert main(again) == 0
