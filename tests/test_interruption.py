@@ -171,6 +171,19 @@ def test_children_started_without_interrupts_never_hear_one(capsys):
     assert waited == ["True"], "blocked in the child, and delivered here afterwards"
 
 
+def test_a_thread_hears_for_a_main_thread_that_starts_processes(capsys):
+    def work():
+        with without_interrupts(heard=True):
+            os.kill(os.getpid(), signal.SIGINT)
+            for _ in range(300):
+                time.sleep(0.01)
+            return 0
+
+    started = time.monotonic()
+    assert answered(work, capsys)[0] == 130
+    assert time.monotonic() - started < 2
+
+
 _STUBBORN = """
 import time
 from lexiseg.interruption import Kept, keeping, run_command

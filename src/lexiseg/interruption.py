@@ -78,15 +78,26 @@ def ignore_interrupts(*_: Any) -> None:
 
 
 @contextmanager
-def without_interrupts() -> Iterator[None]:
-    """Processes started in here never hear Ctrl-C, not even while they import; in this one it waits until the end."""
+def without_interrupts(*, heard: bool = False) -> Iterator[None]:
+    """Processes started in here never hear Ctrl-C, not even while they import; in this one it waits until the end.
+
+    Args:
+        heard: It does not wait: a thread takes it, and the main thread learns of it once it does not wait for a lock.
+    """
     if not hasattr(signal, "pthread_sigmask"):  # Windows
         yield
         return
+    from multiprocessing.resource_tracker import ensure_running  # type: ignore[attr-defined, unused-ignore]
+
+    ensure_running()  # a helper that lets Ctrl-C through again as it starts, so it starts before
+    over = threading.Event()
+    if heard:
+        threading.Thread(target=over.wait, daemon=True).start()
     before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
     try:
         yield
     finally:
+        over.set()
         signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 

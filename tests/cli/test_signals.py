@@ -82,6 +82,9 @@ def stopped(words, out, first, number, *, group):
         time.sleep(0.01)
     (os.killpg if group else os.kill)(process.pid, number)
     status = process.wait(timeout=60)
+    deadline = time.monotonic() + 2  # multiprocessing's own helper ends a moment after the command
+    while living(process.pid) and time.monotonic() < deadline:
+        time.sleep(0.02)
     return status, out.with_name("messages").read_text(), living(process.pid)
 
 

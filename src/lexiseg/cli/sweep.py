@@ -30,7 +30,7 @@ def run_sweep(overrides: Sequence[str]) -> int:
     from lexiseg.recipes.sweep_table import keeping_runs
 
     try:
-        with keeping_runs(Path(config.output), rows, seeds):
+        with keeping_runs(Path(config.output), rows, seeds, processes=config.processes):
             _launch([*own, *of_hydra], config, rows, seeds, of_runs)
     finally:
         _report(Path(config.output), rows, seeds, [*of_hydra, *of_runs])
