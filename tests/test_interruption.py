@@ -214,3 +214,23 @@ def test_the_second_signal_ends_at_once():
     assert time.monotonic() - again < 8
     assert process.returncode == 130
     assert said == "lexiseg: interrupted; step 3; go on with: lexiseg demo\n"
+
+
+_DONE = """
+import time
+from lexiseg.interruption import run_command
+
+status = run_command(lambda: 7, ["lexiseg", "demo"], program=True)
+print("done", flush=True)
+time.sleep(60)
+"""
+
+
+def test_a_signal_after_the_work_ends_the_process_with_the_work_s_status():
+    process = subprocess.Popen(
+        [sys.executable, "-c", _DONE], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    )
+    assert process.stdout.readline() == "done\n"
+    process.send_signal(signal.SIGTERM)
+    _, said = process.communicate(timeout=30)
+    assert (process.returncode, said) == (7, "")

@@ -107,7 +107,7 @@ def run_command(work: Callable[[], int], command: Sequence[str], *, program: boo
     Args:
         work: Gives the exit status.
         command: As it was typed.
-        program: This is all that the process does: after a signal it ends here.
+        program: This is all that the process does: after a signal it ends here; a later one leaves the status as it is.
 
     Returns:
         The work's status; 130 after Ctrl-C, 143 after SIGTERM.
@@ -119,8 +119,8 @@ def run_command(work: Callable[[], int], command: Sequence[str], *, program: boo
         with watch.in_place(program):
             try:
                 status = work()
-                if program and not interrupted():  # all is done; what is left is to end
-                    watch.install(signal.SIG_IGN)
+                if program and not interrupted():  # all is done, so a signal only hastens the end
+                    watch.install(lambda *_: os._exit(status))
             except BaseException as error:
                 if isinstance(error, KeyboardInterrupt) and watch.received is None:
                     watch.received = signal.SIGINT
