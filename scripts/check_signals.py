@@ -123,7 +123,7 @@ class Case:
         seen = (
             partial(hears, process, signal.SIGTERM)
             if blow.early
-            else lambda: any(path.stat().st_mtime_ns > begun for path in _files(self.out))
+            else lambda: any(_written(path) > begun for path in _files(self.out))
         )
         within = _IN_START if blow.early else _AT_WORK
         struck = strike_at_random(process, seen, within, self.rng, partial(self._strike, blow.number))
@@ -179,6 +179,14 @@ class Case:
 
 def _files(folder: Path) -> list[Path]:
     return [path for path in folder.rglob("*") if path.is_file()] if folder.exists() else []
+
+
+def _written(path: Path) -> int:
+    """When a file was last written, in nanoseconds; 0 where it has just been renamed."""
+    try:
+        return path.stat().st_mtime_ns
+    except FileNotFoundError:
+        return 0
 
 
 def _fault_of(path: Path, killed: bool) -> str:

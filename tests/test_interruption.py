@@ -18,6 +18,8 @@ from lexiseg.interruption import (
     without_interrupts,
 )
 
+pytestmark = pytest.mark.usefixtures("ctrl_c")
+
 COMMAND = ["lexiseg", "train", "name=my run", "resume=false"]
 GO_ON = "go on with: lexiseg train 'name=my run' resume=false\n"
 
@@ -169,6 +171,19 @@ def test_children_started_without_interrupts_never_hear_one(capsys):
 
     assert answered(work, capsys)[0] == 130
     assert waited == ["True"], "blocked in the child, and delivered here afterwards"
+
+
+def test_a_process_that_is_being_started_is_started_whole(capsys):
+    started = []
+
+    def work():
+        with without_interrupts():
+            stopped(signal.SIGTERM)
+            started.append("whole")
+        started.append("more")
+
+    assert answered(work, capsys)[0] == 143
+    assert started == ["whole"]
 
 
 def test_a_thread_hears_for_a_main_thread_that_starts_processes(capsys):

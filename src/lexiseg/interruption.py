@@ -7,7 +7,7 @@ import signal
 import sys
 import threading
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager, nullcontext, suppress
 from dataclasses import dataclass
 from types import FrameType
 from typing import Any, NoReturn
@@ -79,10 +79,12 @@ def ignore_interrupts(*_: Any) -> None:
 
 @contextmanager
 def without_interrupts(*, heard: bool = False) -> Iterator[None]:
-    """Processes started in here never hear Ctrl-C, not even while they import; in this one it waits until the end.
+    """Processes started in here never hear Ctrl-C, not even while they import; in this one all signals wait until the end.
+
+    A process that is half started when its parent turns to other things complains that it was told nothing.
 
     Args:
-        heard: It does not wait: a thread takes it, and the main thread learns of it once it does not wait for a lock.
+        heard: They do not wait: a thread takes Ctrl-C, and the main thread learns of it once it does not wait for a lock.
     """
     if not hasattr(signal, "pthread_sigmask"):  # Windows
         yield
@@ -95,7 +97,8 @@ def without_interrupts(*, heard: bool = False) -> Iterator[None]:
         threading.Thread(target=over.wait, daemon=True).start()
     before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
     try:
-        yield
+        with nullcontext() if heard or _watch is None else _watch.waiting():
+            yield
     finally:
         over.set()
         signal.pthread_sigmask(signal.SIG_SETMASK, before)
@@ -145,6 +148,7 @@ class _Watch:
         self.received: int | None = None
         self._said = self._again = False
         self._heard: list[int] = []
+        self._waits, self._waiting = False, 0
 
     @property
     def status(self) -> int:
@@ -173,6 +177,18 @@ class _Watch:
             if not program:
                 for number, handler in before.items():
                     signal.signal(number, handler)
+
+    @contextmanager
+    def waiting(self) -> Iterator[None]:
+        """A signal that comes meanwhile is answered afterwards."""
+        self._waits = True
+        try:
+            yield
+        finally:
+            self._waits = False
+            number, self._waiting = self._waiting, 0
+            if number:
+                self._on_signal(number, None)
 
     def install(self, handler: Handler = None) -> None:
         """Let a handler, by default our own, answer the signals."""
@@ -210,6 +226,9 @@ class _Watch:
     def _on_signal(self, number: int, _: FrameType | None) -> None:
         if os.getpid() != self.process:  # forked from the command a moment ago, with its handlers
             os._exit(128 + number)
+        if self._waits:
+            self._waiting = number
+            return
         if self.received is not None:
             self._end_now()
         self.received = number

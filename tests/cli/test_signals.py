@@ -116,7 +116,10 @@ def require_as_promised(words, out, first, number, *, group):
     return told, shlex.split(command)[1:]
 
 
-pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
+pytestmark = [
+    pytest.mark.skipif(sys.platform != "linux", reason="reads /proc"),
+    pytest.mark.usefixtures("ctrl_c"),
+]
 
 
 def test_training_with_workers_and_ctrl_c(words, tmp_path):

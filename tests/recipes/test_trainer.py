@@ -45,6 +45,7 @@ def test_possible_ones():
     check_trainer(TrainerSettings(accelerator="cpu", precision="bf16-mixed"))
 
 
+@pytest.mark.usefixtures("ctrl_c")
 def test_launched_processes_hear_of_a_signal_and_of_nothing_else():
     heard = []
     trainer = SimpleNamespace(strategy=SimpleNamespace(launcher=SimpleNamespace(kill=heard.append)))
