@@ -703,6 +703,22 @@ _DATA_AND_RUNS = (
         "indices = range(total)",
         ("tests/evaluation/test_evaluate.py",),
     ),
+    Slip(
+        "checkpoint-of-another-run",
+        "a run started anew and stopped early names the checkpoint of the run before it",
+        "src/lexiseg/recipes/run_folder.py",
+        "foreign = None if resume_from == last else _stamp(last)",
+        "foreign = None",
+        ("tests/recipes/test_run_folder.py",),
+    ),
+    Slip(
+        "workers-hear-ctrl-c",
+        "worker processes hear Ctrl-C while they import, and fill the terminal with tracebacks",
+        "src/lexiseg/interruption.py",
+        "before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})",
+        "before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGUSR2})",
+        ("tests/test_interruption.py::test_children_started_without_interrupts_never_hear_one",),
+    ),
 )
 
 _FC_CLIP = (

@@ -5,6 +5,8 @@ import os
 # Before the hub's client is imported, for it reads this once; its retries take half a minute.
 os.environ["HF_HUB_OFFLINE"] = "1"
 
+import signal
+
 import pytest
 import torch
 from transformers import CLIPModel
@@ -21,3 +23,11 @@ def tiny_clip() -> CLIPModel:
         for parameter in model.parameters():
             parameter.add_(0.1 * torch.randn_like(parameter))
     return model.eval()
+
+
+@pytest.fixture
+def ctrl_c():
+    """This process and those that it starts hear Ctrl-C, also where a shell runs the tests behind the scenes."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)

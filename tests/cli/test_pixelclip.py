@@ -92,6 +92,20 @@ def test_from_photographs_to_a_clip_that_predicts(tune, photos, capsys, tmp_path
     assert content["protocol"]["masks"] == str(photos / "a.png.masks.json")
 
 
+def test_a_run_stopped_before_its_result_writes_its_clip_anew(tune, photos):
+    write_masks(photos, a=3, b=2, c=4)
+    status, printed, folder = tune(f"images={photos}")
+    assert status == 0, printed
+    written = sorted(path.name for path in (folder / "clip").iterdir())
+    (folder / "result.json").unlink()
+    (folder / "clip" / "tokenizer.json").write_text("{")
+    (folder / "clip" / "left").write_text("")
+    status, printed, _ = tune(f"images={photos}")
+    assert status == 0, printed
+    assert sorted(path.name for path in (folder / "clip").iterdir()) == written
+    json.loads((folder / "clip" / "tokenizer.json").read_text())
+
+
 def test_masks_made_on_the_way(tune, photos):
     (photos / "broken.png").write_bytes(b"no picture")
     status, printed, folder = tune(f"images={photos}", "masks=superpixels", "trainer.max_steps=1")

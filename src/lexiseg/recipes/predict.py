@@ -1,10 +1,12 @@
 """One photograph segmented and kept: labels, overlay, scores and every setting, under the photograph's name."""
 
-from dataclasses import dataclass, replace
+from contextlib import AbstractContextManager
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from lexiseg.inference.result import Segmentation
 from lexiseg.inference.segmenter import Segmenter
+from lexiseg.interruption import Kept, keeping
 from lexiseg.recipes.given_masks import GivenMasks
 from lexiseg.recipes.photographs import Photograph
 
@@ -19,6 +21,7 @@ class Prediction:
         masks: One class per mask of these; None: every pixel for itself.
         overlay: Write the photograph coloured by class.
         score_png: Write the score of each pixel.
+        written: The photographs whose results are there.
     """
 
     segmenter: Segmenter
@@ -26,6 +29,7 @@ class Prediction:
     masks: GivenMasks | None = None
     overlay: bool = True
     score_png: bool = False
+    written: list[Path] = field(default_factory=list)
 
     def keep(self, photograph: Photograph) -> Segmentation:
         """Segment one photograph and write its results; the protocol says which masks voted.
@@ -45,4 +49,11 @@ class Prediction:
             overlay=self.overlay,
             score_png=self.score_png,
         )
+        self.written.append(photograph.path)
         return result
+
+    def keeping(self, total: int) -> AbstractContextManager[None]:
+        """What is kept of so many photographs if the work is stopped in here."""
+        return keeping(
+            lambda: Kept(f"{len(self.written)} of {total} photographs are segmented, results in {self.out}")
+        )

@@ -179,8 +179,13 @@ def _train_once(run: TrainRun) -> tuple[dict[str, float], float]:
     if result is not None:
         run.tell(f"the run in {run.output_dir} is complete; resume=false starts it anew")
         return dict(result["val"]), float(result["seconds"])
-    started = time.monotonic()
     resume_from = folder.resume_from()
+    with folder.keeping(resume_from):
+        return _fit(run, resume_from)
+
+
+def _fit(run: TrainRun, resume_from: Path | None) -> tuple[dict[str, float], float]:
+    folder, started = run.folder, time.monotonic()
     step = resumed_step(resume_from, read_info)
     pl.seed_everything(run.seed, verbose=False)
     split = run.split.of(run.data.train.classes)
