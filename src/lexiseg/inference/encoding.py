@@ -96,6 +96,16 @@ class WindowEncoder:
         with self._autocast(text.device):
             return self.model.decode(state, text).logits.float()
 
+    def bind(self, state: Any, text: Tensor) -> Any:
+        """What the model makes of a batch's state and all words, so that some of them may be decoded at a time."""
+        with self._autocast(text.device):
+            return self.model.bind(state, text)
+
+    def features(self, state: Any, text: Tensor) -> Tensor:
+        """Text-aligned features ``(W, D, h, w)`` of a batch of windows, float32."""
+        with self._autocast(text.device):
+            return self.model.features(state, text).float()
+
     def working(self, image: Picture, layout: ImageLayout) -> Tensor:
         """The photograph ``(3, H, W)`` uint8 at the protocol's size, before any view."""
         first = layout.windows[0]

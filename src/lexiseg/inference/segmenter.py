@@ -227,7 +227,7 @@ class Segmenter:
         layout = self._layout(picture, replace(self.protocol, views=SINGLE_VIEW))
         text = self._text(self._words)
         batches = self._encoder.encode([picture], [layout])
-        maps = torch.cat([self.model.features(batch.state, text).float() for batch in batches])
+        maps = torch.cat([self._encoder.features(batch.state, text) for batch in batches])
         return layout.windows[0].merge_features(maps)
 
     @property
@@ -274,7 +274,7 @@ class Segmenter:
         step, views = self._words_per_pass(encoded.layout, words), range(len(encoded.layout.views))
         states = [batch.state for batch in encoded.batches]
         if step < len(text) and self.model.depends_on_text:
-            states = [self.model.bind(state, text) for state in states]
+            states = [self._encoder.bind(state, text) for state in states]
         for part in chunks(len(text), step):
             maps: dict[Place, list[Tensor]] = {}
             for batch, state in zip(encoded.batches, states, strict=True):
