@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from lexiseg import __version__
 from lexiseg.errors import LexisegError
 from lexiseg.lazy import locate
+from lexiseg.progress import shown
 
 _EPILOG = """
 a first look, offline, in a few minutes:
@@ -75,7 +76,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     logging.basicConfig(level=logging.WARNING, format="%(levelname)s: %(message)s")
     arguments = list(sys.argv[1:] if arguments is None else arguments)
     try:
-        return _dispatch(arguments)
+        with shown():
+            return _dispatch(arguments)
     except LexisegError as error:
         if os.environ.get("LEXISEG_TRACEBACK"):
             raise

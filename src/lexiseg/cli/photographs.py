@@ -1,12 +1,12 @@
-"""The photographs of a command, under a progress bar: which is being worked on, which were skipped and why."""
+"""The photographs of a command: which is being worked on, which were skipped and why."""
 
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from rich.console import Console
 from rich.markup import escape
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
+from lexiseg.progress import doing
 from lexiseg.recipes.photographs import Photograph, work_through
 
 Step = Callable[[str], None]
@@ -21,21 +21,25 @@ def each_photograph(
     told: str,
     steps: int = 1,
 ) -> list[Path]:
-    """Work on every photograph; the bar says ``told`` at first, and each photograph has ``steps``.
+    """Work on every photograph; ``told`` is what is done to it first, and each photograph has ``steps``.
 
     Returns:
         The skipped ones.
     """
-    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-    with Progress(*columns, console=console, transient=True) as bar:
-        task = bar.add_task(told, total=steps * len(photos))
+    with doing(told, steps * len(photos)) as bar:
+
+        def step(following: str) -> None:
+            bar.advance()
+            bar.description = following
+
+        def done(number: int) -> None:
+            bar.done = steps * number
+
         return work_through(
             photos,
-            lambda photograph: work(
-                photograph, lambda following: bar.update(task, advance=1, description=following)
-            ),
+            lambda photograph: work(photograph, step),
             skipped=lambda error: console.print(f"[red]skipped:[/red] {escape(str(error))}"),
-            done=lambda number: bar.update(task, completed=steps * number),
+            done=done,
         )
 
 

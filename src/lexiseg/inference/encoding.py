@@ -17,6 +17,7 @@ from lexiseg.inference.layout import ImageLayout, WindowLayout
 from lexiseg.inference.protocol import Precision
 from lexiseg.ops.resize import resize_image
 from lexiseg.ops.window_merge import padding_before
+from lexiseg.progress import doing
 from lexiseg.types import Segmentable
 
 Picture = npt.NDArray[np.uint8]
@@ -83,13 +84,16 @@ class WindowEncoder:
     def encode(self, images: Sequence[Picture], layouts: Sequence[ImageLayout]) -> Iterator[EncodedWindows]:
         """Full batches of windows of one size, across views and photographs, made when asked for."""
         waiting: dict[tuple[int, int], list[tuple[Place, Tensor]]] = {}
-        for place, window in self._windows(images, layouts):
-            group = waiting.setdefault((window.shape[-2], window.shape[-1]), [])
-            group.append((place, window))
-            if len(group) == self.window_batch:
-                yield self._run_tower(group)
-                group.clear()
-        yield from (self._run_tower(group) for group in waiting.values() if group)
+        total = sum(len(view.windows.boxes) for layout in layouts for view in layout.windows)
+        with doing("reading windows", total) as work:
+            for place, window in self._windows(images, layouts):
+                group = waiting.setdefault((window.shape[-2], window.shape[-1]), [])
+                group.append((place, window))
+                if len(group) == self.window_batch:
+                    yield self._run_tower(group)
+                    work.advance(len(group))
+                    group.clear()
+            yield from (self._run_tower(group) for group in waiting.values() if group)
 
     def decode(self, state: Any, text: Tensor) -> Tensor:
         """Logits ``(W, M, h, w)`` of some words ``(M, D)`` in a batch of windows, float32."""

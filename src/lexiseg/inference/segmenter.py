@@ -26,6 +26,7 @@ from lexiseg.inference.refine import PAMR, MaskVote, PreparedPAMR
 from lexiseg.inference.result import Segmentation
 from lexiseg.inference.words import EmbeddedWords, Words
 from lexiseg.masks.provider import MaskProvider
+from lexiseg.progress import doing
 from lexiseg.types import Segmentable, chunks
 
 P = ParamSpec("P")
@@ -250,7 +251,8 @@ class Segmenter:
     def _vote(self, picture: Picture, masks: npt.NDArray[np.bool_] | None) -> MaskVote | None:
         """Of the masks given, else of those that the provider makes, if there is one."""
         if masks is None and self._masks is not None:
-            masks = self._masks(picture).arrays()
+            with doing("making masks"):
+                masks = self._masks(picture).arrays()
         return None if masks is None else MaskVote.of(masks, picture.shape[:2])
 
     def _layout(self, image: Picture, protocol: InferenceProtocol | None = None) -> ImageLayout:
@@ -291,15 +293,16 @@ class Segmenter:
         vote: MaskVote | None,
     ) -> Segmentation:
         vocabulary, seen_ids = words.vocabulary, words.seen_ids
-        labels, values = decide(
-            passes,
-            encoded.layout,
-            self.protocol,
-            class_ids=words.embeddings.class_ids.to(self._encoder.device),
-            seen_ids=seen_ids,
-            scores=scores,
-            touches=LastTouches(self._refinement(encoded.image, encoded.layout), vote),
-        )
+        with doing("labelling pixels"):
+            labels, values = decide(
+                passes,
+                encoded.layout,
+                self.protocol,
+                class_ids=words.embeddings.class_ids.to(self._encoder.device),
+                seen_ids=seen_ids,
+                scores=scores,
+                touches=LastTouches(self._refinement(encoded.image, encoded.layout), vote),
+            )
         id2label = vocabulary.id2label
         if self.protocol.rejects:
             id2label[len(id2label)] = NO_CLASS

@@ -8,6 +8,7 @@ from lexiseg.checkpoints.training_file import load_tensors_only
 from lexiseg.errors import ConfigError, LexisegError
 from lexiseg.inference.pipeline import Pipeline
 from lexiseg.inference.pretrained import PretrainedSegmenter, largest_difference
+from lexiseg.progress import doing
 
 
 @dataclass(frozen=True)
@@ -61,10 +62,12 @@ def export_folder(export: FolderExport) -> ExportedFolder:
     pipeline = Pipeline.load(export.checkpoint, clip=export.clip, device="cpu")
     facts = _facts(export, pipeline)
     live = PretrainedSegmenter(replace(pipeline, facts=facts), bundle_clip=export.bundle_clip)
-    live.save_pretrained(export.out, model_card_kwargs={"name": export.name or export.out.name})
-    written = PretrainedSegmenter.from_pretrained(export.out.resolve(), device="cpu")
+    with doing("writing the folder"):
+        live.save_pretrained(export.out, model_card_kwargs={"name": export.name or export.out.name})
     measured = facts.measured.measured_by if facts.measured else None
-    return ExportedFolder(live, measured, largest_difference(live, written))
+    with doing("comparing the folder with the live model"):
+        written = PretrainedSegmenter.from_pretrained(export.out.resolve(), device="cpu")
+        return ExportedFolder(live, measured, largest_difference(live, written))
 
 
 def push(model: PretrainedSegmenter, name: str, folder: Path) -> str:
@@ -82,7 +85,8 @@ def push(model: PretrainedSegmenter, name: str, folder: Path) -> str:
         LexisegError: The hub was not reached, or may not be written to.
     """
     try:
-        return str(model.push_to_hub(name))
+        with doing(f"pushing to {name}"):
+            return str(model.push_to_hub(name))
     except Exception as error:  # the hub's client passes on whatever its HTTP library raises
         told = (str(error).strip().splitlines() or [type(error).__name__])[0][:200]
         raise LexisegError(

@@ -20,6 +20,7 @@ from lexiseg.export.program import trace
 from lexiseg.export.torch_program import load_own_torch, write_torch
 from lexiseg.inference.exported import OnnxProgram
 from lexiseg.inference.pipeline import Pipeline
+from lexiseg.progress import doing
 from lexiseg.recipes.export_folder import require_new
 from lexiseg.storage import folder_or_nothing
 from lexiseg.types import MaskModel
@@ -73,13 +74,14 @@ def export_program(loaded: Pipeline, kind: ProgramKind, folder: Path) -> Parity:
     words = torch.empty(0, model.tower.embed_dim)
     if info.split.classes:
         words = loaded.vocabulary().embed(loaded.clip, default_cache_dir()).vectors
-    program, path = trace(model), folder / PROGRAM_FILES[kind]
-    if kind == "onnx":
-        write_onnx(program, path)
-        parity = check_parity(model, OnnxProgram(path, "cpu"), words)
-    else:
-        write_torch(program, path)
-        parity = check_parity(model, load_own_torch(path), words)
+    path = folder / PROGRAM_FILES[kind]
+    with doing("tracing the model"):
+        program = trace(model)
+    with doing("writing the program"):
+        write_onnx(program, path) if kind == "onnx" else write_torch(program, path)
+    with doing("comparing the program with the live model"):
+        run = OnnxProgram(path, "cpu") if kind == "onnx" else load_own_torch(path)
+        parity = check_parity(model, run, words)
     parity.require()
     mean, std = (tuple(tensor.flatten().tolist()) for tensor in model.normalization)
     card = ProgramCard(

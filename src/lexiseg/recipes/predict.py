@@ -5,6 +5,7 @@ from pathlib import Path
 
 from lexiseg.inference.result import Segmentation
 from lexiseg.inference.segmenter import Segmenter
+from lexiseg.progress import doing
 from lexiseg.recipes.given_masks import GivenMasks
 from lexiseg.recipes.photographs import Photograph
 
@@ -38,11 +39,12 @@ class Prediction:
         result = self.segmenter.segment(photograph.pixels, masks=arrays)
         if source is not None:
             result = replace(result, protocol={**result.protocol, "masks": source})
-        result.save(
-            self.out,
-            photograph.stem,
-            image=photograph.pixels,
-            overlay=self.overlay,
-            score_png=self.score_png,
-        )
+        with doing("writing results"):
+            result.save(
+                self.out,
+                photograph.stem,
+                image=photograph.pixels,
+                overlay=self.overlay,
+                score_png=self.score_png,
+            )
         return result
