@@ -1,5 +1,6 @@
 """Lightning's trainer as every recipe wants it."""
 
+import inspect
 import logging
 import os
 import warnings
@@ -29,6 +30,11 @@ _OURS = (
     "default_root_dir",
 )
 """Arguments of Lightning's trainer that every run decides itself."""
+
+
+def trainer_arguments() -> list[str]:
+    """Whatever Lightning's trainer takes."""
+    return [name for name in inspect.signature(pl.Trainer.__init__).parameters if name != "self"]
 
 
 def check_trainer(settings: TrainerSettings, *decided: str) -> None:

@@ -277,9 +277,7 @@ def _named(model: CascadeSettings | Mapping[str, Any]) -> dict[str, Any]:
     Raises:
         ConfigError: No such model, or a setting that it does not have.
     """
-    if isinstance(model, Mapping):
-        return complete_settings(model)
-    return complete_settings(asdict(model))
+    return complete_settings(asdict(model) if isinstance(model, CascadeSettings) else model)
 
 
 def _warn_of_unknown_words(clip: FrozenCLIP, split: ClassSplit) -> None:
