@@ -20,6 +20,7 @@ import tempfile
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -108,25 +109,31 @@ def commands(work: Path) -> dict[str, Callable[[str], list[str]]]:
         "trainer.max_steps=30",
         "validation.every_steps=30",
     )
-    few = ("--classes-file", str(words), "--device", "cpu")
-    mine = ("trainer=cpu", "clip=toy", "trainer.max_steps=4", "mask_data.num_workers=0")
-    return {
-        "train": lambda out: ["train", *toy, f"output_dir={out}"],
-        "pixelclip, superpixels": lambda out: ["pixelclip", f"images={photos}", "masks=superpixels", *mine, f"output_dir={out}"],
-        "predict, 5,000 words": lambda out: ["predict", photo, "--classes-file", str(prompts), "--clip", "toy", "--device", "cpu", "--out", out],
-        "predict, 4000x3000": lambda out: ["predict", str(large), *few, "--clip", "toy", "--out", out],
-        "predict, refined": lambda out: ["predict", str(large), *few, "--clip", "toy", "--refine", "--out", out],
-        "predict, trained": lambda out: ["predict", str(large), *few, "--checkpoint", checkpoint, "--out", out],
-        "export onnx": lambda out: ["export", checkpoint, "--to", "onnx", "--out", out],
-        "export torch": lambda out: ["export", checkpoint, "--to", "torch", "--out", out],
-        "export folder": lambda out: ["export", checkpoint, "--to", "folder", "--out", out],
-        "eval": lambda out: ["eval", checkpoint, "data.val.length=40", f"output={out}.json"],
-        "benchmark": lambda out: ["benchmark", "clip=toy", "device=cpu", "toy.data.length=6", "methods=[clip,resclip,tg-clip]", f"output={out}"],
-        "compare": lambda out: ["compare", photo, *few, "--clip", "toy", "--out", out],
-        "masks build": lambda out: ["masks", "build", str(photos), "--output", out, "--workers", "1"],
-        "data check": lambda out: ["data", "check", "--data", "toy", "--split", "toy", "--out", out],
-        "sweep": lambda out: ["sweep", "ablation=table8", *toy, "rows=[concat,sum]", "seeds=[0]", f"output={out}"],
+    few, rows = ("--classes-file", str(words)), "methods=[clip,resclip,tg-clip]"
+    mine = ("experiment=pixelclip/toy", "mask_data=toy_folder", "trainer=cpu", "trainer.max_steps=20")
+    clip = ("--clip", "toy", "--device", "cpu")
+    asked = {
+        "train": ("train", *toy, "output_dir=OUT"),
+        "pixelclip, superpixels": ("pixelclip", *mine, f"images={photos}", "masks=superpixels", "output_dir=OUT"),
+        "predict, 5,000 words": ("predict", photo, "--classes-file", str(prompts), *clip, "--out", "OUT"),
+        "predict, 4000x3000": ("predict", str(large), *few, *clip, "--out", "OUT"),
+        "predict, refined": ("predict", str(large), *few, *clip, "--refine", "--out", "OUT"),
+        "predict, trained": ("predict", str(large), *few, "--checkpoint", checkpoint, "--out", "OUT"),
+        "export onnx": ("export", checkpoint, "--to", "onnx", "--out", "OUT"),
+        "export torch": ("export", checkpoint, "--to", "torch", "--out", "OUT"),
+        "export folder": ("export", checkpoint, "--to", "folder", "--out", "OUT"),
+        "eval": ("eval", checkpoint, "data.val.length=40", "output=OUT.json"),
+        "benchmark": ("benchmark", *("clip=toy", "device=cpu", "toy.data.length=6"), rows, "output=OUT"),
+        "compare": ("compare", photo, *few, *clip, "--out", "OUT"),
+        "masks build": ("masks", "build", str(photos), "--output", "OUT", "--workers", "1"),
+        "data check": ("data", "check", "--data", "toy", "--split", "toy", "--out", "OUT"),
+        "sweep": ("sweep", "ablation=table8", *toy, "rows=[concat,sum]", "seeds=[0]", "output=OUT"),
     }  # fmt: skip
+    return {name: partial(_with_folder, words) for name, words in asked.items()}
+
+
+def _with_folder(words: Sequence[str], folder: str) -> list[str]:
+    return [word.replace("OUT", folder) for word in words]
 
 
 def main() -> None:
@@ -160,6 +167,9 @@ def main() -> None:
                     console.print(f"[red]{name} ended with status {heard[kind].status}[/red]")
             terminal, log = heard["terminal"], heard["log"]
             worst = terminal if terminal.longest > TERMINAL_LIMIT else log
+            console.print(
+                f"{name}: {terminal.longest:.1f} s, in a log {log.first:.1f} and {log.longest:.1f} s"
+            )
             table.add_row(
                 name,
                 f"{terminal.seconds:.1f}",

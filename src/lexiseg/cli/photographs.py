@@ -6,11 +6,8 @@ from pathlib import Path
 from rich.console import Console
 from rich.markup import escape
 
-from lexiseg.progress import doing
-from lexiseg.recipes.photographs import Photograph, work_through
-
-Step = Callable[[str], None]
-"""One step is done; the text says which comes next."""
+from lexiseg.errors import DataError
+from lexiseg.recipes.photographs import Photograph, Step, work_through
 
 
 def each_photograph(
@@ -26,21 +23,11 @@ def each_photograph(
     Returns:
         The skipped ones.
     """
-    with doing(told, steps * len(photos)) as bar:
 
-        def step(following: str) -> None:
-            bar.advance()
-            bar.description = following
+    def skipped(error: DataError) -> None:
+        console.print(f"[red]skipped:[/red] {escape(str(error))}")
 
-        def done(number: int) -> None:
-            bar.done = steps * number
-
-        return work_through(
-            photos,
-            lambda photograph: work(photograph, step),
-            skipped=lambda error: console.print(f"[red]skipped:[/red] {escape(str(error))}"),
-            done=done,
-        )
+    return work_through(photos, work, skipped=skipped, told=told, steps=steps)
 
 
 def conclude(console: Console, photos: Sequence[Path], failures: Sequence[Path], *, done: str) -> int:

@@ -1,7 +1,9 @@
 """``lexiseg sweep``: the rows of one of the paper's tables, each over several seeds, in one table with spread."""
 
 from collections.abc import Sequence
+from contextlib import redirect_stderr
 from functools import partial
+from io import StringIO
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -84,9 +86,8 @@ def _launch(
             raise ConfigError("Hydra did not start; reinstall hydra-core")
         job = partial(run_row, of_runs=tuple(of_runs))
         jobs = hydra.multirun("sweep", job, [*settings, *given], with_log_configuration=False)
-    for batch in jobs:
-        for done in batch:
-            _ = done.return_value  # Hydra raises a failed job's own error here
+    with redirect_stderr(StringIO()):  # a failed job raises its own error; what Hydra says of it helps nobody
+        _ = [done.return_value for batch in jobs for done in batch]
 
 
 def _report(

@@ -13,7 +13,7 @@ from lexiseg.clip.loading import FrozenCLIP
 from lexiseg.errors import ConfigError, DataError, LexisegError
 from lexiseg.evaluation.benchmark import Benchmark, MethodChoice, cell_key, measure, prepare
 from lexiseg.evaluation.benchmark_table import Cell, read_cells, to_markdown, write_cells
-from lexiseg.inference.loading import pick_device
+from lexiseg.inference.devices import pick_device
 from lexiseg.progress import with_progress
 from lexiseg.storage import write_text
 

@@ -4,6 +4,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from lexiseg.checkpoints.model_facts import ModelFacts, read_measured
+from lexiseg.checkpoints.run_checkpoint import checkpoint_of
 from lexiseg.checkpoints.training_file import load_tensors_only
 from lexiseg.errors import ConfigError, LexisegError
 from lexiseg.inference.pipeline import Pipeline
@@ -108,9 +109,10 @@ def require_new(out: Path) -> None:
 def _facts(export: FolderExport, pipeline: Pipeline) -> ModelFacts:
     """What came with the model, and over it what the caller and the records beside a checkpoint say."""
     facts = pipeline.facts
-    if export.checkpoint.is_file() and pipeline.info is not None:
-        step = load_tensors_only(export.checkpoint).get("global_step")
-        facts = replace(facts, measured=read_measured(export.checkpoint, pipeline.info, step))
+    checkpoint = Path(checkpoint_of(export.checkpoint))
+    if checkpoint.is_file() and pipeline.info is not None:
+        step = load_tensors_only(checkpoint).get("global_step")
+        facts = replace(facts, measured=read_measured(checkpoint, pipeline.info, step))
     return replace(
         facts,
         license=facts.license if export.license is None else export.license,

@@ -4,12 +4,13 @@ import inspect
 import logging
 import os
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import pytorch_lightning as pl
 from pytorch_lightning.accelerators import CPUAccelerator
+from pytorch_lightning.utilities import rank_zero_only
 from pytorch_lightning.utilities.exceptions import MisconfigurationException
 
 from lexiseg.errors import ConfigError
@@ -106,6 +107,12 @@ def make_trainer(
         log_every_n_steps=10,
         default_root_dir=str(folder),
     )
+
+
+def tell_once(tell: Callable[[str], None], sentence: str) -> None:
+    """Tell a sentence, if it is one, in the first process of a run."""
+    if sentence and getattr(rank_zero_only, "rank", 0) == 0:
+        tell(sentence)
 
 
 def quiet() -> None:

@@ -39,7 +39,7 @@ from lexiseg.recipes.settings import (
     ValidationSettings,
     require_seed,
 )
-from lexiseg.recipes.trainer import check_trainer, make_trainer, quiet
+from lexiseg.recipes.trainer import check_trainer, make_trainer, quiet, tell_once
 from lexiseg.training.checkpointing import LAST, KeepCheckpoints
 from lexiseg.training.csv_log import CsvLog
 from lexiseg.training.optim import OptimSettings
@@ -173,6 +173,10 @@ def _changed(run: TrainRun, **changes: Any) -> TrainRun:
 def _train_once(run: TrainRun) -> tuple[dict[str, float], float]:
     """Scores and seconds of one run, in every process of it."""
     folder = run.folder
+    # What is wrong in itself is told before what is wrong for this folder.
+    split = run.split.of(run.data.train.classes)
+    data = run.data.module(split, run.seed)
+    _spoken_in(run)
     result = folder.finished(run.trainer.max_steps)
     if result is not None:
         run.tell(f"the run in {run.output_dir} is complete; resume=false starts it anew")
@@ -180,9 +184,9 @@ def _train_once(run: TrainRun) -> tuple[dict[str, float], float]:
     started = time.monotonic()
     resume_from = folder.resume_from()
     step = resumed_step(resume_from, read_info)
+    if resume_from is not None and not run.optim.schedule_steps:
+        tell_once(run.tell, folder.tell_other_length(run.trainer.max_steps))
     pl.seed_everything(run.seed, verbose=False)
-    split = run.split.of(run.data.train.classes)
-    data = run.data.module(split, run.seed)
     task = build_task(run, run.clip.load(), split)
     data.check_training_labels()
     trainer = _build_trainer(run, folder.open(resume_from, step), data)
@@ -211,9 +215,7 @@ def build_task(run: TrainRun, clip: FrozenCLIP, split: ClassSplit) -> Segmentati
     info = CheckpointInfo(
         model=model_settings(model),
         clip=_describe_clip(run.clip, clip),
-        templates=resolve_templates(
-            run.templates if isinstance(run.templates, str) else tuple(run.templates)
-        ),
+        templates=_spoken_in(run),
         split=split,
         protocol=protocol.to_dict(),
     )
@@ -229,6 +231,15 @@ def build_task(run: TrainRun, clip: FrozenCLIP, split: ClassSplit) -> Segmentati
         labeller=lambda image: segmenter.segment(image, scores=False).labels,
         self_training=run.self_training,
     )
+
+
+def _spoken_in(run: TrainRun) -> tuple[str, ...]:
+    """The templates themselves.
+
+    Raises:
+        ConfigError: No such set, or a template without its place for the word.
+    """
+    return resolve_templates(run.templates if isinstance(run.templates, str) else tuple(run.templates))
 
 
 def _build_trainer(run: TrainRun, log: CsvLog, data: SegmentationDataModule) -> pl.Trainer:
