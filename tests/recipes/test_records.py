@@ -34,6 +34,8 @@ def test_a_stored_record_is_the_run_that_it_was_written_by():
     ("changes", "message"),
     [
         ({"optim": None}, "optim: expected settings by name, got None"),
+        ({"loss": None}, "loss: expected settings by name, got None"),
+        ({"loss.kind": ["x"]}, r"loss.kind: expected one of mask, segments, got \['x'\]"),
         ({"trainer": None}, "trainer: expected settings by name, got None"),
         ({"logger": None}, "logger: expected wandb with its settings, or with null, got None"),
         ({"model": {"name": ["x"]}}, r"model.name: expected one of cascade_clip, .*, got '\['x'\]'"),
