@@ -70,12 +70,12 @@ def load_trained_model(
     program = find_program(path)
     if program is not None:
         return _load_program(program, clip=clip, tokenizer=tokenizer, device=device, trusted=trusted)
-    where = pick_device(device)  # a mistake shows before anything is read
     chosen = checkpoint_of(path)
     if chosen != path:
         _log.warning("%s is the folder of a run: taking its %s", path, Path(chosen).relative_to(path))
         path = chosen
     stored = _read_stored(path)
+    where = pick_device(device)  # a mistake shows before a CLIP is loaded
     info = stored.info
     frozen = _load_same_clip(info, stored.clip, path, clip=clip, tokenizer=tokenizer)
     model = build_model(info.model, frozen.tower)
