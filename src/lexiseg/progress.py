@@ -13,7 +13,7 @@ import sys
 import threading
 import time
 from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from typing import Any, TextIO, TypeVar
 
@@ -164,8 +164,9 @@ class _Display:
     def stop(self) -> None:
         """Take the line away and look on no more."""
         self._over.set()
-        self._thread.join()
-        self._clear()
+        self._thread.join(timeout=1.0)  # it may hang on a pipe that nobody reads
+        with suppress(OSError, ValueError):
+            self._clear()
 
     def silence(self) -> None:
         """In the child of a fork, which has no such thread and may have got the lock while it was held."""

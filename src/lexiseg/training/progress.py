@@ -1,5 +1,6 @@
 """The progress of a training run: loss, learning rate, speed, time left, and the latest scores."""
 
+import math
 import time
 from contextlib import ExitStack
 from typing import Any
@@ -33,8 +34,8 @@ class TrainingProgress(pl.Callback):
     def on_validation_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Count the images of this validation."""
         if trainer.is_global_zero:
-            batches = trainer.num_val_batches
-            total = int(batches if isinstance(batches, int | float) else sum(batches))
+            batches = sum(trainer.num_val_batches)
+            total = int(batches) if math.isfinite(batches) else None
             self._images = self._validating.enter_context(doing("validating", total))
 
     def on_validation_batch_end(self, trainer: pl.Trainer, pl_module: Any, *_: Any) -> None:
