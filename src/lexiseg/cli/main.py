@@ -11,6 +11,7 @@ from lexiseg import __version__
 from lexiseg.errors import LexisegError, own_sentence
 from lexiseg.interruption import interrupted, run_command
 from lexiseg.lazy import locate
+from lexiseg.progress import shown
 
 _EPILOG = """
 a first look, offline, in a few minutes:
@@ -81,7 +82,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def _answer(arguments: list[str]) -> int:
     try:
-        return _dispatch(arguments)
+        with shown():
+            return _dispatch(arguments)
     except LexisegError as error:
         if os.environ.get("LEXISEG_TRACEBACK") or interrupted():
             raise
@@ -93,6 +95,8 @@ def _dispatch(arguments: list[str]) -> int:
     command = arguments[0] if arguments else None
     if command in HYDRA_COMMANDS:
         return _run_hydra(command, arguments[1:])
+    if command in FLAG_COMMANDS:
+        locate("lexiseg.recipes.wrong_door:require_flags")(command, arguments[1:])
     args = build_parser(command).parse_args(arguments)
     return int(args.func(args))
 
@@ -102,6 +106,7 @@ def _run_hydra(command: str, overrides: list[str]) -> int:
     if {"-h", "--help"} & set(overrides) or (command in _NEED_OVERRIDES and not overrides):
         print(locate("lexiseg.cli.parsers.usage:usage")(command))
         return 0
+    locate("lexiseg.recipes.wrong_door:require_overrides")(command, overrides)
     return int(locate(f"lexiseg.cli.{command}:run_{command}")(overrides))
 
 

@@ -14,8 +14,9 @@ from lexiseg.clip.loading import FrozenCLIP
 from lexiseg.errors import ConfigError, DataError, LexisegError
 from lexiseg.evaluation.benchmark import Benchmark, MethodChoice, cell_key, measure, prepare
 from lexiseg.evaluation.benchmark_table import Cell, read_cells, to_markdown, write_cells
-from lexiseg.inference.loading import pick_device
+from lexiseg.inference.devices import pick_device
 from lexiseg.interruption import Kept, keeping
+from lexiseg.progress import with_progress
 from lexiseg.storage import write_text
 
 RESULTS_FILE = "results.json"
@@ -105,7 +106,8 @@ def _cells(run: BenchmarkRun, refused: Refused) -> dict[tuple[str, str], Cell]:
     known = read_cells(path)
     cells: dict[tuple[str, str], Cell] = {}
     failures = 0
-    for choice, benchmark in _pairs(run):
+    pairs = list(_pairs(run))
+    for choice, benchmark in with_progress(pairs, "benchmark", len(pairs)):
         try:
             cell = _cell(choice, benchmark, run, known)
         except DataError:

@@ -23,7 +23,7 @@ from lexiseg.models.pixel_clip_settings import PixelCLIPOptimSettings, PixelCLIP
 from lexiseg.recipes.record import plain_record
 from lexiseg.recipes.run_folder import RunFolder, resumed_step
 from lexiseg.recipes.settings import CheckpointSettings, ClipSource, Resume, TrainerSettings, require_seed
-from lexiseg.recipes.trainer import check_trainer, make_trainer, quiet
+from lexiseg.recipes.trainer import check_trainer, make_trainer, quiet, tell_once
 from lexiseg.storage import folder_or_nothing
 from lexiseg.training.checkpointing import KeepCheckpoints
 from lexiseg.training.cluster_examples import TypicalMasks
@@ -131,6 +131,7 @@ def tune(run: TuneRun) -> Path:
     quiet()
     check_trainer(run.trainer, "gradient_clip_val")
     folder = run.folder
+    read_words(run.pictures.words)  # what is wrong in itself is told before what is wrong for this folder
     if folder.finished(run.trainer.max_steps) is not None:
         run.tell(f"the run in {run.output_dir} is complete; resume=false starts it anew")
         return run.output_dir / CLIP_FOLDER
@@ -142,6 +143,8 @@ def tune(run: TuneRun) -> Path:
 def _tune(run: TuneRun, resume_from: Path | None) -> Path:
     folder, tuned, started = run.folder, run.output_dir / CLIP_FOLDER, time.monotonic()
     step = resumed_step(resume_from, read_tuning_info)
+    if resume_from is not None:
+        tell_once(run.tell, folder.tell_other_length(run.trainer.max_steps))
     pl.seed_everything(run.seed, verbose=False)
     clip = run.clip.load()
     data, without = _open(run)

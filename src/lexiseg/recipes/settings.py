@@ -26,8 +26,8 @@ class ClipSource:
     source: str = TOY_CLIP
     tokenizer: str | None = None
     activation: Literal["auto", "quick_gelu", "gelu"] = "auto"
-    vision_heads: int | None = None
-    text_heads: int | None = None
+    vision_heads: int | None = within(None, at_least=1)
+    text_heads: int | None = within(None, at_least=1)
 
     def __post_init__(self) -> None:
         """Refuse values of another type before any weight is read."""
@@ -48,6 +48,10 @@ class SplitSettings:
     seen: Sequence[str] | None = None
     setting: Setting = "inductive"
     unseen_pixels: UnseenPixels = "shown"
+
+    def __post_init__(self) -> None:
+        """Refuse values of another type before the classes are known."""
+        require_plain_settings(self, "split")
 
     def of(self, classes: Sequence[str]) -> ClassSplit:
         """The split of these classes.

@@ -41,7 +41,7 @@ from lexiseg.recipes.settings import (
     ValidationSettings,
     require_seed,
 )
-from lexiseg.recipes.trainer import check_trainer, make_trainer, quiet
+from lexiseg.recipes.trainer import check_trainer, make_trainer, quiet, tell_once
 from lexiseg.training.checkpointing import LAST, KeepCheckpoints
 from lexiseg.training.csv_log import CsvLog
 from lexiseg.training.optim import OptimSettings
@@ -175,21 +175,27 @@ def _changed(run: TrainRun, **changes: Any) -> TrainRun:
 def _train_once(run: TrainRun) -> tuple[dict[str, float], float]:
     """Scores and seconds of one run, in every process of it."""
     folder = run.folder
+    # What is wrong in itself is told before what is wrong for this folder.
+    split = run.split.of(run.data.train.classes)
+    data = run.data.module(split, run.seed)
+    _spoken_in(run)
     result = folder.finished(run.trainer.max_steps)
     if result is not None:
         run.tell(f"the run in {run.output_dir} is complete; resume=false starts it anew")
         return dict(result["val"]), float(result["seconds"])
     resume_from = folder.resume_from()
     with folder.keeping(resume_from):
-        return _fit(run, resume_from)
+        return _fit(run, split, data, resume_from)
 
 
-def _fit(run: TrainRun, resume_from: Path | None) -> tuple[dict[str, float], float]:
+def _fit(
+    run: TrainRun, split: ClassSplit, data: SegmentationDataModule, resume_from: Path | None
+) -> tuple[dict[str, float], float]:
     folder, started = run.folder, time.monotonic()
     step = resumed_step(resume_from, read_info)
+    if resume_from is not None and not run.optim.schedule_steps:
+        tell_once(run.tell, folder.tell_other_length(run.trainer.max_steps))
     pl.seed_everything(run.seed, verbose=False)
-    split = run.split.of(run.data.train.classes)
-    data = run.data.module(split, run.seed)
     task = build_task(run, run.clip.load(), split)
     data.check_training_labels()
     trainer = _build_trainer(run, folder.open(resume_from, step), data)
@@ -224,9 +230,7 @@ def build_task(run: TrainRun, clip: FrozenCLIP, split: ClassSplit) -> Segmentati
     info = CheckpointInfo(
         model=model_settings(model),
         clip=_describe_clip(run.clip, clip),
-        templates=resolve_templates(
-            run.templates if isinstance(run.templates, str) else tuple(run.templates)
-        ),
+        templates=_spoken_in(run),
         split=split,
         protocol=protocol.to_dict(),
     )
@@ -242,6 +246,15 @@ def build_task(run: TrainRun, clip: FrozenCLIP, split: ClassSplit) -> Segmentati
         labeller=lambda image: segmenter.segment(image, scores=False).labels,
         self_training=run.self_training,
     )
+
+
+def _spoken_in(run: TrainRun) -> tuple[str, ...]:
+    """The templates themselves.
+
+    Raises:
+        ConfigError: No such set, or a template without its place for the word.
+    """
+    return resolve_templates(run.templates if isinstance(run.templates, str) else tuple(run.templates))
 
 
 def _criterion(model: MaskModel, run: TrainRun) -> MaskCriterion | SegmentCriterion:
@@ -307,9 +320,7 @@ def _named(model: CascadeSettings | Mapping[str, Any]) -> dict[str, Any]:
     Raises:
         ConfigError: No such model, or a setting that it does not have.
     """
-    if isinstance(model, Mapping):
-        return complete_settings(model)
-    return complete_settings(asdict(model))
+    return complete_settings(asdict(model) if isinstance(model, CascadeSettings) else model)
 
 
 def _warn_of_unknown_words(clip: FrozenCLIP, split: ClassSplit) -> None:
