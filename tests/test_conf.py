@@ -239,7 +239,7 @@ def test_a_clip_may_be_a_place():
         ),
         (
             ["optim=pixelclip/published"],
-            "optim=pixelclip/published: .* has no such optim; choose from published",
+            "optim=pixelclip/published: .* has no such optim; choose from lseg, published",
         ),
         (["experiment=pixelclip/vit_b16"], "has no such experiment; choose from camvid, cascade_coco"),
         (["mask_data=toy"], "mask_data=toy: `lexiseg train` has neither"),
@@ -264,7 +264,7 @@ def test_mistakes_name_the_key_and_what_there_is(overrides, message):
         ("seed=abc", "seed: expected a whole number of at least 0 and below 2..32, got 'abc'"),
         ("validation.every_steps=0.5", "validation.every_steps: expected a whole number"),
         ("checkpoint.every_steps=0", "checkpoint.every_steps: expected at least 1"),
-        ("+optim.momentum=0.9", "optim: no setting momentum; there are lr"),
+        ("+optim.nesterov=true", "optim: no setting nesterov; there are kind, lr"),
         ("+loss.iou=1", "loss: no setting iou"),
         ("+model.depth=3", "model 'cascade_clip' has no setting depth"),
         ("data.batch_size=four", "data.batch_size: expected a whole number, got 'four'"),

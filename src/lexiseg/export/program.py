@@ -48,7 +48,7 @@ def trace(model: MaskModel) -> ExportedProgram:
         The program, with inputs ``images`` and ``text``.
     """
     tower = model.tower
-    patch, (rows, columns) = tower.patch_size, TRACED_GRID
+    patch, (rows, columns) = model.patch_size, TRACED_GRID
     generator = torch.Generator().manual_seed(0)
     images = torch.randn(TRACED_BATCH, 3, patch * rows, patch * columns, generator=generator)
     text = F.normalize(torch.randn(TRACED_CLASSES, tower.embed_dim, generator=generator), dim=-1)

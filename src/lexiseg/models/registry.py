@@ -10,6 +10,8 @@ from typing import Any
 
 from lexiseg.errors import ConfigError
 from lexiseg.models.cascade_clip import CascadeCLIP
+from lexiseg.models.lseg import LSeg
+from lexiseg.models.lseg_settings import LSegSettings
 from lexiseg.models.presets import CASCADE_CLIP, FROZEN_CLIP, SPT_SEG, ZEGCLIP
 from lexiseg.types import ImageTower, MaskModel
 
@@ -34,6 +36,7 @@ MODELS: dict[str, Registered] = {
         Registered(CascadeCLIP, ZEGCLIP),
         Registered(CascadeCLIP, FROZEN_CLIP),
         Registered(CascadeCLIP, SPT_SEG),
+        Registered(LSeg, LSegSettings()),
     )
 }
 """Every trainable model."""

@@ -1,0 +1,1 @@
+"""Published checkpoint layouts of models beside the Cascade family, one file each."""
