@@ -36,6 +36,8 @@ class LSeg(nn.Module):
     """
 
     offers_features = False
+    gives_scores = False
+    names_regions = False
     smallest_grid = 2
 
     _mean: Tensor
