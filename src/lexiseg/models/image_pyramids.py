@@ -29,8 +29,9 @@ class ResNetPyramid(nn.Module):
         from transformers import ResNetBackbone, ResNetConfig
 
         names = [f"stage{number}" for number in range(1, len(stages) + 1)]
+        described: Any = ResNetConfig
         self.network = ResNetBackbone(
-            ResNetConfig(
+            described(
                 embedding_size=stem,
                 hidden_sizes=list(stages),
                 depths=list(depths),
@@ -59,7 +60,7 @@ class VitPyramid(nn.Module):
         from transformers import DPTModel
         from transformers.models.dpt.modeling_dpt import DPTReassembleStage
 
-        self.network = DPTModel(config, add_pooling_layer=False)
+        self.network: Any = DPTModel(config, add_pooling_layer=False)
         self.network.layernorm = nn.Identity()  # its output is read by nobody
         self.reassemble = DPTReassembleStage(config)
         self._patch: Any = config.patch_size
