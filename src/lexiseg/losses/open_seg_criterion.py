@@ -75,7 +75,7 @@ class OpenSegCriterion(nn.Module):
                 "masks or class scores are not finite numbers; lower optim.lr, or train in float32"
             )
         with torch.autocast(masks.device.type, enabled=False):
-            labels = [_on_grid(one.masks, masks.shape[-2:]) for one in targets]
+            labels = [_on_grid(one.masks, (masks.shape[2], masks.shape[3])) for one in targets]
             of_masks = own.masks * best_proposal_dice(masks.sigmoid(), labels)
             of_words = own.grounding * self._grounding(cosines, targets)
         return {
@@ -99,6 +99,6 @@ class OpenSegCriterion(nn.Module):
         return grounding_loss(scores, temperature=self.settings.temperature)
 
 
-def _on_grid(labels: Tensor, grid: tuple[int, ...]) -> Tensor:
+def _on_grid(labels: Tensor, grid: tuple[int, int]) -> Tensor:
     """Bool ``(T, H, W)`` to the share ``(T, h, w)`` of each cell that is labelled."""
     return F.adaptive_avg_pool2d(labels[None].float(), grid)[0] if len(labels) else labels

@@ -1,7 +1,7 @@
 """Trainable image encoders that give maps at four strides, built from transformers' parts at random weights."""
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 from torch import Tensor, nn
 
@@ -60,7 +60,7 @@ class VitPyramid(nn.Module):
         from transformers import DPTModel
         from transformers.models.dpt.modeling_dpt import DPTReassembleStage
 
-        self.network: Any = DPTModel(config, add_pooling_layer=False)
+        self.network = cast(Any, DPTModel(config, add_pooling_layer=False))
         self.network.layernorm = nn.Identity()  # its output is read by nobody
         self.reassemble = DPTReassembleStage(config)
         self._patch: Any = config.patch_size

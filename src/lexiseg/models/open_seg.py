@@ -93,7 +93,7 @@ class OpenSeg(RegionModel):
 
     def classify(self, state: OpenSegState, words: ClassWords) -> ClassifiedMasks:
         """Name the regions: the soft-max over classes, whose vector is the mean of their words' (the release's way)."""
-        text = mean_vectors(words.text, words.class_ids)
+        text = mean_vectors(words.text, words.class_ids, words.classes)
         return ClassifiedMasks(state.proposals.masks, self.classifier.scores(state.embeddings, text))
 
     def decode(self, state: OpenSegState, text: Tensor) -> MaskOutput:
@@ -109,11 +109,9 @@ class OpenSeg(RegionModel):
         )
         return cosines / self.settings.temperature
 
-    def forward(self, images: Tensor, text: Tensor) -> SegmentOutput | MaskOutput:  # type: ignore[override]
-        """What trains: regions with class logits, whose "no object" nothing can be; of pixels alone, their masks."""
+    def forward(self, images: Tensor, text: Tensor) -> SegmentOutput:
+        """What trains, whichever way it is read: regions with class logits, whose "no object" nothing can be."""
         state = self.encode(images)
-        if not self.names_regions:
-            return self.decode(state, text)
         logits = self.classifier.logits(state.embeddings, text)
         never = logits.new_full((*logits.shape[:-1], 1), -torch.inf)
         prediction = SegmentPrediction(torch.cat([logits, never], dim=-1), state.proposals.masks)

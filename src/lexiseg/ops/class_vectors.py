@@ -5,16 +5,22 @@ import torch.nn.functional as F
 from torch import Tensor
 
 
-def mean_vectors(text: Tensor, class_ids: Tensor) -> Tensor:
-    """Unit ``(K, E)`` mean over the words of each class, of unit ``(M, E)`` rows."""
-    count = int(class_ids[-1]) + 1
+def mean_vectors(text: Tensor, class_ids: Tensor, classes: int | None = None) -> Tensor:
+    """Unit ``(K, E)`` mean over the words of each class, of unit ``(M, E)`` rows; ``classes`` as in :func:`best_word`."""
+    count = int(class_ids[-1]) + 1 if classes is None else classes
     sums = text.new_zeros(count, text.shape[1]).index_add_(0, class_ids, text)
     return F.normalize(sums, dim=-1)
 
 
-def best_word(scores: Tensor, class_ids: Tensor) -> Tensor:
-    """``(…, M)`` scores of words to ``(…, K)`` of classes: the highest of each class's words."""
-    count = int(class_ids[-1]) + 1
+def best_word(scores: Tensor, class_ids: Tensor, classes: int | None = None) -> Tensor:
+    """``(…, M)`` scores of words to ``(…, K)`` of classes: the highest of each class's words.
+
+    Args:
+        scores: Of each word.
+        class_ids: ``(M,)`` class of each word, ascending from 0.
+        classes: K, where it is known beforehand: a traced program cannot look into ``class_ids``.
+    """
+    count = int(class_ids[-1]) + 1 if classes is None else classes
     if count == scores.shape[-1]:
         return scores
     start = scores.new_full((*scores.shape[:-1], count), -torch.inf)
