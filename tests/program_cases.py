@@ -49,6 +49,19 @@ SMALL_LSEG = {
 }
 """An LSeg of a few thousand weights, whose images are multiples of 8 as those of the tiny CLIPs are."""
 
+SMALL_OPEN_SEG = {
+    "stem": 8,
+    "stages": [8, 20, 24, 28],
+    "depths": [1, 1, 1, 1],
+    "features": 12,
+    "queries": 5,
+    "query_layers": 2,
+    "query_heads": 3,
+    "query_feedforward": 17,
+    "temperature": 0.5,
+}
+"""An OpenSeg of a few thousand weights, untrained: at the published temperature one class would take everything."""
+
 CASCADES = [name for name, entry in MODELS.items() if isinstance(entry.settings, CascadeSettings)]
 """The registered models that are choices of Cascade-CLIP's parts."""
 

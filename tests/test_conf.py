@@ -71,8 +71,12 @@ def toy_config():
     return compose_training(["experiment=toy"])
 
 
+FITTING = {"model=open_seg": "loss=open_seg", "loss=open_seg": "model=open_seg"}
+"""What a choice must come with."""
+
+
 def build_train(overrides, clip):
-    config = compose_training(overrides)
+    config = compose_training([*overrides, *(FITTING[one] for one in overrides if one in FITTING)])
     toy = toy_config()
     run = unless_absent(lambda: training_run(plain(config)))
     if run is None:
@@ -81,6 +85,10 @@ def build_train(overrides, clip):
     classes = run.data.train.classes
     fits = run.split.unseen and set(run.split.unseen) <= set(classes)
     split = run.split if fits else SplitSettings(**plain(toy.split))  # another data set's names, or none yet
+    if overrides == ["loss=segments"]:
+        with pytest.raises(ConfigError, match="'cascade_clip' gives a mask per class, .*; take loss=mask"):
+            training.build_task(run, clip, split.of(classes))
+        return
     task = training.build_task(run, clip, split.of(classes))
     assert any(parameter.requires_grad for parameter in task.model.parameters())
     assert run.trainer.arguments().keys() == config.trainer.keys() | {"strategy"}

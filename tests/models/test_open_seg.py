@@ -4,6 +4,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 
+import program_cases
 from lexiseg.errors import ConfigError
 from lexiseg.losses.open_seg_criterion import OpenSegCriterion, OpenSegLossSettings
 from lexiseg.losses.segment_targets import segment_targets
@@ -12,16 +13,7 @@ from lexiseg.ops.soft_regions import soft_region_means
 from lexiseg.types import ClassWords
 
 EMBED = 13
-SMALL = {
-    "stem": 8,
-    "stages": (8, 20, 24, 28),
-    "depths": (1, 1, 1, 1),
-    "features": 12,
-    "queries": 5,
-    "query_layers": 2,
-    "query_heads": 3,
-    "query_feedforward": 17,
-}
+SMALL = program_cases.SMALL_OPEN_SEG
 
 
 class Tower(torch.nn.Module):
@@ -52,7 +44,7 @@ def test_regions_their_vectors_and_their_classes():
     means = soft_region_means(state.proposals.masks.sigmoid(), state.features)
     torch.testing.assert_close(state.embeddings, means)
     found = model.classify(state, ClassWords.plain(text))
-    expected = (F.normalize(means, dim=-1) @ text.T / 0.01).softmax(-1)
+    expected = (F.normalize(means, dim=-1) @ text.T / 0.5).softmax(-1)
     torch.testing.assert_close(found.scores, expected, rtol=1e-3, atol=1e-5)
     torch.testing.assert_close(model.decode(state, text).logits, found.maps)
     torch.testing.assert_close(model(images(2), text).logits, found.maps)
@@ -83,7 +75,7 @@ def test_pixels_instead_of_regions():
         assert getattr(regions, flag)
         assert not getattr(model, flag)
     state = model.encode(images(2))
-    expected = torch.einsum("bdhw,kd->bkhw", F.normalize(state.features, dim=1), text) / 0.01
+    expected = torch.einsum("bdhw,kd->bkhw", F.normalize(state.features, dim=1), text) / 0.5
     torch.testing.assert_close(model.decode(state, text).logits, expected)
     torch.testing.assert_close(model.decode(state, text[2:4]).logits, expected[:, 2:4])
     torch.testing.assert_close(model(images(2), text).logits, regions(images(2), text).logits)

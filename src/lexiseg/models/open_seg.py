@@ -7,6 +7,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from lexiseg.losses.open_seg_criterion import OpenSegLossSettings
 from lexiseg.models.proposers.cross_attention import (
     CrossAttentionProposer,
     CrossAttentionSettings,
@@ -69,6 +70,8 @@ class OpenSeg(RegionModel):
         tower: The frozen image tower of the CLIP whose words are used; not part of the state dict.
         settings: Architecture.
     """
+
+    own_loss = OpenSegLossSettings()
 
     def __init__(self, tower: ImageTower, settings: OpenSegSettings | None = None) -> None:
         settings = settings or OpenSegSettings()

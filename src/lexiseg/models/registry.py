@@ -12,6 +12,7 @@ from lexiseg.errors import ConfigError
 from lexiseg.models.cascade_clip import CascadeCLIP
 from lexiseg.models.lseg import LSeg
 from lexiseg.models.lseg_settings import LSegSettings
+from lexiseg.models.open_seg import OpenSeg, OpenSegSettings
 from lexiseg.models.presets import CASCADE_CLIP, FROZEN_CLIP, SPT_SEG, ZEGCLIP
 from lexiseg.types import ImageTower, MaskModel
 
@@ -37,6 +38,7 @@ MODELS: dict[str, Registered] = {
         Registered(CascadeCLIP, FROZEN_CLIP),
         Registered(CascadeCLIP, SPT_SEG),
         Registered(LSeg, LSegSettings()),
+        Registered(OpenSeg, OpenSegSettings()),
     )
 }
 """Every trainable model."""

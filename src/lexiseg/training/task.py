@@ -19,10 +19,12 @@ from lexiseg.checkpoints.training_file import (
 from lexiseg.constants import IGNORE_INDEX, LABEL_CODES, UNLABELLED
 from lexiseg.errors import TrainingError
 from lexiseg.losses.criterion import MaskCriterion
+from lexiseg.losses.open_seg_criterion import OpenSegCriterion
 from lexiseg.losses.segment_criterion import SegmentCriterion
 from lexiseg.losses.segment_targets import segment_targets
 from lexiseg.metrics.segmentation import ZeroShotMetric
 from lexiseg.models.momentum_teacher import MomentumTeacher
+from lexiseg.models.region_model import RegionModel
 from lexiseg.training.optim import OptimSettings, build_optimizer
 from lexiseg.training.resumable_task import RESUMED, ResumableTask
 from lexiseg.training.self_training import SelfTrainingSettings, pseudo_labels
@@ -39,7 +41,7 @@ class SegmentationTask(ResumableTask):
         model: The mask model; its frozen tower is no part of the state dict.
         text: ``(K, E)`` unit text embeddings of all classes of the split, in label-id order.
         split: Seen and unseen classes.
-        criterion: The mask loss; the set criterion for a model that names regions.
+        criterion: The mask loss; a loss of regions for a model that names them.
         optim: Optimiser and schedule.
         info: Description written into every checkpoint.
         labeller: Whole-image segmentation over all classes, for validation.
@@ -55,7 +57,7 @@ class SegmentationTask(ResumableTask):
         text: Tensor,
         split: ClassSplit,
         *,
-        criterion: MaskCriterion | SegmentCriterion,
+        criterion: MaskCriterion | SegmentCriterion | OpenSegCriterion,
         optim: OptimSettings,
         info: CheckpointInfo,
         labeller: Labeller,
@@ -90,7 +92,7 @@ class SegmentationTask(ResumableTask):
         """
         queries = self._queries(batch)
         images = self.model.normalize(batch.images)
-        if self.model.names_regions:
+        if isinstance(self.model, RegionModel):
             images, queries = _padded(images, queries, self.model.patch_size)
         output = self.model(images, self.text)
         if self.split.setting == "transductive":

@@ -2,7 +2,6 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -10,6 +9,7 @@ from torch import Tensor, nn
 
 from lexiseg.errors import ConfigError
 from lexiseg.models.image_pyramids import ResNetPyramid
+from lexiseg.ops.sine_positions import sine_positions
 from lexiseg.plain_settings import require_plain_settings, within
 from lexiseg.types import Proposals
 
@@ -96,13 +96,10 @@ class CrossAttentionProposer(nn.Module):
 
     def __init__(self, settings: CrossAttentionSettings) -> None:
         super().__init__()
-        from transformers.models.maskformer.modeling_maskformer import MaskFormerSinePositionEmbedding
-
         width = settings.features
         self.encoder = ResNetPyramid(stem=settings.stem, stages=settings.stages, depths=settings.depths)
         self.pyramid = MergedPyramid(settings.stages, width)
         self.mask_features = convolutional_head(width, width)
-        self._positions = MaskFormerSinePositionEmbedding(num_position_features=width // 2, normalize=True)
         self.queries = nn.Parameter(torch.randn(settings.queries, width))
         layer = nn.TransformerDecoderLayer(
             width,
@@ -125,9 +122,8 @@ class CrossAttentionProposer(nn.Module):
         """
         merged = self.pyramid(self.encoder(images))
         pixels = self.mask_features(merged)
-        positions: Any = self._positions(pixels.shape, pixels.device, pixels.dtype)
-        pixels = pixels + positions
-        start = self.queries.expand(len(images), -1, -1)
+        pixels = pixels + sine_positions(pixels)
+        start = self.queries.expand(images.shape[0], -1, -1)  # len would be a constant to a tracer
         queries = self.attention(start, pixels.flatten(2).transpose(1, 2))
         masks = torch.einsum("bnd,bdhw->bnhw", queries, pixels)
         return Proposals(masks, queries, pixels), merged
