@@ -44,6 +44,15 @@ def test_words_of_an_image_are_its_classes():
     torch.testing.assert_close(losses["loss"], of_words + of_masks)
 
 
+def test_two_things_of_a_class_are_one_word():
+    _, _, prediction, targets = case()
+    first = targets[0]
+    twice = SegmentTargets(first.classes.repeat(2), first.masks.repeat(2, 1, 1))
+    criterion = OpenSegCriterion(SETTINGS, temperature=TEMPERATURE)
+    once = criterion([prediction], targets)["loss_grounding"]
+    torch.testing.assert_close(criterion([prediction], [twice, *targets[1:]])["loss_grounding"], once)
+
+
 def test_a_batch_without_labels_and_numbers_that_are_none():
     _, _, prediction, targets = case()
     criterion = OpenSegCriterion(SETTINGS, temperature=TEMPERATURE)

@@ -61,3 +61,11 @@ def test_in_the_criterion():
     masks = MaskCriterion(MaskLossWeights())(logits, labels)["loss"]
     torch.testing.assert_close(both, masks + alone["loss"])
     assert "loss_cross_entropy" not in MaskCriterion(MaskLossWeights())(logits, labels)
+
+
+def test_many_classes_have_another_ignored_label():
+    logits = torch.randn(1, 300, 2, 3)
+    labels = torch.tensor([[[255, 0, 65535], [65535, 65535, 299]]])
+    own = [(0, 0, 255), (0, 1, 0), (1, 2, 299)]
+    losses = [-float(logits[0, :, row, column].log_softmax(0)[label]) for row, column, label in own]
+    assert float(pixel_cross_entropy(logits, labels)) == pytest.approx(sum(losses) / 3, rel=1e-5)

@@ -85,12 +85,12 @@ class OpenSegCriterion(nn.Module):
         }
 
     def _grounding(self, cosines: Tensor, targets: Sequence[SegmentTargets]) -> Tensor:
-        """Of cosines ``(B, N, K)``; image b's caption holds the words of its classes."""
+        """Of cosines ``(B, N, K)``; image b's caption holds the word of each of its classes once."""
         told = [index for index, one in enumerate(targets) if len(one)]
         if not told:
             return cosines.sum() * 0
         classes = nn.utils.rnn.pad_sequence(
-            [targets[index].classes for index in told], batch_first=True, padding_value=-1
+            [targets[index].classes.unique() for index in told], batch_first=True, padding_value=-1
         )
         present = classes >= 0
         of_words = cosines[told][..., classes.clamp(min=0)]  # (b, N, b, W)

@@ -3,7 +3,7 @@
 import torch.nn.functional as F
 from torch import Tensor
 
-from lexiseg.constants import IGNORE_INDEX
+from lexiseg.label_codes import label_codes
 
 
 def pixel_cross_entropy(logits: Tensor, labels: Tensor) -> Tensor:
@@ -11,10 +11,11 @@ def pixel_cross_entropy(logits: Tensor, labels: Tensor) -> Tensor:
 
     Args:
         logits: ``(B, K, h, w)``; brought to the labels' size bilinearly where they have another.
-        labels: ``(B, H, W)`` int64 class indices below K, or 255, which takes no part.
+        labels: ``(B, H, W)`` int64 class indices below K, or ``label_codes(K).ignore``, which takes no part.
     """
     logits = logits.float()
     if logits.shape[-2:] != labels.shape[-2:]:
         logits = F.interpolate(logits, size=labels.shape[-2:], mode="bilinear", align_corners=False)
-    count = (labels != IGNORE_INDEX).sum().clamp(min=1)
-    return F.cross_entropy(logits, labels, ignore_index=IGNORE_INDEX, reduction="sum") / count
+    ignore = label_codes(logits.shape[1]).ignore
+    count = (labels != ignore).sum().clamp(min=1)
+    return F.cross_entropy(logits, labels, ignore_index=ignore, reduction="sum") / count

@@ -1,1 +1,1 @@
-"""Published checkpoint layouts of models beside the Cascade family, one file each."""
+"""Layouts of published checkpoints, one released system per file."""
