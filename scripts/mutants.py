@@ -483,6 +483,38 @@ _MODELS = (
 
 _LOSS_AND_SCHEDULE = (
     Slip(
+        "rate-of-new-parts",
+        "LSeg's decoder, which starts from scratch, learns at the encoder's rate",
+        "src/lexiseg/models/lseg.py",
+        '_SCRATCH = ("decoder.", "head.", "block.")',
+        '_SCRATCH = ("head.", "block.")',
+        ("tests/models/test_lseg.py::test_what_starts_from_scratch_learns_faster_and_all_of_it_trains",),
+    ),
+    Slip(
+        "block-that-repeats",
+        "LSeg's block is applied once, whatever its depth",
+        "src/lexiseg/models/spatial_regularization.py",
+        "max(depth, 1), activation",
+        "1, activation",
+        ("tests/models/test_lseg.py::test_the_block_by_loops",),
+    ),
+    Slip(
+        "axis-of-grounding",
+        "a word looks for its best word among words, not for its regions",
+        "src/lexiseg/losses/region_word_grounding.py",
+        "(cosines / attention_temperature).softmax(1)",
+        "(cosines / attention_temperature).softmax(-1)",
+        ("tests/losses/test_region_word_grounding.py::test_scores_by_loops",),
+    ),
+    Slip(
+        "best-label-of-a-proposal",
+        "each proposal takes its best label, not each label its best proposal",
+        "src/lexiseg/losses/best_proposal_dice.py",
+        "(1 - dice_coefficients(own, label).amax(0)).mean()",
+        "(1 - dice_coefficients(own, label).amax(1)).mean()",
+        ("tests/losses/test_best_proposal_dice.py::test_by_loops",),
+    ),
+    Slip(
         "dice-weight",
         "dice's gradient forgets its weight",
         "src/lexiseg/losses/fused.py",

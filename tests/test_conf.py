@@ -71,8 +71,12 @@ def toy_config():
     return compose_training(["experiment=toy"])
 
 
+FITTING = {"model=open_seg": "loss=open_seg", "loss=open_seg": "model=open_seg"}
+"""What a choice must come with."""
+
+
 def build_train(overrides, clip):
-    config = compose_training(overrides)
+    config = compose_training([*overrides, *(FITTING[one] for one in overrides if one in FITTING)])
     toy = toy_config()
     run = unless_absent(lambda: training_run(plain(config)))
     if run is None:
@@ -81,6 +85,10 @@ def build_train(overrides, clip):
     classes = run.data.train.classes
     fits = run.split.unseen and set(run.split.unseen) <= set(classes)
     split = run.split if fits else SplitSettings(**plain(toy.split))  # another data set's names, or none yet
+    if overrides == ["loss=segments"]:
+        with pytest.raises(ConfigError, match="'cascade_clip' gives a mask per class, .*; take loss=mask"):
+            training.build_task(run, clip, split.of(classes))
+        return
     task = training.build_task(run, clip, split.of(classes))
     assert any(parameter.requires_grad for parameter in task.model.parameters())
     assert run.trainer.arguments().keys() == config.trainer.keys() | {"strategy"}
@@ -239,7 +247,7 @@ def test_a_clip_may_be_a_place():
         ),
         (
             ["optim=pixelclip/published"],
-            "optim=pixelclip/published: .* has no such optim; choose from published",
+            "optim=pixelclip/published: .* has no such optim; choose from lseg, published",
         ),
         (["experiment=pixelclip/vit_b16"], "has no such experiment; choose from camvid, cascade_coco"),
         (["mask_data=toy"], "mask_data=toy: `lexiseg train` has neither"),
@@ -264,7 +272,7 @@ def test_mistakes_name_the_key_and_what_there_is(overrides, message):
         ("seed=abc", "seed: expected a whole number of at least 0 and below 2..32, got 'abc'"),
         ("validation.every_steps=0.5", "validation.every_steps: expected a whole number"),
         ("checkpoint.every_steps=0", "checkpoint.every_steps: expected at least 1"),
-        ("+optim.momentum=0.9", "optim: no setting momentum; there are lr"),
+        ("+optim.nesterov=true", "optim: no setting nesterov; there are kind, lr"),
         ("+loss.iou=1", "loss: no setting iou"),
         ("+model.depth=3", "model 'cascade_clip' has no setting depth"),
         ("data.batch_size=four", "data.batch_size: expected a whole number, got 'four'"),

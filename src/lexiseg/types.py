@@ -420,6 +420,10 @@ class GroupSettings(Protocol):
         """Prompts learn at this times ``lr``."""
 
     @property
+    def scratch_lr_scale(self) -> float:
+        """What starts from scratch beside a pretrained network of the model's own learns at this times ``lr``."""
+
+    @property
     def weight_decay(self) -> float:
         """Decoupled weight decay."""
 

@@ -23,10 +23,9 @@ from lexiseg.inference.exported import OnnxProgram
 from lexiseg.inference.pipeline import Pipeline
 from lexiseg.inference.pretrained import PretrainedSegmenter, largest_difference
 from lexiseg.inference.protocol import InferenceProtocol, suited
-from lexiseg.losses.criterion import MaskCriterion
-from lexiseg.losses.fused import MaskLossWeights
-from lexiseg.losses.segment_criterion import SegmentCriterion, SegmentLossSettings
+from lexiseg.losses.segment_criterion import SegmentLossSettings
 from lexiseg.models.registry import MODELS, Registered, build_model, complete_settings, model_settings
+from lexiseg.recipes.criteria import make_criterion
 from lexiseg.recipes.export_published import export_published_file
 from lexiseg.training.checkpointing import AtomicCheckpointIO
 from lexiseg.training.optim import OptimSettings
@@ -38,11 +37,15 @@ from region_probe import RegionProbe, RegionProbeSettings
 
 SPLIT = ClassSplit("tiny", program_cases.CLASSES, unseen=("bricks",))
 PROTOCOL = InferenceProtocol(name="tiny", short_side=40, window=40, stride=24)
-POINTS = SegmentLossSettings(points=97)
+LOSSES = {"region_probe": SegmentLossSettings(points=97)}
+"""Instead of a model's own."""
 STEPS = 2
 SETTINGS = {name: {**program_cases.SETTINGS, "stages": [[1], [2]]} for name in program_cases.CASCADES}
-"""What a tower of two blocks needs; other models are taken as they are registered."""
+SETTINGS |= {"lseg": program_cases.SMALL_LSEG, "open_seg": program_cases.SMALL_OPEN_SEG}
+"""What a tower of two blocks needs, and networks small enough; other models are taken as they are registered."""
 KINDS = (*MODELS, "linear_probe", "region_probe")
+REGIONS = ("region_probe", "open_seg")
+"""Which no self-training knows."""
 
 each_kind = pytest.mark.parametrize("kind", KINDS)
 
@@ -93,7 +96,7 @@ def make_task(kind, clip, split=SPLIT, **self_training):
         model,
         vectors,
         split,
-        criterion=SegmentCriterion(POINTS) if model.names_regions else MaskCriterion(MaskLossWeights()),
+        criterion=make_criterion(model, LOSSES.get(kind)),
         optim=OptimSettings(lr=1e-2, warmup_steps=0),
         info=info,
         labeller=lambda image: np.zeros(image.shape[:2], dtype=np.int64),
@@ -248,7 +251,7 @@ def test_it_is_exported(trained, tmp_path):
     assert len(parity.cases) == 3
 
 
-@pytest.mark.parametrize("kind", [kind for kind in KINDS if kind != "region_probe"])
+@pytest.mark.parametrize("kind", [kind for kind in KINDS if kind not in REGIONS])
 def test_a_teacher_of_a_checkpoint_that_calls_it_otherwise_resumes(kind, clip_folder):
     split = ClassSplit("tiny", program_cases.CLASSES, unseen=("bricks",), setting="transductive")
     task = make_task(kind, load_clip(clip_folder), split, teacher_decay=0.9)

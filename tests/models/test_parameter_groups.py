@@ -25,3 +25,11 @@ def test_prompts_may_learn_at_a_rate_of_their_own():
     groups = group_parameters(model.named_parameters(), OptimSettings(lr=1e-2, prompt_lr_scale=0.1))
     rates = {tuple(p.shape): group["lr"] for group in groups for p in group["params"]}
     assert rates == pytest.approx({(5, 3): 1e-3, (5,): 1e-3, (2, 5): 1e-2, (2,): 1e-2})
+
+
+def test_new_parts_may_learn_at_a_rate_of_their_own():
+    model = nn.ModuleDict({"encoder": nn.Linear(3, 5), "decoder": nn.Linear(5, 2)})
+    settings = OptimSettings(lr=1e-2, scratch_lr_scale=10)
+    groups = group_parameters(model.named_parameters(), settings, scratch=("decoder.", "head."))
+    rates = {tuple(p.shape): group["lr"] for group in groups for p in group["params"]}
+    assert rates == pytest.approx({(5, 3): 1e-2, (5,): 1e-2, (2, 5): 1e-1, (2,): 1e-1})

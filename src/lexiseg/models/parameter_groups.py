@@ -9,24 +9,30 @@ from lexiseg.types import GroupSettings
 
 
 def group_parameters(
-    parameters: Iterable[tuple[str, nn.Parameter]], optim: GroupSettings, *, prompts: str = "prompts."
+    parameters: Iterable[tuple[str, nn.Parameter]],
+    optim: GroupSettings,
+    *,
+    prompts: str = "prompts.",
+    scratch: tuple[str, ...] = (),
 ) -> list[dict[str, Any]]:
-    """Trainable parameters in groups for AdamW; frozen ones are left out.
+    """Trainable parameters in groups for the optimiser; frozen ones are left out.
 
     Args:
         parameters: As ``named_parameters`` gives them.
         optim: Rates and decay.
         prompts: Beginning of the names of those that learn at ``prompt_lr_scale``.
+        scratch: Beginnings of the names of those that no pretrained network brings, which learn at ``scratch_lr_scale``.
 
     Returns:
-        One group; more where norms and biases (every parameter of one axis) are exempt from decay, or prompts have a
-        learning rate of their own.
+        One group; more where norms and biases (every parameter of one axis) are exempt from decay, or prompts or new
+        parts have a learning rate of their own.
     """
     groups: dict[tuple[float, float], list[nn.Parameter]] = {}
     for name, parameter in parameters:
         if parameter.requires_grad:
             decays = optim.decay_norms or parameter.ndim > 1
             scale = optim.prompt_lr_scale if name.startswith(prompts) else 1.0
+            scale *= optim.scratch_lr_scale if name.startswith(scratch) else 1.0
             key = (optim.lr * scale, optim.weight_decay if decays else 0.0)
             groups.setdefault(key, []).append(parameter)
     return [{"params": params, "lr": lr, "weight_decay": decay} for (lr, decay), params in groups.items()]

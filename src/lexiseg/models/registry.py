@@ -10,6 +10,9 @@ from typing import Any
 
 from lexiseg.errors import ConfigError
 from lexiseg.models.cascade_clip import CascadeCLIP
+from lexiseg.models.lseg import LSeg
+from lexiseg.models.lseg_settings import LSegSettings
+from lexiseg.models.open_seg import OpenSeg, OpenSegSettings
 from lexiseg.models.presets import CASCADE_CLIP, FROZEN_CLIP, SPT_SEG, ZEGCLIP
 from lexiseg.types import ImageTower, MaskModel
 
@@ -34,6 +37,8 @@ MODELS: dict[str, Registered] = {
         Registered(CascadeCLIP, ZEGCLIP),
         Registered(CascadeCLIP, FROZEN_CLIP),
         Registered(CascadeCLIP, SPT_SEG),
+        Registered(LSeg, LSegSettings()),
+        Registered(OpenSeg, OpenSegSettings()),
     )
 }
 """Every trainable model."""

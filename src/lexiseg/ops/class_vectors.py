@@ -8,9 +8,9 @@ _LARGEST_SCALE = 100.0
 """CLIP never lets the scale of its cosines grow above this."""
 
 
-def mean_vectors(text: Tensor, class_ids: Tensor) -> Tensor:
-    """Unit ``(K, E)`` mean over the words of each class, of unit ``(M, E)`` rows."""
-    count = int(class_ids[-1]) + 1
+def mean_vectors(text: Tensor, class_ids: Tensor, classes: int | None = None) -> Tensor:
+    """Unit ``(K, E)`` mean over the words of each class, of unit ``(M, E)`` rows; ``classes`` as in :func:`best_word`."""
+    count = int(class_ids[-1]) + 1 if classes is None else classes
     sums = text.new_zeros(count, text.shape[1]).index_add_(0, class_ids, text)
     return F.normalize(sums, dim=-1)
 
