@@ -657,13 +657,9 @@ _DATA_AND_RUNS = (
         "unseen-labels-steer-crops",
         "labels are hidden after the crop, so that unseen classes help to choose it",
         "src/lexiseg/data/datamodule.py",
-        """image, label = sample.image, self.table[sample.label]
-        if self.transform is not None:
-            image, label = self.transform(image, label, rng)
+        """image, label = self._transformed(sample.image, self.table[sample.label], rng)
         return Sample(image, label, sample.name)""",
-        """image, label = sample.image, sample.label
-        if self.transform is not None:
-            image, label = self.transform(image, label, rng)
+        """image, label = self._transformed(sample.image, sample.label, rng)
         return Sample(image, self.table[label], sample.name)""",
         ("tests/data/test_datamodule.py::test_unseen_labels_are_hidden_before_the_crop_is_chosen",),
     ),
