@@ -78,7 +78,7 @@ def test_training_and_evaluation_see_the_same(kind, tiny_clip) -> None:
     assert len(output.predictions) == SMALL["decoder_layers"] + 1
     last = output.predictions[-1]
     torch.testing.assert_close(last.masks, state.masks)
-    inside = model.classifier.logits(state.trained, given.text, given.class_ids)
+    inside = model.classifier.logits(state.trained, given)
     torch.testing.assert_close(last.class_logits, inside)
     assert not torch.allclose(output.predictions[0].masks, last.masks, atol=1e-3)
     rows = model(images(), given.text).predictions[-1].class_logits
@@ -97,7 +97,7 @@ def test_an_image_without_a_single_region(kind, tiny_clip) -> None:
     assert not (state.masks > 0).any()
     found = model.classify(state, words())
     assert found.scores.isfinite().all()
-    inside = model.classifier.logits(state.trained, words().text, words().class_ids).softmax(-1)
+    inside = model.classifier.logits(state.trained, words()).softmax(-1)
     alone = torch.allclose(found.scores, inside[..., :-1], atol=1e-6)
     assert alone == (kind == "ResNet")
     assert bool(state.visible.any()) == (kind == "ConvNeXt")
@@ -122,7 +122,7 @@ def test_shares_belong_to_seen_and_unseen_classes(tiny_clip) -> None:
     usual = model.classify(state, given).scores
     model.settings = replace(model.settings, seen_share=0.0, unseen_share=0.0)
     trained = model.classify(state, given).scores
-    inside = model.classifier.logits(state.trained, given.text, given.class_ids).softmax(-1)[..., :-1]
+    inside = model.classifier.logits(state.trained, given).softmax(-1)[..., :-1]
     torch.testing.assert_close(trained, inside, rtol=1e-4, atol=1e-6)
     assert not torch.allclose(usual, trained, atol=1e-3)
     model.settings = replace(model.settings, seen_share=0.4, unseen_share=0.4)

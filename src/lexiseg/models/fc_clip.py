@@ -105,8 +105,8 @@ class FCClip(RegionModel):
 
     def classify(self, state: FCClipState, words: ClassWords) -> ClassifiedMasks:
         """Scores of every region for all classes and for nothing, which sum to 1."""
-        logits = self.classifier.logits(state.trained, words.text, words.class_ids)
-        outside = MaskPooling(self.tower).logits(state.frozen, words.text, words.class_ids)
+        logits = self.classifier.logits(state.trained, words)
+        outside = MaskPooling(self.tower).logits(state.frozen, words)
         share = torch.where(words.seen, self.settings.seen_share, self.settings.unseen_share)
         mixed = geometric_ensemble(logits[..., :-1], outside, share * state.visible[..., None])
         scores = renormalised(append_nothing(mixed, logits.softmax(-1)[..., -1]))
@@ -122,9 +122,7 @@ class FCClip(RegionModel):
         words = text if isinstance(text, ClassWords) else ClassWords.plain(text)
         proposals = self.proposer(self._maps(images))
         predictions = (
-            SegmentPrediction(
-                self.classifier.logits(self.classifier.embed(each), words.text, words.class_ids), each.masks
-            )
+            SegmentPrediction(self.classifier.logits(self.classifier.embed(each), words), each.masks)
             for each in (*proposals.earlier, proposals)
         )
         return SegmentOutput(tuple(predictions))

@@ -3,7 +3,7 @@ import torch
 import torch.nn.functional as F
 
 from lexiseg.models.region_classifiers.mask_pooling import MaskPooling
-from lexiseg.types import Proposals
+from lexiseg.types import ClassWords, Proposals
 from stage_towers import KINDS, stage_tower
 
 
@@ -35,7 +35,9 @@ def test_words_are_compared_by_clips_own_scale(tiny_clip) -> None:
     generator = torch.Generator().manual_seed(2)
     vectors = torch.randn(2, 3, 16, generator=generator)
     text = F.normalize(torch.randn(4, 16, generator=generator), dim=-1)
-    found = MaskPooling(tower).logits(vectors, text, torch.tensor([0, 0, 1, 2]))
+    found = MaskPooling(tower).logits(
+        vectors, ClassWords(text, torch.tensor([0, 0, 1, 2]), torch.zeros(3, dtype=torch.bool))
+    )
     cosines = F.cosine_similarity(vectors[:, :, None], text, dim=-1)
     expected = torch.stack([cosines[..., :2].amax(-1), cosines[..., 2], cosines[..., 3]], dim=-1)
     torch.testing.assert_close(found, expected * tiny_clip.logit_scale.exp())

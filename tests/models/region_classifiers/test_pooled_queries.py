@@ -3,7 +3,7 @@ import torch
 import torch.nn.functional as F
 
 from lexiseg.models.region_classifiers.pooled_queries import PooledQueries
-from lexiseg.types import Proposals
+from lexiseg.types import ClassWords, Proposals
 
 
 @torch.no_grad()
@@ -26,7 +26,9 @@ def test_the_best_word_of_each_class_and_nothing_last() -> None:
     torch.manual_seed(2)
     head = PooledQueries(11, 5)
     vectors, text = torch.randn(2, 3, 5), F.normalize(torch.randn(4, 5), dim=-1)
-    found = head.logits(vectors, text, torch.tensor([0, 1, 1, 2]))
+    found = head.logits(
+        vectors, ClassWords(text, torch.tensor([0, 1, 1, 2]), torch.zeros(3, dtype=torch.bool))
+    )
     cosines = F.cosine_similarity(vectors[:, :, None], text, dim=-1) / 0.07
     expected = [cosines[..., 0], cosines[..., 1:3].amax(-1), cosines[..., 3]]
     expected.append(F.cosine_similarity(vectors, head.nothing.weight, dim=-1) / 0.07)
