@@ -30,3 +30,37 @@ def group_parameters(
             key = (optim.lr * scale, optim.weight_decay if decays else 0.0)
             groups.setdefault(key, []).append(parameter)
     return [{"params": params, "lr": lr, "weight_decay": decay} for (lr, decay), params in groups.items()]
+
+
+def group_by_module(
+    model: nn.Module, optim: GroupSettings, *, slow: nn.Module | None = None, slow_scale: float = 1.0
+) -> list[dict[str, Any]]:
+    """Trainable parameters in groups for AdamW, exempt from decay by the kind of module that holds them.
+
+    As Mask2Former and its followers: all of a norm or an embedding is exempt, Swin's tables of relative positions too, and
+    nothing else, biases included.
+
+    Args:
+        model: Its parameters.
+        optim: Rates and decay; with ``decay_norms`` nothing is exempt.
+        slow: A part of it, such as a pre-trained backbone, that learns at ``slow_scale`` times the rate.
+        slow_scale: See ``slow``.
+
+    Returns:
+        One group per rate and decay.
+    """
+    exempt = {
+        id(parameter)
+        for module in model.modules()
+        for name, parameter in module.named_parameters(recurse=False)
+        if isinstance(module, nn.LayerNorm | nn.GroupNorm | nn.BatchNorm2d | nn.Embedding)
+        or name == "relative_position_bias_table"
+    }
+    scaled = {id(parameter) for parameter in slow.parameters()} if slow is not None else set()
+    groups: dict[tuple[float, float], list[nn.Parameter]] = {}
+    for parameter in model.parameters():
+        if parameter.requires_grad:
+            spared = id(parameter) in exempt and not optim.decay_norms
+            rate = optim.lr * (slow_scale if id(parameter) in scaled else 1.0)
+            groups.setdefault((rate, 0.0 if spared else optim.weight_decay), []).append(parameter)
+    return [{"params": params, "lr": lr, "weight_decay": decay} for (lr, decay), params in groups.items()]

@@ -1,0 +1,77 @@
+"""The checkpoint layout of the released ZegFormer."""
+
+from collections.abc import Iterator, Mapping
+
+from torch import Tensor
+
+from lexiseg.checkpoints.layouts.maskformer_rows import (
+    CLASS_WEIGHTS,
+    QUERIES,
+    clip_inside,
+    detect_maskformer,
+    linear,
+    maskformer_rows,
+    tower_rows,
+)
+from lexiseg.checkpoints.published_rows import ANY, PublishedLayout, Row, Shape
+from lexiseg.checkpoints.text_rows import text_tower_shapes
+from lexiseg.clip.towers.vit import VisionTower
+from lexiseg.errors import CheckpointError
+from lexiseg.models.zegformer import ZegFormerSettings
+
+CLIP = f"{QUERIES}clip_model."
+"""The whole CLIP, in OpenAI's names; files saved in training lack it."""
+
+BACKGROUND = f"{QUERIES}bg_feature"
+
+
+def zegformer_layout(
+    settings: ZegFormerSettings, tower: VisionTower, *, with_clip: bool = False
+) -> PublishedLayout:
+    """The table for a model of these settings on this CLIP.
+
+    Args:
+        settings: Of the model.
+        tower: Its CLIP.
+        with_clip: Whether the file holds the CLIP too, as those saved for inference do.
+    """
+    rows = (
+        *maskformer_rows(settings),
+        *_class_rows(settings, tower.embed_dim),
+        *(tower_rows(tower, CLIP) if with_clip else ()),
+    )
+    return PublishedLayout(rows, "ZegFormer as released")
+
+
+def optional_shapes(found: Mapping[str, Shape]) -> dict[str, Shape]:
+    """What a file may hold besides: the loss's class weights, and CLIP's text tower.
+
+    Args:
+        found: Names and shapes in the file, which alone tell the text tower's size.
+    """
+    weights = {CLASS_WEIGHTS: (ANY,)} if CLASS_WEIGHTS in found else {}
+    return weights | text_tower_shapes(found, CLIP)
+
+
+def detect_zegformer(published: Mapping[str, Tensor]) -> ZegFormerSettings:
+    """Settings of the ZegFormer in a state dict, read off its keys and shapes; heads and branch are the release's.
+
+    Raises:
+        CheckpointError: It holds none.
+    """
+    if BACKGROUND not in published:
+        raise CheckpointError(f"expected the published layout of ZegFormer, which has a tensor {BACKGROUND}")
+    return ZegFormerSettings(**detect_maskformer(published))
+
+
+def clip_of_zegformer(published: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """The CLIP inside a published file, in OpenAI's names; empty where the file was saved without it."""
+    return clip_inside(published, CLIP)
+
+
+def _class_rows(settings: ZegFormerSettings, embed: int) -> Iterator[Row]:
+    yield Row(BACKGROUND, (1, embed), ("classifier.background",))
+    yield Row(f"{QUERIES}logit_scale", (1,))
+    yield from linear(
+        f"{QUERIES}projection_layer", "classifier.projection", settings.query_width, embed
+    )
