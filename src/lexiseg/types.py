@@ -520,6 +520,33 @@ class SegmentPrediction:
 
 
 @dataclass(frozen=True)
+class SegmentTargets:
+    """What one photograph holds: a class and a mask for each of its T segments; T may be 0.
+
+    Attributes:
+        classes: ``(T,)`` int64, column of each in the class scores.
+        masks: ``(T, H, W)`` bool.
+
+    Raises:
+        ValueError: Not one mask per class.
+    """
+
+    classes: Tensor
+    masks: Tensor
+
+    def __post_init__(self) -> None:
+        """Reject parts that do not belong together."""
+        if self.masks.ndim != 3 or self.classes.shape != self.masks.shape[:1]:
+            raise ValueError(
+                f"targets: expected classes (T,) and masks (T, H, W), got {tuple(self.classes.shape)} and "
+                f"{tuple(self.masks.shape)}"
+            )
+
+    def __len__(self) -> int:
+        return len(self.classes)
+
+
+@dataclass(frozen=True)
 class SegmentOutput:
     """What such a model gives in training.
 

@@ -3,12 +3,12 @@
 from collections.abc import Sequence
 
 import torch
-import torch.distributed as dist
 from torch import Tensor, nn
 
 from lexiseg.constants import IGNORE_INDEX
 from lexiseg.errors import TrainingError
 from lexiseg.losses.fused import MaskLossWeights, count_masks, fused_mask_loss
+from lexiseg.losses.shared_count import shared_count
 from lexiseg.losses.structural_similarity import mask_ssim_loss
 
 
@@ -50,11 +50,7 @@ class MaskCriterion(nn.Module):
                 f"label {highest} reached a loss over {classes} classes; expected ids 0 to {classes - 1} or {IGNORE_INDEX}. "
                 "Check the data set's id map"
             )
-        num_masks = count_masks(labels, classes)
-        if dist.is_available() and dist.is_initialized():
-            dist.all_reduce(num_masks)
-            num_masks = num_masks / dist.get_world_size()
-        num_masks = torch.clamp(num_masks, min=1)
+        num_masks = shared_count(count_masks(labels, classes))
         loss, focal, dice = fused_mask_loss(logits, labels, num_masks, self.weights)
         losses = {
             "loss": loss,
