@@ -111,7 +111,7 @@ def test_the_proposals_are_the_published_ones(folder):
 @each_folder
 @pytest.mark.parametrize("variant", VARIANTS)
 def test_every_branch_answers_as_published(folder, variant):
-    model, images, contents, proposals, states = case(folder, variant)
+    model, images, contents, _, states = case(folder, variant)
     given, spoken = numbers(folder, "eval"), words(folder)
     for index, (image, content, state) in enumerate(zip(images, contents, states, strict=True)):
         name = f"{variant}/img{index}/"

@@ -56,9 +56,7 @@ CALIBRATED = ("fused", "seg")
 def build(folder, **changes):
     published, sizes = numbers(folder, "weights"), config(folder)
     tower = tower_of(clip_of_zegformer(published), sizes["clip"])
-    settings = replace(
-        detect_zegformer(published), query_heads=sizes["nheads"], query_dropout=0.0, **changes
-    )
+    settings = replace(detect_zegformer(published), query_heads=sizes["nheads"], query_dropout=0.0, **changes)
     model = ZegFormer(tower, settings)
     model.load_state_dict(zegformer_layout(settings, tower).from_published(published))
     return model.eval()
@@ -79,9 +77,7 @@ def words(folder):
     given, sizes = numbers(folder, "eval"), config(folder)
     seen = torch.zeros(len(sizes["classes"]), dtype=torch.bool)
     seen[sizes["seen"]] = True
-    return replace(
-        ClassWords.plain(given["text/all_single"]), seen=seen, crop_text=given["text/all_clip32"]
-    )
+    return replace(ClassWords.plain(given["text/all_single"]), seen=seen, crop_text=given["text/all_clip32"])
 
 
 def calibrated(folder, variant, maps):
@@ -143,9 +139,7 @@ def test_every_branch_answers_as_published(folder, variant):
             assert_close(found.nothing[0], expected[:, -1], f"{name}nothing")
         if f"{name}fused_scores" in given:
             assert_close(found.scores[0], given[f"{name}fused_scores"], f"{name}fused_scores")
-        maps = calibrated(
-            folder, variant, final_map(found, images, content, out_size(folder, index))
-        )
+        maps = calibrated(folder, variant, final_map(found, images, content, out_size(folder, index)))
         if f"{name}sem_seg" in given:
             assert_close(maps, given[f"{name}sem_seg"], f"{name}sem_seg")
         else:
@@ -214,9 +208,7 @@ def test_masks_made_by_hand(folder):
         model.crops = MaskedCrops("crop")
         crops = cut(model, images[0], content, masks[0])
         assert_close(crops[:, :, ::8, ::8], given["handmade/crop_style/crops_stride8"], "crop style")
-        assert_close(
-            model.tower(crops), given["handmade/crop_style/clip_features"], "crop style's features"
-        )
+        assert_close(model.tower(crops), given["handmade/crop_style/clip_features"], "crop style's features")
 
 
 def given_logits(model, logits, proposals, looks, spoken):
@@ -283,9 +275,7 @@ def test_a_file_is_taken_whole_and_written_to_the_same_bytes(folder):
 @each_folder
 def test_a_file_saved_in_training_has_the_keys_that_the_layout_says(folder):
     model = build(folder)
-    keys = {
-        name: tuple(shape) for name, shape in config(folder)["state_dict_train_keys"].items()
-    }
+    keys = {name: tuple(shape) for name, shape in config(folder)["state_dict_train_keys"].items()}
     layout = zegformer_layout(model.settings, model.tower)
     expected = layout.shapes | optional_shapes(keys)
     assert {name for name in keys if not name.startswith(CLIP)} == expected.keys()

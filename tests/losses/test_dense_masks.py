@@ -30,9 +30,7 @@ def targets(*counts, seed=1):
 
 def focal_and_dice(logits, wanted):
     p = logits.sigmoid()
-    focal = torch.where(
-        wanted > 0, -0.25 * (1 - p) ** 2 * p.log(), -0.75 * p**2 * (1 - p).log()
-    ).mean()
+    focal = torch.where(wanted > 0, -0.25 * (1 - p) ** 2 * p.log(), -0.75 * p**2 * (1 - p).log()).mean()
     dice = 1 - (2 * (p * wanted).sum() + 1) / (p.sum() + wanted.sum() + 1)
     return focal, dice
 

@@ -93,7 +93,14 @@ def naive_roi_align(image, box, side):
 
 @pytest.mark.parametrize(
     "box",
-    [(0, 0, WIDTH, HEIGHT), (3, 2, 12, 7), (0, 0, 3, 1), (2.25, 1.5, 4.75, 10), (-4, -3, 19, 14), (15, 9, 16, 10)],
+    [
+        (0, 0, WIDTH, HEIGHT),
+        (3, 2, 12, 7),
+        (0, 0, 3, 1),
+        (2.25, 1.5, 4.75, 10),
+        (-4, -3, 19, 14),
+        (15, 9, 16, 10),
+    ],
     ids=str,
 )
 def test_roi_align(box):

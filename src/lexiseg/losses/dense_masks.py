@@ -29,9 +29,7 @@ class DenseMasks:
         from transformers.models.maskformer.modeling_maskformer import MaskFormerHungarianMatcher
 
         classes, mask, dice = weights
-        self._matcher: Any = MaskFormerHungarianMatcher(
-            cost_class=classes, cost_mask=mask, cost_dice=dice
-        )
+        self._matcher: Any = MaskFormerHungarianMatcher(cost_class=classes, cost_mask=mask, cost_dice=dice)
 
     def match(self, prediction: SegmentPrediction, targets: Sequence[SegmentTargets]) -> Matching:
         """The assignment of least cost; per image the queries, ascending, and the target of each.

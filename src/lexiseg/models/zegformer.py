@@ -32,6 +32,7 @@ both, ``fused`` with a distinction of seen classes ("ZegFormer") or ``fused_all`
 
 ZegFormerCrop = Literal["mask", "crop", "cropmask"]
 
+
 @dataclass(frozen=True)
 class ZegFormerSettings(MaskFormerSettings):
     """Every choice of ZegFormer; defaults are the release's with ResNet-50.

@@ -200,14 +200,10 @@ def _normed(name: str, ours: str, shape: Shape) -> Iterator[Row]:
 
 def _query_rows(settings: MaskFormerSettings) -> Iterator[Row]:
     width, hidden = settings.query_width, settings.query_feedforward
-    yield Row(
-        "query_embed.weight", (settings.queries, width), ("transformer.queries_embedder.weight",)
-    )
+    yield Row("query_embed.weight", (settings.queries, width), ("transformer.queries_embedder.weight",))
     coarse = settings.backbone_channels[-1]
     if coarse != width:
-        yield from _weights(
-            "input_proj", "transformer.input_projection", (width, coarse, 1, 1), (width,)
-        )
+        yield from _weights("input_proj", "transformer.input_projection", (width, coarse, 1, 1), (width,))
     for layer in range(settings.query_layers):
         for row in (
             *_joined("self_attn.in_proj_", "self_attn", width),

@@ -29,6 +29,10 @@ CLIP = f"{ADAPTER}clip_model."
 
 NOTHING = f"{ADAPTER}non_object_embedding"
 PROMPTS = "visual.mask_embedding"
+HIDDEN = f"{QUERIES}class_embed.layers.0.bias"
+
+R101C = {"mask_threshold": 0.5, "backbone_lr_scale": 0.1, "backbone_frozen": 2}
+"""What the release sets otherwise with its ResNet-101c; that part of it stays as it starts is detectron2's default there."""
 
 
 def ovseg_layout(settings: OVSegSettings, tower: VisionTower) -> PublishedLayout:
@@ -56,17 +60,15 @@ def detect_ovseg(published: Mapping[str, Tensor]) -> OVSegSettings:
     if NOTHING not in published:
         raise CheckpointError(f"expected the published layout of OVSeg, which has a tensor {NOTHING}")
     sizes = detect_maskformer(published)
-    prompts = published.get(CLIP + PROMPTS)
+    hidden, prompts = published.get(HIDDEN), published.get(CLIP + PROMPTS)
+    if hidden is None:
+        raise CheckpointError(f"expected the published layout of OVSeg, which has a tensor {HIDDEN}")
     return OVSegSettings(
         **sizes,
-        class_hidden=len(published[f"{QUERIES}class_embed.layers.0.bias"]),
+        class_hidden=len(hidden),
         prompt_depth=0 if prompts is None else len(prompts),
         **({} if sizes["backbone"] == "swin" else R101C),
     )
-
-
-R101C = {"mask_threshold": 0.5, "backbone_lr_scale": 0.1, "backbone_frozen": 2}
-"""What the release sets otherwise with its ResNet-101c; that part of it stays as it starts is detectron2's default there."""
 
 
 def clip_of_ovseg(published: Mapping[str, Tensor]) -> dict[str, Tensor]:

@@ -72,6 +72,4 @@ def clip_of_zegformer(published: Mapping[str, Tensor]) -> dict[str, Tensor]:
 def _class_rows(settings: ZegFormerSettings, embed: int) -> Iterator[Row]:
     yield Row(BACKGROUND, (1, embed), ("classifier.background",))
     yield Row(f"{QUERIES}logit_scale", (1,))
-    yield from linear(
-        f"{QUERIES}projection_layer", "classifier.projection", settings.query_width, embed
-    )
+    yield from linear(f"{QUERIES}projection_layer", "classifier.projection", settings.query_width, embed)

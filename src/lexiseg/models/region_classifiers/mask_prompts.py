@@ -34,7 +34,9 @@ class MaskPrompts(nn.Module):
             )
         blocks, width = tower.depth, tower.width  # type: ignore[attr-defined]
         if depth > blocks:
-            raise ConfigError(f"model.prompt_depth: expected at most the tower's {blocks} blocks, got {depth}")
+            raise ConfigError(
+                f"model.prompt_depth: expected at most the tower's {blocks} blocks, got {depth}"
+            )
         patches = (tower.image_size // tower.patch_size) ** 2
         self.tokens = nn.Parameter(torch.zeros(depth, patches, width))
 

@@ -94,9 +94,7 @@ class MaskedCrops(nn.Module):
                     vectors[index, part][crops.visible] = self.read(tower, crops).to(vectors.dtype)
         return CropEmbeddings(vectors, visible)
 
-    def cut(
-        self, image: Tensor, masks: Tensor, side: int, content: tuple[int, int] | None = None
-    ) -> Crops:
+    def cut(self, image: Tensor, masks: Tensor, side: int, content: tuple[int, int] | None = None) -> Crops:
         """Cut some regions out of one photograph.
 
         Args:
@@ -123,8 +121,6 @@ class MaskedCrops(nn.Module):
 
     def read(self, tower: ImageTower, crops: Crops) -> Tensor:
         """CLIP's embeddings ``(n, E)`` of what was cut out, not normalised."""
-        if self.prompts is not None:
-            vectors = self.prompts(tower, crops.pictures, crops.inside)
-        else:
-            vectors = tower(crops.pictures)
-        return cast(Tensor, vectors)
+        if self.prompts is None:
+            return tower(crops.pictures)
+        return cast(Tensor, self.prompts(tower, crops.pictures, crops.inside))
