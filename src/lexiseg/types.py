@@ -370,8 +370,16 @@ class Segmentable(Protocol):
         """Whether ``features`` gives text-aligned patch features; otherwise it raises ``ConfigError``."""
 
     @property
+    def gives_scores(self) -> bool:
+        """Whether ``decode`` gives scores of at least 0, to be averaged and compared as they are, instead of logits."""
+
+    @property
+    def names_regions(self) -> bool:
+        """Whether it is a :class:`RegionSegmentable`, which answers with regions and a score of each class for each."""
+
+    @property
     def patch_size(self) -> int:
-        """Side of a patch in pixels."""
+        """Side of a patch in pixels; images are padded to multiples of it."""
 
     def normalize(self, images: Tensor) -> Tensor:
         """``(B, 3, H, W)`` uint8 RGB to what ``encode`` takes."""
@@ -502,12 +510,17 @@ class ClassWords:
     @classmethod
     def plain(cls, text: Tensor) -> "ClassWords":
         """One word per class, ``(K, E)``, and nothing known of training."""
-        count = len(text)
+        count = text.shape[0]
         return cls(
             text,
             torch.arange(count, device=text.device),
             torch.zeros(count, dtype=torch.bool, device=text.device),
         )
+
+    @property
+    def classes(self) -> int:
+        """K; not ``len``, which a traced program would take for a constant."""
+        return self.seen.shape[0]
 
     def __len__(self) -> int:
         return len(self.seen)
@@ -527,14 +540,36 @@ class ClassifiedMasks:
     scores: Tensor
     nothing: Tensor | None = None
 
-    def part(self, classes: slice) -> "ClassifiedMasks":
-        """For some of the classes."""
+    def __len__(self) -> int:
+        return self.scores.shape[-1]
+
+    @property
+    def device(self) -> torch.device:
+        """Where its tensors are."""
+        return self.masks.device
+
+    def part(self, classes: slice | Tensor) -> "ClassifiedMasks":
+        """For some of the classes: a slice, or ``(K,)`` bool."""
         return ClassifiedMasks(self.masks, self.scores[..., classes], self.nothing)
 
     @property
     def maps(self) -> Tensor:
         """Class maps ``(B, K, h, w)``: the sum over regions of score times sigmoid of the mask (MaskFormer, sec. 3.4)."""
         return torch.einsum("bnk,bnhw->bkhw", self.scores, self.masks.sigmoid())
+
+
+class RegionSegmentable(Segmentable, Protocol):
+    """What finds regions first and names them second; see :class:`~lexiseg.models.region_model.RegionModel`."""
+
+    @property
+    def crop_templates(self) -> str | None:
+        """Template set of a classifier that looks at crops, where it is another one than the words'."""
+
+    def encode(self, images: Tensor, content: tuple[int, int] | None = None) -> Any:
+        """As of every model; ``content`` is the picture's height and width, without the padding at the right and bottom."""
+
+    def classify(self, state: Any, words: ClassWords) -> ClassifiedMasks:
+        """The regions in a state, each with a score for every class."""
 
 
 @dataclass(frozen=True)

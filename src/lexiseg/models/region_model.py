@@ -7,6 +7,7 @@ import torch
 from torch import Tensor, nn
 
 from lexiseg.errors import ConfigError
+from lexiseg.losses.segment_criterion import SegmentLossSettings
 from lexiseg.models.parameter_groups import group_parameters
 from lexiseg.types import (
     ClassifiedMasks,
@@ -32,16 +33,21 @@ class RegionModel(nn.Module):
         stride: Height and width of images must be multiples of it.
 
     Attributes:
-        names_regions: Whether the segmenter asks :meth:`classify` instead of :meth:`decode`.
+        names_regions: The segmenter asks :meth:`classify` instead of :meth:`decode`.
         settings: As given.
         patch_size: ``stride``.
+        own_loss: The loss that it was published with.
+        crop_templates: See :class:`~lexiseg.types.RegionSegmentable`.
     """
 
     names_regions = True
+    gives_scores = True
     depends_on_text = True
     words_together = True
     offers_features = False
     smallest_grid = 2
+    own_loss = SegmentLossSettings()
+    crop_templates: str | None = None
 
     _mean: Tensor
     _std: Tensor

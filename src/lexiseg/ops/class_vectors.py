@@ -15,9 +15,15 @@ def mean_vectors(text: Tensor, class_ids: Tensor) -> Tensor:
     return F.normalize(sums, dim=-1)
 
 
-def best_word(scores: Tensor, class_ids: Tensor) -> Tensor:
-    """``(…, M)`` scores of words to ``(…, K)`` of classes: the highest of each class's words."""
-    count = int(class_ids[-1]) + 1
+def best_word(scores: Tensor, class_ids: Tensor, classes: int | None = None) -> Tensor:
+    """``(…, M)`` scores of words to ``(…, K)`` of classes: the highest of each class's words.
+
+    Args:
+        scores: Of each word.
+        class_ids: ``(M,)`` class of each word, ascending from 0.
+        classes: K, where it is known beforehand: a traced program cannot look into ``class_ids``.
+    """
+    count = int(class_ids[-1]) + 1 if classes is None else classes
     if count == scores.shape[-1]:
         return scores
     start = scores.new_full((*scores.shape[:-1], count), -torch.inf)

@@ -6,6 +6,7 @@ from typing import Any, cast
 import numpy as np
 import numpy.typing as npt
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from lexiseg.checkpoints.info import CheckpointInfo
@@ -18,12 +19,14 @@ from lexiseg.checkpoints.training_file import (
 from lexiseg.constants import IGNORE_INDEX, LABEL_CODES, UNLABELLED
 from lexiseg.errors import TrainingError
 from lexiseg.losses.criterion import MaskCriterion
+from lexiseg.losses.segment_criterion import SegmentCriterion
+from lexiseg.losses.segment_targets import segment_targets
 from lexiseg.metrics.segmentation import ZeroShotMetric
 from lexiseg.models.momentum_teacher import MomentumTeacher
 from lexiseg.training.optim import OptimSettings, build_optimizer
 from lexiseg.training.resumable_task import RESUMED, ResumableTask
 from lexiseg.training.self_training import SelfTrainingSettings, pseudo_labels
-from lexiseg.types import ClassSplit, MaskModel, SegBatch
+from lexiseg.types import ClassSplit, MaskModel, MaskOutput, SegBatch, SegmentOutput
 
 Labeller = Callable[[npt.NDArray[np.uint8]], npt.NDArray[np.integer[Any]]]
 """``(H, W, 3)`` uint8 RGB to ``(H, W)`` class ids: the segmenter, handed in by whoever composes a run."""
@@ -36,7 +39,7 @@ class SegmentationTask(ResumableTask):
         model: The mask model; its frozen tower is no part of the state dict.
         text: ``(K, E)`` unit text embeddings of all classes of the split, in label-id order.
         split: Seen and unseen classes.
-        criterion: The mask loss.
+        criterion: The mask loss; the set criterion for a model that names regions.
         optim: Optimiser and schedule.
         info: Description written into every checkpoint.
         labeller: Whole-image segmentation over all classes, for validation.
@@ -52,7 +55,7 @@ class SegmentationTask(ResumableTask):
         text: Tensor,
         split: ClassSplit,
         *,
-        criterion: MaskCriterion,
+        criterion: MaskCriterion | SegmentCriterion,
         optim: OptimSettings,
         info: CheckpointInfo,
         labeller: Labeller,
@@ -87,11 +90,18 @@ class SegmentationTask(ResumableTask):
         """
         queries = self._queries(batch)
         images = self.model.normalize(batch.images)
-        masks = self.model(images, self.text)
+        if self.model.names_regions:
+            images, queries = _padded(images, queries, self.model.patch_size)
+        output = self.model(images, self.text)
         if self.split.setting == "transductive":
-            queries = self._with_pseudo_labels(queries, images, masks.logits)
-        losses = self.criterion(masks.logits, queries, masks.stage_logits)
-        return self.finite_loss(losses, batch.names, len(batch))
+            queries = self._with_pseudo_labels(queries, images, output.logits)
+        return self.finite_loss(self._losses(output, queries), batch.names, len(batch))
+
+    def _losses(self, output: MaskOutput | SegmentOutput, queries: Tensor) -> dict[str, Tensor]:
+        """The criterion's, of class masks as of regions."""
+        if isinstance(output, SegmentOutput):
+            return dict(self.criterion(output.predictions, segment_targets(queries, len(self.text))))
+        return dict(self.criterion(output.logits, queries, output.stage_logits))
 
     def on_train_batch_start(self, batch: SegBatch, batch_index: int) -> None:
         """Let the teacher follow, once per optimiser step, before the next one.
@@ -164,3 +174,10 @@ class SegmentationTask(ResumableTask):
                 f"see only {', '.join(self.split.seen[:6])}…; hide unseen labels with seen_label_map before training"
             )
         return queries
+
+
+def _padded(images: Tensor, queries: Tensor, stride: int) -> tuple[Tensor, Tensor]:
+    """Zeros at the right and bottom up to multiples of the stride, as a model of regions gets them at test time."""
+    height, width = images.shape[-2:]
+    sides = (0, -width % stride, 0, -height % stride)
+    return F.pad(images, sides), F.pad(queries, sides, value=IGNORE_INDEX)
