@@ -26,8 +26,8 @@ from lexiseg.checkpoints.layouts.ovseg import (
     optional_shapes,
     ovseg_layout,
 )
-from lexiseg.losses.dense_masks import dense_criterion
 from lexiseg.losses.image_text_contrast import contrastive_loss
+from lexiseg.losses.segment_criterion import MASKFORMER, SegmentCriterion
 from lexiseg.losses.segment_targets import segment_targets
 from lexiseg.models.ovseg import OVSeg
 from lexiseg.ops.mask_classification import semantic_map
@@ -201,7 +201,7 @@ def test_losses_matching_and_gradients(folder):
     targets = segment_targets(labels, len(config(folder)["classes"]))
     output = model(images, words(folder).text)
     assert_close(output.predictions[-1].masks, given["pred_masks"], "pred_masks")
-    criterion = dense_criterion()
+    criterion = SegmentCriterion(MASKFORMER)
     floats = [replace(one, masks=one.masks.float()) for one in targets]
     layers = len(output.predictions)
     for index, prediction in enumerate(output.predictions):

@@ -26,7 +26,7 @@ from lexiseg.checkpoints.layouts.zegformer import (
     optional_shapes,
     zegformer_layout,
 )
-from lexiseg.losses.dense_masks import dense_criterion
+from lexiseg.losses.segment_criterion import MASKFORMER, SegmentCriterion
 from lexiseg.losses.segment_targets import segment_targets
 from lexiseg.models.region_classifiers.masked_crops import CropEmbeddings, MaskedCrops
 from lexiseg.models.zegformer import ZegFormer, ZegFormerState
@@ -234,7 +234,7 @@ def test_losses_matching_and_gradients(folder):
     last = output.predictions[-1]
     assert_close(last.class_logits, given["pred_logits"], "pred_logits")
     assert_close(last.masks, given["pred_masks"], "pred_masks")
-    criterion = dense_criterion()
+    criterion = SegmentCriterion(MASKFORMER)
     floats = [replace(one, masks=one.masks.float()) for one in targets]
     layers = len(output.predictions)
     for index, prediction in enumerate(output.predictions):

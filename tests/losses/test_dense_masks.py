@@ -6,12 +6,12 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from lexiseg.losses.dense_masks import MASKFORMER, DenseMasks, dense_criterion
-from lexiseg.losses.segment_criterion import SegmentLossSettings
+from lexiseg.losses.dense_masks import DenseMasks
+from lexiseg.losses.segment_criterion import MASKFORMER, SegmentCriterion, SegmentLossSettings
 from lexiseg.types import SegmentPrediction, SegmentTargets
 
 QUERIES, CLASSES = 5, 7
-SETTINGS = SegmentLossSettings(classes=1.5, mask=9.0, dice=2.0, nothing=0.2)
+SETTINGS = SegmentLossSettings(classes=1.5, mask=9.0, dice=2.0, nothing=0.2, compared="pixels")
 
 
 def prediction(seed=0, batch=2):
@@ -69,7 +69,7 @@ def naive(one, goals):
 @pytest.mark.parametrize("counts", [(3, 2), (0, 4), (1, 1)], ids=str)
 def test_equals_a_naive_second_form(counts):
     layers, goals = [prediction(2), prediction(3), prediction(4)], targets(*counts)
-    losses = dense_criterion(SETTINGS)(layers, goals)
+    losses = SegmentCriterion(SETTINGS)(layers, goals)
     total = 0.0
     for one, suffix in zip((layers[2], *layers[:2]), ("", "_0", "_1"), strict=True):
         weights = (SETTINGS.classes, SETTINGS.mask, SETTINGS.dice)
@@ -87,7 +87,7 @@ def test_equals_a_naive_second_form(counts):
 
 def test_a_batch_without_any_target_teaches_nothing():
     one = prediction()
-    losses = dense_criterion()([one], targets(0, 0))
+    losses = SegmentCriterion(MASKFORMER)([one], targets(0, 0))
     nothing = -one.class_logits.log_softmax(-1)[..., -1].mean()
     torch.testing.assert_close(losses["loss"], nothing)
     losses["loss"].backward()

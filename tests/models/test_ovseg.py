@@ -7,7 +7,7 @@ import torch
 import torch.nn.functional as F
 
 from lexiseg.errors import ConfigError
-from lexiseg.losses.dense_masks import dense_criterion
+from lexiseg.losses.segment_criterion import MASKFORMER, SegmentCriterion
 from lexiseg.losses.segment_targets import segment_targets
 from lexiseg.models.ovseg import OVSeg, OVSegSettings
 from lexiseg.training.optim import OptimSettings
@@ -119,7 +119,7 @@ def test_it_trains_and_prompts_and_tower_do_not():
     network = model().train()
     output = network(photographs(network), spoken(16).text)
     targets = segment_targets(torch.randint(0, CLASSES, (2, HEIGHT, WIDTH)), CLASSES)
-    dense_criterion()(output.predictions, targets)["loss"].backward()
+    SegmentCriterion(MASKFORMER)(output.predictions, targets)["loss"].backward()
     trained = {name for name, p in network.named_parameters() if p.requires_grad}
     assert {name for name, _ in network.named_parameters()} - trained == {"crops.prompts.tokens"}
     assert not [n for n, p in network.named_parameters() if n in trained and p.grad is None]

@@ -7,7 +7,7 @@ import torch
 import torch.nn.functional as F
 
 from lexiseg.errors import ConfigError
-from lexiseg.losses.dense_masks import dense_criterion
+from lexiseg.losses.segment_criterion import MASKFORMER, SegmentCriterion
 from lexiseg.losses.segment_targets import segment_targets
 from lexiseg.models.zegformer import ZegFormer, ZegFormerSettings
 from lexiseg.training.optim import OptimSettings
@@ -112,7 +112,7 @@ def test_it_trains_and_the_tower_does_not(kind):
     assert output.logits.shape == (2, CLASSES, HEIGHT // 4, WIDTH // 4)
     torch.manual_seed(3)
     targets = segment_targets(torch.randint(0, CLASSES, (2, HEIGHT, WIDTH)), CLASSES)
-    dense_criterion()(output.predictions, targets)["loss"].backward()
+    SegmentCriterion(MASKFORMER)(output.predictions, targets)["loss"].backward()
     assert not [n for n, p in network.named_parameters() if p.requires_grad and p.grad is None]
     assert not [p for p in network.tower.parameters() if p.grad is not None]
 

@@ -8,11 +8,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from lexiseg.losses.functional import dice_loss, sigmoid_focal_loss
-from lexiseg.losses.segment_criterion import Matching, SegmentCriterion, SegmentLossSettings
 from lexiseg.types import SegmentPrediction, SegmentTargets
-
-MASKFORMER = SegmentLossSettings(classes=1.0, mask=20.0, dice=1.0)
-"""Weights of MaskFormer, ZegFormer and OVSeg; points play no part."""
 
 
 class DenseMasks:
@@ -31,7 +27,9 @@ class DenseMasks:
         classes, mask, dice = weights
         self._matcher: Any = MaskFormerHungarianMatcher(cost_class=classes, cost_mask=mask, cost_dice=dice)
 
-    def match(self, prediction: SegmentPrediction, targets: Sequence[SegmentTargets]) -> Matching:
+    def match(
+        self, prediction: SegmentPrediction, targets: Sequence[SegmentTargets]
+    ) -> list[tuple[Tensor, Tensor]]:
         """The assignment of least cost; per image the queries, ascending, and the target of each.
 
         The cost of a query and a target is minus the softmax probability of the class ("nothing" is part of the soft-max),
@@ -42,11 +40,17 @@ class DenseMasks:
             targets: One per image, masks in float32.
         """
         masks, classes = [one.masks for one in targets], [one.classes for one in targets]
-        matching: Matching = self._matcher(prediction.masks, prediction.class_logits, masks, classes)
+        matching: list[tuple[Tensor, Tensor]] = self._matcher(
+            prediction.masks, prediction.class_logits, masks, classes
+        )
         return matching
 
     def losses(
-        self, masks: Tensor, targets: Sequence[SegmentTargets], matching: Matching, num_masks: Tensor
+        self,
+        masks: Tensor,
+        targets: Sequence[SegmentTargets],
+        matching: Sequence[tuple[Tensor, Tensor]],
+        num_masks: Tensor,
     ) -> dict[str, Tensor]:
         """``loss_mask`` (focal, mean over pixels) and ``loss_dice``, each summed over masks / ``num_masks``.
 
@@ -65,9 +69,3 @@ class DenseMasks:
             "loss_mask": sigmoid_focal_loss(logits, wanted) / num_masks,
             "loss_dice": dice_loss(logits, wanted) / num_masks,
         }
-
-
-def dense_criterion(settings: SegmentLossSettings = MASKFORMER) -> SegmentCriterion:
-    """The set criterion of MaskFormer."""
-    weights = (settings.classes, settings.mask, settings.dice)
-    return SegmentCriterion(settings, masks=DenseMasks(weights))

@@ -7,6 +7,7 @@ import torch
 from torch import Tensor
 
 from lexiseg.constants import IMAGENET_MEAN, IMAGENET_STD
+from lexiseg.losses.segment_criterion import MASKFORMER
 from lexiseg.models.parameter_groups import group_by_module
 from lexiseg.models.proposers.backbone import BackboneKind
 from lexiseg.models.proposers.maskformer import MaskFormer, MaskFormerSettings
@@ -103,6 +104,8 @@ class OVSeg(RegionModel):
         ConfigError: Prompt tokens for a CLIP that cannot take them.
     """
 
+    own_loss = MASKFORMER
+
     def __init__(self, tower: ImageTower, settings: OVSegSettings | None = None) -> None:
         settings = settings or OVSegSettings()
         super().__init__(tower, settings, colors=(IMAGENET_MEAN, IMAGENET_STD))
@@ -141,13 +144,15 @@ class OVSeg(RegionModel):
 
     def classify(self, state: OVSegState, words: ClassWords) -> ClassifiedMasks:
         """Scores of every region for all classes; those of the ensemble are no probabilities."""
-        text = mean_vectors(words.text, words.class_ids)
+        text = mean_vectors(words.text, words.class_ids, words.classes)
         segment = self.classifier(state.proposals.embeddings, text).log_softmax(-1)
         nothing, segment = segment[..., -1].exp(), segment[..., :-1]
         masks = state.proposals.masks
         if state.crops is None:
             return self._drawn(ClassifiedMasks(masks, segment.exp(), nothing), state)
-        spoken = text if words.crop_text is None else mean_vectors(words.crop_text, words.class_ids)
+        spoken = text
+        if words.crop_text is not None:
+            spoken = mean_vectors(words.crop_text, words.class_ids, words.classes)
         # Among the classes alone: CLIP is not asked whether a region is nothing.
         clip = self.classifier.compare(state.crops.vectors, spoken)[..., :-1].log_softmax(-1)
         visible = state.crops.visible[..., None]

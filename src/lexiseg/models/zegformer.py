@@ -7,6 +7,7 @@ import torch
 from torch import Tensor
 
 from lexiseg.constants import IMAGENET_MEAN, IMAGENET_STD
+from lexiseg.losses.segment_criterion import MASKFORMER
 from lexiseg.models.parameter_groups import group_by_module
 from lexiseg.models.proposers.maskformer import MaskFormer, MaskFormerSettings
 from lexiseg.models.region_classifiers.masked_crops import CropEmbeddings, MaskedCrops
@@ -79,6 +80,9 @@ class ZegFormer(RegionModel):
         settings: Sizes and branch.
     """
 
+    own_loss = MASKFORMER
+    crop_templates = "zegformer_crops"
+
     def __init__(self, tower: ImageTower, settings: ZegFormerSettings | None = None) -> None:
         settings = settings or ZegFormerSettings()
         super().__init__(tower, settings, colors=(IMAGENET_MEAN, IMAGENET_STD))
@@ -113,12 +117,14 @@ class ZegFormer(RegionModel):
 
     def classify(self, state: ZegFormerState, words: ClassWords) -> ClassifiedMasks:
         """Scores of every region for all classes; those of the fusions are no probabilities."""
-        text = mean_vectors(words.text, words.class_ids)
+        text = mean_vectors(words.text, words.class_ids, words.classes)
         segment = self.classifier(state.proposals.embeddings, text)
         masks, alone = state.proposals.masks, segment.log_softmax(-1)
         if state.crops is None:
             return ClassifiedMasks(masks, alone[..., :-1].exp(), alone[..., -1].exp())
-        spoken = text if words.crop_text is None else mean_vectors(words.crop_text, words.class_ids)
+        spoken = text
+        if words.crop_text is not None:
+            spoken = mean_vectors(words.crop_text, words.class_ids, words.classes)
         looks = TEMPERATURE * torch.nn.functional.normalize(state.crops.vectors, dim=-1) @ spoken.T
         # "Nothing" is the segment's in both branches: CLIP has no word for it.
         image = torch.cat([looks, segment[..., -1:]], dim=-1).log_softmax(-1)
