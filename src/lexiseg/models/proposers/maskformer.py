@@ -128,7 +128,7 @@ class MaskFormer(nn.Module):
         memory = coarse if transformer.input_projection is None else transformer.input_projection(coarse)
         positions = transformer.position_embedder(memory.shape, memory.device, memory.dtype)
         memory, positions = (each.flatten(2).transpose(1, 2) for each in (memory, positions))  # (B, h*w, C)
-        identities = transformer.queries_embedder.weight.expand(len(memory), -1, -1)
+        identities = transformer.queries_embedder.weight.expand(memory.shape[0], -1, -1)
         queries, layers = torch.zeros_like(identities), []
         for layer in transformer.decoder.layers:
             queries = layer(queries, None, positions, identities, memory)

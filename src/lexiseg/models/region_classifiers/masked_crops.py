@@ -82,7 +82,15 @@ class MaskedCrops(nn.Module):
             images: ``(B, 3, H, W)`` in **its** normalisation, padded with zeros.
             proposals: Their regions, masks ``(B, N, h, w)`` over the padded pictures.
             content: Height and width of the picture in them; None for all.
+
+        Raises:
+            ConfigError: A program is being traced: how a region is cut out depends on what is found.
         """
+        if torch.compiler.is_compiling():
+            raise ConfigError(
+                "regions that CLIP looks at are cut out one by one, which no exported program can hold; export with "
+                "model.branch=segment"
+            )
         batch, count = proposals.masks.shape[:2]
         vectors = images.new_zeros(batch, count, tower.embed_dim)
         visible = torch.zeros(batch, count, dtype=torch.bool, device=images.device)
