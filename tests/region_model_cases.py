@@ -12,7 +12,7 @@ SIZES = {
     "backbone_width": 16,
     "stem_width": 8,
     "backbone_depths": (1, 2, 1, 1),
-    "feature_width": 32,
+    "feature_width": 64,
     "mask_width": 12,
     "query_width": 20,
     "query_heads": 5,

@@ -17,6 +17,7 @@ from two_stage_cases import (
     numbers,
     out_size,
     padded_images,
+    text_of,
     tower_of,
 )
 
@@ -26,6 +27,7 @@ from lexiseg.checkpoints.layouts.ovseg import (
     optional_shapes,
     ovseg_layout,
 )
+from lexiseg.clip.templates import VILD14
 from lexiseg.losses.image_text_contrast import contrastive_loss
 from lexiseg.losses.segment_criterion import MASKFORMER, SegmentCriterion
 from lexiseg.losses.segment_targets import segment_targets
@@ -33,6 +35,7 @@ from lexiseg.models.ovseg import OVSeg
 from lexiseg.ops.mask_classification import semantic_map
 from lexiseg.ops.region_crops import change_colors, covered_patches
 from lexiseg.types import ClassWords, Proposals
+from support import golden_folders
 
 FOLDERS = folders("ensemble_weight")
 
@@ -165,6 +168,18 @@ def final_map(found, images, content, size):
         size=size,
         order="scores last",
     )
+
+
+@pytest.mark.skipif(
+    not golden_folders("clip"), reason="LEXISEG_GOLDEN names no clip folder with OpenAI's vocabulary"
+)
+@each_folder
+def test_text_vectors(folder):
+    sizes, state = config(folder), clip_of_ovseg(numbers(folder, "weights"))
+    assert tuple(sizes["templates"]) == VILD14
+    vectors = text_of(state, sizes["clip"], sizes["classes"], VILD14)
+    ours = torch.stack([F.normalize(each.mean(0), dim=-1) for each in vectors])
+    assert_close(ours, words(folder).text, "text_features")
 
 
 @each_folder

@@ -8,6 +8,7 @@ from functools import cache
 
 import pytest
 import torch
+import torch.nn.functional as F
 from published_cases import assert_close
 from two_stage_cases import (
     compare_gradients,
@@ -16,6 +17,7 @@ from two_stage_cases import (
     numbers,
     out_size,
     padded_images,
+    text_of,
     tower_of,
 )
 
@@ -26,13 +28,16 @@ from lexiseg.checkpoints.layouts.zegformer import (
     optional_shapes,
     zegformer_layout,
 )
+from lexiseg.clip.templates import PIXELCLIP_TEST8, PIXELCLIP_TRAIN, ZEGFORMER_CROPS
 from lexiseg.losses.segment_criterion import MASKFORMER, SegmentCriterion
 from lexiseg.losses.segment_targets import segment_targets
 from lexiseg.models.region_classifiers.masked_crops import CropEmbeddings, MaskedCrops
 from lexiseg.models.zegformer import ZegFormer, ZegFormerState
+from lexiseg.ops.class_vectors import mean_vectors
 from lexiseg.ops.mask_classification import semantic_map
 from lexiseg.ops.region_crops import change_colors, crop_boxes
 from lexiseg.types import ClassWords, Proposals
+from support import golden_folders
 
 FOLDERS = folders("pixel_decoder_groups")
 
@@ -40,6 +45,9 @@ pytestmark = [
     pytest.mark.golden,
     pytest.mark.skipif(not FOLDERS, reason="LEXISEG_GOLDEN names no folder of ZegFormer"),
 ]
+needs_words = pytest.mark.skipif(
+    not golden_folders("clip"), reason="LEXISEG_GOLDEN names no clip folder with OpenAI's vocabulary"
+)
 each_folder = pytest.mark.parametrize("folder", FOLDERS, ids=lambda folder: folder.name)
 
 VARIANTS = {
@@ -177,6 +185,35 @@ def cut(model, image, content, masks):
     return model.crops.cut(picture, masks, tower.image_size, content).pictures
 
 
+@needs_words
+@each_folder
+@pytest.mark.parametrize(
+    ("key", "templates"),
+    [
+        ("all_single", PIXELCLIP_TRAIN),
+        ("seen_single", PIXELCLIP_TRAIN),
+        ("all_select8", PIXELCLIP_TEST8),
+        ("all_clip32", ZEGFORMER_CROPS),
+    ],
+)
+def test_text_vectors(folder, key, templates):
+    """The mean over templates and synonyms at once. Ours is one unit vector per word and then their mean: the same for a
+    class of one word, and for one template."""
+    sizes, state = config(folder), clip_of_zegformer(numbers(folder, "weights"))
+    chosen = sizes["seen"] if key == "seen_single" else range(len(sizes["classes"]))
+    words = [sizes["classes"][index].split(", ") for index in chosen]
+    vectors = [text_of(state, sizes["clip"], names, templates) for names in words]
+    expected = numbers(folder, "eval")[f"text/{key}"]
+    published = [F.normalize(torch.cat(each).mean(0), dim=-1) for each in vectors]
+    assert_close(torch.stack(published), expected, key)
+    rows = [F.normalize(each.mean(0), dim=-1) for names in vectors for each in names]
+    ids = torch.tensor([index for index, names in enumerate(words) for _ in names])
+    ours = mean_vectors(torch.stack(rows), ids)
+    exact = torch.tensor([len(names) == 1 or len(templates) == 1 for names in words])
+    assert_close(ours[exact], expected[exact], f"{key} by words")
+    assert_close(ours, expected, f"{key} by words", 1e-2)
+
+
 @each_folder
 def test_masks_made_by_hand(folder):
     """Empty, one row, one column, one pixel, full, at the border, two blobs: boxes, crops, scores and map."""
@@ -184,10 +221,8 @@ def test_masks_made_by_hand(folder):
     image, masks = given["handmade/image"].float(), given["handmade/pred_masks_in"]
     content = tuple(image.shape[1:])
     padded = tuple(4 * side for side in masks.shape[-2:])
-    images = torch.nn.functional.pad(
-        model.normalize(image), (0, padded[1] - content[1], 0, padded[0] - content[0])
-    )[None]
-    inside = torch.nn.functional.interpolate(masks, size=padded, mode="bilinear", align_corners=False) > 0
+    images = F.pad(model.normalize(image), (0, padded[1] - content[1], 0, padded[0] - content[0]))[None]
+    inside = F.interpolate(masks, size=padded, mode="bilinear", align_corners=False) > 0
     assert torch.equal(crop_boxes(inside[0]).float(), given["handmade/boxes_xyxy"])
     crops = cut(model, images[0], content, masks[0])
     name = "handmade/img0/"

@@ -12,8 +12,10 @@ from published_cases import assert_close
 from torch import Tensor
 
 from lexiseg.clip.formats.openai import config_from_openai, model_from_openai
+from lexiseg.clip.tokenizer import openai_tokenizer
+from lexiseg.clip.towers.text import ClipTextTower
 from lexiseg.clip.towers.vit import VisionTower
-from support import GOLDEN_VARIABLE
+from support import GOLDEN_VARIABLE, golden_folders
 
 FILES = ("weights.npz", "inputs.npz", "eval.npz", "train.npz", "config.json")
 STRIDE = 32
@@ -54,6 +56,19 @@ def tower_of(state: dict[str, Tensor], clip: dict) -> VisionTower:
         text_heads=clip["text_heads"],
     )
     return VisionTower(model_from_openai(state, settings))
+
+
+def text_of(
+    state: dict[str, Tensor], clip: dict, names: list[str], templates: tuple[str, ...]
+) -> list[Tensor]:
+    """Unit embeddings of every name in every template, by the text tower of a CLIP in OpenAI's names: one ``(T, E)`` a name."""
+    settings = config_from_openai(
+        state, activation="quick_gelu", vision_heads=clip["vision_heads"], text_heads=clip["text_heads"]
+    )
+    (vocabulary,) = golden_folders("clip")[:1]
+    tokenizer = openai_tokenizer(vocabulary / "bpe_simple_vocab_16e6.txt.gz")
+    tower = ClipTextTower(model_from_openai(state, settings), tokenizer)
+    return [tower.encode([template.replace("{}", name) for template in templates]) for name in names]
 
 
 def padded_images(folder: Path, prefix: str, model) -> tuple[Tensor, list[tuple[int, int]]]:

@@ -117,3 +117,9 @@ def test_the_threshold_decides(threshold, visible, tower):
 def test_prompts_need_regions(tower):
     with pytest.raises(ConfigError, match="crops of style 'region', got 'crop'"):
         MaskedCrops("crop", prompts=MaskPrompts(tower, 1))
+
+
+def test_no_program_holds_crops(tower, monkeypatch):
+    monkeypatch.setattr(torch.compiler, "is_compiling", lambda: True)
+    with pytest.raises(ConfigError, match="export with model.branch=segment"):
+        MaskedCrops()(tower, *batch())
