@@ -11,7 +11,7 @@ from lexiseg.losses.segment_criterion import MASKFORMER
 from lexiseg.models.parameter_groups import group_by_module
 from lexiseg.models.proposers.maskformer import MaskFormer, MaskFormerSettings
 from lexiseg.models.region_classifiers.masked_crops import CropEmbeddings, MaskedCrops
-from lexiseg.models.region_classifiers.segment_embedding import TEMPERATURE, SegmentEmbedding
+from lexiseg.models.region_classifiers.segment_embedding import SegmentEmbedding
 from lexiseg.models.region_model import RegionModel
 from lexiseg.ops.class_vectors import mean_vectors
 from lexiseg.ops.region_crops import change_colors
@@ -45,6 +45,7 @@ class ZegFormerSettings(MaskFormerSettings):
         branch: See :data:`Branch`.
         crop: How a region is shown to CLIP, see :data:`~lexiseg.ops.region_crops.CropStyle`.
         crops_at_a_time: How many CLIP reads in one pass.
+        clip_scale: What CLIP's cosines are multiplied by: its own scale, 100 for those of OpenAI.
         fusion_weight: Lambda of the fusion, 2/3 and not to be configured in the release.
         others: See :class:`~lexiseg.models.proposers.maskformer.MaskFormerSettings`.
     """
@@ -53,6 +54,7 @@ class ZegFormerSettings(MaskFormerSettings):
     branch: Branch = "fused"
     crop: ZegFormerCrop = "cropmask"
     crops_at_a_time: int = within(32, at_least=1)
+    clip_scale: float = within(100.0, above=0)
     fusion_weight: float = within(2 / 3, at_least=0, at_most=1)
 
 
@@ -125,7 +127,9 @@ class ZegFormer(RegionModel):
         spoken = text
         if words.crop_text is not None:
             spoken = mean_vectors(words.crop_text, words.class_ids, words.classes)
-        looks = TEMPERATURE * torch.nn.functional.normalize(state.crops.vectors, dim=-1) @ spoken.T
+        looks = (
+            self.settings.clip_scale * torch.nn.functional.normalize(state.crops.vectors, dim=-1) @ spoken.T
+        )
         # "Nothing" is the segment's in both branches: CLIP has no word for it.
         image = torch.cat([looks, segment[..., -1:]], dim=-1).log_softmax(-1)
         if self.settings.branch == "image":

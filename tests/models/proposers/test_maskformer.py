@@ -1,5 +1,7 @@
 """MaskFormer's proposals: shapes, what trains, every layer's answer, full sizes."""
 
+import math
+
 import pytest
 import torch
 
@@ -45,6 +47,49 @@ def test_it_trains_after_it_was_asked_in_inference_mode():
     with torch.inference_mode():
         model(images)
     model(images).masks.sum().backward()
+
+
+def test_decoder_layer_by_layer():
+    """DETR's decoder, post-norm, with torch's own attention; each layer's answer is normed, what it passes on is not."""
+    model = proposer()
+    part, coarse = model.transformer, torch.randn(2, 128, 2, 3)
+    memory = (part.input_projection(coarse)).flatten(2).transpose(1, 2)
+    positions = sine(2, 3, 20)
+    identities = part.queries_embedder.weight.expand(2, -1, -1)
+    queries = torch.zeros_like(identities)
+    for layer, found in zip(part.decoder.layers, model.queries(coarse), strict=True):
+        attended = attention(layer.self_attn, queries + identities, queries + identities, queries)
+        queries = layer.self_attn_layer_norm(queries + attended)
+        attended = attention(layer.encoder_attn, queries + identities, memory + positions, memory)
+        queries = layer.encoder_attn_layer_norm(queries + attended)
+        hidden = layer.mlp.fc2(layer.mlp.fc1(queries).relu())
+        queries = layer.final_layer_norm(queries + hidden)
+        torch.testing.assert_close(found, part.decoder.layernorm(queries), rtol=1e-4, atol=1e-5)
+
+
+def attention(part, query, key, value):
+    """Five heads, one at a time."""
+    query, key, value = part.q_proj(query), part.k_proj(key), part.v_proj(value)
+    heads = [
+        (q @ k.transpose(1, 2) / q.shape[-1] ** 0.5).softmax(-1) @ v
+        for q, k, v in zip(query.chunk(5, -1), key.chunk(5, -1), value.chunk(5, -1), strict=True)
+    ]
+    return part.o_proj(torch.cat(heads, dim=-1))
+
+
+def sine(height, width, channels):
+    """DETR's positions ``(h*w, channels)``, rows first, counted from 1 and scaled to a full turn."""
+    half = channels // 2
+    out = torch.zeros(height * width, channels)
+    for place in range(height * width):
+        row, column = divmod(place, width)
+        turns = ((row + 1) / (height + 1e-6), (column + 1) / (width + 1e-6))
+        for axis, turn in enumerate(turns):
+            for index in range(half):
+                angle = 2 * math.pi * turn / 10000 ** (2 * (index // 2) / half)
+                wave = math.cos(angle) if index % 2 else math.sin(angle)
+                out[place, axis * half + index] = wave
+    return out
 
 
 def test_a_map_as_wide_as_the_queries_is_not_projected():

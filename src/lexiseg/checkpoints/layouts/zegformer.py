@@ -1,5 +1,6 @@
 """The checkpoint layout of the released ZegFormer."""
 
+import math
 from collections.abc import Iterator, Mapping
 
 from torch import Tensor
@@ -61,7 +62,10 @@ def detect_zegformer(published: Mapping[str, Tensor]) -> ZegFormerSettings:
     """
     if BACKGROUND not in published:
         raise CheckpointError(f"expected the published layout of ZegFormer, which has a tensor {BACKGROUND}")
-    return ZegFormerSettings(**detect_maskformer(published))
+    sizes, scale = detect_maskformer(published), published.get(f"{CLIP}logit_scale")
+    if scale is not None:
+        sizes["clip_scale"] = round(math.exp(float(scale)), 4)
+    return ZegFormerSettings(**sizes)
 
 
 def clip_of_zegformer(published: Mapping[str, Tensor]) -> dict[str, Tensor]:
