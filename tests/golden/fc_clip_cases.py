@@ -10,6 +10,7 @@ from torch import Tensor
 
 from lexiseg.checkpoints.layouts.fc_clip import clip_of_fc_clip, detect_fc_clip, fc_clip_layout
 from lexiseg.clip.formats.open_clip import convnext_from_open_clip
+from lexiseg.clip.formats.openai_resnet import is_resnet_layout, resnet_from_openai
 from lexiseg.clip.model import FrozenCLIP
 from lexiseg.models.fc_clip import FCClip
 from lexiseg.types import ClassWords
@@ -33,7 +34,9 @@ def load(folder: Path, name: str):
 @cache
 def state_keys() -> dict[str, dict[str, list[int]]]:
     """Full-size models by name, from every file of keys."""
-    files = (path for root in golden_folders("two-stage") for path in root.rglob("fcclip_state_dict_keys.json"))
+    files = (
+        path for root in golden_folders("two-stage") for path in root.rglob("fcclip_state_dict_keys.json")
+    )
     return {name: keys for path in sorted(files) for name, keys in json.loads(path.read_text()).items()}
 
 
@@ -58,14 +61,22 @@ def clip_state(folder: Path) -> dict[str, Tensor]:
     return state | {"token_embedding.weight": tokens}
 
 
-def clip_model(state: Mapping[str, Tensor], *, text_heads: int | None = None):
+def clip_model(
+    state: Mapping[str, Tensor], *, text_heads: int | None = None, vision_heads: int | None = None
+):
     """The CLIP of a contained state dict, whichever image tower it has."""
+    if is_resnet_layout(state):
+        return resnet_from_openai(state, vision_heads=vision_heads, text_heads=text_heads)
     return convnext_from_open_clip(state, text_heads=text_heads, image_size=96)
 
 
 @cache
 def clip(folder: Path) -> FrozenCLIP:
-    model = clip_model(clip_state(folder), text_heads=load(folder, WEIGHTS)["config"]["th"])
+    state, config = clip_state(folder), load(folder, WEIGHTS)["config"]
+    heads = None
+    if is_resnet_layout(state):
+        heads = len(state["visual.attnpool.q_proj.bias"]) // config["head_width"]
+    model = clip_model(state, text_heads=config["th"], vision_heads=heads)
     return FrozenCLIP(model, RecordedTokens(load(folder, "fcclip_text.pt")), source=str(folder))
 
 
@@ -92,7 +103,6 @@ def trained_words(folder: Path) -> ClassWords:
     return class_words(text["train_rows"], text["train_synonyms"])
 
 
-
 def photographs(case) -> list[Tensor]:
     """The raw images of a case, in order."""
     return [case[f"input/{i}/image_u8"] for i in range(len(case)) if f"input/{i}/image_u8" in case]
@@ -101,7 +111,8 @@ def photographs(case) -> list[Tensor]:
 def batch(fc_clip: FCClip, images: list[Tensor]) -> Tensor:
     """Normalised, then padded with zeros to a multiple of 32 that holds all."""
     height, width = (
-        -(-max(image.shape[axis] for image in images) // fc_clip.patch_size) * fc_clip.patch_size for axis in (1, 2)
+        -(-max(image.shape[axis] for image in images) // fc_clip.patch_size) * fc_clip.patch_size
+        for axis in (1, 2)
     )
     padded = torch.zeros(len(images), 3, height, width)
     for row, image in zip(padded, images, strict=True):

@@ -3,27 +3,34 @@
 Runs on every folder under ``two-stage`` that holds ``fcclip_weights.pt``, for every file that lies beside it.
 """
 
+import copy
+import json
+import math
+import re
 from contextlib import contextmanager
+from dataclasses import replace
+from functools import cache
 from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
 import torch
+import torch.nn.functional as F
 from fc_clip_cases import (
     WEIGHTS,
     batch,
     clip,
     clip_model,
     clip_state,
+    evaluated_words,
     folders_with,
     load,
     model,
     photographs,
     state_keys,
-    evaluated_words,
     trained_words,
 )
-from published_cases import assert_close
+from published_cases import TOLERANCE, assert_close
 
 from lexiseg.checkpoints.layouts.fc_clip import (
     clip_of_fc_clip,
@@ -33,23 +40,28 @@ from lexiseg.checkpoints.layouts.fc_clip import (
 )
 from lexiseg.clip.families import family_of
 from lexiseg.clip.formats.open_clip import convnext_to_open_clip
+from lexiseg.clip.formats.openai_resnet import resnet_to_openai
+from lexiseg.clip.towers.resnet import AttentionPool
 from lexiseg.clip.vocabulary import Vocabulary
 from lexiseg.constants import CLIP_MEAN, CLIP_STD
+from lexiseg.losses.segment_criterion import SegmentCriterion, SegmentLossSettings
 from lexiseg.models.fc_clip import FCClip, FCClipSettings
 from lexiseg.ops.class_vectors import best_word, scaled_cosines
 from lexiseg.ops.mask_classification import full_size_masks, instances, panoptic_map, semantic_map
 from lexiseg.ops.mask_pooling import mean_in_regions, regions_on_grid
-from lexiseg.types import ClassifiedMasks, ClassWords
+from lexiseg.training.optim import OptimSettings
+from lexiseg.types import ClassifiedMasks, SegmentTargets
+from replayed_draws import replayed
 
 FOLDERS = folders_with(WEIGHTS)
 EVALUATED = [
-    (folder, name)
-    for folder in folders_with("fcclip_eval.pt")
-    for name in load(folder, "fcclip_eval.pt")
+    (folder, name) for folder in folders_with("fcclip_eval.pt") for name in load(folder, "fcclip_eval.pt")
 ]
 TRAINED, POST = folders_with("fcclip_train.pt"), folders_with("fcclip_post.pt")
 NEAR = 1e-5
 """A mask logit this close to 0 may fall to either side of the threshold."""
+NOISE = 1e-7
+"""Of the global norm: a gradient below this is rounding."""
 
 pytestmark = pytest.mark.golden
 
@@ -70,7 +82,7 @@ def test_contained_clip_gives_the_words(folder):
     embedded = vocabulary.embed(clip(folder))
     assert_close(embedded.vectors, text["test_rows"], "words")
     assert embedded.class_ids.tolist() == evaluated_words(folder).class_ids.tolist()
-    void = torch.nn.functional.normalize(model(folder).classifier.nothing.weight, dim=-1)
+    void = F.normalize(model(folder).classifier.nothing.weight, dim=-1)
     assert_close(void, text["void_row"], "void")
 
 
@@ -84,15 +96,19 @@ def test_layout_holds_every_key_and_gives_the_same_bytes(folder):
     assert layout.live == {name for name in found if name.startswith(("sem_seg_head.", "void_"))}
     ours = layout.to_published(made.state_dict())
     for name in layout.live:
-        assert ours[name].contiguous().numpy().tobytes() == published[name].contiguous().numpy().tobytes(), name
+        assert ours[name].contiguous().numpy().tobytes() == published[name].contiguous().numpy().tobytes(), (
+            name
+        )
 
 
 @each
 def test_contained_clip_is_the_towers_own(folder):
     published = clip_of_fc_clip(load(folder, WEIGHTS)["state_dict"])
-    for name, tensor in convnext_to_open_clip(clip(folder).tower).items():
+    tower = clip(folder).tower
+    written = convnext_to_open_clip if tower.kind == "ConvNeXt" else resnet_to_openai
+    for name, tensor in written(tower).items():
         assert torch.equal(tensor, published[name]), name
-    assert clip(folder).tower.logit_scale == clip_state(folder)["logit_scale"]
+    assert tower.logit_scale == clip_state(folder)["logit_scale"]
 
 
 def assert_shapes(expected, found):
@@ -137,7 +153,10 @@ def inner_modules(made: FCClip):
     modules |= {"pixel/adapter_1": pixels.adapter_1, "pixel/layer_1": pixels.layer_1}
     modules["pixel/mask_features"] = pixels.mask_projection
     for i, layer in enumerate(decoder.layers):
-        modules |= {f"decoder/cross{i}": layer.cross_attn_layer_norm, f"decoder/self{i}": layer.self_attn_layer_norm}
+        modules |= {
+            f"decoder/cross{i}": layer.cross_attn_layer_norm,
+            f"decoder/self{i}": layer.self_attn_layer_norm,
+        }
         modules[f"decoder/ffn{i}"] = layer.final_layer_norm
     return modules
 
@@ -164,7 +183,7 @@ def test_maps_and_decoders(folder, name):
         assert_close(prediction.masks, expected[f"head{step}/mask_logits"], f"masks {step}")
         assert_close(prediction.class_logits, expected[f"head{step}/class_logits"], f"classes {step}")
         grid = levels[step % len(levels)]
-        logits = torch.nn.functional.interpolate(expected[f"head{step}/mask_logits"], size=grid, mode="bilinear")
+        logits = F.interpolate(expected[f"head{step}/mask_logits"], size=grid, mode="bilinear")
         stands = logits.flatten(2).abs() > NEAR
         blocked = logits.flatten(2).sigmoid() < 0.5
         assert torch.equal(blocked[stands], expected[f"head{step}/blocked"][stands])
@@ -222,7 +241,11 @@ def answer(folder: Path, name: str):
             content=tuple(image.shape[1:]),
             size=tuple(expected[f"input/{index}/out_size"].tolist()),
         )
-        yield index, ClassifiedMasks(named.masks[index], named.scores[index], named.nothing[index]), vars(sizes)
+        yield (
+            index,
+            ClassifiedMasks(named.masks[index], named.scores[index], named.nothing[index]),
+            vars(sizes),
+        )
 
 
 @each_case
@@ -248,7 +271,9 @@ def test_panoptic_and_instances(folder, name):
         masks = full_size_masks(named.masks, **sizes)
         if expected["flags"].get("pan"):
             panoptic = panoptic_map(masks, named.scores, named.nothing, things)
-            assert_same_segments(panoptic, expected[f"panoptic/{index}/map"], expected[f"panoptic/{index}/segments"])
+            assert_same_segments(
+                panoptic, expected[f"panoptic/{index}/map"], expected[f"panoptic/{index}/segments"]
+            )
         if expected["flags"].get("ins"):
             found = instances(masks, named.scores, things, most=config["topk"])
             assert_same_instances(found, expected, f"instances/{index}/")
@@ -260,7 +285,9 @@ def assert_same_segments(panoptic, ids, segments):
         (s["id"], s["category_id"], s["isthing"]) for s in segments
     ]
     assert (panoptic.ids != ids.long()).float().mean() <= 1e-3
-    assert [s.area for s in panoptic.segments] == [int((panoptic.ids == s.id).sum()) for s in panoptic.segments]
+    assert [s.area for s in panoptic.segments] == [
+        int((panoptic.ids == s.id).sum()) for s in panoptic.segments
+    ]
 
 
 def assert_same_instances(found, expected, prefix):
@@ -285,7 +312,7 @@ def test_post_processing(folder):
     ours = semantic_map(masks, classes, padded=size, content=size, size=size)
     assert_close(ours, file["semantic"], "semantic")
     for key in (key for key in file if key.startswith("panoptic/") and key.endswith("/map")):
-        score, visible = (float(part.lstrip("scoreverlap")) for part in key.split("/")[1].split("_"))
+        score, visible = map(float, re.findall(r"\d\.\d", key))
         found = panoptic_map(masks, classes, nothing, things, least_score=score, least_visible=visible)
         assert torch.equal(found.ids, file[key].long()), key
         assert_same_segments(found, file[key], file[key.replace("/map", "/segments")])
@@ -308,8 +335,25 @@ def test_pooling_and_synonyms(folder):
         scale = torch.tensor(float(key.removeprefix("logits/scale")))
         cosines = scaled_cosines(file["logits/x"], file["logits/rows"], scale)
         ids = torch.arange(len(counts)).repeat_interleave(torch.tensor(counts))
-        ids = torch.cat([ids, torch.full((len(cosines[0, 0]) - len(ids),), len(counts))])  # the last row is void's
+        ids = torch.cat(
+            [ids, torch.full((len(cosines[0, 0]) - len(ids),), len(counts))]
+        )  # the last row is void's
         assert_close(best_word(cosines, ids), file[key], key)
+
+
+@pytest.mark.parametrize("folder", folders_with("fcclip_attnpool.pt"), ids=str)
+@torch.no_grad()
+def test_attention_pool_of_a_resnet(folder):
+    file = load(folder, "fcclip_attnpool.pt")
+    width, embed = file["attnpool"]["c_proj.weight"].shape[::-1]
+    side = math.isqrt(len(file["attnpool"]["positional_embedding"]) - 1)
+    pool = AttentionPool(side, width, file["heads"], embed)
+    pool.load_state_dict(file["attnpool"])
+    regions = file["masks"] > 0
+    seen = regions.flatten(2).any(-1)
+    ours = pool.regions(file["features"], regions)
+    assert ours.isfinite().all()
+    assert_close(ours[seen], file["out"][seen], "regions")
 
 
 @pytest.mark.parametrize("folder", TRAINED, ids=str)
@@ -321,6 +365,72 @@ def test_predictions_in_training(folder):
         assert_close(prediction.class_logits, file["steps"][f"head{step}/class_logits"], f"classes {step}")
         assert_close(prediction.masks, file["steps"][f"head{step}/mask_logits"], f"masks {step}")
     assert f"head{len(output.predictions)}/mask_logits" not in file["steps"]
+
+
+@cache
+def trained(folder: Path, dtype: torch.dtype):
+    """Losses with the recorded draws, and every gradient under its published name."""
+    file, made = load(folder, "fcclip_train.pt"), copy.deepcopy(model(folder)).to(dtype)
+    images = photographs(file)
+    padded = batch(made, images).to(dtype)
+    targets = []
+    for index in range(len(images)):
+        masks = file[f"input/{index}/masks"].bool()
+        height, width = (have - need for have, need in zip(padded.shape[-2:], masks.shape[-2:], strict=True))
+        targets.append(SegmentTargets(file[f"input/{index}/classes"], F.pad(masks, (0, width, 0, height))))
+    criterion = SegmentCriterion(SegmentLossSettings(points=load(folder, WEIGHTS)["config"]["P"]))
+    words = trained_words(folder)
+    output = made(padded, replace(words, text=words.text.to(dtype)))
+    with replayed(file["random_draws"]):
+        losses = criterion(output.predictions, targets)
+    parameters = dict(made.named_parameters())
+    gradients = torch.autograd.grad(losses["loss"], list(parameters.values()))
+    layout = fc_clip_layout(made.settings, made.tower)
+    return losses, layout.to_published(dict(zip(parameters, gradients, strict=True)))
+
+
+@pytest.mark.parametrize("folder", TRAINED, ids=str)
+def test_losses(folder):
+    file, (losses, _) = load(folder, "fcclip_train.pt"), trained(folder, torch.float32)
+    assert losses.keys() - {"loss"} == file["losses_weighted"].keys()
+    for name, theirs in file["losses_weighted"].items():
+        assert_close(losses[name], theirs, name)
+    assert_close(losses["loss"].detach(), file["total"], "total")
+
+
+@pytest.mark.parametrize("folder", TRAINED, ids=str)
+def test_gradients(folder):
+    """Ours in float64, so that only the published run's roundings are left: in float32 the pixel decoder's ReLUs and
+    sampling places may fall to either side, which moves single gradients by 1e-3."""
+    file, (_, ours) = load(folder, "fcclip_train.pt"), trained(folder, torch.float64)
+    assert ours.keys() == set(file["trainable"]) == file["grad_norms"].keys()
+    total = torch.stack([gradient.norm() for gradient in ours.values()]).norm()
+    assert_close(total, file["grad_norm"], "global norm")
+    floor = NOISE * file["grad_norm"]  # what is zero in theory is only asked to be small
+    for name, norm in file["grad_norms"].items():
+        if not name.endswith("in_proj_bias"):
+            assert abs(ours[name].norm() - norm) <= max(TOLERANCE * norm, floor), name
+    for name, theirs in file["grad"].items():
+        if name.endswith("in_proj_bias"):  # keys' part: zero in theory
+            keep = [part for part in range(3) if part != 1]
+            mine, theirs = (each.unflatten(0, (3, -1))[keep] for each in (ours[name], theirs))
+        else:
+            mine = ours[name]
+        worst = (mine - theirs).abs().max()
+        assert worst <= max(TOLERANCE * theirs.abs().max(), floor), f"{name}: {worst:.2e}"
+
+
+@pytest.mark.parametrize("folder", folders_with("fcclip_optim_groups.json"), ids=str)
+def test_learning_rates_and_decay(folder):
+    published = json.loads((folder / "fcclip_optim_groups.json").read_text())["lr_and_weight_decay"]
+    made = model(folder)
+    groups = made.parameter_groups(OptimSettings(lr=1e-4, weight_decay=0.05, decay_norms=False))
+    found = {id(p): (group["lr"], group["weight_decay"]) for group in groups for p in group["params"]}
+    parameters = dict(made.named_parameters())
+    for row in fc_clip_layout(made.settings, made.tower).rows:
+        for name in row.ours:
+            assert found.pop(id(parameters[name])) == pytest.approx(published[row.name]), row.name
+    assert not found
 
 
 @pytest.mark.parametrize("name", state_keys())

@@ -40,12 +40,19 @@ class VisionTower(ClipBlocks):
         self.visual_projection = model.visual_projection
         self.requires_grad_(requires_grad=False)
 
+    @property
+    def positions(self) -> Tensor:
+        """Position embedding ``(1 + n*n, D)``, class token first."""
+        weight: Tensor = self.vision.embeddings.position_embedding.weight
+        return weight
+
     def embed(
         self,
         images: Tensor,
         *,
         position_mode: PositionMode = "bicubic",
         class_embedding_twice: bool = False,
+        positions: Tensor | None = None,
         change_patches: Callable[[Tensor], Tensor] | None = None,
     ) -> Tensor:
         """Patches to the tokens that enter the first block.
@@ -55,6 +62,7 @@ class VisionTower(ClipBlocks):
             position_mode: How the position embedding is brought to this grid.
             class_embedding_twice: Add the class embedding a second time, as ZegCLIP, SPT-SEG and Cascade-CLIP do
                 (their positional row for the class token already holds it).
+            positions: Instead of :attr:`positions`, of the same shape: a trained copy.
             change_patches: Applied to the patch vectors ``(B, h*w, D)`` before class token and positions come to them.
 
         Returns:
@@ -65,7 +73,8 @@ class VisionTower(ClipBlocks):
         patches = embeddings.patch_embedding(images).flatten(2).transpose(1, 2)  # (B, N, D)
         if change_patches is not None:
             patches = change_patches(patches)
-        position = resize_position_embedding(embeddings.position_embedding.weight, grid, position_mode)
+        native = self.positions if positions is None else positions
+        position = resize_position_embedding(native, grid, position_mode)
         cls = embeddings.class_embedding + position[0]
         if class_embedding_twice:
             cls = cls + embeddings.class_embedding

@@ -128,6 +128,7 @@ def _config(settings: Mask2FormerSettings) -> "Mask2FormerConfig":
 def _initialise(proposer: Mask2Former) -> None:
     """Start values as Mask2Former releases them; transformers gives them only to its whole model."""
     decoder: Any = proposer.pixel_decoder
+    layers: Any = proposer.transformer.decoder.layers
     nn.init.normal_(decoder.level_embed)
     for name, module in decoder.named_modules():
         if isinstance(module, nn.Conv2d):
@@ -140,7 +141,7 @@ def _initialise(proposer: Mask2Former) -> None:
     for layer in decoder.encoder.layers:
         _xavier(layer)
         _initialise_offsets(layer.self_attn)
-    for layer in proposer.transformer.decoder.layers:
+    for layer in layers:
         _xavier(layer)
         attention = layer.self_attn
         for projection in (attention.q_proj, attention.k_proj, attention.v_proj):

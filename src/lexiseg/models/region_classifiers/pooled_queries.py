@@ -28,7 +28,11 @@ class PooledQueries(nn.Module):
         super().__init__()
         self.pooling = nn.Sequential(nn.LayerNorm(width), nn.Linear(width, width))
         self.embedding = nn.Sequential(
-            nn.Linear(width, width), nn.ReLU(), nn.Linear(width, width), nn.ReLU(), nn.Linear(width, embed_dim)
+            nn.Linear(width, width),
+            nn.ReLU(),
+            nn.Linear(width, width),
+            nn.ReLU(),
+            nn.Linear(width, embed_dim),
         )
         self.nothing = nn.Embedding(1, embed_dim)
         self.logit_scale = nn.Parameter(torch.tensor(_SCALE))
@@ -40,7 +44,9 @@ class PooledQueries(nn.Module):
             ValueError: The proposals come without embeddings or without the map of their masks.
         """
         if proposals.embeddings is None or proposals.pixels is None:
-            raise ValueError("pooled queries need proposals with embeddings and the map that their masks were read from")
+            raise ValueError(
+                "pooled queries need proposals with embeddings and the map that their masks were read from"
+            )
         regions = regions_on_grid(proposals.masks, proposals.pixels.shape[-2:])
         pooled = mean_in_regions(proposals.pixels, regions)
         return self.embedding(self.pooling(pooled) + proposals.embeddings)
