@@ -34,7 +34,7 @@ CASES = {
 def layout(kind, settings, tower):
     if kind == "ovseg":
         return ovseg_file.ovseg_layout(settings, tower)
-    return zegformer_file.zegformer_layout(settings, tower, with_clip=True)
+    return zegformer_file.zegformer_layout(settings, tower)
 
 
 def detect(kind, published):
@@ -90,6 +90,7 @@ def test_what_a_file_may_hold_besides():
     assert shapes[CLASS_WEIGHTS] == (ANY,)
     assert f"{ovseg_file.CLIP}transformer.resblocks.0.attn.in_proj_weight" in shapes
     assert not ovseg_file.optional_shapes({})
+    assert zegformer_file.optional_shapes({zegformer_file.SCALE: (1,)}) == {zegformer_file.SCALE: (1,)}
 
 
 @pytest.mark.parametrize("kind", ["zegformer", "ovseg"])

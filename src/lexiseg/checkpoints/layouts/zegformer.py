@@ -24,33 +24,28 @@ CLIP = f"{QUERIES}clip_model."
 """The whole CLIP, in OpenAI's names; files saved in training lack it."""
 
 BACKGROUND = f"{QUERIES}bg_feature"
+SCALE = f"{QUERIES}logit_scale"
+"""The logarithm of 100, in every file; here it is a constant."""
 
 
-def zegformer_layout(
-    settings: ZegFormerSettings, tower: VisionTower, *, with_clip: bool = False
-) -> PublishedLayout:
-    """The table for a model of these settings on this CLIP.
-
-    Args:
-        settings: Of the model.
-        tower: Its CLIP.
-        with_clip: Whether the file holds the CLIP too, as those saved for inference do.
-    """
+def zegformer_layout(settings: ZegFormerSettings, tower: VisionTower) -> PublishedLayout:
+    """The table for a model of these settings on this CLIP; nothing of the CLIP stands here, nor in a file of training."""
     rows = (
         *maskformer_rows(settings),
         *_class_rows(settings, tower.embed_dim),
-        *(tower_rows(tower, CLIP) if with_clip else ()),
+        *tower_rows(tower, CLIP),
     )
     return PublishedLayout(rows, "ZegFormer as released")
 
 
 def optional_shapes(found: Mapping[str, Shape]) -> dict[str, Shape]:
-    """What a file may hold besides: the loss's class weights, and CLIP's text tower.
+    """What a file may hold besides: a scale that never trains, the loss's class weights, and CLIP's text tower.
 
     Args:
         found: Names and shapes in the file, which alone tell the text tower's size.
     """
-    weights = {CLASS_WEIGHTS: (ANY,)} if CLASS_WEIGHTS in found else {}
+    single: dict[str, Shape] = {SCALE: (1,), CLASS_WEIGHTS: (ANY,)}
+    weights = {name: shape for name, shape in single.items() if name in found}
     return weights | text_tower_shapes(found, CLIP)
 
 
@@ -75,5 +70,4 @@ def clip_of_zegformer(published: Mapping[str, Tensor]) -> dict[str, Tensor]:
 
 def _class_rows(settings: ZegFormerSettings, embed: int) -> Iterator[Row]:
     yield Row(BACKGROUND, (1, embed), ("classifier.background",))
-    yield Row(f"{QUERIES}logit_scale", (1,))
     yield from linear(f"{QUERIES}projection_layer", "classifier.projection", settings.query_width, embed)
