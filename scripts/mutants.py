@@ -796,6 +796,81 @@ _FC_CLIP = (
     ),
 )
 
+_CUT_OUT_REGIONS = (
+    Slip(
+        "fusion-exponents",
+        "seen classes get the exponents that the paper of ZegFormer prints, not those of its code",
+        "src/lexiseg/ops/region_scores.py",
+        "return geometric_mean(segment, mean, 1 - weight).where(seen, unseen_scores)",
+        "return geometric_mean(segment, mean, weight).where(seen, unseen_scores)",
+        ("tests/ops/test_region_scores.py", "tests/models/test_zegformer.py"),
+    ),
+    Slip(
+        "box-of-a-flat-mask",
+        "a mask of one row keeps its box without height instead of the whole picture",
+        "src/lexiseg/ops/region_crops.py",
+        "(boxes[:, 2] <= boxes[:, 0]) | (boxes[:, 3] <= boxes[:, 1])",
+        "(boxes[:, 2] < boxes[:, 0]) | (boxes[:, 3] < boxes[:, 1])",
+        ("tests/ops/test_region_crops.py",),
+    ),
+    Slip(
+        "samples-of-a-bin",
+        "a crop reads one sample per bin, however large the box",
+        "src/lexiseg/ops/region_crops.py",
+        "samples = max(math.ceil(extent / bins), 1)",
+        "samples = 1",
+        ("tests/ops/test_region_crops.py",),
+    ),
+    Slip(
+        "blank-before-the-crop",
+        "what surrounds a region stays in its crop",
+        "src/lexiseg/ops/region_crops.py",
+        "roi_align(image * mask if blank else image, tuple(box), side)",
+        "roi_align(image, tuple(box), side)",
+        ("tests/ops/test_region_crops.py",),
+    ),
+    Slip(
+        "content-before-the-box",
+        "OVSeg's regions reach into the padding",
+        "src/lexiseg/models/region_classifiers/masked_crops.py",
+        'if self.style == "region" and content is not None:',
+        'if self.style == "mask" and content is not None:',
+        ("tests/models/region_classifiers/test_masked_crops.py", "tests/models/test_ovseg.py"),
+    ),
+    Slip(
+        "padding-is-not-black",
+        "padding is recoloured like the picture",
+        "src/lexiseg/ops/region_crops.py",
+        "raw = images[..., :height, :width] * given[1] + given[0]",
+        "raw = images[..., :height, :width] * given[1] + 0 * given[0]",
+        ("tests/ops/test_region_crops.py::test_change_colors",),
+    ),
+    Slip(
+        "prompts-after-the-block",
+        "mask prompt tokens of depth d are put in one block too early",
+        "src/lexiseg/models/region_classifiers/mask_prompts.py",
+        "patched(index + 1, tokens[:, 1:])",
+        "patched(index, tokens[:, 1:])",
+        ("tests/models/region_classifiers/test_mask_prompts.py",),
+    ),
+    Slip(
+        "queries-passed-on-without-norm",
+        "the next layer of MaskFormer's decoder gets the queries normed",
+        "src/lexiseg/models/proposers/maskformer.py",
+        "            layers.append(transformer.decoder.layernorm(queries))\n",
+        "            queries = transformer.decoder.layernorm(queries)\n            layers.append(queries)\n",
+        ("tests/models/proposers/test_maskformer.py::test_decoder_layer_by_layer",),
+    ),
+    Slip(
+        "not-shown-counts-as-one",
+        "in the released ensemble of OVSeg a region that CLIP was not shown has its own score for CLIP's",
+        "src/lexiseg/models/ovseg.py",
+        'self.settings.not_shown == "one"',
+        'self.settings.not_shown != "one"',
+        ("tests/models/test_ovseg.py",),
+    ),
+)
+
 _SIDE_ADAPTER = (
     Slip(
         "last-layer-of-the-set-criterion",
@@ -883,5 +958,6 @@ SLIPS = (
     + _DATA_AND_RUNS
     + _FC_CLIP
     + _SIDE_ADAPTER
+    + _CUT_OUT_REGIONS
 )
 """Every slip."""

@@ -8,6 +8,7 @@ from torch.utils.data import DataLoader
 
 import family_cases
 import program_cases
+import region_model_cases
 from lexiseg.checkpoints.info import CheckpointInfo
 from lexiseg.checkpoints.model_facts import ModelFacts
 from lexiseg.checkpoints.model_folder import write_model_folder
@@ -24,6 +25,7 @@ from lexiseg.inference.pipeline import Pipeline
 from lexiseg.inference.pretrained import PretrainedSegmenter, largest_difference
 from lexiseg.inference.protocol import InferenceProtocol, suited
 from lexiseg.losses.segment_criterion import SegmentLossSettings
+from lexiseg.models.region_model import RegionModel
 from lexiseg.models.registry import MODELS, Registered, build_model, complete_settings, model_settings
 from lexiseg.recipes.criteria import make_criterion
 from lexiseg.recipes.export_published import export_published_file
@@ -40,11 +42,20 @@ PROTOCOL = InferenceProtocol(name="tiny", short_side=40, window=40, stride=24)
 LOSSES = {"region_probe": SegmentLossSettings(points=97)}
 """Instead of a model's own."""
 STEPS = 2
-SETTINGS = {name: {**program_cases.SETTINGS, "stages": [[1], [2]]} for name in program_cases.CASCADES}
-SETTINGS |= {"lseg": program_cases.SMALL_LSEG, "open_seg": program_cases.SMALL_OPEN_SEG}
-"""What a tower of two blocks needs, and networks small enough; other models are taken as they are registered."""
+MASKFORMER = {**region_model_cases.SIZES, "branch": "segment"}
+SETTINGS = {name: {**program_cases.SETTINGS, "stages": [[1], [2]]} for name in program_cases.CASCADES} | {
+    "lseg": program_cases.SMALL_LSEG,
+    "open_seg": program_cases.SMALL_OPEN_SEG,
+    "zegformer": MASKFORMER,
+    "ovseg": MASKFORMER | region_model_cases.SWIN | {"class_hidden": 13, "prompt_depth": 0},
+}
+"""What a tower of two blocks needs, and small sizes of models that bring a backbone; programs hold no crops. Other models are
+taken as they are registered."""
 KINDS = (*MODELS, "linear_probe", "region_probe")
-REGIONS = ("region_probe", "open_seg")
+REGIONS = (
+    "region_probe",
+    *(name for name, entry in MODELS.items() if issubclass(entry.network, RegionModel)),
+)
 """Which no self-training knows."""
 
 each_kind = pytest.mark.parametrize("kind", KINDS)

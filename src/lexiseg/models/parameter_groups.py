@@ -38,29 +38,35 @@ def group_parameters(
     return [{"params": params, "lr": lr, "weight_decay": decay} for (lr, decay), params in groups.items()]
 
 
-def group_by_module(model: nn.Module, optim: GroupSettings) -> list[dict[str, Any]]:
+def group_by_module(
+    model: nn.Module, optim: GroupSettings, *, slow: nn.Module | None = None, slow_scale: float = 1.0
+) -> list[dict[str, Any]]:
     """Trainable parameters in groups for AdamW, exempt from decay by the kind of module that holds them.
 
-    As Mask2Former and its followers: all of a norm or an embedding is exempt, and nothing else, biases included.
+    As Mask2Former and its followers: all of a norm or an embedding is exempt, Swin's tables of relative positions too, and
+    nothing else, biases included.
 
     Args:
         model: Its parameters.
         optim: Rates and decay; with ``decay_norms`` nothing is exempt.
+        slow: A part of it, such as a pre-trained backbone, that learns at ``slow_scale`` times the rate.
+        slow_scale: See ``slow``.
 
     Returns:
-        One group, or two.
+        One group per rate and decay.
     """
     exempt = {
         id(parameter)
         for module in model.modules()
+        for name, parameter in module.named_parameters(recurse=False)
         if isinstance(module, nn.LayerNorm | nn.GroupNorm | nn.BatchNorm2d | nn.Embedding)
-        for parameter in module.parameters(recurse=False)
+        or name == "relative_position_bias_table"
     }
-    decayed: list[nn.Parameter] = []
-    spared: list[nn.Parameter] = []
+    scaled = {id(parameter) for parameter in slow.parameters()} if slow is not None else set()
+    groups: dict[tuple[float, float], list[nn.Parameter]] = {}
     for parameter in model.parameters():
         if parameter.requires_grad:
-            spare = id(parameter) in exempt and not optim.decay_norms
-            (spared if spare else decayed).append(parameter)
-    groups = ((decayed, optim.weight_decay), (spared, 0.0))
-    return [{"params": params, "lr": optim.lr, "weight_decay": decay} for params, decay in groups if params]
+            spared = id(parameter) in exempt and not optim.decay_norms
+            rate = optim.lr * (slow_scale if id(parameter) in scaled else 1.0)
+            groups.setdefault((rate, 0.0 if spared else optim.weight_decay), []).append(parameter)
+    return [{"params": params, "lr": lr, "weight_decay": decay} for (lr, decay), params in groups.items()]

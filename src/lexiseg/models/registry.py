@@ -13,7 +13,9 @@ from lexiseg.models.cascade_clip import CascadeCLIP
 from lexiseg.models.lseg import LSeg
 from lexiseg.models.lseg_settings import LSegSettings
 from lexiseg.models.open_seg import OpenSeg, OpenSegSettings
+from lexiseg.models.ovseg import OVSeg, OVSegSettings
 from lexiseg.models.presets import CASCADE_CLIP, FROZEN_CLIP, SPT_SEG, ZEGCLIP
+from lexiseg.models.zegformer import ZegFormer, ZegFormerSettings
 from lexiseg.types import ImageTower, MaskModel
 
 
@@ -39,6 +41,8 @@ MODELS: dict[str, Registered] = {
         Registered(CascadeCLIP, SPT_SEG),
         Registered(LSeg, LSegSettings()),
         Registered(OpenSeg, OpenSegSettings()),
+        Registered(ZegFormer, ZegFormerSettings()),
+        Registered(OVSeg, OVSegSettings()),
     )
 }
 """Every trainable model."""
