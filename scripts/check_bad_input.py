@@ -13,12 +13,15 @@ Linux alone has the limits. Ends with status 1 if any case came to anything else
 
 import argparse
 import os
+import shutil
 import sys
 import warnings
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
-os.environ |= {"OMP_NUM_THREADS": "1", "HF_HUB_OFFLINE": "1"}  # before torch and the hub's client are imported
+os.environ |= {
+    "OMP_NUM_THREADS": "1",
+    "HF_HUB_OFFLINE": "1",
+}  # before torch and the hub's client are imported
 
 ROOT = Path(__file__).resolve().parent.parent
 sys.path[:0] = [str(ROOT / "tests"), str(ROOT / "src")]
@@ -26,7 +29,8 @@ sys.path[:0] = [str(ROOT / "tests"), str(ROOT / "src")]
 from rich.console import Console  # noqa: E402
 
 from campaign.every import KINDS, cases  # noqa: E402
-from campaign.running import Outcome, run_case, warm_up  # noqa: E402
+from campaign.made import SHARED  # noqa: E402
+from campaign.running import Outcome, run_cases, warm_up  # noqa: E402
 from campaign.table import drawn, rows  # noqa: E402
 from lexiseg.storage import write_json  # noqa: E402
 
@@ -36,8 +40,15 @@ def main() -> int:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("--every", type=int, default=1, help="only every so many-th case of each kind (default: all)")
-    parser.add_argument("--kind", action="append", choices=[kind.KIND for kind in KINDS], help="only this kind; may be repeated")
+    parser.add_argument(
+        "--every", type=int, default=1, help="only every so many-th case of each kind (default: all)"
+    )
+    parser.add_argument(
+        "--kind",
+        action="append",
+        choices=[kind.KIND for kind in KINDS],
+        help="only this kind; may be repeated",
+    )
     parser.add_argument("--only", default="", help="only cases with this in their names")
     parser.add_argument("--jobs", type=int, default=1, help="cases at a time")
     parser.add_argument("--json", type=Path, help="write rows and failures here")
@@ -45,14 +56,20 @@ def main() -> int:
     args = parser.parse_args()
     warnings.filterwarnings("ignore", category=DeprecationWarning)
     console = Console(soft_wrap=True, width=None if sys.stdout.isatty() else 180)
-    chosen = [case for case in cases(args.every) if (not args.kind or case.kind in args.kind) and args.only in case.name]
+    chosen = [
+        case
+        for case in cases(args.every)
+        if (not args.kind or case.kind in args.kind) and args.only in case.name
+    ]
     warm_up()
     outcomes: list[Outcome] = []
-    with ThreadPoolExecutor(args.jobs) as pool:
-        for outcome in pool.map(run_case, chosen):
+    try:
+        for outcome in run_cases(chosen, args.jobs):
             outcomes.append(outcome)
             if args.show or outcome.verdict.outcome == "else":
                 tell(console, outcome)
+    finally:
+        shutil.rmtree(SHARED, ignore_errors=True)
     told = rows(outcomes)
     console.print(drawn(told))
     if args.json:
@@ -69,9 +86,10 @@ def tell(console: Console, outcome: Outcome) -> None:
     """One case in a few lines."""
     case, answer = outcome.case, outcome.answer
     took = "" if answer is None else f" ({answer.seconds:.2f} s, {answer.peak:.0f} MiB)"
-    console.print(f"{case.kind}: {case.name}: {outcome.verdict.outcome}{took} {outcome.verdict.why}", markup=False, highlight=False)
+    told = [f"{case.kind}: {case.name}: {outcome.verdict.outcome}{took} {outcome.verdict.why}"]
     if answer is not None and outcome.verdict.outcome != "else":
-        console.print(f"    {(answer.err or answer.out)[-500:]}", markup=False, highlight=False)
+        told.append(f"    {(answer.err or answer.out)[-500:]}")
+    console.print("\n".join(told), markup=False, highlight=False)
 
 
 if __name__ == "__main__":

@@ -77,20 +77,31 @@ def folder_or_nothing(path: Path) -> Iterator[Path]:
     """A folder that takes the name ``path`` when all went well, and is gone otherwise.
 
     Args:
-        path: Not there yet, or an empty folder.
+        path: Not there yet, or an empty folder; a link to one stays a link, and the folder it leads to is filled.
 
     Raises:
         LexisegError: It cannot be made or written to.
     """
     with _spoken(path):
-        path.parent.mkdir(parents=True, exist_ok=True)
-        part = Path(tempfile.mkdtemp(dir=path.parent, prefix=f".{path.name}.", suffix=".part"))
+        place = path.resolve() if path.is_symlink() and path.is_dir() else path
+        place.parent.mkdir(parents=True, exist_ok=True)
+        part = Path(tempfile.mkdtemp(dir=place.parent, prefix=f".{place.name}.", suffix=".part"))
         try:
             yield part
             part.chmod(0o755)  # mkdtemp makes folders that only their owner may read
-            part.replace(path)
+            part.replace(place)
         finally:
             shutil.rmtree(part, ignore_errors=True)
+
+
+def make_folder(path: Path) -> None:
+    """Make a folder, with those above it, where there is none yet.
+
+    Raises:
+        LexisegError: It cannot be made, or a file stands there.
+    """
+    with _spoken(path):
+        path.mkdir(parents=True, exist_ok=True)
 
 
 @contextmanager

@@ -2,8 +2,7 @@
 
 import enum
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
-from pathlib import Path
+from dataclasses import dataclass
 
 
 class Expected(enum.Enum):
@@ -56,6 +55,7 @@ class Case:
         judge: Looks at an answer of status 0 in the folder that it was given in; raises AssertionError.
         says: Words that a refusal holds.
         writes: Files and folders that the command may write, relative to its folder.
+        keeps: What was written whole before the refusal may stay: a full disk shows itself late.
         ordinary_user: As a user whom folders may shut out; not as root, who goes in everywhere.
         seconds: Most that it may take.
         mebibytes: Most address space that it may take, beyond what the interpreter has when it starts.
@@ -68,12 +68,7 @@ class Case:
     judge: Callable[[Answer], None] = nothing_more
     says: tuple[str, ...] = ()
     writes: tuple[str, ...] = ("out",)
+    keeps: bool = False
     ordinary_user: bool = False
     seconds: float = 60
     mebibytes: int = 3072
-    command: Callable[[Sequence[str]], int] | None = field(default=None, repr=False)
-
-    @property
-    def folder(self) -> Path:
-        """The folder that the case runs in, once it does."""
-        return Path.cwd()

@@ -2,10 +2,10 @@
 
 from collections.abc import Iterator
 
-from campaign import pictures, settings
+from campaign import class_lists, file_system, label_maps, pictures, settings, weights
 from campaign.case import Case
 
-KINDS = (pictures, settings)
+KINDS = (pictures, label_maps, class_lists, settings, weights, file_system)
 
 
 def cases(every: int = 1) -> Iterator[Case]:

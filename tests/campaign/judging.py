@@ -69,14 +69,16 @@ def _form(case: Case, answer: Answer) -> str:
     if answer.status == 0 and case.expected in (Expected.ANSWERED, Expected.EITHER):
         case.judge(answer)
         return "answered"
-    if answer.status == 1 and case.expected in (Expected.SKIPPED, Expected.EITHER):
+    if answer.status == 1 and case.expected is Expected.SKIPPED:
         _check_skipped(answer)
+    elif answer.status == 1 and case.expected is Expected.EITHER:
+        assert answer.out.strip() or answer.err.strip(), "status 1 without a word"
     elif answer.status == 2 and case.expected in (Expected.REFUSED, Expected.EITHER):
         _check_refused(answer)
     else:
         told = (answer.err or answer.out)[-400:]
         raise AssertionError(f"expected {case.expected.value}, got status {answer.status}: {told}")
-    assert not answer.wrote, f"refused, yet wrote {answer.wrote[:5]}"
+    assert case.keeps or not answer.wrote, f"refused, yet wrote {answer.wrote[:5]}"
     spoken = " ".join((answer.out + answer.err).split())
     missing = [words for words in case.says if words not in spoken]
     assert not missing, f"does not say {missing}: {spoken[-400:]}"
@@ -91,11 +93,17 @@ def _check_refused(answer: Answer) -> None:
         for index, line in enumerate(lines)
         if line.startswith("lexiseg: ") or (line.startswith("lexiseg ") and ": error: " in line)
     ]
-    assert len(ours) == 1, f"expected one line of ours on standard error, got {len(ours)}: {answer.err[-600:]}"
+    assert len(ours) == 1, (
+        f"expected one line of ours on standard error, got {len(ours)}: {answer.err[-600:]}"
+    )
     before = lines[: ours[0]]
     odd = [line for line in before if not _WARNING.match(line) and not _USAGE.match(line)]
     assert not odd, f"before the message stands {odd[0][:300]!r}"
-    after = [line for line in lines[ours[0] + 1 :] if not line.startswith(("    ", "looked in:", "expected layout:", "point "))]
+    after = [
+        line
+        for line in lines[ours[0] + 1 :]
+        if not line.startswith(("    ", "looked in:", "expected layout:", "point "))
+    ]
     assert not after, f"behind the message stands {after[0][:300]!r}"
     sentence = lines[ours[0]]
     assert len(sentence) <= _LONGEST_LINE, f"a message of {len(sentence)} letters: {sentence[:300]}…"

@@ -1,6 +1,8 @@
 """What many cases are made of: a picture whose parts the toy CLIP tells apart, and the commands that read it."""
 
 import json
+import os
+import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -13,6 +15,9 @@ from campaign.case import Answer
 WORDS = ("red circle", "blue square")
 SIZE = (40, 72)
 
+SHARED = Path(tempfile.gettempdir()) / f"lexiseg-shared-{os.getpid()}"
+"""What many cases need and one makes; whoever runs the campaign removes it."""
+
 Pixels = npt.NDArray[np.uint8]
 
 
@@ -23,10 +28,25 @@ def scene(height: int = SIZE[0], width: int = SIZE[1]) -> Pixels:
     return array
 
 
-def predicting(photo: str | Path, *more: str, method: str = "sclip", words: str | None = ", ".join(WORDS)) -> list[str]:
+def predicting(
+    photo: str | Path, *more: str, method: str = "sclip", words: str | None = ", ".join(WORDS)
+) -> list[str]:
     """Arguments of ``predict`` into ``out``, with the toy CLIP."""
     named = [] if words is None else ["--classes", words]
-    return ["predict", str(photo), *named, "--clip", "toy", "--method", method, "--templates", "single", "--out", "out", *more]
+    return [
+        "predict",
+        str(photo),
+        *named,
+        "--clip",
+        "toy",
+        "--method",
+        method,
+        "--templates",
+        "single",
+        "--out",
+        "out",
+        *more,
+    ]
 
 
 def read_ids(path: Path) -> npt.NDArray[np.integer]:
@@ -35,7 +55,9 @@ def read_ids(path: Path) -> npt.NDArray[np.integer]:
         return np.asarray(image)
 
 
-def check_prediction(stem: str, size: tuple[int, int], names: Sequence[str] = WORDS, out: str = "out") -> Pixels:
+def check_prediction(
+    stem: str, size: tuple[int, int], names: Sequence[str] = WORDS, out: str = "out"
+) -> Pixels:
     """That a result fits together: size, class order, areas. Returns its labels."""
     content = json.loads(Path(out, f"{stem}.json").read_text(encoding="utf-8"))
     told = (content["height"], content["width"])
@@ -63,7 +85,9 @@ def check_same_as(stem: str, pixels: Pixels, *more: str, method: str = "sclip") 
     assert main(arguments) == 0, "the same pixels in a plain PNG are refused"
     expected = check_prediction("plain", pixels.shape[:2], out="reference")
     share = float((found != expected).mean())
-    assert share == 0, f"{100 * share:.2f} % of the pixels differ from those of the same picture as a plain PNG"
+    assert share == 0, (
+        f"{100 * share:.2f} % of the pixels differ from those of the same picture as a plain PNG"
+    )
 
 
 def answered(answer: Answer, *words: str) -> None:

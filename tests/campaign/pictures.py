@@ -123,8 +123,14 @@ def _modes() -> Iterator[Case]:
         "sixteen_grey.png": (lambda path: Image.fromarray(grey.astype(np.uint16) * 257).save(path), repeated),
         "sixteen_grey.tif": (lambda path: Image.fromarray(grey.astype(np.uint16) * 257).save(path), repeated),
         "big_endian_grey.tif": (lambda path: _big_endian(grey, path), repeated),
-        "thirty_two_grey.tif": (lambda path: Image.fromarray(grey.astype(np.int32) * 257).save(path), repeated),
-        "sixteen_colour.png": (lambda path: Path(path).write_bytes(png(coloured.astype(np.uint16) * 257)), coloured),
+        "thirty_two_grey.tif": (
+            lambda path: Image.fromarray(grey.astype(np.int32) * 257).save(path),
+            repeated,
+        ),
+        "sixteen_colour.png": (
+            lambda path: Path(path).write_bytes(png(coloured.astype(np.uint16) * 257)),
+            coloured,
+        ),
         "opaque.png": (lambda path: Image.fromarray(coloured).convert("RGBA").save(path), coloured),
         "holes.png": (lambda path: Image.fromarray(alpha).save(path), on_white),
         "holes.webp": (lambda path: Image.fromarray(alpha).save(path, lossless=True, exact=True), on_white),
@@ -145,9 +151,11 @@ def _modes() -> Iterator[Case]:
             np.where(mask[..., None], 255, 0).repeat(3, axis=2).astype(np.uint8),
         ),
         "two_colours.tif": (
-            lambda path: Image.fromarray(np.where(mask, 255, 0).astype(np.uint8))
-            .convert("1")
-            .save(path, compression="group4"),
+            lambda path: (
+                Image.fromarray(np.where(mask, 255, 0).astype(np.uint8))
+                .convert("1")
+                .save(path, compression="group4")
+            ),
             np.where(mask[..., None], 255, 0).repeat(3, axis=2).astype(np.uint8),
         ),
         "animated.gif": (
@@ -185,11 +193,18 @@ def _modes() -> Iterator[Case]:
             check_same_as(Path(name).stem, pixels)
 
         yield _case(f"mode {name}", prepare, expected=Expected.ANSWERED, judge=judge)
-    for name, mode in (("four_inks.jpg", "CMYK"), ("four_inks.tif", "CMYK"), ("luma.jpg", "YCbCr"), ("lab.tif", "LAB")):
+    for name, mode in (
+        ("four_inks.jpg", "CMYK"),
+        ("four_inks.tif", "CMYK"),
+        ("luma.jpg", "YCbCr"),
+        ("lab.tif", "LAB"),
+    ):
 
         def prepare_mode(name: str = name, mode: str = mode) -> list[str]:
             image = Image.fromarray(scene())
-            image = image.convert(mode) if mode != "LAB" else Image.fromarray(scene()[..., ::-1].copy(), "LAB")
+            image = (
+                image.convert(mode) if mode != "LAB" else Image.fromarray(scene()[..., ::-1].copy(), "LAB")
+            )
             image.save(name)
             return predicting(name)
 
@@ -233,7 +248,9 @@ def _orientations() -> Iterator[Case]:
             if ending in ("webp", "tif") and orientation not in (3, 5, 6, 8):
                 continue
 
-            def prepare(orientation: int = orientation, turn: Callable[[Pixels], Pixels] = turn, ending: str = ending) -> list[str]:
+            def prepare(
+                orientation: int = orientation, turn: Callable[[Pixels], Pixels] = turn, ending: str = ending
+            ) -> list[str]:
                 exif = Image.Exif()
                 exif[0x0112] = orientation
                 options: dict[str, Any] = {"lossless": True} if ending == "webp" else {}
@@ -247,7 +264,9 @@ def _orientations() -> Iterator[Case]:
                 else:
                     check_same_as("turned", scene())
 
-            yield _case(f"orientation {orientation} in {ending}", prepare, expected=Expected.ANSWERED, judge=judge)
+            yield _case(
+                f"orientation {orientation} in {ending}", prepare, expected=Expected.ANSWERED, judge=judge
+            )
 
 
 _SIZES = (
@@ -299,7 +318,10 @@ def _damages() -> Iterator[Case]:
                 return predicting(f"cut.{ending}")
 
             yield _case(
-                f"{ending} cut at {share:.0%}", prepare_cut, expected=Expected.SKIPPED, says=(f"cut.{ending}",)
+                f"{ending} cut at {share:.0%}",
+                prepare_cut,
+                expected=Expected.SKIPPED,
+                says=(f"cut.{ending}",),
             )
         for seed in range(5):
 
@@ -339,10 +361,13 @@ def _pretenders() -> Iterator[Case]:
         "no_width.png": png_header(0, 40) + chunk(b"IDAT", zlib.compress(b"")) + chunk(b"IEND", b""),
         "four_billion.png": png_header(2**31 - 1, 2**31 - 1) + chunk(b"IEND", b""),
         "bomb.png": bomb(60_000, 60_000),
-        "text_bomb.png": png(scene(), before=chunk(b"zTXt", b"Comment\0\0" + zlib.compress(bytes(80_000_000)))),
+        "text_bomb.png": png(
+            scene(), before=chunk(b"zTXt", b"Comment\0\0" + zlib.compress(bytes(80_000_000)))
+        ),
         "huge_bitmap.bmp": _huge_bitmap(),
         "riff.webp": b"RIFF\xff\xff\xff\xffWEBPVP8L" + bytes(40),
-        "bad_depth.png": b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", struct.pack(">IIBBBBB", 72, 40, 3, 2, 0, 0, 0)),
+        "bad_depth.png": b"\x89PNG\r\n\x1a\n"
+        + chunk(b"IHDR", struct.pack(">IIBBBBB", 72, 40, 3, 2, 0, 0, 0)),
         "loop.tif": b"II*\0\x08\0\0\0" + struct.pack("<H", 0) + struct.pack("<I", 8),
     }
     for name, content in contents.items():
@@ -358,8 +383,12 @@ def _pretenders() -> Iterator[Case]:
 
         return prepare
 
-    yield _case("a folder called photo.png", made("photo.png", Path.mkdir), says=("no image found in photo.png",))
-    yield _case("a pipe", made("pipe.png", os.mkfifo), expected=Expected.SKIPPED, says=("pipe.png",), seconds=20)
+    yield _case(
+        "a folder called photo.png", made("photo.png", Path.mkdir), says=("no image found in photo.png",)
+    )
+    yield _case(
+        "a pipe", made("pipe.png", os.mkfifo), expected=Expected.SKIPPED, says=("pipe.png",), seconds=20
+    )
     yield _case(
         "a device without end",
         made("zeros.png", lambda path: path.symlink_to("/dev/zero")),
@@ -386,10 +415,17 @@ def _pretenders() -> Iterator[Case]:
         expected=Expected.SKIPPED,
         says=("loop.png",),
     )
-    yield _case("a photograph that is not there", lambda: predicting("gone.png"), expected=Expected.SKIPPED, says=("gone.png",))
+    yield _case(
+        "a photograph that is not there",
+        lambda: predicting("gone.png"),
+        expected=Expected.SKIPPED,
+        says=("gone.png",),
+    )
     yield _case("a glob without matches", lambda: predicting("*.png"), says=("no image found",))
     yield _case("an empty name", lambda: predicting(""), says=("no image found",))
-    yield _case("a name longer than names may be", lambda: predicting("x" * 5000 + ".png"), expected=Expected.SKIPPED)
+    yield _case(
+        "a name longer than names may be", lambda: predicting("x" * 5000 + ".png"), expected=Expected.SKIPPED
+    )
     yield _case("a name with a null character", lambda: predicting("nu\0ll.png"), expected=Expected.EITHER)
 
     def closed() -> list[str]:
@@ -397,7 +433,13 @@ def _pretenders() -> Iterator[Case]:
         Path("closed.png").chmod(0)
         return predicting("closed.png")
 
-    yield _case("a photograph without rights", closed, expected=Expected.SKIPPED, says=("closed.png",), ordinary_user=True)
+    yield _case(
+        "a photograph without rights",
+        closed,
+        expected=Expected.SKIPPED,
+        says=("closed.png",),
+        ordinary_user=True,
+    )
 
 
 def chunk(name: bytes, content: bytes) -> bytes:

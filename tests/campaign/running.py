@@ -11,8 +11,9 @@ import sys
 import tempfile
 import time
 import traceback
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
 
 from campaign.case import Answer, Case
@@ -22,7 +23,9 @@ NOBODY = 65534
 """Becomes an ordinary user where root runs the campaign."""
 
 _FILES = 1024
-_POLL_SECONDS = 0.005
+_POLL_SECONDS = 0.003
+_TO_PREPARE = 30
+"""Seconds that making the input may take, which count for nothing."""
 
 
 @dataclass(frozen=True)
@@ -34,16 +37,51 @@ class Outcome:
     answer: Answer | None = None
 
 
-def run_case(case: Case) -> Outcome:
-    """Run one case in a forked process and a fresh folder, and judge it."""
-    with tempfile.TemporaryDirectory(prefix="lexiseg-", ignore_cleanup_errors=True) as scratch:
-        try:
-            return _in_child(case, Path(scratch))
-        finally:
-            _open_up(Path(scratch))
+@dataclass
+class _Running:
+    """A case at work in a process of its own."""
+
+    case: Case
+    scratch: Path
+    process: int
+    deadline: float
+
+    def ended(self) -> Outcome | None:
+        """What came of it; None while it is at work and in time."""
+        late = time.monotonic() > self.deadline
+        done, _ = os.waitpid(self.process, os.WNOHANG)
+        if not done and not late:
+            return None
+        with contextlib.suppress(ProcessLookupError, PermissionError):
+            os.killpg(self.process, signal.SIGKILL)  # what the command started and left behind
+        if not done:
+            os.waitpid(self.process, 0)
+        content = b"" if not done else (self.scratch / "result").read_bytes()
+        _remove(self.scratch)
+        if not content:
+            told = "died without a word" if done else f"was still at work after {self.case.seconds:.0f} s"
+            return Outcome(self.case, Verdict("else", f"the process {told}"))
+        verdict, answer = pickle.loads(content)
+        return Outcome(self.case, verdict, answer)
 
 
-def _in_child(case: Case, scratch: Path) -> Outcome:
+def run_cases(cases: Iterable[Case], jobs: int = 1) -> Iterator[Outcome]:
+    """Run cases, each in a forked process and a fresh folder, so many at a time, and judge them; in the order of their ends."""
+    waiting, running = iter(cases), list[_Running]()
+    while True:
+        running += [_start(case) for case in islice(waiting, jobs - len(running))]
+        if not running:
+            return
+        for one in list(running):
+            outcome = one.ended()
+            if outcome is not None:
+                running.remove(one)
+                yield outcome
+        time.sleep(_POLL_SECONDS)
+
+
+def _start(case: Case) -> _Running:
+    scratch = Path(tempfile.mkdtemp(prefix="lexiseg-"))
     result = scratch / "result"
     result.touch()
     sys.stdout.flush()
@@ -59,29 +97,8 @@ def _in_child(case: Case, scratch: Path) -> Outcome:
             result.write_bytes(pickle.dumps((Verdict("else", traceback.format_exc()[-1500:]), None)))
         finally:
             os._exit(status)
-    late = _wait(child, case.seconds)
-    with contextlib.suppress(ProcessLookupError, PermissionError):
-        os.killpg(child, signal.SIGKILL)  # what the command started and left behind
-    if late:
-        return Outcome(case, Verdict("else", f"still at work after {case.seconds:.0f} s"))
-    content = result.read_bytes()
-    if not content:
-        return Outcome(case, Verdict("else", "the process died without a word"))
-    verdict, answer = pickle.loads(content)
-    return Outcome(case, verdict, answer)
-
-
-def _wait(child: int, seconds: float) -> bool:
-    """Wait for the end; True if it did not come in time."""
-    deadline = time.monotonic() + seconds + 30  # making the input counts for nothing
-    while time.monotonic() < deadline:
-        done, _ = os.waitpid(child, os.WNOHANG)
-        if done:
-            return False
-        time.sleep(_POLL_SECONDS)
-    os.killpg(child, signal.SIGKILL)
-    os.waitpid(child, 0)
-    return True
+    deadline = time.monotonic() + case.seconds + _TO_PREPARE
+    return _Running(case, scratch, child, deadline)
 
 
 def _ran(case: Case, scratch: Path) -> tuple[Verdict, Answer]:
@@ -96,12 +113,13 @@ def _ran(case: Case, scratch: Path) -> tuple[Verdict, Answer]:
     os.environ |= {"HOME": str(home), "LEXISEG_CACHE": str(cache), "TMPDIR": str(home)}
     tempfile.tempdir = str(home)
     os.chdir(place)
-    arguments = case.prepare()
+    with _captured(scratch):
+        arguments = case.prepare()
     before = state_of(place), state_of(home)
     _limit(case)
     with _captured(scratch) as (out, err):
         started = time.monotonic()
-        status = _status(case, arguments)
+        status = _status(arguments)
         seconds = time.monotonic() - started
     peak = _peak()
     after = state_of(place), state_of(home)
@@ -115,11 +133,11 @@ def _ran(case: Case, scratch: Path) -> tuple[Verdict, Answer]:
     return judged(case, answer), answer
 
 
-def _status(case: Case, arguments: Sequence[str]) -> int:
+def _status(arguments: Sequence[str]) -> int:
     from lexiseg.cli.main import main
 
     try:
-        return (case.command or main)(list(arguments))
+        return main(list(arguments))
     except SystemExit as stop:  # argparse's way
         return stop.code if isinstance(stop.code, int) else 1
     except BaseException:
@@ -156,35 +174,47 @@ def _captured(scratch: Path) -> Iterator[tuple[Path, Path]]:
         os.dup2(err.fileno(), 2)
         sys.stdout, sys.stderr = out, err
         yield paths
-    sys.stdout = sys.stderr = Path(os.devnull).open("w", encoding="utf-8")  # the judge may call commands of its own
+    # What comes after, the judge above all, may call commands of its own, whose words are nobody's.
+    sys.stdout = sys.stderr = Path(os.devnull).open("w", encoding="utf-8")  # noqa: SIM115  (the process ends soon)
 
 
 def _text(path: Path) -> str:
     return path.read_text(encoding="utf-8", errors="replace")
 
 
-def _open_up(scratch: Path) -> None:
-    """Give back the rights that a case took from its own folders, so that they can be removed."""
-    scratch.chmod(0o700)
+def _remove(scratch: Path) -> None:
+    """Remove a case's folders, and give back before what rights it took from them."""
     for root, folders, _ in os.walk(scratch):
-        for name in folders:
-            path = Path(root, name)
+        for path in (Path(root, name) for name in folders):
             if not path.is_symlink():
                 path.chmod(0o700)
     shutil.rmtree(scratch, ignore_errors=True)
-    scratch.mkdir(exist_ok=True)
 
 
 def warm_up() -> None:
-    """Import everything that a command imports, and load the toy CLIP once, so that no case pays for it; no thread is started."""
-    from lexiseg.cli import analyze, benchmark, compare, data, eval, exporting, importing, masks, pixelclip, predict, sweep, train  # noqa: A004, F401
+    """Import everything that a command imports, and load the toy CLIP once, so that no case pays for it; starts no thread."""
+    from lexiseg.cli import (  # noqa: F401
+        analyze,
+        benchmark,
+        compare,
+        data,
+        eval,
+        exporting,
+        importing,
+        masks,
+        pixelclip,
+        predict,
+        sweep,
+        train,
+    )
     from lexiseg.cli.main import main
     from lexiseg.recipes import pixelclip as tuning  # noqa: F401
     from lexiseg.recipes import training  # noqa: F401
 
     with tempfile.TemporaryDirectory(prefix="lexiseg-") as scratch, contextlib.chdir(scratch):
-        from campaign.made import predicting, scene
         from PIL import Image
+
+        from campaign.made import predicting, scene
 
         Image.fromarray(scene()).save("photo.png")
         with contextlib.redirect_stdout(None), contextlib.redirect_stderr(None):

@@ -124,10 +124,17 @@ COMMANDS = (
 )  # fmt: skip
 
 _UNREAD = {
-    "eval": ("data.train", "data.batch_size", "data.val_batch_size", "data.num_workers", "data.seed", "data.cache_dir"),
+    "eval": (
+        "data.train",
+        "data.batch_size",
+        "data.val_batch_size",
+        "data.num_workers",
+        "data.seed",
+        "data.cache_dir",
+    ),
     "sweep": ("row", "seed"),
 }
-"""Keys that stand in a command's configuration for others: training's data beside what is judged, and a sweep's own counters."""
+"""Keys that a command's configuration has and the command does not read: training's data in eval, a sweep's own counters."""
 
 _OTHERS: dict[str, tuple[Any, Range]] = {
     "seed": (int, Range(at_least=0, below=2**32)),
@@ -157,7 +164,9 @@ _OTHERS: dict[str, tuple[Any, Range]] = {
 def cases() -> Iterator[Case]:
     """Keys in the order of the files, each with every value."""
     for command in COMMANDS:
-        yield Case(KIND, f"{command.name} as it is", _prepared(command, []), Expected.ANSWERED, writes=("out",))
+        yield Case(
+            KIND, f"{command.name} as it is", _prepared(command, []), Expected.ANSWERED, writes=("out",)
+        )
         for key, default in _leaves(_composed(command.name)):
             for typed, value in VALUES.items():
                 if value == default and type(value) is type(default):
@@ -315,7 +324,7 @@ def _is_number(value: Any) -> bool:
     return isinstance(value, int | float) and not isinstance(value, bool)
 
 
-def _fits(value: Any, hint: Any) -> bool:  # noqa: PLR0911  (one line per kind of declaration)
+def _fits(value: Any, hint: Any) -> bool:
     origin = get_origin(hint)
     if hint is Any:
         return True

@@ -35,7 +35,17 @@ def _row(kind: str, outcomes: Sequence[Outcome]) -> dict[str, Any]:
 def drawn(told: Sequence[dict[str, Any]]) -> Table:
     """The rows for a console, with their sums."""
     table = Table()
-    for column in ("kind", "cases", "refused clearly", "answered rightly", "anything else", "peak MiB", "of", "seconds", "of"):
+    for column in (
+        "kind",
+        "cases",
+        "refused clearly",
+        "answered rightly",
+        "anything else",
+        "peak MiB",
+        "of",
+        "seconds",
+        "of",
+    ):
         table.add_column(column, justify="left" if column in ("kind", "of") else "right")
     for row in told:
         table.add_row(*("" if value is None else str(value) for value in row.values()))

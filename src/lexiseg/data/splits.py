@@ -85,6 +85,8 @@ def _check_choice(split: str, key: str, value: str, allowed: tuple[str, ...]) ->
 def _check_names(split: str, kind: str, names: Sequence[str], classes: Sequence[str]) -> None:
     if isinstance(names, str):
         raise ConfigError(f"split '{split}': {kind} is the text '{names}'; expected a list: [{names}]")
+    if not isinstance(names, Sequence):
+        raise ConfigError(f"split '{split}': {kind} is {names!r}; expected a list of class names")
     for name in names:
         if not isinstance(name, str):
             raise ConfigError(f"split '{split}': {kind} class {name!r} is no text; list class names, not ids")

@@ -88,7 +88,7 @@ def pick_device(device: str) -> torch.device:
     try:
         chosen = torch.device(device)
         torch.empty(1, device=chosen)
-    except (RuntimeError, AssertionError) as error:
+    except (RuntimeError, AssertionError, TypeError) as error:
         raise ConfigError(
             f"device '{device}' cannot be used here ({str(error).splitlines()[0]}); try cpu or auto"
         ) from error

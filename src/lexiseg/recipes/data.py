@@ -175,7 +175,12 @@ def read_split(path: Path, classes: tuple[str, ...]) -> ClassSplit:
     Raises:
         ConfigError: Not the keys of a split, or names that the classes lack.
     """
-    settings = yaml.safe_load(path.read_text(encoding="utf-8"))
+    try:
+        settings = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except (yaml.YAMLError, OSError, UnicodeDecodeError) as error:
+        raise ConfigError(
+            f"{path}: no readable YAML ({' '.join(str(error).split())}); mend the file"
+        ) from error
     if not isinstance(settings, dict) or not {"name", "unseen"} <= set(settings) <= _SPLIT_KEYS:
         raise ConfigError(f"{path}: expected the keys name, unseen and perhaps seen, setting, unseen_pixels")
     return make_split(classes, **settings)

@@ -11,7 +11,7 @@ import yaml
 from lexiseg.checkpoints.training_file import load_tensors_only
 from lexiseg.errors import CheckpointError, ConfigError
 from lexiseg.recipes.settings import Resume
-from lexiseg.storage import write_json, write_text
+from lexiseg.storage import make_folder, write_json, write_text
 from lexiseg.training.checkpointing import LAST
 from lexiseg.training.csv_log import FILE_NAME as LOG_FILE
 from lexiseg.training.csv_log import CsvLog
@@ -56,16 +56,14 @@ def require_run_name(name: object) -> None:
         )
 
 
-def require_output_dir(folder: object) -> None:
+def require_output_dir(folder: object, key: str = "output_dir") -> None:
     """Refuse an output folder that is none, which would be the folder that the command is started in.
 
     Raises:
         ConfigError: An empty name, or no name.
     """
     if not isinstance(folder, str | Path) or not str(folder).strip():
-        raise ConfigError(
-            f"output_dir: expected a folder, got {folder!r}; for the present one say output_dir=."
-        )
+        raise ConfigError(f"{key}: expected a folder, got {folder!r}; for the present one say {key}=.")
 
 
 @dataclass(frozen=True)
@@ -142,7 +140,7 @@ class RunFolder:
 
     def open(self, resume_from: Path | None, step: int) -> CsvLog:
         """Make the folder, write the record into it, and open its log at the step the run goes on from."""
-        self.path.mkdir(parents=True, exist_ok=True)
+        make_folder(self.path)
         log = CsvLog(self.path)
         if resume_from is None:
             (self.path / LOG_FILE).unlink(missing_ok=True)
@@ -161,7 +159,8 @@ class RunFolder:
 def differences(before: Any, now: Any, name: str) -> list[str]:
     """In what a recorded setting differs, in words; a class that has only moved to another module does not.
 
-    What is recorded and is no setting any more does not count.
+    What is recorded and is no setting any more does not count; in a mapping with numbers for keys, such as an ``id_map``, every
+    key is the user's own, and one that is gone does.
 
     Args:
         before: As recorded.
@@ -171,14 +170,15 @@ def differences(before: Any, now: Any, name: str) -> list[str]:
     if isinstance(before, Mapping) and isinstance(now, Mapping):
         return [
             difference
-            for key in now
-            for difference in differences(before.get(key, _ABSENT), now[key], f"{name}.{key}")
+            for key in [*now, *(key for key in before if isinstance(key, int) and key not in now)]
+            for difference in differences(before.get(key, _ABSENT), now.get(key, _ABSENT), f"{name}.{key}")
         ]
     if name.endswith("._target_") and isinstance(before, str):
         before, now = before.rpartition(".")[2], str(now).rpartition(".")[2]
     if before == now:
         return []
-    return [f"{name}: {'absent' if before is _ABSENT else before} there, {now} now"]
+    there, here = ("absent" if value is _ABSENT else value for value in (before, now))
+    return [f"{name}: {there} there, {here} now"]
 
 
 def resumed_step(path: Path | None, read: ReadDescription) -> int:

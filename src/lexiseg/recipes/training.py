@@ -37,6 +37,7 @@ from lexiseg.recipes.settings import (
     TrainerSettings,
     TrainingData,
     ValidationSettings,
+    require_resume,
     require_seed,
 )
 from lexiseg.recipes.trainer import check_trainer, make_trainer, quiet
@@ -107,6 +108,8 @@ class TrainRun:
     def __post_init__(self) -> None:
         """Refuse a bad model or seed before anything is read."""
         require_seed(self.seed)
+        require_resume(self.resume, self.init_from)
+        resolve_templates(self.templates)
         object.__setattr__(self, "output_dir", Path(self.output_dir))
         object.__setattr__(self, "model", _named(self.model))
 
@@ -140,6 +143,11 @@ def _train_twice(run: TrainRun) -> dict[str, float]:
     total = run.trainer.max_steps
     if total < 2:
         raise ConfigError(f"trainer.max_steps: two stages need at least 2 steps, got {total}")
+    if run.resume not in ("auto", True, False, None):
+        raise ConfigError(
+            f"resume={run.resume}: with self-training there are two runs, and a checkpoint is of one of them; say resume=auto, "
+            "and each goes on in its own folder"
+        )
     first = min(max(round(total * run.self_training.inductive_share), 1), total - 1)
     inductive = _stage(run, "inductive", first)
     inductive = _changed(inductive, optim={"schedule_steps": total})
@@ -211,9 +219,7 @@ def build_task(run: TrainRun, clip: FrozenCLIP, split: ClassSplit) -> Segmentati
     info = CheckpointInfo(
         model=model_settings(model),
         clip=_describe_clip(run.clip, clip),
-        templates=resolve_templates(
-            run.templates if isinstance(run.templates, str) else tuple(run.templates)
-        ),
+        templates=resolve_templates(run.templates),
         split=split,
         protocol=protocol.to_dict(),
     )
