@@ -34,6 +34,8 @@ def make_split(
         ConfigError: A name that is no class (the closest class names are suggested), empty, repeated, both
             seen and unseen or neither, or a setting that does not exist.
     """
+    if not isinstance(name, str):
+        raise ConfigError(f"split: expected a name, got {name!r}")
     _check_choice(name, "setting", setting, ("inductive", "transductive", "supervised"))
     _check_choice(name, "unseen_pixels", unseen_pixels, ("shown", "excluded"))
     for kind, names in (("unseen", unseen), ("seen", seen or ())):

@@ -96,7 +96,7 @@ def choose_seeds(given: int | Sequence[int]) -> list[int]:
     Raises:
         ConfigError: None, one twice, or no whole numbers.
     """
-    seeds = list(given) if isinstance(given, list | tuple) else [given]
+    seeds: list[Any] = list(given) if isinstance(given, list | tuple) else [given]
     if not seeds or any(type(seed) is not int for seed in seeds) or len(set(seeds)) < len(seeds):
         raise ConfigError(f"seeds: expected different whole numbers such as [0,1,2], got {seeds}")
     return seeds
