@@ -94,6 +94,11 @@ def folder_or_nothing(path: Path) -> Iterator[Path]:
             shutil.rmtree(part, ignore_errors=True)
 
 
+def is_same_file(one: Path, other: Path) -> bool:
+    """Whether two paths lead to one file; what is not there, or is a link to itself, is nobody's."""
+    return one.exists() and other.exists() and one.samefile(other)
+
+
 def make_folder(path: Path) -> None:
     """Make a folder, with those above it, where there is none yet.
 

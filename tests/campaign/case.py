@@ -27,7 +27,7 @@ class Answer:
         out: Standard output.
         err: Standard error.
         wrote: Files that are new or changed, relative to the folder that the command ran in.
-        seconds: Wall-clock time.
+        seconds: The processor's time.
         peak: Largest resident size in MiB, the interpreter's own included.
     """
 
@@ -57,7 +57,7 @@ class Case:
         writes: Files and folders that the command may write, relative to its folder.
         keeps: What was written whole before the refusal may stay: a full disk shows itself late.
         ordinary_user: As a user whom folders may shut out; not as root, who goes in everywhere.
-        seconds: Most that it may take.
+        seconds: Most of the processor's time that it may take, and a fifth of the wall clock's.
         mebibytes: Most address space that it may take, beyond what the interpreter has when it starts.
     """
 

@@ -43,7 +43,7 @@ def drawn(told: Sequence[dict[str, Any]]) -> Table:
         "anything else",
         "peak MiB",
         "of",
-        "seconds",
+        "CPU s",
         "of",
     ):
         table.add_column(column, justify="left" if column in ("kind", "of") else "right")

@@ -2,8 +2,8 @@
 
 import pytest
 
-from lexiseg.errors import ConfigError
-from lexiseg.recipes.run_folder import require_output_dir, require_run_name
+from lexiseg.errors import ConfigError, LexisegError
+from lexiseg.recipes.run_folder import RunFolder, differences, require_output_dir, require_run_name
 
 
 @pytest.mark.parametrize("name", ["mine", "tables/first", "a..b", "ünlü"])
@@ -23,3 +23,17 @@ def test_names_that_lead_elsewhere(name):
 def test_no_folder(folder):
     with pytest.raises(ConfigError, match="output_dir: expected a folder"):
         require_output_dir(folder)
+
+
+def test_a_key_of_the_users_own_that_is_gone():
+    before = {"train": {"id_map": {0: 0, 7: 1}, "old_setting": 3}}
+    now = {"train": {"id_map": {0: 0}}}
+    assert differences(before, now, "data") == ["data.train.id_map.7: 1 there, absent now"]
+    assert differences(now, before, "data")[0] == "data.train.id_map.7: absent there, 1 now"
+    assert differences(before, before, "data") == []
+
+
+def test_a_folder_that_cannot_be_made(tmp_path):
+    (tmp_path / "out").write_text("in the way")
+    with pytest.raises(LexisegError, match="cannot write .*out.*choose another folder"):
+        RunFolder(tmp_path / "out", "auto", {}).open(None, 0)

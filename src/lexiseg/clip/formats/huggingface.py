@@ -39,11 +39,16 @@ def read_settings(location: str) -> Mapping[str, Any]:
     """``config.json`` of a folder or hub name.
 
     Raises:
-        LexisegError: There is none to be had.
+        LexisegError: There is none to be had, or it is no JSON object.
     """
     from transformers import PretrainedConfig
 
-    return asking_hub(lambda: PretrainedConfig.get_config_dict(location)[0], location, what="CLIP")
+    values = asking_hub(lambda: PretrainedConfig.get_config_dict(location)[0], location, what="CLIP")
+    if not isinstance(values, Mapping):
+        raise CheckpointError(
+            f"{location}: its config.json holds a {type(values).__name__}; expected a JSON object"
+        )
+    return values
 
 
 def read_preparation(location: str) -> Mapping[str, Any] | None:
