@@ -1,4 +1,4 @@
-"""Whatever a parser is given: what it promises, or the one exception that it names. Examples are drawn, in every run the same."""
+"""Whatever a parser is given: what it promises, or the one exception that it names. Examples are drawn by a fixed seed."""
 
 import json
 from pathlib import Path

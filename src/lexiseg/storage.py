@@ -15,6 +15,8 @@ from PIL import Image
 
 from lexiseg.errors import LexisegError
 
+_SHOWN_LETTERS = 1024
+
 
 def write_json(content: Mapping[str, Any] | Sequence[Any], path: Path) -> None:
     """Write plain values as JSON; NaN, which JSON lacks, becomes null."""
@@ -99,6 +101,29 @@ def is_same_file(one: Path, other: Path) -> bool:
     return one.exists() and other.exists() and one.samefile(other)
 
 
+def is_there(path: Path) -> bool:
+    """Whether a file stands in a folder that is, or is to be, written to.
+
+    Raises:
+        LexisegError: The folder cannot be looked into, or its name is longer than the system takes.
+    """
+    with _spoken(path):
+        return path.is_file()
+
+
+def is_folder(path: Path) -> bool:
+    """Whether a folder that is to be written to is there already, and lets one in.
+
+    Raises:
+        LexisegError: It cannot be looked into, or its name is longer than the system takes.
+    """
+    with _spoken(path):
+        if not path.is_dir():
+            return False
+        next(path.iterdir(), None)
+        return True
+
+
 def make_folder(path: Path) -> None:
     """Make a folder, with those above it, where there is none yet.
 
@@ -116,8 +141,14 @@ def _spoken(path: Path) -> Iterator[None]:
         yield
     except OSError as error:
         raise LexisegError(
-            f"cannot write {path} ({error.strerror or error}); choose another folder"
+            f"cannot write {_shown(path)} ({error.strerror or error}); choose another folder"
         ) from error
+
+
+def _shown(path: Path) -> str:
+    """A path for a message; of one longer than any system takes, its two ends."""
+    text = str(path)
+    return text if len(text) <= _SHOWN_LETTERS else f"{text[:60]}…{text[-60:]}"
 
 
 def _fresh(folder: Path, suffix: str) -> Path:

@@ -11,7 +11,7 @@ import yaml
 from lexiseg.checkpoints.training_file import load_tensors_only
 from lexiseg.errors import CheckpointError, ConfigError
 from lexiseg.recipes.settings import Resume
-from lexiseg.storage import make_folder, write_json, write_text
+from lexiseg.storage import is_there, make_folder, write_json, write_text
 from lexiseg.training.checkpointing import LAST
 from lexiseg.training.csv_log import FILE_NAME as LOG_FILE
 from lexiseg.training.csv_log import CsvLog
@@ -86,7 +86,7 @@ class RunFolder:
         Raises:
             ConfigError: The folder holds a run with other settings.
         """
-        complete = (self.path / RESULT_FILE).is_file() and (self.path / LAST).is_file()
+        complete = is_there(self.path / RESULT_FILE) and is_there(self.path / LAST)
         if self.resume != "auto" or not complete:
             return None
         self.check_same_run()
@@ -111,7 +111,7 @@ class RunFolder:
             if not Path(self.resume).is_file():
                 raise CheckpointError(f"resume={self.resume}: no such file; give a last.ckpt, auto or false")
             return Path(self.resume)
-        if not last.is_file():
+        if not is_there(last):
             return None
         self.check_same_run()
         return last

@@ -73,13 +73,19 @@ def colors_of(preparation: Mapping[str, Any] | None, default: tuple[Color, Color
     mean, std = (preparation.get(f"image_{name}") for name in ("mean", "std"))
     if mean is None or std is None:
         return default
-    numbers = [*mean, *std] if isinstance(mean, list) and isinstance(std, list) else []
-    real = all(isinstance(number, int | float) and math.isfinite(number) for number in numbers)
-    if not real or len(mean) != 3 or len(std) != 3 or not min(std) > 0:
+    if not _are_three(mean) or not _are_three(std) or not min(std) > 0:
         raise CheckpointError(
             f"the CLIP's {_PREPARATION}: expected three means and three deviations above 0, got {mean} and {std}"
         )
     return (mean[0], mean[1], mean[2]), (std[0], std[1], std[2])
+
+
+def _are_three(numbers: object) -> bool:
+    return (
+        isinstance(numbers, list | tuple)
+        and len(numbers) == 3
+        and all(isinstance(number, int | float) and math.isfinite(number) for number in numbers)
+    )
 
 
 def load_model(class_name: str, location: str, *, what: str) -> Any:
