@@ -11,6 +11,7 @@ from PIL import Image
 
 from campaign.case import Answer, Case, Expected
 from campaign.made import SIZE, answered, check_prediction, predicting, scene
+from campaign.weights import training
 
 KIND = "label maps and masks"
 
@@ -45,6 +46,7 @@ def ids() -> Ids:
 def cases() -> Iterator[Case]:
     """First label maps, then masks as ids, then masks as run lengths."""
     yield from _maps()
+    yield from _void()
     yield from _folders()
     yield from _mask_ids()
     yield from _bad_mask_ids()
@@ -186,32 +188,46 @@ def _maps() -> Iterator[Case]:
 
         def prepare_train(typed: str = typed) -> list[str]:
             _dataset(_save(), ids())
-            return [
-                "train",
-                "data=folder",
-                "split=custom",
-                "split.unseen=[sofa]",
-                "trainer=cpu",
-                "trainer.max_steps=1",
-                "data.train.images=images",
-                "data.train.masks=masks",
-                "data.train.classes=classes.txt",
-                "data.val.images=images",
-                "data.val.masks=masks",
-                "data.num_workers=0",
-                "data.batch_size=2",
-                "data.train_transform.base=[40,72]",
-                "data.train_transform.crop=[40,72]",
-                "optim.warmup_steps=1",
-                "model.stages=[[11],[12]]",
-                "model.prompt_length=2",
-                "model.decoder_layers=1",
-                "validation.panels=0",
-                "output_dir=out",
-                typed,
-            ]
+            return _training_on_the_folder(typed)
 
         yield Case(KIND, f"training with {typed}", prepare_train, expected)
+
+
+def _training_on_the_folder(*more: str) -> list[str]:
+    given = ["data.train.images=images", "data.train.masks=masks", "data.train.classes=classes.txt"]
+    given += ["data.val.images=images", "data.val.masks=masks", "data.num_workers=0"]
+    given += ["data.train_transform.base=[40,72]", "data.train_transform.crop=[40,72]"]
+    changed = {override.partition("=")[0] for override in more}
+    kept = [override for override in given if override.partition("=")[0] not in changed]
+    small = [override for override in training() if not override.startswith("data.")]
+    return [*small, "data=folder", "split=custom", "split.unseen=[sofa]", "data.batch_size=2", *kept, *more]
+
+
+def _void() -> Iterator[Case]:
+    """Ids that do not count, beside 255: a user names them, in training and before it."""
+    void = ids()
+    void[-3:] = 254
+
+    def check(*more: str) -> Callable[[], list[str]]:
+        def prepare() -> list[str]:
+            _dataset(_save(), void)
+            return [*_CHECK, "--out", "out", *more]
+
+        return prepare
+
+    def judge(answer: Answer) -> None:
+        answered(answer, f"{int((void == 2).sum()):,}", "254, 255")
+
+    yield Case(KIND, "void ids that nobody named", check(), says=("[254]", "ignore_ids"))
+    yield Case(KIND, "void ids that were named", check("--ignore-ids", "254,255"), Expected.ANSWERED, judge)
+    for value in ("", "word", "300", "-1", "0", "254,,255", "254;255"):
+        yield Case(KIND, f"data check --ignore-ids {value!r}", check("--ignore-ids", value))
+
+    def train() -> list[str]:
+        _dataset(_save(), void)
+        return _training_on_the_folder("data.train.ignore_ids=[254,255]")
+
+    yield Case(KIND, "training with void ids that were named", train, Expected.ANSWERED)
 
 
 def _folders() -> Iterator[Case]:
