@@ -22,6 +22,7 @@ from lexiseg.clip.vocabulary import TextEmbeddings, Vocabulary
 from lexiseg.dense.methods import METHODS, build_method
 from lexiseg.inference.protocol import InferenceProtocol
 from lexiseg.inference.segmenter import Segmenter
+from lexiseg.inference.words import EmbeddedWords
 
 
 def measure(args: argparse.Namespace) -> dict[str, float]:
@@ -34,7 +35,7 @@ def measure(args: argparse.Namespace) -> dict[str, float]:
     vocabulary = Vocabulary.from_names([f"class {index}" for index in range(len(text))])
     protocol = replace(InferenceProtocol.training_free(), views=method.views, short_side=args.short_side)
     embeddings = TextEmbeddings(text, torch.arange(len(text), device=device))
-    segmenter = Segmenter(method.model, vocabulary, embeddings, protocol)
+    segmenter = Segmenter(method.model, EmbeddedWords(vocabulary, embeddings), protocol)
     image = np.random.default_rng(0).integers(0, 256, (*args.size, 3), dtype=np.uint8)
     start = time.perf_counter()
     encoded = segmenter.encode(image)

@@ -32,6 +32,7 @@ from lexiseg.dense.multi_view import render_view
 from lexiseg.evaluation.efficiency import count_operations
 from lexiseg.inference.protocol import InferenceProtocol
 from lexiseg.inference.segmenter import Segmenter
+from lexiseg.inference.words import EmbeddedWords
 from lexiseg.ops.resize import keep_ratio_size, resize_image
 from lexiseg.ops.sliding_window import window_grid
 
@@ -77,7 +78,7 @@ def measure(args: argparse.Namespace) -> dict[str, float]:
         pamr_steps=args.pamr_steps,
     )
     embeddings = TextEmbeddings(text, torch.arange(len(text), device=device))
-    segmenter = Segmenter(method.model, vocabulary, embeddings, protocol)
+    segmenter = Segmenter(method.model, EmbeddedWords(vocabulary, embeddings), protocol)
     height, width = args.size
     image = np.random.default_rng(0).integers(0, 256, (height, width, 3), dtype=np.uint8)
     pixels = torch.from_numpy(image).to(device)

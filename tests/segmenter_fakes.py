@@ -8,7 +8,15 @@ import torch.nn.functional as F
 
 from lexiseg.clip.vocabulary import TextEmbeddings, Vocabulary
 from lexiseg.inference.pipeline import Pipeline
+from lexiseg.inference.segmenter import Segmenter
+from lexiseg.inference.words import EmbeddedWords
 from lexiseg.types import MaskOutput
+
+
+def make_segmenter(model, vocabulary, embeddings, protocol, seen_ids=(), **kwargs):
+    """As a pipeline makes them, of parts in hand."""
+    words = EmbeddedWords(vocabulary, embeddings, tuple(sorted(set(seen_ids))))
+    return Segmenter(model, words, protocol, **kwargs)
 
 
 class ColourModel:
@@ -16,6 +24,8 @@ class ColourModel:
 
     depends_on_text = False
     words_together = False
+    names_regions = False
+    gives_scores = False
     offers_features = True
 
     def __init__(self, patch_size=4):

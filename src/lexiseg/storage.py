@@ -60,7 +60,7 @@ def write_atomically(
     Raises:
         LexisegError: The folder cannot be made or written to.
     """
-    with _spoken(path):
+    with writing(path):
         path.parent.mkdir(parents=True, exist_ok=True)
         part = path.with_name(path.name + part_suffix) if durable else _fresh(path.parent, part_suffix)
         try:
@@ -84,7 +84,7 @@ def folder_or_nothing(path: Path) -> Iterator[Path]:
     Raises:
         LexisegError: It cannot be made or written to.
     """
-    with _spoken(path):
+    with writing(path):
         place = path.resolve() if path.is_symlink() and path.is_dir() else path
         place.parent.mkdir(parents=True, exist_ok=True)
         part = Path(tempfile.mkdtemp(dir=place.parent, prefix=f".{place.name}.", suffix=".part"))
@@ -107,7 +107,7 @@ def is_there(path: Path) -> bool:
     Raises:
         LexisegError: The folder cannot be looked into, or its name is longer than the system takes.
     """
-    with _spoken(path):
+    with writing(path):
         return path.is_file()
 
 
@@ -117,7 +117,7 @@ def is_folder(path: Path) -> bool:
     Raises:
         LexisegError: It cannot be looked into, or its name is longer than the system takes.
     """
-    with _spoken(path):
+    with writing(path):
         if not path.is_dir():
             return False
         next(path.iterdir(), None)
@@ -130,12 +130,12 @@ def make_folder(path: Path) -> None:
     Raises:
         LexisegError: It cannot be made, or a file stands there.
     """
-    with _spoken(path):
+    with writing(path):
         path.mkdir(parents=True, exist_ok=True)
 
 
 @contextmanager
-def _spoken(path: Path) -> Iterator[None]:
+def writing(path: Path) -> Iterator[None]:
     """What the system says against writing ``path``, as a message of ours."""
     try:
         yield

@@ -14,6 +14,8 @@ import torch
 from torch import Tensor, nn
 
 from lexiseg.errors import ConfigError
+from lexiseg.label_codes import LabelMap
+from lexiseg.segments import SegmentMap, Segments
 
 Setting = Literal["inductive", "transductive", "supervised"]
 UnseenPixels = Literal["shown", "excluded"]
@@ -105,13 +107,16 @@ class Sample:
 
     Attributes:
         image: ``(H, W, 3)`` uint8 RGB.
-        label: ``(H, W)`` uint8 class ids, ``IGNORE_INDEX`` where nothing counts.
+        label: ``(H, W)`` class ids, uint8 with ``IGNORE_INDEX`` where nothing counts; of more than 254 classes uint16 with
+            65535 there. See `lexiseg.label_codes`.
         name: Unique within the data set; result files use it.
+        segments: Things and stuff one by one, where the data set tells them apart; None: only classes are known.
     """
 
     image: npt.NDArray[np.uint8]
-    label: npt.NDArray[np.uint8]
+    label: LabelMap
     name: str
+    segments: Segments | None = None
 
 
 class SegmentationDataset(Protocol):
@@ -132,21 +137,27 @@ class SegBatch:
 
     Attributes:
         images: ``(B, 3, H, W)`` uint8 RGB, not normalised: the model knows its own mean and deviation.
-        labels: ``(B, H, W)`` int64 ids into the data set's full class list, ``IGNORE_INDEX`` elsewhere.
+        labels: ``(B, H, W)`` int64 ids into the data set's full class list of K classes, ``label_codes(K).ignore`` elsewhere.
         names: B sample names.
+        segments: Things and stuff of each of the B photographs, where the data set tells them apart; empty otherwise.
     """
 
     images: Tensor
     labels: Tensor
     names: tuple[str, ...] = ()
+    segments: tuple[SegmentMap, ...] = ()
 
     def to(self, device: torch.device | str, **kwargs: Any) -> "SegBatch":
         """Return the batch on ``device``; Lightning calls this."""
-        return SegBatch(self.images.to(device, **kwargs), self.labels.to(device, **kwargs), self.names)
+        segments = tuple(each.to(device, **kwargs) for each in self.segments)
+        return SegBatch(
+            self.images.to(device, **kwargs), self.labels.to(device, **kwargs), self.names, segments
+        )
 
     def pin_memory(self) -> "SegBatch":
         """Return the batch in page-locked memory; the data loader calls this."""
-        return SegBatch(self.images.pin_memory(), self.labels.pin_memory(), self.names)
+        segments = tuple(each.pin_memory() for each in self.segments)
+        return SegBatch(self.images.pin_memory(), self.labels.pin_memory(), self.names, segments)
 
     def __len__(self) -> int:
         return len(self.images)
@@ -319,6 +330,37 @@ class BlockTower(ImageTower, Protocol):
         """Tokens after the last block, each on its own, to the joint space: ``(…, D)`` to ``(…, E)``."""
 
 
+class StageTower(ImageTower, Protocol):
+    """A convolutional CLIP: maps that halve their side from stage to stage, and a pooling that may look at a part alone.
+
+    Letters: N regions, C channels of the last stage.
+
+    Attributes:
+        stage_widths: Channels of each stage's map, from the finest; its strides are 4, 8, 16, 32.
+        logit_scale: Logarithm of the scale of cosines in its own training, a tensor without axes.
+        empty_regions: Whether its pooling says something of a region without a position; otherwise the embedding of
+            such a region means nothing.
+    """
+
+    stage_widths: tuple[int, ...]
+    logit_scale: Tensor
+    empty_regions: bool
+
+    def stage_maps(self, images: Tensor) -> tuple[Tensor, ...]:
+        """Map ``(B, C, h, w)`` after each stage, of normalised images whose sides are multiples of the patch size."""
+
+    def pool_regions(self, features: Tensor, regions: Tensor) -> Tensor:
+        """The tower's own pooling over parts of the last stage's map.
+
+        Args:
+            features: ``(B, C, h, w)``, the last of :meth:`stage_maps`.
+            regions: ``(B, N, h, w)`` bool.
+
+        Returns:
+            Embeddings ``(B, N, E)``, not normalised.
+        """
+
+
 class Segmentable(Protocol):
     """Anything the segmenter can drive: images in once, then any words at once.
 
@@ -339,8 +381,16 @@ class Segmentable(Protocol):
         """Whether ``features`` gives text-aligned patch features; otherwise it raises ``ConfigError``."""
 
     @property
+    def gives_scores(self) -> bool:
+        """Whether ``decode`` gives scores of at least 0, to be averaged and compared as they are, instead of logits."""
+
+    @property
+    def names_regions(self) -> bool:
+        """Whether it is a :class:`RegionSegmentable`, which answers with regions and a score of each class for each."""
+
+    @property
     def patch_size(self) -> int:
-        """Side of a patch in pixels."""
+        """Side of a patch in pixels; images are padded to multiples of it."""
 
     def normalize(self, images: Tensor) -> Tensor:
         """``(B, 3, H, W)`` uint8 RGB to what ``encode`` takes."""
@@ -425,27 +475,169 @@ class MaskModel(Segmentable, Protocol):
 
 @dataclass(frozen=True)
 class Proposals:
-    """Regions of one photograph that somebody found before any word was known.
+    """Regions of some photographs that somebody found before any word was known.
 
     Attributes:
-        masks: ``(N, h, w)`` bool or soft masks in [0, 1], on any grid over the whole photograph.
-        scores: ``(N,)`` in [0, 1]: how sure their maker is that each is one thing.
-        embeddings: ``(N, D)`` unit vectors in the text space, where the maker gives them.
+        masks: ``(B, N, h, w)`` mask logits on any grid over the whole (padded) image: a region is where they are above 0.
+        embeddings: ``(B, N, D)`` of each region, not normalised, in a space of its maker's; None where it gives none.
+        pixels: ``(B, C, h, w)`` the map that the masks were read from; None where there is none.
+        earlier: Of the layers before the last, first to last, for losses on each.
+
+    Raises:
+        ValueError: Parts that do not belong together.
+    """
+
+    masks: Tensor
+    embeddings: Tensor | None = None
+    pixels: Tensor | None = None
+    earlier: tuple["Proposals", ...] = ()
+
+    def __post_init__(self) -> None:
+        """Reject parts that do not belong together."""
+        if self.masks.ndim != 4:
+            raise ValueError(f"proposals: expected masks (B, N, h, w), got {tuple(self.masks.shape)}")
+        if self.embeddings is not None and self.embeddings.shape[:2] != self.masks.shape[:2]:
+            raise ValueError(
+                f"proposals: masks {tuple(self.masks.shape)} but embeddings {tuple(self.embeddings.shape)}"
+            )
+
+
+@dataclass(frozen=True)
+class ClassWords:
+    """Classes as a model needs them that names whole regions: all at once, with their words.
+
+    Attributes:
+        text: ``(M, E)`` unit text embeddings, one row per word; the words of a class stand together.
+        class_ids: ``(M,)`` int64, the class that each row stands for, ascending from 0 to K - 1.
+        seen: ``(K,)`` bool, which classes carried labels in training.
+        crop_text: ``(M, E)`` the same words in the templates of a classifier that looks at crops; None for the same.
+    """
+
+    text: Tensor
+    class_ids: Tensor
+    seen: Tensor
+    crop_text: Tensor | None = None
+
+    @classmethod
+    def plain(cls, text: Tensor) -> "ClassWords":
+        """One word per class, ``(K, E)``, and nothing known of training."""
+        count = text.shape[0]
+        return cls(
+            text,
+            torch.arange(count, device=text.device),
+            torch.zeros(count, dtype=torch.bool, device=text.device),
+        )
+
+    @property
+    def classes(self) -> int:
+        """K; not ``len``, which a traced program would take for a constant."""
+        return self.seen.shape[0]
+
+    def __len__(self) -> int:
+        return len(self.seen)
+
+
+@dataclass(frozen=True)
+class ClassifiedMasks:
+    """What a model answers that names whole regions.
+
+    Attributes:
+        masks: ``(B, N, h, w)`` mask logits.
+        scores: ``(B, N, K)`` of each region and class, at least 0.
+        nothing: ``(B, N)`` score of "no object"; None where the model knows no such thing.
     """
 
     masks: Tensor
     scores: Tensor
-    embeddings: Tensor | None = None
+    nothing: Tensor | None = None
+
+    def __len__(self) -> int:
+        return self.scores.shape[-1]
+
+    @property
+    def device(self) -> torch.device:
+        """Where its tensors are."""
+        return self.masks.device
+
+    def part(self, classes: slice | Tensor) -> "ClassifiedMasks":
+        """For some of the classes: a slice, or ``(K,)`` bool."""
+        return ClassifiedMasks(self.masks, self.scores[..., classes], self.nothing)
+
+    @property
+    def maps(self) -> Tensor:
+        """Class maps ``(B, K, h, w)``: the sum over regions of score times sigmoid of the mask (MaskFormer, sec. 3.4)."""
+        return torch.einsum("bnk,bnhw->bkhw", self.scores, self.masks.sigmoid())
+
+
+class RegionSegmentable(Segmentable, Protocol):
+    """What finds regions first and names them second; see :class:`~lexiseg.models.region_model.RegionModel`."""
+
+    @property
+    def crop_templates(self) -> str | None:
+        """Template set of a classifier that looks at crops, where it is another one than the words'."""
+
+    def encode(self, images: Tensor, content: tuple[int, int] | None = None) -> Any:
+        """As of every model; ``content`` is the picture's height and width, without the padding at the right and bottom."""
+
+    def classify(self, state: Any, words: ClassWords) -> ClassifiedMasks:
+        """The regions in a state, each with a score for every class."""
+
+
+@dataclass(frozen=True)
+class SegmentPrediction:
+    """What one layer of a model says in training: masks, and a class or none for each.
+
+    Attributes:
+        class_logits: ``(B, N, K + 1)``; the last is "no object".
+        masks: ``(B, N, h, w)`` mask logits.
+    """
+
+    class_logits: Tensor
+    masks: Tensor
+
+
+@dataclass(frozen=True)
+class SegmentTargets:
+    """What one photograph holds: a class and a mask for each of its T segments; T may be 0.
+
+    Attributes:
+        classes: ``(T,)`` int64, column of each in the class scores.
+        masks: ``(T, H, W)`` bool.
+
+    Raises:
+        ValueError: Not one mask per class.
+    """
+
+    classes: Tensor
+    masks: Tensor
 
     def __post_init__(self) -> None:
         """Reject parts that do not belong together."""
-        count = len(self.masks)
-        if self.masks.ndim != 3 or len(self.scores) != count:
+        if self.masks.ndim != 3 or self.classes.shape != self.masks.shape[:1]:
             raise ValueError(
-                f"proposals: expected masks (N, h, w) and N scores, got {tuple(self.masks.shape)} and {len(self.scores)}"
+                f"targets: expected classes (T,) and masks (T, H, W), got {tuple(self.classes.shape)} and "
+                f"{tuple(self.masks.shape)}"
             )
-        if self.embeddings is not None and len(self.embeddings) != count:
-            raise ValueError(f"proposals: {count} masks but {len(self.embeddings)} embeddings")
+
+    def __len__(self) -> int:
+        return len(self.classes)
+
+
+@dataclass(frozen=True)
+class SegmentOutput:
+    """What such a model gives in training.
+
+    Attributes:
+        predictions: Of the layers that bear a loss, first to last; the last is the answer.
+    """
+
+    predictions: tuple[SegmentPrediction, ...]
+
+    @property
+    def logits(self) -> Tensor:
+        """Class maps ``(B, K, h, w)`` of the last layer, its "no object" left out."""
+        last = self.predictions[-1]
+        return ClassifiedMasks(last.masks, last.class_logits.softmax(-1)[..., :-1]).maps
 
 
 def chunks(total: int, size: int) -> Iterator[slice]:

@@ -8,9 +8,8 @@ from lexiseg.clip.vocabulary import Vocabulary
 from lexiseg.errors import ConfigError, DataError
 from lexiseg.evaluation.evaluate import evaluate, markdown_table, names_hash
 from lexiseg.inference.protocol import InferenceProtocol
-from lexiseg.inference.segmenter import Segmenter
 from lexiseg.types import ClassSplit, Sample
-from segmenter_fakes import ColourModel, colour_embeddings
+from segmenter_fakes import ColourModel, colour_embeddings, make_segmenter
 
 SPLIT = ClassSplit("colours", ("red", "green", "blue", "white"), unseen=("blue", "white"))
 
@@ -43,7 +42,7 @@ STRIPE = Stripes()[0]
 def make(words=SPLIT.classes, **settings):
     vocabulary = Vocabulary.from_names(words)
     protocol = InferenceProtocol(name="stripes", **settings)
-    return Segmenter(ColourModel(), vocabulary, colour_embeddings(vocabulary), protocol, seen_ids=(0, 1))
+    return make_segmenter(ColourModel(), vocabulary, colour_embeddings(vocabulary), protocol, seen_ids=(0, 1))
 
 
 def test_scores_and_protocol_lie_side_by_side(tmp_path, caplog):

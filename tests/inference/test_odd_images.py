@@ -8,8 +8,7 @@ from lexiseg.clip.vocabulary import Vocabulary
 from lexiseg.data.io import read_image
 from lexiseg.errors import DataError
 from lexiseg.inference.protocol import InferenceProtocol
-from lexiseg.inference.segmenter import Segmenter
-from segmenter_fakes import ColourModel, colour_embeddings
+from segmenter_fakes import ColourModel, colour_embeddings, make_segmenter
 
 WORDS = "red, green, blue, white, black"
 
@@ -17,7 +16,7 @@ WORDS = "red, green, blue, white, black"
 @pytest.fixture
 def segmenter():
     vocabulary = Vocabulary.from_text(WORDS)
-    return Segmenter(
+    return make_segmenter(
         ColourModel(8), vocabulary, colour_embeddings(vocabulary), InferenceProtocol(short_side=24)
     )
 

@@ -24,7 +24,7 @@ def test_goes_through_plain_values():
 @pytest.mark.parametrize(
     ("settings", "message"),
     [
-        ({"activation": "softmax"}, "activation: expected one of sigmoid, linear, got 'softmax'"),
+        ({"activation": "softmax"}, "activation: expected one of sigmoid, linear, scores, got 'softmax'"),
         ({"background": "wall"}, "expected one of none, class"),
         ({"window": 0}, "window is 0; expected a whole number of at least 1"),
         ({"short_side": 3.5}, "short_side is 3.5; expected a whole number"),

@@ -9,9 +9,9 @@ from lexiseg.clip.towers.vit import VisionTower
 from lexiseg.clip.vocabulary import TextEmbeddings, Vocabulary
 from lexiseg.dense.maskclip import MaskCLIP
 from lexiseg.inference.protocol import InferenceProtocol
-from lexiseg.inference.segmenter import Segmenter
 from lexiseg.inference.words import EmbeddedWords
 from lexiseg.models.cascade_clip import CascadeCLIP, CascadeSettings
+from segmenter_fakes import make_segmenter
 
 PROTOCOLS = {
     "sigmoid": InferenceProtocol(short_side=44, window=36, stride=20, seen_penalty=0.1, window_batch=2),
@@ -28,10 +28,10 @@ def segmenter(request, tiny_clip):
     if request.param == "cascade":
         settings = CascadeSettings(stages=((1, 2), (3,)), prompt_length=2, decoder_layers=1, decoder_heads=2)
         model = CascadeCLIP(tower, settings).eval()
-        return Segmenter(
+        return make_segmenter(
             model, vocabulary, embeddings, PROTOCOLS["sigmoid"], seen_ids=(0, 1), embed=two_words
         )
-    return Segmenter(MaskCLIP(tower), vocabulary, embeddings, PROTOCOLS["linear"], embed=two_words)
+    return make_segmenter(MaskCLIP(tower), vocabulary, embeddings, PROTOCOLS["linear"], embed=two_words)
 
 
 def two_words(words, templates):

@@ -7,16 +7,15 @@ from lexiseg.clip.vocabulary import TextEmbeddings, Vocabulary
 from lexiseg.errors import ConfigError, DataError
 from lexiseg.inference import segmenter as segmenter_module
 from lexiseg.inference.protocol import InferenceProtocol
-from lexiseg.inference.segmenter import Segmenter
 from lexiseg.ops.resize import resize_image
-from segmenter_fakes import ColourModel, colour_embeddings, colour_pipeline
+from segmenter_fakes import ColourModel, colour_embeddings, colour_pipeline, make_segmenter
 
 WINDOWS = InferenceProtocol(short_side=22, window=13, stride=7, logit_scale=5.0)
 
 
 def make(words="red, green, blue", protocol=WINDOWS, **kwargs):
     vocabulary = Vocabulary.from_text(words)
-    return Segmenter(ColourModel(), vocabulary, colour_embeddings(vocabulary), protocol, **kwargs)
+    return make_segmenter(ColourModel(), vocabulary, colour_embeddings(vocabulary), protocol, **kwargs)
 
 
 def halves(height=31, width=47):
@@ -208,7 +207,7 @@ def test_ten_thousand_words_in_little_memory():
     vectors = F.normalize(torch.randn(count, 3, generator=torch.Generator().manual_seed(0)), dim=-1)
     vocabulary = Vocabulary.from_names([f"word {i}" for i in range(count)])
     embeddings = TextEmbeddings(vectors, torch.arange(count))
-    segmenter = Segmenter(ColourModel(), vocabulary, embeddings, PROTOCOLS["training-free"])
+    segmenter = make_segmenter(ColourModel(), vocabulary, embeddings, PROTOCOLS["training-free"])
     result = segmenter.segment(noise(19, 23))
     assert result.labels.dtype == np.uint16
     assert result.labels.max() > 255
@@ -220,7 +219,7 @@ def test_ten_thousand_words_in_little_memory():
 
 def test_class_255_is_a_class():
     vocabulary = Vocabulary.from_names([f"word {i}" for i in range(255)] + ["red"])
-    segmenter = Segmenter(ColourModel(), vocabulary, colour_embeddings(vocabulary), WINDOWS)
+    segmenter = make_segmenter(ColourModel(), vocabulary, colour_embeddings(vocabulary), WINDOWS)
     embeddings = segmenter.embeddings.vectors
     embeddings[:255] = embeddings[:255] * 0 + torch.tensor([-1.0, 0, 0])
     result = segmenter.segment(halves())
@@ -266,9 +265,9 @@ def test_an_image_without_pixels_is_refused():
 def test_embeddings_must_be_of_these_words():
     two, three = Vocabulary.from_text("red, blue"), Vocabulary.from_text("red, blue; white, green")
     with pytest.raises(ConfigError, match="3 classes with 4 words, the embeddings 2 with 2"):
-        Segmenter(ColourModel(), three, colour_embeddings(two), WINDOWS)
+        make_segmenter(ColourModel(), three, colour_embeddings(two), WINDOWS)
     with pytest.raises(ConfigError, match="seen_ids names 2, but there are classes 0 to 1"):
-        Segmenter(ColourModel(), two, colour_embeddings(two), WINDOWS, seen_ids=(0, 2))
+        make_segmenter(ColourModel(), two, colour_embeddings(two), WINDOWS, seen_ids=(0, 2))
 
 
 def test_dense_features_lie_on_the_patch_grid():

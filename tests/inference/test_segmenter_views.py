@@ -15,11 +15,10 @@ from lexiseg.dense.multi_view import MultiView, multi_view_logits
 from lexiseg.errors import ConfigError, DataError
 from lexiseg.inference import segmenter as segmenter_module
 from lexiseg.inference.protocol import InferenceProtocol
-from lexiseg.inference.segmenter import Segmenter
 from lexiseg.models.cascade_clip import CascadeCLIP, CascadeSettings
 from lexiseg.ops.pamr import color_affinity, pamr
 from lexiseg.ops.resize import keep_ratio_size, resize_image
-from segmenter_fakes import ColourModel, colour_embeddings
+from segmenter_fakes import ColourModel, colour_embeddings, make_segmenter
 
 LINEAR = InferenceProtocol(short_side=40, activation="linear", logit_scale=9.0)
 WORDS = "red; white, green, blue; black, odd"
@@ -27,7 +26,7 @@ WORDS = "red; white, green, blue; black, odd"
 
 def make(protocol, words=WORDS, **kwargs):
     vocabulary = Vocabulary.from_text(words)
-    return Segmenter(ColourModel(), vocabulary, colour_embeddings(vocabulary), protocol, **kwargs)
+    return make_segmenter(ColourModel(), vocabulary, colour_embeddings(vocabulary), protocol, **kwargs)
 
 
 def noise(height, width, seed=0):
@@ -135,7 +134,7 @@ def test_windows_of_several_photographs_fill_the_tower():
 
     vocabulary = Vocabulary.from_text("red, blue")
     protocol = replace(LINEAR, short_side=32, window=32, stride=16, window_batch=6)
-    segmenter = Segmenter(Counting(), vocabulary, colour_embeddings(vocabulary), protocol)
+    segmenter = make_segmenter(Counting(), vocabulary, colour_embeddings(vocabulary), protocol)
     segmenter.segment_batch([noise(32, 48, k) for k in range(5)])  # 2 windows each
     assert seen == [6, 4]
 
@@ -148,17 +147,17 @@ def test_trained_models_take_views(tiny_clip):
     vectors = F.normalize(torch.randn(3, 16, generator=torch.Generator().manual_seed(4)), dim=-1)
     embeddings = TextEmbeddings(vectors, torch.arange(3))
     protocol = InferenceProtocol(short_side=44, views=MultiView(flip="none"))
-    segmenter = Segmenter(model, vocabulary, embeddings, protocol, seen_ids=(0,))
+    segmenter = make_segmenter(model, vocabulary, embeddings, protocol, seen_ids=(0,))
     image = noise(31, 47)
     result = segmenter.segment(image)
     scores = []
     for scale in (0.75, 1.25):
-        alone = Segmenter(
+        alone = make_segmenter(
             model, vocabulary, embeddings, replace(protocol, views=MultiView(scales=(scale,), flip="none"))
         )
         maps = []
         for word in range(3):
-            one = Segmenter(
+            one = make_segmenter(
                 model,
                 Vocabulary.from_text("x"),
                 TextEmbeddings(vectors[[word]], torch.tensor([0])),
@@ -181,7 +180,7 @@ def test_words_that_interact_are_bound_before_they_come_in_parts(name, tiny_clip
     vocabulary = Vocabulary.from_names([f"word {k}" for k in range(words)])
     embeddings = TextEmbeddings(vectors, torch.arange(words))
     protocol = replace(LINEAR, short_side=48, window=48, stride=24, views=method.views)
-    segmenter = Segmenter(method.model, vocabulary, embeddings, protocol)
+    segmenter = make_segmenter(method.model, vocabulary, embeddings, protocol)
     image = noise(48, 61)
     expected = segmenter.segment(image)
     monkeypatch.setattr(segmenter_module, "_WORDS_PER_PASS", 5)

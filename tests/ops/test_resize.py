@@ -3,7 +3,14 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from lexiseg.ops.resize import fit_within, keep_ratio_size, resize_image, resize_label
+from lexiseg.ops.resize import (
+    fit_within,
+    keep_ratio_size,
+    resize_image,
+    resize_image_pillow,
+    resize_label,
+    shortest_edge_size,
+)
 from support import golden_files
 
 
@@ -104,3 +111,29 @@ def test_equals_opencv_bit_for_bit(path):
         side = int(key.split("/")[0].removeprefix("short"))
         ours = resize_image(source, keep_ratio_size((source.shape[0], source.shape[1]), side))
         assert torch.equal(ours, torch.from_numpy(archive[key])), key
+
+
+@pytest.mark.parametrize(
+    ("size", "short", "long", "expected"),
+    [
+        ((480, 640), 640, 2560, (640, 853)),  # 853.33
+        ((427, 640), 640, 2560, (640, 959)),  # 959.25
+        ((640, 427), 640, 2560, (959, 640)),
+        ((100, 800), 640, 2560, (320, 2560)),
+        ((375, 500), 512, 2048, (512, 683)),  # 682.67
+        ((300, 300), 800, 1333, (800, 800)),
+        ((1024, 2048), 800, 1333, (667, 1333)),  # 666.5 rounds up
+        ((1, 9000), 640, 2560, (1, 2560)),
+    ],
+)
+def test_the_shortest_edge_sets_the_size_unless_the_longest_is_too_long(size, short, long, expected):
+    assert shortest_edge_size(size, short, long) == expected
+
+
+def test_pillow_averages_where_it_shrinks():
+    stripes = torch.zeros(7, 60, 3, dtype=torch.uint8)
+    stripes[:, ::2] = 200
+    small = resize_image_pillow(stripes, (7, 15))
+    assert small.shape == (7, 15, 3)
+    assert (small[:, 2:-2].int() - 100).abs().max() <= 8
+    assert resize_image_pillow(stripes, (7, 60)) is stripes

@@ -6,12 +6,12 @@ import torch
 from torch import Tensor
 
 from lexiseg.checkpoints.published_layout import (
-    ANY,
     POSITIONS,
     optional_shapes,
     published_layout,
     published_tower,
 )
+from lexiseg.checkpoints.published_rows import ANY
 from lexiseg.clip.towers.vit import VisionTower
 from lexiseg.errors import CheckpointError
 from lexiseg.keys import check_keys

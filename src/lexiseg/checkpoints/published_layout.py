@@ -4,20 +4,15 @@ One table: every tensor's name there, its shape, and what it is here. Import, ex
 """
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
-import torch
 from torch import Tensor
 
+from lexiseg.checkpoints.published_rows import ANY, PublishedLayout, Row, Shape
+from lexiseg.checkpoints.text_rows import text_tower_shapes
 from lexiseg.clip.formats.openai import vision_to_openai
 from lexiseg.clip.towers.vit import VisionTower
-from lexiseg.errors import CheckpointError
 from lexiseg.models.cascade_settings import CascadeSettings
-
-Shape = tuple[int, ...]
-
-ANY = -1
-"""A length that the model does not decide."""
 
 POSITIONS = "backbone.positional_embedding"
 PROMPTS = ("backbone.prompt_embeddings", "backbone.deep_prompt_embeddings")
@@ -43,102 +38,12 @@ _FILTER_OUTPUTS = 10
 _UNUSED = "unused."
 
 
-@dataclass(frozen=True)
-class Row:
-    """One tensor of the published file.
-
-    Attributes:
-        name: There.
-        shape: There; :data:`ANY` where the model does not decide.
-        ours: What stands for it here: nothing, one tensor, or several that are stacked there. Where rows share a tensor
-            of ours, they are its consecutive pieces along the first axis.
-        stacked: Whether it stacks ours, each transposed.
-        dead: Whether the release allocates it and never reads it; ours only with ``unused_parameters``.
-    """
-
-    name: str
-    shape: Shape
-    ours: tuple[str, ...] = ()
-    stacked: bool = False
-    dead: bool = False
-
-    def within(self, published: str, ours: str) -> "Row":
-        """The same under longer names."""
-        return replace(self, name=published + self.name, ours=tuple(ours + name for name in self.ours))
-
-
-@dataclass(frozen=True)
-class PublishedLayout:
-    """Every tensor that the release of one model saves for certain.
-
-    Attributes:
-        rows: The table.
-    """
-
-    rows: tuple[Row, ...]
-
-    @property
-    def shapes(self) -> dict[str, Shape]:
-        """Published name to shape."""
-        return {row.name: row.shape for row in self.rows}
-
-    @property
-    def live(self) -> set[str]:
-        """Published names of what stands here too."""
-        return {row.name for row in self.rows if row.ours}
-
-    def from_published(self, published: Mapping[str, Tensor]) -> dict[str, Tensor]:
-        """Our state dict.
-
-        Args:
-            published: Holds every row that stands here too.
-
-        Returns:
-            Tensors under our names, in the file's types.
-        """
-        pieces: dict[str, list[Tensor]] = {}
-        for row in self.rows:
-            if not row.ours:
-                continue
-            parts = [part.T for part in published[row.name]] if row.stacked else [published[row.name]]
-            for name, part in zip(row.ours, parts, strict=True):
-                pieces.setdefault(name, []).append(part)
-        return {name: parts[0] if len(parts) == 1 else torch.cat(parts) for name, parts in pieces.items()}
-
-    def to_published(self, ours: Mapping[str, Tensor]) -> dict[str, Tensor]:
-        """The inverse of :meth:`from_published`; rows that nothing of ours stands for are left out.
-
-        Raises:
-            CheckpointError: Something of ours has no place in that layout.
-        """
-        places = {name for row in self.rows for name in row.ours}
-        homeless = sorted(ours.keys() - places)
-        if homeless:
-            raise CheckpointError(
-                f"the published layout has no place for {', '.join(homeless[:6])}{', …' if len(homeless) > 6 else ''}; it "
-                "holds models as released: stages of blocks right below the last, and the last block alone as last stage"
-            )
-        published: dict[str, Tensor] = {}
-        given: dict[str, int] = {}
-        for row in self.rows:
-            if not row.ours or not ours.keys() >= set(row.ours):
-                continue
-            if row.stacked:
-                published[row.name] = torch.stack([ours[name].T for name in row.ours])
-            elif row.name in PROMPTS:
-                start = given.get(row.ours[0], 0)
-                published[row.name] = ours[row.ours[0]][start : start + row.shape[0]]
-                given[row.ours[0]] = start + row.shape[0]
-            else:
-                published[row.name] = ours[row.ours[0]]
-        return published
-
-
 def published_layout(settings: CascadeSettings, tower: VisionTower) -> PublishedLayout:
     """The table for a model of these settings on this CLIP."""
     rows = (*_tower_rows(tower), *_prompt_rows(settings, tower), *_stage_rows(settings, tower))
     return PublishedLayout(
-        tuple(replace(row, ours=()) if row.dead and not settings.unused_parameters else row for row in rows)
+        tuple(replace(row, ours=()) if row.dead and not settings.unused_parameters else row for row in rows),
+        "models as released: stages of blocks right below the last, and the last block alone as last stage",
     )
 
 
@@ -158,25 +63,9 @@ def optional_shapes(found: Mapping[str, Shape]) -> dict[str, Shape]:
     Args:
         found: Names and shapes in the file, which alone tell the text tower's size.
     """
-    rows = [Row("decode_head.loss_decode.criterion.empty_weight", (ANY,))]
-    if len(found.get("text_encoder.ln_final.weight", ())) == 1:
-        width = found["text_encoder.ln_final.weight"][0]
-        blocks = {
-            name.split(".")[3] for name in found if name.startswith("text_encoder.transformer.resblocks.")
-        }
-        rows += [
-            Row("text_encoder.positional_embedding", (ANY, width)),
-            Row("text_encoder.token_embedding.weight", (ANY, width)),
-            Row("text_encoder.text_projection", (width, ANY)),
-            Row("text_encoder.logit_scale", ()),
-            *_norm("text_encoder.ln_final", None, width),
-            *(
-                row.within(f"text_encoder.transformer.resblocks.{b}.", "")
-                for b in blocks
-                for row in _block(width)
-            ),
-        ]
-    return {row.name: row.shape for row in rows if row.name in found or ".resblocks." in row.name}
+    weights = {"decode_head.loss_decode.criterion.empty_weight": (ANY,)}
+    shapes = {name: shape for name, shape in weights.items() if name in found}
+    return shapes | text_tower_shapes(found, "text_encoder.")
 
 
 def _tower_rows(tower: VisionTower) -> Iterator[Row]:
@@ -264,15 +153,6 @@ def _feedforward(ours: str, embed: int) -> Iterator[Row]:
     yield from _linear("linear2", f"{ours}.linear2", 4 * embed, embed)
     yield from _norm("norm2", f"{ours}.norm_attention", embed)
     yield from _norm("norm3", f"{ours}.norm_feedforward", embed)
-
-
-def _block(width: int) -> Iterator[Row]:
-    """A block of CLIP's text tower."""
-    yield from _self_attention("attn", None, width)
-    yield from _norm("ln_1", None, width)
-    yield from _norm("ln_2", None, width)
-    yield from _linear("mlp.c_fc", None, width, 4 * width)
-    yield from _linear("mlp.c_proj", None, 4 * width, width)
 
 
 def _self_attention(name: str, ours: str | None, width: int) -> Iterator[Row]:

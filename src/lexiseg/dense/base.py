@@ -54,6 +54,8 @@ class DenseReading(nn.Module, ABC):
 
     depends_on_text: bool = False
     words_together: bool = False
+    names_regions: bool = False
+    gives_scores: bool = False
     offers_features: bool = True
     cosine_logits: bool = True
     templates: ClassVar[str] = "imagenet80"

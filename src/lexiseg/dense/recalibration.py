@@ -35,6 +35,8 @@ class Recalibrated(nn.Module):
     """
 
     words_together = False
+    names_regions = False
+    gives_scores = False
     offers_features = True
 
     def __init__(

@@ -101,7 +101,7 @@ def check_parity(
         words: ``(K, E)`` unit text embeddings that the model was trained with; random ones follow them.
     """
     tower, generator = model.tower, torch.Generator().manual_seed(1)
-    native = tower.image_size // tower.patch_size
+    native = tower.image_size // model.patch_size
     random = F.normalize(torch.randn(171, tower.embed_dim, generator=generator), dim=-1)
     text = random if words is None else torch.cat([words.cpu(), random])
     sizes = (
@@ -111,7 +111,7 @@ def check_parity(
     )
     cases = []
     for batch, rows, columns, classes in sizes:
-        images = _images(batch, rows * tower.patch_size, columns * tower.patch_size, generator)
+        images = _images(batch, rows * model.patch_size, columns * model.patch_size, generator)
         cases.append(_compare(model, run, model.normalize(images), text[:classes]))
     return Parity(tuple(cases))
 

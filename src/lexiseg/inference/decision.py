@@ -9,14 +9,14 @@ import torch
 from torch import Tensor
 
 from lexiseg.dense.multi_view import TileSource
-from lexiseg.inference.layout import ImageLayout
+from lexiseg.inference.layout import ImageLayout, WindowMaps
 from lexiseg.inference.protocol import InferenceProtocol
 from lexiseg.inference.refine import MaskVote, PreparedPAMR
 from lexiseg.ops.class_chunks import Running, running_argmax
-from lexiseg.types import chunks
+from lexiseg.types import ClassifiedMasks, chunks
 
-WordPass = tuple[slice, tuple[Tensor, ...]]
-"""Which words, and their ``(W, M, h, w)`` logits in all windows of each view."""
+WordPass = tuple[slice, tuple[WindowMaps, ...]]
+"""Which words, and their logits in all windows of each view; or which classes, and the regions with their scores."""
 
 _MAP_BYTES = 64 * 2**20
 """Size of whole-image maps that refinement and vote hold at once."""
@@ -74,7 +74,7 @@ def decide(
     words, best = running.words, running.best
     if protocol.area_threshold > 0:
         kept = _kept_words(_look_up(words, class_ids), class_ids, protocol)
-        passes = [(part, tuple(maps[:, kept[part]] for maps in logits)) for part, logits in passes]
+        passes = [(part, tuple(_only(maps, kept[part]) for maps in logits)) for part, logits in passes]
         class_ids, penalty = class_ids[kept], None if penalty is None else penalty[kept]
         final = contest.run(passes, penalty=penalty)
         words, best = final.words, final.best
@@ -135,10 +135,11 @@ class _Contest:
         """Words, their scores, and where those are computed."""
         first = 0
         for _, logits in passes:
-            count = logits[0].shape[1]
+            maps = logits[0]
+            count = len(maps) if isinstance(maps, ClassifiedMasks) else maps.shape[1]
             if count:
                 merge = self.layout.merge(logits, self.protocol.activation, self.protocol.logit_scale)
-                yield slice(first, first + count), merge, logits[0].device
+                yield slice(first, first + count), merge, maps.device
             first += count
 
     def _maps(self, words: slice, merge: TileSource) -> Iterator[tuple[slice, Tensor]]:
@@ -185,6 +186,11 @@ def _kept_words(labels: Tensor, class_ids: Tensor, protocol: InferenceProtocol) 
     if not kept.any():
         kept[counts.argmax()] = True
     return kept[class_ids]
+
+
+def _only(maps: WindowMaps, kept: Tensor) -> WindowMaps:
+    """Of some words, ``(M,)`` bool."""
+    return maps.part(kept) if isinstance(maps, ClassifiedMasks) else maps[:, kept]
 
 
 def _look_up(words: Tensor, table: Tensor) -> Tensor:

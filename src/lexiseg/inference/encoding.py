@@ -4,7 +4,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from itertools import groupby
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import numpy.typing as npt
@@ -14,16 +14,19 @@ from torch import Tensor, nn
 
 from lexiseg.dense.multi_view import render_view
 from lexiseg.inference.layout import ImageLayout, WindowLayout
-from lexiseg.inference.protocol import Precision
-from lexiseg.ops.resize import resize_image
+from lexiseg.inference.protocol import Precision, Resize
+from lexiseg.ops.resize import resize_image, resize_image_pillow
 from lexiseg.ops.window_merge import padding_before
-from lexiseg.types import Segmentable
+from lexiseg.types import ClassifiedMasks, ClassWords, RegionSegmentable, Segmentable
 
 Picture = npt.NDArray[np.uint8]
 """``(H, W, 3)`` uint8 RGB."""
 
 Place = tuple[int, int]
 """Which photograph of several, and which of its views."""
+
+_Kind = tuple[tuple[int, int], tuple[int, int]]
+"""Height and width of a window, with its padding and without."""
 
 
 @dataclass(frozen=True)
@@ -65,12 +68,16 @@ class WindowEncoder:
         model: A dense encoder or a trained mask model.
         window_batch: Windows per pass of the tower.
         precision: Of the model's own arithmetic.
+        resize: Whose arithmetic brings a photograph to its working size.
     """
 
-    def __init__(self, model: Segmentable, *, window_batch: int, precision: Precision) -> None:
+    def __init__(
+        self, model: Segmentable, *, window_batch: int, precision: Precision, resize: Resize = "opencv"
+    ) -> None:
         self.model = model
         self.window_batch = window_batch
         self.precision = precision
+        self.resize = resize
 
     @property
     def device(self) -> torch.device:
@@ -82,42 +89,52 @@ class WindowEncoder:
 
     def encode(self, images: Sequence[Picture], layouts: Sequence[ImageLayout]) -> Iterator[EncodedWindows]:
         """Full batches of windows of one size, across views and photographs, made when asked for."""
-        waiting: dict[tuple[int, int], list[tuple[Place, Tensor]]] = {}
-        for place, window in self._windows(images, layouts):
-            group = waiting.setdefault((window.shape[-2], window.shape[-1]), [])
+        waiting: dict[_Kind, list[tuple[Place, Tensor]]] = {}
+        for place, window, content in self._windows(images, layouts):
+            kind = ((window.shape[-2], window.shape[-1]), content)
+            group = waiting.setdefault(kind, [])
             group.append((place, window))
             if len(group) == self.window_batch:
-                yield self._run_tower(group)
+                yield self._run_tower(group, content)
                 group.clear()
-        yield from (self._run_tower(group) for group in waiting.values() if group)
+        yield from (self._run_tower(group, content) for (_, content), group in waiting.items() if group)
 
     def decode(self, state: Any, text: Tensor) -> Tensor:
         """Logits ``(W, M, h, w)`` of some words ``(M, D)`` in a batch of windows, float32."""
         with self._autocast(text.device):
             return self.model.decode(state, text).logits.float()
 
+    def classify(self, state: Any, words: ClassWords) -> ClassifiedMasks:
+        """Regions of a batch of windows with a score for every class."""
+        with self._autocast(words.text.device):
+            return cast(RegionSegmentable, self.model).classify(state, words)
+
     def working(self, image: Picture, layout: ImageLayout) -> Tensor:
         """The photograph ``(3, H, W)`` uint8 at the protocol's size, before any view."""
         first = layout.windows[0]
         picture = torch.from_numpy(np.ascontiguousarray(image)).to(self.device)
-        return resize_image(picture, first.by_way_of or first.working).permute(2, 0, 1)
+        resized = resize_image if self.resize == "opencv" else resize_image_pillow
+        return resized(picture, first.by_way_of or first.working).permute(2, 0, 1)
 
     def _windows(
         self, images: Sequence[Picture], layouts: Sequence[ImageLayout]
-    ) -> Iterator[tuple[Place, Tensor]]:
-        """Windows ``(3, h, w)`` with their place, normalised, padded to the patch grid."""
+    ) -> Iterator[tuple[Place, Tensor, tuple[int, int]]]:
+        """Windows ``(3, h, w)`` with their place, normalised, padded to the patch grid; and their size before that."""
         for index, (image, layout) in enumerate(zip(images, layouts, strict=True)):
             picture = self.working(image, layout)
             for number, (view, of_view) in enumerate(zip(layout.views, layout.windows, strict=True)):
                 rendered = render_view(picture[None], view)[0]
                 for top, left, bottom, right in of_view.windows.boxes:
                     window = self.model.normalize(rendered[None, :, top:bottom, left:right])
-                    yield (index, number), _pad(window, of_view)[0]
+                    yield (index, number), _pad(window, of_view)[0], (bottom - top, right - left)
 
-    def _run_tower(self, group: Sequence[tuple[Place, Tensor]]) -> EncodedWindows:
+    def _run_tower(self, group: Sequence[tuple[Place, Tensor]], content: tuple[int, int]) -> EncodedWindows:
         windows = torch.stack([window for _, window in group])
         with self._autocast(windows.device):
-            state = self.model.encode(windows)
+            if self.model.names_regions:
+                state = cast(RegionSegmentable, self.model).encode(windows, content)
+            else:
+                state = self.model.encode(windows)
         return EncodedWindows(state, tuple(place for place, _ in group))
 
     def _autocast(self, device: torch.device) -> AbstractContextManager[Any]:

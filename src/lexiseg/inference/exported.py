@@ -75,10 +75,12 @@ class ExportedModel:
     """Images and words go in together: the segmenter asks for all words at once, not the whole graph for a few each."""
 
     offers_features = False
+    names_regions = False
 
     def __init__(self, run: Callable[[Tensor, Tensor], Tensor], card: ProgramCard) -> None:
         self._run = run
         self._patch_size = card.patch_size
+        self.gives_scores = card.info.protocol.get("activation") == "scores"
         self._mean, self._std = (torch.tensor(values).view(3, 1, 1) for values in (card.mean, card.std))
 
     @property

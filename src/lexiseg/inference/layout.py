@@ -11,7 +11,8 @@ from lexiseg.dense.multi_view import SINGLE_VIEW, FusedTiles, MultiView, TileSou
 from lexiseg.errors import DataError
 from lexiseg.inference.protocol import InferenceProtocol
 from lexiseg.ops.class_chunks import Activation, LinearMerge, SigmoidMerge
-from lexiseg.ops.resize import fit_within, keep_ratio_size
+from lexiseg.ops.region_merge import RegionMerge
+from lexiseg.ops.resize import fit_within, keep_ratio_size, shortest_edge_size
 from lexiseg.ops.sliding_window import WindowGrid, window_grid
 from lexiseg.ops.window_merge import (
     AxisPlan,
@@ -21,6 +22,10 @@ from lexiseg.ops.window_merge import (
     padding_before,
     plan_axis,
 )
+from lexiseg.types import ClassifiedMasks
+
+WindowMaps = Tensor | ClassifiedMasks
+"""``(W, M, h, w)`` of all windows of a view; or the regions of the one window that covers the image."""
 
 _WORKING_PIXELS = 2**28
 """Largest image that windows are laid on."""
@@ -153,25 +158,37 @@ class ImageLayout:
             for layout in self.windows
         )
 
-    def merge(self, logits: tuple[Tensor, ...], activation: Activation, scale: float) -> TileSource:
+    @property
+    def is_whole(self) -> bool:
+        """Whether one window of one view covers the photograph."""
+        return len(self.views) == 1 and len(self.windows[0].windows) == 1
+
+    def merge(self, logits: tuple[WindowMaps, ...], activation: Activation, scale: float) -> TileSource:
         """Scores at the photograph's pixels, made when asked for.
 
         Args:
-            logits: ``(W, M, h, w)`` per view, of all its windows.
+            logits: Per view, of all its windows; regions only where :attr:`is_whole`.
             activation: As in the protocol.
             scale: Factor on the logits.
         """
+        first = logits[0]
+        if isinstance(first, ClassifiedMasks):
+            masks = first.masks[0].float()
+            axes = self.windows[0].axes((masks.shape[-2], masks.shape[-1]), masks.device)
+            return RegionMerge(masks, first.scores[0] * scale, *axes)
         kind = SigmoidMerge if activation == "sigmoid" else LinearMerge
         plans: dict[WindowLayout, tuple[AxisPlan, AxisPlan]] = {}  # a view and its mirror image share theirs
         for maps, layout in zip(logits, self.windows, strict=True):
-            if layout not in plans:
+            if isinstance(maps, Tensor) and layout not in plans:
                 plans[layout] = layout.axes((maps.shape[-2], maps.shape[-1]), maps.device)
         sources = [
-            kind(maps, *plans[layout], scale=scale) for maps, layout in zip(logits, self.windows, strict=True)
+            kind(maps, *plans[layout], scale=scale)
+            for maps, layout in zip(logits, self.windows, strict=True)
+            if isinstance(maps, Tensor)
         ]
         if len(sources) == 1:
             return sources[0]
-        return FusedTiles(self.rule, sources, size=self.source, words=logits[0].shape[1])
+        return FusedTiles(self.rule, sources, size=self.source, words=first.shape[1])
 
 
 def lay_out(source: tuple[int, int], protocol: InferenceProtocol, patch_size: int) -> ImageLayout:
@@ -205,6 +222,8 @@ def lay_out(source: tuple[int, int], protocol: InferenceProtocol, patch_size: in
 def _working_size(source: tuple[int, int], protocol: InferenceProtocol) -> tuple[int, int]:
     if protocol.short_side is None:
         return source
+    if protocol.resize == "pillow":
+        return shortest_edge_size(source, protocol.short_side, protocol.long_side)
     size = keep_ratio_size(source, protocol.short_side)
     if max(size) <= protocol.long_side:
         return size

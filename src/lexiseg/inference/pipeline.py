@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
@@ -22,9 +22,9 @@ from lexiseg.inference.loading import load_trained_model, pick_device
 from lexiseg.inference.protocol import InferenceProtocol
 from lexiseg.inference.result import Segmentation
 from lexiseg.inference.segmenter import Segmenter
-from lexiseg.inference.words import EmbeddedWords, Words, seen_class_ids
+from lexiseg.inference.words import EmbeddedWords, Words, known_class_ids, seen_class_ids
 from lexiseg.masks.provider import MaskProvider
-from lexiseg.types import ClassSplit, Segmentable
+from lexiseg.types import ClassSplit, RegionSegmentable, Segmentable
 
 REFINE_STEPS = 10
 """Rounds of refinement where it is asked for without a number: NACLIP's."""
@@ -171,15 +171,7 @@ class Pipeline:
             changes["pamr_steps"] = (REFINE_STEPS if refine else 0) if isinstance(refine, bool) else refine
         embed = partial(self._embedded, negative=negative)
         chosen = embed(words, self.templates)
-        return Segmenter(
-            self.model,
-            chosen.vocabulary,
-            chosen.embeddings,
-            replace(self.protocol, **changes),
-            chosen.seen_ids,
-            embed=embed,
-            masks=masks,
-        )
+        return Segmenter(self.model, chosen, replace(self.protocol, **changes), embed=embed, masks=masks)
 
     def _embedded(
         self, words: Words, templates: str | tuple[str, ...], *, negative: tuple[str, ...] | None
@@ -190,7 +182,19 @@ class Pipeline:
             vocabulary = with_background(vocabulary, negative)
         judged = words if isinstance(words, ClassSplit) else None
         seen_ids = seen_class_ids(vocabulary, self.split, judged)
-        return EmbeddedWords(vocabulary, self._embed(vocabulary), seen_ids)
+        known_ids = known_class_ids(vocabulary, self.split)
+        return EmbeddedWords(
+            vocabulary, self._embed(vocabulary), seen_ids, known_ids, self._crops(vocabulary)
+        )
+
+    def _crops(self, vocabulary: Vocabulary) -> TextEmbeddings | None:
+        """The words once more, for a model that looks at crops in templates of its own."""
+        if not self.model.names_regions:
+            return None
+        templates = cast(RegionSegmentable, self.model).crop_templates
+        if templates is None:
+            return None
+        return replace(vocabulary, templates=templates).embed(self.clip, default_cache_dir())
 
     def _vocabulary(self, words: Words) -> Vocabulary:
         if isinstance(words, Vocabulary):

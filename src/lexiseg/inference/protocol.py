@@ -1,7 +1,7 @@
 """Everything that decides a number between a photograph and its score, in one frozen value."""
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any, Literal
 
 from lexiseg.dense.multi_view import SINGLE_VIEW, MultiView
@@ -15,13 +15,20 @@ Background = Literal["none", "class"]
 
 Precision = Literal["float32", "bfloat16"]
 
+Resize = Literal["opencv", "pillow"]
+"""``opencv``: bilinear without antialiasing, as mmsegmentation's pipelines. ``pillow``: with, as detectron2's."""
+
+Combine = Literal["masks", "scores"]
+"""What of a model of regions reaches the photograph's size: the ``masks``, which are then weighted by their classes' scores
+and summed, or the sums, made on the masks' own grid: the class ``scores`` of its pixels."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class InferenceProtocol:
     """How a photograph is brought to the model and its logits back to labels. Result files carry all of it.
 
-    The photograph is resized bilinearly without antialiasing, with OpenCV's 8-bit arithmetic, as the
-    published training and test pipelines do. Windows are padded with zeros, after normalisation, to the
+    The photograph is resized bilinearly without antialiasing, with OpenCV's 8-bit arithmetic, as mmsegmentation's
+    pipelines do, or as detectron2's. Windows are padded with zeros, after normalisation, to the
     patch grid, and the padding is cropped from the logits. The logits reach the source's size bilinearly,
     and the argmax comes last.
 
@@ -36,9 +43,9 @@ class InferenceProtocol:
         stride: Step of the window; None puts windows side by side.
         activation: ``sigmoid`` (mask models): windows are averaged after the sigmoid, and scores are its
             values. ``linear`` (training-free): logits are averaged, and scores are soft-max probabilities
-            over all words.
+            over all words. ``scores`` (models of regions): scores are averaged, and stay what they are.
         logit_scale: Factor on the logits before either.
-        seen_penalty: Subtracted from the sigmoid of seen classes before they compete; 0.1 in published
+        seen_penalty: Subtracted from the sigmoid (or score) of seen classes before they compete; 0.1 in published
             inductive models, 0 in transductive ones.
         background: See :data:`Background`.
         probability_threshold: Pixels whose best score is lower belong to the background: class 0 if there is
@@ -49,6 +56,8 @@ class InferenceProtocol:
         pamr_steps: Rounds of pixel-adaptive mask refinement at the photograph's size; 0 leaves it out, NACLIP
             takes 10.
         padding: Where the zeros of the padding lie.
+        resize: Whose arithmetic resizes the photograph.
+        combine: See :data:`Combine`; with several windows or views it is always the scores.
         precision: Of the model's own arithmetic; merging is always in float32.
         window_batch: Windows per pass of the tower.
 
@@ -71,6 +80,8 @@ class InferenceProtocol:
     views: MultiView = SINGLE_VIEW
     pamr_steps: int = within(0, at_least=0)
     padding: Padding = "bottom_right"
+    resize: Resize = "opencv"
+    combine: Combine = "masks"
     precision: Precision = "float32"
     window_batch: int = within(8, at_least=1)
 
@@ -146,6 +157,19 @@ class InferenceProtocol:
                 f"protocol: seen_penalty {self.seen_penalty} is defined on sigmoid scores, but activation is "
                 "linear; set one of seen_penalty=0 and activation=sigmoid"
             )
+
+
+def suited(protocol: InferenceProtocol, *, gives_scores: bool) -> InferenceProtocol:
+    """A protocol for a model in training: its activation is the one that the model's answer asks for.
+
+    A seen penalty on sigmoids says nothing of scores of regions, so it goes with the sigmoid; a protocol that was written
+    for scores keeps its own (ZegFormer's calibration). Pixel models may be read at the sizes of such a protocol.
+    """
+    if gives_scores and protocol.activation != "scores":
+        return replace(protocol, activation="scores", seen_penalty=0.0)
+    if not gives_scores and protocol.activation == "scores":
+        return replace(protocol, activation="sigmoid")
+    return protocol
 
 
 CASCADE = InferenceProtocol(

@@ -17,7 +17,14 @@ from lexiseg.data.io import ImageSource, read_image
 from lexiseg.dense.multi_view import SINGLE_VIEW
 from lexiseg.errors import ConfigError, DataError
 from lexiseg.inference.decision import LastTouches, WordPass, decide
-from lexiseg.inference.encoding import EncodedImage, Picture, Place, WindowEncoder, collect
+from lexiseg.inference.encoding import (
+    EncodedImage,
+    EncodedWindows,
+    Picture,
+    Place,
+    WindowEncoder,
+    collect,
+)
 from lexiseg.inference.layout import ImageLayout, lay_out
 from lexiseg.inference.memory import memory_of_a_photograph
 from lexiseg.inference.pictures import NO_CLASS
@@ -26,7 +33,7 @@ from lexiseg.inference.refine import PAMR, MaskVote, PreparedPAMR
 from lexiseg.inference.result import Segmentation
 from lexiseg.inference.words import EmbeddedWords, Words
 from lexiseg.masks.provider import MaskProvider
-from lexiseg.types import Segmentable, chunks
+from lexiseg.types import ClassifiedMasks, Segmentable, chunks
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -61,32 +68,29 @@ class Segmenter:
 
     Args:
         model: A dense encoder or a trained mask model.
-        vocabulary: Class names with synonyms; a class scores the maximum over its words.
-        embeddings: Text embeddings of exactly that vocabulary.
+        words: Class names with synonyms, and their embeddings; a class scores the maximum over its words. Classes that
+            bear the seen penalty are among them; the others are hatched in overlays if any do.
         protocol: Every setting between photograph and labels.
-        seen_ids: Classes that carried labels in training: they bear the seen penalty. Unseen ones are
-            hatched in overlays if any are given.
         embed: Makes other words usable, by the rules of these.
         masks: Makes the masks of each photograph that comes without any.
 
     Raises:
-        ConfigError: Embeddings of another vocabulary, or a seen id that is no class.
+        ConfigError: Embeddings of another vocabulary, a seen id that is no class, or a protocol that cannot read the model.
     """
 
     def __init__(
         self,
         model: Segmentable,
-        vocabulary: Vocabulary,
-        embeddings: TextEmbeddings,
+        words: EmbeddedWords,
         protocol: InferenceProtocol,
-        seen_ids: Sequence[int] = (),
         *,
         embed: Embed | None = None,
         masks: MaskProvider | None = None,
     ) -> None:
+        _check_reading(model, protocol)
         self.model = model
         self.protocol = protocol
-        self._words = EmbeddedWords(vocabulary, embeddings, tuple(sorted(set(seen_ids))))
+        self._words = words
         self._embed, self._masks = embed, masks
 
     @property
@@ -163,7 +167,8 @@ class Segmenter:
         given = [None] * len(pictures) if masks is None else masks
         votes = [self._vote(picture, mask) for picture, mask in zip(pictures, given, strict=True)]
         text = self._text(words)
-        if any(self._words_per_pass(layout, words) < len(text) for layout in layouts):
+        apart = self.model.names_regions
+        if apart or any(self._words_per_pass(layout, words) < len(text) for layout in layouts):
             return [
                 self._result(self._encoded(picture), words, scores=scores, vote=vote)
                 for picture, vote in zip(pictures, votes, strict=True)
@@ -233,7 +238,12 @@ class Segmenter:
     @property
     def _encoder(self) -> WindowEncoder:
         protocol = self.protocol
-        return WindowEncoder(self.model, window_batch=protocol.window_batch, precision=protocol.precision)
+        return WindowEncoder(
+            self.model,
+            window_batch=protocol.window_batch,
+            precision=protocol.precision,
+            resize=protocol.resize,
+        )
 
     def _embedded(self, words: Words) -> EmbeddedWords:
         if self._embed is None:
@@ -266,7 +276,28 @@ class Segmenter:
     def _result(
         self, encoded: EncodedImage, words: EmbeddedWords, *, scores: bool, vote: MaskVote | None
     ) -> Segmentation:
-        return self._decide(encoded, words, self._passes(encoded, words), scores=scores, vote=vote)
+        regions = self.model.names_regions
+        passes = self._class_passes(encoded, words) if regions else self._passes(encoded, words)
+        return self._decide(encoded, words, passes, scores=scores, vote=vote)
+
+    def _class_passes(self, encoded: EncodedImage, words: EmbeddedWords) -> Iterator[WordPass]:
+        """Regions with their classes' scores, named once; or their sums, a few classes at a time."""
+        classes = words.class_words(self._encoder.device)
+        named: list[tuple[EncodedWindows, ClassifiedMasks]] = [
+            (batch, self._encoder.classify(batch.state, classes)) for batch in encoded.batches
+        ]
+        if encoded.layout.is_whole and self.protocol.combine == "masks":
+            yield slice(0, len(classes)), (named[0][1],)
+            return
+        grid = named[0][1].masks.shape[-2:]
+        windows = sum(len(batch.places) for batch, _ in named)
+        step = max(1, _LOGIT_BYTES // (4 * windows * grid[0] * grid[1]))
+        for part in chunks(len(classes), step):
+            maps: dict[Place, list[Tensor]] = {}
+            for batch, masks in named:
+                collect(maps, batch.places, masks.part(part).maps.float())
+            views = range(len(encoded.layout.views))
+            yield part, tuple(torch.cat(maps[(0, view)]) for view in views)
 
     def _passes(self, encoded: EncodedImage, words: EmbeddedWords) -> Iterator[WordPass]:
         """Logits of all windows, a few words at a time."""
@@ -291,11 +322,14 @@ class Segmenter:
         vote: MaskVote | None,
     ) -> Segmentation:
         vocabulary, seen_ids = words.vocabulary, words.seen_ids
+        class_ids = words.embeddings.class_ids
+        if self.model.names_regions:  # it has taken the words of a class together
+            class_ids = torch.arange(len(vocabulary))
         labels, values = decide(
             passes,
             encoded.layout,
             self.protocol,
-            class_ids=words.embeddings.class_ids.to(self._encoder.device),
+            class_ids=class_ids.to(self._encoder.device),
             seen_ids=seen_ids,
             scores=scores,
             touches=LastTouches(self._refinement(encoded.image, encoded.layout), vote),
@@ -324,3 +358,21 @@ class Segmenter:
 
     def _text(self, words: EmbeddedWords) -> Tensor:
         return words.embeddings.vectors.to(self._encoder.device)
+
+
+def _check_reading(model: Segmentable, protocol: InferenceProtocol) -> None:
+    """Scores are read as scores, and nothing else is.
+
+    Raises:
+        ConfigError: The protocol would put a sigmoid or a soft-max on scores, or none on logits.
+    """
+    if model.gives_scores and protocol.activation != "scores":
+        raise ConfigError(
+            f"{type(model).__name__} gives scores, but protocol.activation is {protocol.activation}; set "
+            "protocol.activation=scores"
+        )
+    if protocol.activation == "scores" and not model.gives_scores:
+        raise ConfigError(
+            f"protocol.activation is scores, but {type(model).__name__} gives logits; set sigmoid (trained mask models) or "
+            "linear (training-free methods)"
+        )

@@ -3,10 +3,12 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+import torch
+
 from lexiseg.clip.loading import FrozenCLIP
 from lexiseg.clip.vocabulary import TextEmbeddings, Vocabulary
 from lexiseg.errors import ConfigError
-from lexiseg.types import ClassSplit
+from lexiseg.types import ClassSplit, ClassWords
 
 Words = Vocabulary | ClassSplit | str | Sequence[str | Sequence[str]] | None
 """A vocabulary; a data set's classes, to be judged as a whole; names separated by commas, or by new lines, with synonyms
@@ -24,7 +26,9 @@ class EmbeddedWords:
     Attributes:
         vocabulary: Class names with synonyms.
         embeddings: Of exactly these words.
-        seen_ids: Classes that carried labels in training.
+        seen_ids: Classes that bear the seen penalty.
+        known_ids: Classes that carried labels in training, whoever bears what: for models that trust CLIP more on others.
+        crops: Embeddings of the same words in the templates of a classifier of crops.
 
     Raises:
         ConfigError: Embeddings of another vocabulary, or a seen id that is no class.
@@ -33,6 +37,16 @@ class EmbeddedWords:
     vocabulary: Vocabulary
     embeddings: TextEmbeddings
     seen_ids: tuple[int, ...] = ()
+    known_ids: tuple[int, ...] = ()
+    crops: TextEmbeddings | None = None
+
+    def class_words(self, device: torch.device) -> ClassWords:
+        """All classes at once, for a model that names regions."""
+        known = torch.zeros(len(self.vocabulary), dtype=torch.bool, device=device)
+        known[list(self.known_ids)] = True
+        crops = None if self.crops is None else self.crops.vectors.to(device)
+        rows = self.embeddings
+        return ClassWords(rows.vectors.to(device), rows.class_ids.to(device), known, crops)
 
     def __post_init__(self) -> None:
         """Reject parts that do not belong together."""
@@ -68,6 +82,17 @@ def seen_class_ids(
     if trained is None or not trained.unseen:
         return ()
     if judged is not None and not (judged.unseen and judged.classes == trained.classes):
+        return ()
+    return known_class_ids(vocabulary, trained)
+
+
+def known_class_ids(vocabulary: Vocabulary, trained: ClassSplit | None) -> tuple[int, ...]:
+    """Classes of which any word was labelled in training, whatever case they are written in.
+
+    FC-CLIP's overlap with the training vocabulary; released, it compares words with their case, and so parts "bike Lane"
+    from "bike lane".
+    """
+    if trained is None:
         return ()
     seen = {_plain(name) for name in trained.seen}
     groups = enumerate(vocabulary.words)

@@ -49,6 +49,8 @@ class CascadeCLIP(nn.Module):
 
     depends_on_text = False
     words_together = False
+    names_regions = False
+    gives_scores = False
     offers_features = False
 
     _mean: Tensor

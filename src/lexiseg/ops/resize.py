@@ -1,10 +1,13 @@
 """Resizing of 8-bit images and their labels as the published pipelines do it, in training and at test time.
 
-They resize with OpenCV: images bilinear with half-pixel centres and no antialiasing, labels to the nearest pixel.
-Sizes are mmcv's. The published numbers decide every rounding here, so nothing else may resize a photograph for a model.
+mmsegmentation's resize with OpenCV: images bilinear with half-pixel centres and no antialiasing, labels to the nearest
+pixel; detectron2's with Pillow, which shrinks with antialiasing. The published numbers decide every rounding here, so
+nothing else may resize a photograph for a model.
 """
 
+import numpy as np
 import torch
+from PIL import Image
 from torch import Tensor
 
 _WEIGHT_ONE = 2048
@@ -25,6 +28,28 @@ def keep_ratio_size(size: tuple[int, int], short_side: int) -> tuple[int, int]:
     test scale is written (2048, 512): 100×800 becomes 512×4096.
     """
     return fit_within(size, short_side * max(size) / min(size), short_side)
+
+
+def shortest_edge_size(size: tuple[int, int], short_side: int, long_side: int) -> tuple[int, int]:
+    """Height and width when the shorter side becomes ``short_side``, or the longer one ``long_side`` if it would be longer.
+
+    The arithmetic is that of detectron2's resizing of the shortest edge; halves round up.
+    """
+    factor = short_side / min(size)
+    height, width = (short_side, factor * size[1]) if size[0] < size[1] else (factor * size[0], short_side)
+    if max(height, width) > long_side:
+        factor = long_side / max(height, width)
+        height, width = height * factor, width * factor
+    return max(1, int(height + 0.5)), max(1, int(width + 0.5))
+
+
+def resize_image_pillow(image: Tensor, size: tuple[int, int]) -> Tensor:
+    """Resize an 8-bit image bilinearly as Pillow does, which averages when it shrinks; shapes as :func:`resize_image`."""
+    if tuple(image.shape[:2]) == size:
+        return image
+    height, width = size
+    resized = Image.fromarray(image.cpu().numpy()).resize((width, height), Image.Resampling.BILINEAR)
+    return torch.from_numpy(np.array(resized)).to(image.device)
 
 
 def resize_image(image: Tensor, size: tuple[int, int]) -> Tensor:

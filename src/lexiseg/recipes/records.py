@@ -19,6 +19,7 @@ from lexiseg.errors import ConfigError, LexisegError
 from lexiseg.evaluation.benchmark import Benchmark, MethodChoice
 from lexiseg.inference.protocol import InferenceProtocol
 from lexiseg.losses.fused import MaskLossWeights
+from lexiseg.losses.segment_criterion import SegmentLossSettings
 from lexiseg.masks.store import MaskStore
 from lexiseg.models.pixel_clip_settings import PixelCLIPOptimSettings, PixelCLIPSettings
 from lexiseg.recipes.benchmark import BenchmarkRun
@@ -48,6 +49,7 @@ SUPERPIXELS = "superpixels"
 """``masks=superpixels``: made before the first step."""
 
 _TRAINER_KEYS = ("max_steps", "accelerator", "devices", "precision", "accumulate_grad_batches", "strategy")
+_LOSSES: dict[str, Any] = {"mask": MaskLossWeights, "segments": SegmentLossSettings}
 _log = logging.getLogger(__name__)
 
 
@@ -66,7 +68,7 @@ def training_run(record: Record, tell: Tell = _log.info) -> TrainRun:
     settings: dict[str, Any] = {
         "clip": known_settings(ClipSource, record["clip"], "clip"),
         "split": known_settings(SplitSettings, record["split"], "split"),
-        "loss": known_settings(MaskLossWeights, record["loss"], "loss"),
+        "loss": _loss(record["loss"]),
         "optim": known_settings(OptimSettings, record["optim"], "optim"),
         "protocol": InferenceProtocol.from_dict(record["protocol"]),
         "self_training": known_settings(SelfTrainingSettings, record["self_training"], "self_training"),
@@ -231,6 +233,14 @@ def build(record: Any) -> Any:
         raise
     except Exception as error:  # whatever class a configuration names, what it refuses is the user's to mend
         raise ConfigError(f"{TARGET} {place}: {error}; check its name and its keys") from error
+
+
+def _loss(values: Record) -> MaskLossWeights | SegmentLossSettings:
+    """Which of the losses says ``kind``: ``mask`` where it is missing."""
+    kind, own = values.get("kind", "mask"), {key: value for key, value in values.items() if key != "kind"}
+    if kind not in _LOSSES:
+        raise ConfigError(f"loss.kind: expected one of {', '.join(_LOSSES)}, got {kind!r}")
+    return known_settings(_LOSSES[kind], own, "loss")
 
 
 def _trainer(values: Record) -> TrainerSettings:

@@ -94,8 +94,21 @@ class RunFolder:
         return result if result["step"] == max_steps else None
 
     def result(self) -> dict[str, Any]:
-        """What a complete run wrote here."""
-        return dict(json.loads((self.path / RESULT_FILE).read_text(encoding="utf-8")))
+        """What a complete run wrote here.
+
+        Raises:
+            ConfigError: The file is damaged.
+        """
+        path = self.path / RESULT_FILE
+        try:
+            result = json.loads(path.read_text(encoding="utf-8"))
+        except (OSError, ValueError, RecursionError) as error:
+            raise ConfigError(
+                f"{path}: damaged ({error}); remove it, and the run goes on from its {LAST}"
+            ) from error
+        if not isinstance(result, dict) or "step" not in result:
+            raise ConfigError(f"{path}: no result of a run; remove it, and the run goes on from its {LAST}")
+        return result
 
     def resume_from(self) -> Path | None:
         """The checkpoint to go on from, or None.
@@ -125,7 +138,7 @@ class RunFolder:
         recorded = self.path / RECORD_FILE
         if not recorded.is_file():
             return
-        before = yaml.safe_load(recorded.read_text(encoding="utf-8"))
+        before = read_record(recorded)
         changed = [
             difference
             for key in self.record
@@ -154,6 +167,23 @@ class RunFolder:
     def write_result(self, result: Mapping[str, Any]) -> None:
         """Say that the run is complete, and how it went."""
         write_json(result, self.path / RESULT_FILE)
+
+
+def read_record(path: Path) -> dict[str, Any]:
+    """What a run's folder says of it.
+
+    Raises:
+        ConfigError: The file is damaged.
+    """
+    try:
+        record = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except (yaml.YAMLError, OSError, UnicodeDecodeError) as error:
+        raise ConfigError(
+            f"{path}: damaged ({' '.join(str(error).split())}); give resume=false to start anew in its place"
+        ) from error
+    if not isinstance(record, dict):
+        raise ConfigError(f"{path}: no record of a run; give resume=false to start anew in its place")
+    return record
 
 
 def differences(before: Any, now: Any, name: str) -> list[str]:

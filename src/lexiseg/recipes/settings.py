@@ -122,7 +122,7 @@ class TrainerSettings:
     accelerator: str = "auto"
     devices: int | str | Sequence[int] = 1
     precision: str | int = "32-true"
-    accumulate_grad_batches: int = within(1, at_least=1)
+    accumulate_grad_batches: int = within(1, at_least=1, at_most=MOST_SAMPLES)
     strategy: str = "auto"
     more: Mapping[str, Any] = field(default_factory=dict)
 

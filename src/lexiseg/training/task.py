@@ -1,11 +1,12 @@
 """The Lightning module: one training step, validation on the very path that prediction takes, checkpoints."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, cast
 
 import numpy as np
 import numpy.typing as npt
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from lexiseg.checkpoints.info import CheckpointInfo
@@ -15,15 +16,18 @@ from lexiseg.checkpoints.training_file import (
     read_info,
     with_present_names,
 )
-from lexiseg.constants import IGNORE_INDEX, LABEL_CODES, UNLABELLED
 from lexiseg.errors import TrainingError
+from lexiseg.label_codes import label_codes
 from lexiseg.losses.criterion import MaskCriterion
+from lexiseg.losses.segment_criterion import SegmentCriterion
+from lexiseg.losses.segment_targets import instance_targets, segment_targets
 from lexiseg.metrics.segmentation import ZeroShotMetric
 from lexiseg.models.momentum_teacher import MomentumTeacher
+from lexiseg.segments import SegmentMap
 from lexiseg.training.optim import OptimSettings, build_optimizer
 from lexiseg.training.resumable_task import RESUMED, ResumableTask
 from lexiseg.training.self_training import SelfTrainingSettings, pseudo_labels
-from lexiseg.types import ClassSplit, MaskModel, SegBatch
+from lexiseg.types import ClassSplit, MaskModel, MaskOutput, SegBatch, SegmentOutput
 
 Labeller = Callable[[npt.NDArray[np.uint8]], npt.NDArray[np.integer[Any]]]
 """``(H, W, 3)`` uint8 RGB to ``(H, W)`` class ids: the segmenter, handed in by whoever composes a run."""
@@ -36,7 +40,7 @@ class SegmentationTask(ResumableTask):
         model: The mask model; its frozen tower is no part of the state dict.
         text: ``(K, E)`` unit text embeddings of all classes of the split, in label-id order.
         split: Seen and unseen classes.
-        criterion: The mask loss.
+        criterion: The mask loss; the set criterion for a model that names regions.
         optim: Optimiser and schedule.
         info: Description written into every checkpoint.
         labeller: Whole-image segmentation over all classes, for validation.
@@ -52,7 +56,7 @@ class SegmentationTask(ResumableTask):
         text: Tensor,
         split: ClassSplit,
         *,
-        criterion: MaskCriterion,
+        criterion: MaskCriterion | SegmentCriterion,
         optim: OptimSettings,
         info: CheckpointInfo,
         labeller: Labeller,
@@ -65,14 +69,15 @@ class SegmentationTask(ResumableTask):
         self.last_scores: dict[str, float] = {}
         training_ids = torch.tensor(split.training_ids)
         self.register_buffer("text", text[training_ids], persistent=False)
-        query_of_label = torch.full((LABEL_CODES,), -1, dtype=torch.long)
+        codes, query_codes = label_codes(len(split.classes)), label_codes(len(training_ids))
+        query_of_label = torch.full((codes.size,), -1, dtype=torch.long)
         query_of_label[training_ids] = torch.arange(len(training_ids))
-        query_of_label[IGNORE_INDEX] = IGNORE_INDEX
+        query_of_label[codes.ignore] = query_codes.ignore
         self.self_training = self_training or SelfTrainingSettings()
         self.teacher: MomentumTeacher | None = None
         self._followed = 0
         if split.setting == "transductive":
-            query_of_label[UNLABELLED] = UNLABELLED
+            query_of_label[codes.unlabelled] = query_codes.unlabelled
             if self.self_training.teacher_decay:
                 self.teacher = MomentumTeacher(
                     cast(nn.Module, model), self.self_training.teacher_decay, shared=[model.tower]
@@ -87,11 +92,29 @@ class SegmentationTask(ResumableTask):
         """
         queries = self._queries(batch)
         images = self.model.normalize(batch.images)
-        masks = self.model(images, self.text)
+        if self.model.names_regions:
+            ignore = label_codes(len(self.text)).ignore
+            images, queries = _padded(images, queries, self.model.patch_size, ignore)
+        output = self.model(images, self.text)
         if self.split.setting == "transductive":
-            queries = self._with_pseudo_labels(queries, images, masks.logits)
-        losses = self.criterion(masks.logits, queries, masks.stage_logits)
-        return self.finite_loss(losses, batch.names, len(batch))
+            queries = self._with_pseudo_labels(queries, images, output.logits)
+        return self.finite_loss(self._losses(output, queries, batch.segments), batch.names, len(batch))
+
+    def _losses(
+        self, output: MaskOutput | SegmentOutput, queries: Tensor, segments: Sequence[SegmentMap]
+    ) -> dict[str, Tensor]:
+        """The criterion's, of class masks as of regions; regions learn things one by one where the data tell them apart.
+
+        Pseudo-labels are class masks, so self-training teaches one region per class whatever the data know.
+        """
+        if isinstance(output, SegmentOutput):
+            if segments and self.split.setting != "transductive":
+                height, width = queries.shape[-2:]
+                targets = instance_targets(segments, self.query_of_label, (height, width))
+            else:
+                targets = segment_targets(queries, len(self.text))
+            return dict(self.criterion(output.predictions, targets))
+        return dict(self.criterion(output.logits, queries, output.stage_logits))
 
     def on_train_batch_start(self, batch: SegBatch, batch_index: int) -> None:
         """Let the teacher follow, once per optimiser step, before the next one.
@@ -164,3 +187,10 @@ class SegmentationTask(ResumableTask):
                 f"see only {', '.join(self.split.seen[:6])}…; hide unseen labels with seen_label_map before training"
             )
         return queries
+
+
+def _padded(images: Tensor, queries: Tensor, stride: int, ignore: int) -> tuple[Tensor, Tensor]:
+    """Zeros (of labels, the ignored one) at the right and bottom up to multiples of the stride, as at test time."""
+    height, width = images.shape[-2:]
+    sides = (0, -width % stride, 0, -height % stride)
+    return F.pad(images, sides), F.pad(queries, sides, value=ignore)

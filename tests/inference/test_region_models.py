@@ -1,0 +1,195 @@
+"""A model of regions through the segmenter, against the published order of operations written out plainly."""
+
+import numpy as np
+import pytest
+import torch
+import torch.nn.functional as F
+from PIL import Image
+
+from lexiseg.clip.vocabulary import TextEmbeddings, Vocabulary
+from lexiseg.errors import ConfigError
+from lexiseg.inference.protocol import InferenceProtocol, suited
+from lexiseg.inference.segmenter import Segmenter
+from lexiseg.inference.words import EmbeddedWords, known_class_ids
+from lexiseg.ops.class_vectors import best_word
+from lexiseg.types import ClassifiedMasks, ClassSplit
+from segmenter_fakes import ColourModel, colour_embeddings
+
+STRIDE = 8
+WORDS = Vocabulary.from_text("red; white, green, blue, black", "plain")
+EMBEDDED = EmbeddedWords(WORDS, colour_embeddings(WORDS), seen_ids=(1,), known_ids=(0, 3))
+
+
+class RegionsOfColour:
+    """A region for each corner of the colour cube, at half the stride, named by its mean colour."""
+
+    names_regions = gives_scores = depends_on_text = words_together = True
+    offers_features = False
+    crop_templates = None
+    patch_size = STRIDE
+
+    def __init__(self):
+        self.contents, self.words = [], []
+        self.corners = torch.cartesian_prod(*[torch.tensor([-1.0, 1.0])] * 3)
+
+    def normalize(self, images):
+        return images.float() / 127.5 - 1
+
+    def encode(self, images, content=None):
+        assert images.shape[-1] % STRIDE == 0
+        assert images.shape[-2] % STRIDE == 0
+        self.contents.append(content)
+        return F.avg_pool2d(images, STRIDE // 2)
+
+    def classify(self, state, words):
+        self.words.append(words)
+        masks = 4 * torch.einsum("bchw,nc->bnhw", state, self.corners) - 7
+        inside = (masks > 0).float()
+        means = torch.einsum("bnhw,bchw->bnc", inside, state) / (inside.sum((-2, -1))[..., None] + 1e-6)
+        logits = best_word(means @ words.text.T, words.class_ids)
+        return ClassifiedMasks(masks, (9 * logits).softmax(-1))
+
+
+def picture(height=37, width=54):
+    """Blocks of pure colours."""
+    blocks = np.random.default_rng(7).integers(0, 2, (8, 8, 3)) * 255
+    return np.kron(blocks, np.ones((11, 13, 1))).astype(np.uint8)[:height, :width]
+
+
+def published(image, protocol, *, combine):
+    """Resize, pad, masks up, crop, on to the photograph, sigmoid, sum over regions: or sum first."""
+    model = RegionsOfColour()
+    height, width = image.shape[:2]
+    pixels = torch.from_numpy(image).permute(2, 0, 1)[None]
+    if protocol.short_side:
+        factor = protocol.short_side / min(height, width)
+        size = int(width * factor + 0.5), int(height * factor + 0.5)
+        resized = np.asarray(Image.fromarray(image).resize(size, Image.Resampling.BILINEAR))
+        pixels = torch.from_numpy(resized.copy()).permute(2, 0, 1)[None]
+    working = pixels.shape[-2:]
+    full = [-(-side // STRIDE) * STRIDE for side in working]
+    padded = F.pad(model.normalize(pixels), (0, full[1] - working[1], 0, full[0] - working[0]))
+    found = model.classify(model.encode(padded, working), EMBEDDED.class_words(torch.device("cpu")))
+
+    def up(maps):
+        maps = F.interpolate(maps, size=full, mode="bilinear", align_corners=False)
+        maps = maps[..., : working[0], : working[1]]
+        return F.interpolate(maps, size=(height, width), mode="bilinear", align_corners=False)
+
+    if combine == "masks":
+        maps = torch.einsum("bnk,bnhw->bkhw", found.scores, up(found.masks).sigmoid())[0]
+    else:
+        maps = up(torch.einsum("bnk,bnhw->bkhw", found.scores, found.masks.sigmoid()))[0]
+    maps[1] -= protocol.seen_penalty
+    best, labels = maps.max(0)
+    return labels.numpy(), (best + protocol.seen_penalty * (labels == 1)).numpy()
+
+
+@pytest.mark.parametrize("combine", ["masks", "scores"])
+@pytest.mark.parametrize("short_side", [None, 29, 61])
+@pytest.mark.parametrize("penalty", [0.0, 0.2])
+def test_as_published(combine, short_side, penalty):
+    protocol = InferenceProtocol(
+        short_side=short_side, activation="scores", resize="pillow", combine=combine, seen_penalty=penalty
+    )
+    result = Segmenter(RegionsOfColour(), EMBEDDED, protocol).segment(picture())
+    labels, scores = published(picture(), protocol, combine=combine)
+    assert len(np.unique(labels)) > 2
+    assert (result.labels != labels).mean() < 0.002  # ties within rounding
+    np.testing.assert_allclose(result.scores, scores, rtol=2e-5, atol=2e-5)
+
+
+def test_the_two_orders_differ():
+    results = [
+        Segmenter(
+            RegionsOfColour(), EMBEDDED, InferenceProtocol(activation="scores", combine=combine)
+        ).segment(picture())
+        for combine in ("masks", "scores")
+    ]
+    assert np.abs(results[0].scores - results[1].scores).max() > 1e-3
+
+
+def test_windows_are_averaged_as_scores():
+    protocol = InferenceProtocol(activation="scores", window=24, stride=16)
+    image = picture(40, 56)
+    result = Segmenter(RegionsOfColour(), EMBEDDED, protocol).segment(image)
+    model, total, count = RegionsOfColour(), torch.zeros(4, 40, 56), torch.zeros(40, 56)
+    words = EMBEDDED.class_words(torch.device("cpu"))
+    for top in (0, 16):
+        for left in (0, 16, 32):
+            window = torch.from_numpy(image[top : top + 24, left : left + 24]).permute(2, 0, 1)[None]
+            maps = model.classify(model.encode(model.normalize(window)), words).maps
+            total[:, top : top + 24, left : left + 24] += F.interpolate(maps, size=(24, 24), mode="bilinear")[
+                0
+            ]
+            count[top : top + 24, left : left + 24] += 1
+    best, labels = (total / count).max(0)
+    assert (result.labels != labels.numpy()).mean() < 0.002
+    np.testing.assert_allclose(result.scores, best.numpy(), rtol=2e-5, atol=2e-5)
+
+
+def test_the_model_is_told_of_padding_synonyms_and_training():
+    model = RegionsOfColour()
+    Segmenter(model, EMBEDDED, InferenceProtocol(activation="scores")).segment(picture())
+    assert model.contents == [(37, 54)]
+    (words,) = model.words
+    assert words.class_ids.tolist() == [0, 0, 1, 2, 3]
+    assert words.seen.tolist() == [True, False, False, True]
+
+
+def test_a_batch_of_two_is_two_of_one_and_an_encoded_one_the_same():
+    segmenter = Segmenter(RegionsOfColour(), EMBEDDED, InferenceProtocol(activation="scores"))
+    images = [picture(), picture(29, 31)]
+    together = segmenter.segment_batch(images)
+    for image, result in zip(images, together, strict=True):
+        for other in (segmenter.segment(image), segmenter.segment_encoded(segmenter.encode(image))):
+            np.testing.assert_array_equal(result.labels, other.labels)
+            np.testing.assert_array_equal(result.scores, other.scores)
+
+
+def test_many_classes_a_few_at_a_time_are_the_same():
+    names = [f"class {index}" for index in range(300)]
+    vectors = F.normalize(torch.randn(300, 3, generator=torch.Generator().manual_seed(3)), dim=-1)
+    words = EmbeddedWords(Vocabulary.from_names(names), TextEmbeddings(vectors, torch.arange(300)))
+    protocol = InferenceProtocol(activation="scores")
+    result = Segmenter(RegionsOfColour(), words, protocol).segment(picture(61, 83))
+    model, pixels = RegionsOfColour(), torch.from_numpy(picture(61, 83)).permute(2, 0, 1)[None]
+    padded = F.pad(model.normalize(pixels), (0, 5, 0, 3))
+    found = model.classify(model.encode(padded), words.class_words(torch.device("cpu")))
+    masks = F.interpolate(found.masks, size=(64, 88), mode="bilinear")[..., :61, :83].sigmoid()
+    maps = torch.einsum("nk,nhw->khw", found.scores[0], masks[0])
+    assert (result.labels != maps.argmax(0).numpy()).mean() < 0.002
+    np.testing.assert_allclose(result.scores, maps.max(0).values.numpy(), rtol=2e-5, atol=2e-5)
+
+
+def test_the_area_rule_drops_a_class_of_regions_too():
+    plain = Segmenter(RegionsOfColour(), EMBEDDED, InferenceProtocol(activation="scores")).segment(picture())
+    counts = np.bincount(plain.labels.ravel(), minlength=4)
+    rare = counts[counts > 0].min() / counts.sum()
+    protocol = InferenceProtocol(activation="scores", area_threshold=float(rare) + 1e-4)
+    kept = Segmenter(RegionsOfColour(), EMBEDDED, protocol).segment(picture())
+    assert set(np.unique(kept.labels)) < set(np.unique(plain.labels))
+
+
+def test_scores_are_read_as_scores_and_logits_are_not():
+    with pytest.raises(ConfigError, match=r"protocol\.activation=scores"):
+        Segmenter(RegionsOfColour(), EMBEDDED, InferenceProtocol())
+    with pytest.raises(ConfigError, match="gives logits"):
+        Segmenter(ColourModel(), EMBEDDED, InferenceProtocol(activation="scores"))
+
+
+def test_a_protocol_for_training_takes_the_models_activation():
+    sigmoid = InferenceProtocol(seen_penalty=0.1)
+    assert suited(sigmoid, gives_scores=False) is sigmoid
+    assert suited(sigmoid, gives_scores=True) == InferenceProtocol(activation="scores")
+    calibrated = InferenceProtocol(activation="scores", seen_penalty=0.1)
+    assert suited(calibrated, gives_scores=True) is calibrated
+    assert suited(calibrated, gives_scores=False) == InferenceProtocol(seen_penalty=0.1)
+
+
+def test_known_classes_are_those_with_a_word_of_training():
+    split = ClassSplit("s", ("Red", "grass", "sky"), unseen=("sky",))
+    assert known_class_ids(Vocabulary.from_text("white; red, sky, Grass"), split) == (0, 2)
+    assert known_class_ids(Vocabulary.from_text("red"), None) == ()
+    all_seen = ClassSplit("s", ("red", "sky"))
+    assert known_class_ids(Vocabulary.from_text("sky, sea"), all_seen) == (0,)
