@@ -44,7 +44,7 @@ class PixelCLIPSettings:
     prompts_trained: bool = True
     prompt_template: str = PIXELCLIP_TRAIN[0]
     prompt_vocabulary: tuple[str, ...] = ()
-    prompt_seed: int = within(0, at_least=0)
+    prompt_seed: int = within(0, at_least=0, below=2**32)
     momentum: float = within(0.999, at_least=0, at_most=1)
     assignment_scale: float = within(100.0, above=0)
     assignment_iterations: int = within(3, at_least=0, at_most=1000)
