@@ -102,8 +102,10 @@ def data_of_run(checkpoint: Path | str) -> dict[str, Any] | None:
     that a configuration would compute is refused.
 
     Raises:
-        ConfigError: The record names another class, or cannot be read.
+        ConfigError: No path; or the record names another class, or cannot be read.
     """
+    if not isinstance(checkpoint, str | Path):
+        raise ConfigError(f"checkpoint: expected a path or a name on the hub, got {checkpoint!r}")
     record = Path(checkpoint).parent / RECORD_FILE
     if not Path(checkpoint).is_file() or not record.is_file():
         return None

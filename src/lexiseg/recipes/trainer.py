@@ -118,5 +118,6 @@ def quiet() -> None:
         ".*smaller than the logging interval.*",
         ".*isinstance.treespec.*",
         ".*Checkpoint directory.*exists.*",
+        ".*in eval mode at the start of training.*",
     ):
         warnings.filterwarnings("ignore", message)
