@@ -24,8 +24,8 @@ from lexiseg.clip.towers.vit import VisionTower
 from lexiseg.export.onnx_program import write_onnx
 from lexiseg.export.parity import check_parity
 from lexiseg.export.program import trace
-from lexiseg.export.torch_program import load_own_torch, write_torch
-from lexiseg.inference.exported import OnnxProgram
+from lexiseg.export.torch_program import write_torch
+from lexiseg.inference.exported import OnnxProgram, TorchProgram
 from lexiseg.models.cascade_clip import CascadeCLIP, CascadeSettings
 
 Runner = Callable[[Tensor, Tensor], Tensor]
@@ -63,7 +63,7 @@ def programs(model: CascadeCLIP, folder: Path) -> dict[str, Runner]:
     write_onnx(traced, folder / "model.onnx")
     return {
         "live": live,
-        "torch.export": load_own_torch(folder / "model.pt2"),
+        "torch.export": TorchProgram(folder / "model.pt2", torch.device("cpu")),
         "onnxruntime": OnnxProgram(folder / "model.onnx", "cpu"),
     }
 

@@ -1,6 +1,8 @@
 """Every settings dataclass refuses wrong types, choices, ranges and numbers that are none, by the same code."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Literal
 
 import pytest
@@ -9,8 +11,15 @@ from lexiseg.errors import ConfigError
 from lexiseg.inference.protocol import InferenceProtocol
 from lexiseg.losses.fused import MaskLossWeights
 from lexiseg.models.cascade_settings import CascadeSettings
+from lexiseg.models.pixel_clip_settings import PixelCLIPOptimSettings
 from lexiseg.plain_settings import Range, require_known_keys, require_plain_settings, within
-from lexiseg.recipes.settings import CheckpointSettings, TrainerSettings, ValidationSettings
+from lexiseg.recipes.settings import (
+    CheckpointSettings,
+    ClipSource,
+    TrainerSettings,
+    ValidationSettings,
+    known_settings,
+)
 from lexiseg.training.optim import OptimSettings
 from lexiseg.training.self_training import SelfTrainingSettings
 
@@ -23,6 +32,10 @@ class Example:
     kind: Literal["a", "b"] = "a"
     word: str = "x"
     free: tuple[int, ...] = ()
+    pair: tuple[float, float] = within((0.5, 0.25), at_least=0, below=1)
+    names: Sequence[str] | None = None
+    limit: float | None = None
+    place: Literal["auto"] | bool | str | Path = "auto"
 
     def __post_init__(self):
         require_plain_settings(self, "example")
@@ -43,6 +56,19 @@ class Example:
         ({"kind": "c"}, "example.kind: expected one of a, b, got 'c'"),
         ({"kind": ["a"]}, "example.kind: expected one of a, b"),
         ({"word": 7}, "example.word: expected a word, got 7"),
+        ({"free": 3}, "example.free: expected a list of whole numbers, got 3"),
+        ({"free": (1, 2.5)}, "example.free: expected a list of whole numbers, got (1, 2.5)"),
+        ({"free": "12"}, "example.free: expected a list of whole numbers, got '12'"),
+        ({"pair": (0.5,)}, "example.pair: expected a list of 2 numbers, got (0.5,)"),
+        ({"pair": (0.5, "x")}, "example.pair: expected a list of 2 numbers, got (0.5, 'x')"),
+        ({"pair": (0.5, 1)}, "example.pair: expected from 0 to below 1, got 1.0"),
+        ({"pair": (0.5, float("nan"))}, "example.pair: expected a finite number, got nan"),
+        ({"names": "ab"}, "example.names: expected a list of words or null, got 'ab'"),
+        ({"names": ["a", 1]}, "example.names: expected a list of words or null, got ['a', 1]"),
+        ({"limit": "1"}, "example.limit: expected a number or null, got '1'"),
+        ({"limit": True}, "example.limit: expected a number or null, got True"),
+        ({"limit": float("inf")}, "example.limit: expected a finite number, got inf"),
+        ({"place": 1}, "example.place: expected one of auto or true or false or a word or a path, got 1"),
     ],
 )
 def test_one_sentence_names_the_key(settings, message):
@@ -57,14 +83,24 @@ def test_stages_may_all_read_the_same_blocks():
     assert CascadeSettings(stages=[[6, 7], [6, 7]]).stages == ((6, 7), (6, 7))
 
 
-def test_fields_of_several_types_are_left_to_others():
+def test_fields_of_several_types_take_each():
     assert TrainerSettings(devices=[0, 1], precision=16, max_steps=1).devices == [0, 1]
     assert TrainerSettings(devices="auto").devices == "auto"
 
 
-def test_whole_numbers_stand_for_floats():
-    example = Example(share=1)
+def test_whole_numbers_stand_for_floats_and_lists_for_tuples():
+    example = Example(share=1, limit=2, pair=[0, 0.5], free=[7], names=["a"], place=Path("x"))
     assert (example.share, type(example.share)) == (1.0, float)
+    assert (example.limit, type(example.limit)) == (2.0, float)
+    assert (example.pair, type(example.pair[0])) == ((0.0, 0.5), float)
+    assert (example.free, example.names, example.place) == ((7,), ["a"], Path("x"))
+    assert Example(limit=None, names=None, place=False).place is False
+
+
+@pytest.mark.parametrize("values", [None, 3, "lr", ["lr"]])
+def test_settings_that_are_none(values):
+    with pytest.raises(ConfigError, match="optim: expected settings by name, got"):
+        known_settings(OptimSettings, values, "optim")
 
 
 @pytest.mark.parametrize(
@@ -104,6 +140,12 @@ def test_unknown_keys():
         (CascadeSettings, {"stages": [[6, 7], [7, 8]]}, "7 follows 7"),
         (MaskLossWeights, {"dice": float("nan")}, "loss.dice: expected a finite number"),
         (OptimSettings, {"lr": float("nan")}, "optim.lr: expected a finite number"),
+        (OptimSettings, {"betas": (0.9, 1.0)}, "optim.betas: expected from 0 to below 1, got 1.0"),
+        (OptimSettings, {"betas": 0.9}, "optim.betas: expected a list of 2 numbers, got 0.9"),
+        (PixelCLIPOptimSettings, {"betas": "ab"}, "optim.betas: expected a list of 2 numbers, got 'ab'"),
+        (ClipSource, {"vision_heads": "8"}, "clip.vision_heads: expected a whole number or null, got '8'"),
+        (ClipSource, {"vision_heads": 0}, "clip.vision_heads: expected at least 1, got 0"),
+        (ClipSource, {"tokenizer": 3}, "clip.tokenizer: expected a word or null, got 3"),
         (OptimSettings, {"weight_decay": -1.0}, "optim.weight_decay: expected at least 0"),
         (TrainerSettings, {"max_steps": 0}, "trainer.max_steps: expected at least 1, got 0"),
         (ValidationSettings, {"every_steps": -5}, "validation.every_steps: expected at least 1, got -5"),

@@ -5,17 +5,29 @@ or weights are read.
 """
 
 import math
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, fields
-from types import UnionType
+from pathlib import Path
+from types import NoneType, UnionType
 from typing import Any, Literal, TypeVar, Union, get_args, get_origin, get_type_hints
 
 from lexiseg.errors import ConfigError
 
-Value = TypeVar("Value", int, float)
+Value = TypeVar("Value", int, float, int | None, tuple[float, float], tuple[float, ...])
 
 _RANGE = "range"
-_SPOKEN = {bool: "true or false", int: "a whole number", float: "a number", str: "a word"}
+_LARGEST = 3.4028234663852886e38
+"""Of float32, in which everything is computed."""
+
+_SPOKEN = {
+    bool: ("true or false", "true or false"),
+    int: ("a whole number", "whole numbers"),
+    float: ("a number", "numbers"),
+    str: ("a word", "words"),
+    Path: ("a path", "paths"),
+    NoneType: ("null", "null"),
+}
+"""What a value of a type is called, and several of them."""
 
 
 @dataclass(frozen=True)
@@ -61,12 +73,13 @@ def within(
 
 
 def require_plain_settings(settings: Any, group: str) -> None:
-    """Check each field of a settings dataclass: type of its default, choices of its ``Literal``, range, no NaN or infinity.
+    """Check each field of a settings dataclass by its annotation: type, choices of a ``Literal``, range, no NaN or infinity.
 
-    A whole number may stand for a float, and becomes one.
+    A whole number may stand for a float, and a list for a tuple; they become what they stand for. Every part of a union
+    and every entry of a list is looked at.
 
     Args:
-        settings: A dataclass instance; fields of several types, or with other defaults, are left to their own checks.
+        settings: A dataclass instance; fields of other classes than plain values are left to their own checks.
         group: What the user calls it, for the message.
 
     Raises:
@@ -74,26 +87,97 @@ def require_plain_settings(settings: Any, group: str) -> None:
     """
     hints = get_type_hints(type(settings))
     for item in fields(settings):
-        value, expected = getattr(settings, item.name), type(item.default)
-        if get_origin(hints[item.name]) is Literal:
-            choices = get_args(hints[item.name])
-            if type(value) not in map(type, choices) or value not in choices:
-                raise ConfigError(
-                    f"{group}.{item.name}: expected one of {', '.join(map(str, choices))}, got {value!r}"
-                )
-            continue
-        if expected not in _SPOKEN or get_origin(hints[item.name]) in (Union, UnionType):
-            continue
-        if expected is float and type(value) is int:
-            value = float(value)
-            object.__setattr__(settings, item.name, value)
-        if type(value) is not expected:
-            raise ConfigError(f"{group}.{item.name}: expected {_SPOKEN[expected]}, got {value!r}")
-        if isinstance(value, float) and not math.isfinite(value):
-            raise ConfigError(f"{group}.{item.name}: expected a finite number, got {value}")
+        given = getattr(settings, item.name)
+        name = f"{group}.{item.name}"
+        try:
+            value = _fitted(given, hints[item.name])
+        except _UnfitError:
+            raise ConfigError(f"{name}: expected {_spoken(hints[item.name])}, got {given!r}") from None
         allowed = item.metadata.get(_RANGE)
-        if allowed is not None and value not in allowed:
-            raise ConfigError(f"{group}.{item.name}: expected {allowed}, got {value}")
+        for number in _numbers(value):
+            if not math.isfinite(number):
+                raise ConfigError(f"{name}: expected a finite number, got {number}")
+            if abs(number) > _LARGEST:
+                raise ConfigError(f"{name}: expected a number that 32 bits hold, got {number}")
+            if allowed is not None and number not in allowed:
+                raise ConfigError(f"{name}: expected {allowed}, got {number}")
+        if value is not given:
+            object.__setattr__(settings, item.name, value)
+
+
+class _UnfitError(Exception):
+    """A value that is not of a type."""
+
+
+def _fitted(value: Any, hint: Any) -> Any:
+    """The value as the annotation has it.
+
+    Raises:
+        _UnfitError: It is something else.
+    """
+    origin, parts = get_origin(hint), get_args(hint)
+    if origin in (Union, UnionType):
+        return _fitted_to_one(value, parts)
+    if origin is Literal:
+        same = [choice for choice in parts if type(choice) is type(value) and choice == value]
+        return _require(same, value)
+    if origin in (tuple, list, Sequence):
+        return _fitted_list(value, tuple if origin is tuple else None, parts)
+    if hint is float and type(value) is int:
+        return float(value)
+    if hint in _SPOKEN:
+        return _require(isinstance(value, Path) if hint is Path else type(value) is hint, value)
+    return value
+
+
+def _fitted_to_one(value: Any, hints: Sequence[Any]) -> Any:
+    """Of the first that it fits; a type of its own comes before one that it could stand for."""
+    for hint in sorted(hints, key=lambda hint: hint is not type(value)):
+        try:
+            return _fitted(value, hint)
+        except _UnfitError:
+            continue
+    raise _UnfitError
+
+
+def _fitted_list(value: Any, kind: type | None, parts: Sequence[Any]) -> Any:
+    _require(isinstance(value, list | tuple), value)
+    if kind is None:  # a sequence of any length stays what it is
+        changed = [_fitted(item, parts[0]) for item in value]
+        return value if list(value) == changed else changed
+    if len(parts) == 2 and parts[1] is Ellipsis:
+        return tuple(_fitted(item, parts[0]) for item in value)
+    _require(len(value) == len(parts), value)
+    return tuple(_fitted(item, part) for item, part in zip(value, parts, strict=True))
+
+
+def _require(fits: object, value: Any) -> Any:
+    if not fits:
+        raise _UnfitError
+    return value
+
+
+def _numbers(value: Any) -> Iterator[float]:
+    if isinstance(value, tuple | list):
+        for item in value:
+            yield from _numbers(item)
+    elif isinstance(value, int | float) and not isinstance(value, bool):
+        yield value
+
+
+def _spoken(hint: Any, *, many: bool = False) -> str:
+    """What the annotation asks for, in words."""
+    origin, parts = get_origin(hint), get_args(hint)
+    if origin in (Union, UnionType):
+        return " or ".join(_spoken(part, many=many) for part in parts)
+    if origin is Literal:
+        return f"one of {', '.join(map(str, parts))}"
+    if origin in (tuple, list, Sequence):
+        fixed = origin is tuple and parts[-1] is not Ellipsis
+        inner = _spoken(parts[0], many=True)
+        one = f"a list of {len(parts)} {inner}" if fixed else f"a list of {inner}"
+        return one.replace("a list", "lists", 1) if many else one
+    return _SPOKEN[hint][many] if hint in _SPOKEN else getattr(hint, "__name__", str(hint))
 
 
 def require_known_keys(settings: Mapping[str, Any], kind: type, group: str) -> None:
@@ -105,9 +189,11 @@ def require_known_keys(settings: Mapping[str, Any], kind: type, group: str) -> N
         group: What the user calls it, for the message.
 
     Raises:
-        ConfigError: Names the unknown keys and the known ones.
+        ConfigError: No settings at all; or names the unknown keys and the known ones.
     """
+    if not isinstance(settings, Mapping):
+        raise ConfigError(f"{group}: expected settings by name, got {settings!r}")
     known = [item.name for item in fields(kind)]
-    unknown = sorted(set(settings) - set(known))
+    unknown = sorted(str(key) for key in set(settings) - set(known))
     if unknown:
         raise ConfigError(f"{group}: no setting {', '.join(unknown)}; there are {', '.join(known)}")

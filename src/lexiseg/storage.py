@@ -28,6 +28,21 @@ def json_text(content: Mapping[str, Any] | Sequence[Any]) -> str:
     return json.dumps(_plain(content), indent=2, ensure_ascii=False, allow_nan=False) + "\n"
 
 
+def require_folder(path: Path, name: str) -> None:
+    """Refuse a folder for results that is a file, or lies below one.
+
+    Args:
+        path: Where results shall go.
+        name: What the user calls it, for the message.
+
+    Raises:
+        LexisegError: It can be no folder.
+    """
+    there = next(place for place in (path, *path.absolute().parents) if place.exists())
+    if not there.is_dir():
+        raise LexisegError(f"{name} {path}: {there} is a file; choose a folder for the results")
+
+
 def write_text(text: str, path: Path) -> None:
     """Write a text in UTF-8."""
     write_atomically(path, lambda part: part.write_text(text, encoding="utf-8"))

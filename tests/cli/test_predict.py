@@ -174,12 +174,13 @@ def test_choices_reach_the_builder(command, photos, tmp_path):
         "method": "sclip",
         "templates": "single",
         "device": "cpu",
+        "trusted": False,
     }
 
 
 def test_a_folder_that_cannot_be_written(command, photos, tmp_path):
     (tmp_path / "out").write_text("in the way")
-    with pytest.raises(LexisegError, match="cannot write"):
+    with pytest.raises(LexisegError, match="out is a file; choose a folder for the results"):
         command(photos, "--classes", "red", "--out", tmp_path / "out")
 
 

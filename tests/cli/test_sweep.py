@@ -82,6 +82,16 @@ def test_mistakes_stop_before_anything_runs(tmp_path, capsys, arguments, message
     assert not list(tmp_path.iterdir())
 
 
+def test_a_failed_run_is_told_in_its_own_sentence_alone(tmp_path, capsys):
+    mistake = "model.stages=[[99]]"  # only the tower knows that it has no such block
+    command = ["sweep", "ablation=table8", f"output={tmp_path}", "rows=[sum]", "seeds=[0]", *TINY, mistake]
+    assert main(command) == 2
+    told = capsys.readouterr().err
+    assert "Error executing job" not in told
+    assert told.startswith("lexiseg: ")
+    assert "99" in told
+
+
 def test_help_lists_the_tables(capsys):
     assert main(["sweep", "--help"]) == 0
     assert "table8   concat, self_attention, sum, nga" in capsys.readouterr().out

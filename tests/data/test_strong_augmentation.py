@@ -162,10 +162,13 @@ def test_hole_in_cells_by_hand():
         ({"jitter_probability": 1.5}, r"strong.jitter_probability is 1.5; expected a number from 0 to 1"),
         ({"hue": 0.6}, r"strong.hue is 0.6; expected a number from 0 to 0.5"),
         ({"brightness": "much"}, r"strong.brightness: expected a number, got 'much'"),
-        ({"blur_sigma": (2, 1)}, r"strong.blur_sigma is \(2, 1\); expected two numbers .* the smaller first"),
+        (
+            {"blur_sigma": (2, 1)},
+            r"strong.blur_sigma is \(2.0, 1.0\); expected two numbers .* the smaller first",
+        ),
         ({"hole_side": (0.1, 1.5)}, r"strong.hole_side is \(0.1, 1.5\); expected two numbers from 0 to 1"),
-        ({"hole_side": 0.5}, r"strong.hole_side is 0.5; expected two numbers"),
-        ({"blur_sigma": ["a", "b"]}, r"strong.blur_sigma is \['a', 'b'\]; expected two numbers"),
+        ({"hole_side": 0.5}, r"strong.hole_side: expected a list of 2 numbers, got 0.5"),
+        ({"blur_sigma": ["a", "b"]}, r"strong.blur_sigma: expected a list of 2 numbers, got \['a', 'b'\]"),
     ],
 )
 def test_mistakes_are_named(settings, message):

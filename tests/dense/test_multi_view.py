@@ -216,13 +216,21 @@ def test_which_fusions_need_all_words() -> None:
 
 
 def test_settings_that_no_image_satisfies() -> None:
-    with pytest.raises(ConfigError, match=r"expected scales above 0 such as \[0.75, 1.25\], got \[\]"):
-        MultiView(scales=())
-    with pytest.raises(
-        ConfigError, match="flip is 'diagonal'; expected one of none, horizontal, vertical, uncertain"
+    for settings, message in (
+        ({"scales": ()}, "views.scales: expected at least one number"),
+        ({"scales": (1.0, 0.0)}, "views.scales: expected above 0, got 0.0"),
+        ({"scales": (1.0, float("nan"))}, "views.scales: expected a finite number, got nan"),
+        ({"scales": ("1",)}, r"views.scales: expected a list of numbers, got \('1',\)"),
+        ({"scales": 1.0}, "views.scales: expected a list of numbers, got 1.0"),
+        ({"uncertain_above": float("nan")}, "views.uncertain_above: expected a finite number, got nan"),
+        ({"uncertain_above": "0.5"}, "views.uncertain_above: expected a number, got '0.5'"),
+        (
+            {"flip": "diagonal"},
+            "views.flip: expected one of none, horizontal, vertical, uncertain, got 'diag",
+        ),
+        ({"fusion": "product"}, "views.fusion: expected one of mean, entropy, maximum, got 'product'"),
     ):
-        MultiView(flip="diagonal")
-    with pytest.raises(ConfigError, match="fusion is 'product'; expected one of mean, entropy, maximum"):
-        MultiView(fusion="product")
+        with pytest.raises(ConfigError, match=message):
+            MultiView(**settings)
     with pytest.raises(ConfigError, match="set fusion=mean, not maximum"):
         MultiView(flip="uncertain", fusion="maximum")

@@ -46,9 +46,7 @@ def make(words=SPLIT.classes, **settings):
 
 
 def test_scores_and_protocol_lie_side_by_side(tmp_path, caplog):
-    report = evaluate(
-        make(seen_penalty=0.05), Stripes(), SPLIT, context={"clip": {"source": "none"}}, progress=False
-    )
+    report = evaluate(make(seen_penalty=0.05), Stripes(), SPLIT, context={"clip": {"source": "none"}})
     assert report.images == 3
     assert report.scores["seen"] > 0.8
     assert report.scores["unseen"] > 0.8
@@ -65,19 +63,19 @@ def test_scores_and_protocol_lie_side_by_side(tmp_path, caplog):
 
 
 def test_limit_is_reported(tmp_path):
-    report = evaluate(make(), Stripes(), SPLIT, limit=2, progress=False)
+    report = evaluate(make(), Stripes(), SPLIT, limit=2)
     assert report.images == 2
     assert report.to_dict()["limit"] == 2
 
 
 def test_rejected_pixels_count_as_misses():
     settings = {"activation": "linear", "logit_scale": 0.1, "probability_threshold": 0.9}
-    report = evaluate(make(**settings), Stripes(), SPLIT, progress=False)
+    report = evaluate(make(**settings), Stripes(), SPLIT)
     assert report.scores["pixel_accuracy"] == 0.0
 
 
 def test_markdown_shows_percentages_and_gaps():
-    report = evaluate(make(), Stripes(), SPLIT, progress=False)
+    report = evaluate(make(), Stripes(), SPLIT)
     table = markdown_table({"ours": report}).splitlines()
     assert table[0] == "| | seen % | unseen % | harmonic % | all % | pixel acc. % | images |"
     assert table[2].startswith(f"| ours | {100 * report.scores['seen']:.1f} |")
@@ -87,17 +85,17 @@ def test_markdown_shows_percentages_and_gaps():
 
 def test_classes_must_agree():
     with pytest.raises(ConfigError, match="vocabulary has 3 classes, the split 'colours' 4"):
-        evaluate(make(("red", "green", "blue")), Stripes(), SPLIT, progress=False)
+        evaluate(make(("red", "green", "blue")), Stripes(), SPLIT)
     other = ClassSplit("other", ("red", "blue", "green", "white"))
     with pytest.raises(ConfigError, match="differ in number, names or order"):
-        evaluate(make(), Stripes(), other, progress=False)
+        evaluate(make(), Stripes(), other)
     with pytest.raises(ConfigError, match="no image to evaluate"):
-        evaluate(make(), Stripes(0), SPLIT, progress=False)
+        evaluate(make(), Stripes(0), SPLIT)
 
 
 def test_a_label_outside_the_schema_stops():
     with pytest.raises(DataError, match="label id 9 is outside the schema: expected 0 to 3, or 255"):
-        evaluate(make(), Stripes(wrong=9), SPLIT, progress=False)
+        evaluate(make(), Stripes(wrong=9), SPLIT)
 
 
 @pytest.mark.parametrize(
@@ -107,6 +105,6 @@ def test_processes_share_the_photographs(rank, world, expected, monkeypatch):
     read, dataset = [], Stripes(count=5)
     monkeypatch.setattr("lexiseg.evaluation.evaluate._place", lambda: (rank, world))
     monkeypatch.setattr(Stripes, "__getitem__", lambda self, index: read.append(index) or STRIPE)
-    report = evaluate(make(), dataset, SPLIT, progress=False, images_per_batch=2)
+    report = evaluate(make(), dataset, SPLIT, images_per_batch=2)
     assert read == expected
     assert report.images == 5

@@ -17,8 +17,8 @@ from lexiseg.errors import LexisegError
 from lexiseg.export.onnx_program import write_onnx
 from lexiseg.export.parity import Parity, ParityCase, check_parity
 from lexiseg.export.program import trace
-from lexiseg.export.torch_program import load_own_torch, write_torch
-from lexiseg.inference.exported import OnnxProgram
+from lexiseg.export.torch_program import write_torch
+from lexiseg.inference.exported import OnnxProgram, TorchProgram
 from lexiseg.recipes import export_program
 from program_cases import CLASSES, save_checkpoint, variant
 
@@ -52,7 +52,7 @@ def exported(request, tmp_path_factory):
 def runners(exported):
     model, folder = exported
     return model, {
-        "torch": load_own_torch(folder / "model.pt2"),
+        "torch": TorchProgram(folder / "model.pt2", torch.device("cpu")),
         "onnx": OnnxProgram(folder / "model.onnx", "cpu"),
     }
 
@@ -171,7 +171,7 @@ def test_where_they_differ_nothing_stays(checkpoint, tmp_path, monkeypatch, caps
     bad = Parity((ParityCase(1, 8, 8, 2, difference=1.0, logit=2.0, labels=0.5),))
     monkeypatch.setattr(export_program, "trace", lambda model: io.BytesIO())
     monkeypatch.setattr(export_program, "write_torch", lambda program, path: path.write_bytes(b"written"))
-    monkeypatch.setattr(export_program, "load_own_torch", lambda path: None)
+    monkeypatch.setattr(export_program, "TorchProgram", lambda path, device: None)
     monkeypatch.setattr(export_program, "check_parity", lambda model, run, words: bad)
     before = set(tmp_path.iterdir())
     assert main(["export", str(checkpoint), "--to", "torch", "--out", str(tmp_path / "out")]) == 2

@@ -16,12 +16,14 @@ from PIL import Image
 from lexiseg.checkpoints import program_folder
 from lexiseg.checkpoints.program_folder import find_program, read_card
 from lexiseg.cli.main import main
+from lexiseg.clip.loading import load_clip
 from lexiseg.clip.vocabulary import Vocabulary
 from lexiseg.errors import CheckpointError, ConfigError
 from lexiseg.inference import exported, loading
 from lexiseg.inference.exported import ClipOnDemand, ExportedModel, OnnxProgram
 from lexiseg.inference.pipeline import Pipeline
 from lexiseg.inference.protocol import InferenceProtocol
+from lexiseg.recipes.export_program import export_program
 from program_cases import CLASSES, save_checkpoint
 
 OWN = "blue square, bricks"
@@ -233,11 +235,40 @@ def test_a_program_that_is_not_there_is_not_sought_on_the_hub(name):
 
 
 @pytest.mark.parametrize("name", ["", "model.pt2"])
-def test_torch_archives_are_not_opened(copy, name):
+def test_torch_archives_are_not_opened_unless_trusted(copy, name):
     _edit("program", "torch")(copy)
     (copy / "model.pt2").write_bytes(b"would run anything")
-    with pytest.raises(CheckpointError, match=r"does not open torch.export archives.*export with --to onnx"):
+    with pytest.raises(
+        CheckpointError, match=r"may run code that is in it.* --trust .*export with --to onnx"
+    ):
         Pipeline.load(copy / name, device="cpu")
+    with pytest.raises(CheckpointError, match="not a readable torch program"):
+        Pipeline.load(copy / name, device="cpu", trusted=True)
+
+
+def test_predict_runs_a_torch_program_that_is_trusted(made, tmp_path, no_clip, capsys):
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(loading, "load_clip", load_clip)
+        assert main(["export", str(made[0]), "--to", "torch", "--out", str(tmp_path / "program")]) == 0
+    Image.fromarray(picture()).save(tmp_path / "photo.png")
+    flags = ["--classes", OWN, "--out", str(tmp_path / "out"), "--no-overlay", "--device", "cpu"]
+    command = ["predict", str(tmp_path / "photo.png"), *flags, "--checkpoint", str(tmp_path / "program")]
+    assert main(command) == 2
+    assert "--trust" in capsys.readouterr().err
+    assert main([*command, "--trust"]) == 0
+    with Image.open(tmp_path / "out" / "photo_labels.png") as image:
+        labels = np.asarray(image)
+    assert (labels == segment(made[1], OWN).labels).mean() > 0.9999
+
+
+def test_the_card_names_the_templates_of_the_embeddings_beside_it(made, tmp_path):
+    """Whatever the pipeline speaks in when it is exported."""
+    loaded = replace(Pipeline.load(made[0], device="cpu"), templates=("one {} more",))
+    (tmp_path / "program").mkdir()
+    export_program(loaded, "torch", tmp_path / "program")
+    (card, embeddings), (_, expected) = read_card(tmp_path / "program"), read_card(made[1])
+    assert card.info.templates == loaded.info.templates != loaded.templates
+    torch.testing.assert_close(embeddings, expected)
 
 
 def test_without_onnxruntime(copy, monkeypatch):

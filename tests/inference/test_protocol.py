@@ -27,7 +27,7 @@ def test_goes_through_plain_values():
         ({"activation": "softmax"}, "activation: expected one of sigmoid, linear, scores, got 'softmax'"),
         ({"background": "wall"}, "expected one of none, class"),
         ({"window": 0}, "window is 0; expected a whole number of at least 1"),
-        ({"short_side": 3.5}, "short_side is 3.5; expected a whole number"),
+        ({"short_side": 3.5}, "short_side: expected a whole number or null, got 3.5"),
         ({"window_batch": True}, "protocol.window_batch: expected a whole number, got True"),
         ({"seen_penalty": "none"}, "protocol.seen_penalty: expected a number, got 'none'"),
         ({"stride": 7}, "stride is 7 but there is no window"),

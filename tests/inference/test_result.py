@@ -5,7 +5,7 @@ import pytest
 from PIL import Image
 
 from lexiseg.drawing.palette import class_colours
-from lexiseg.errors import LexisegError
+from lexiseg.errors import ConfigError, LexisegError
 from lexiseg.inference.pictures import NO_CLASS, drawable
 from lexiseg.inference.result import Segmentation
 from lexiseg.ops.run_length import decode_rle, encode_rle
@@ -184,3 +184,15 @@ def test_run_lengths_come_back():
         assert (decode_rle(encode_rle(full), (3, 2)) == full).all()
     with pytest.raises(ValueError, match="runs of 5 pixels for a mask of 3x2"):
         decode_rle([5], (3, 2))
+
+
+def test_a_class_is_asked_for_by_id_or_by_name_and_an_unknown_one_is_named():
+    labels = np.array([[0, 1, 1], [2, 1, 0]], dtype=np.uint8)
+    result = Segmentation(labels, None, {0: "dog", 1: "grass", 2: "sky"})
+    assert result.mask("grass").tolist() == [[False, True, True], [False, True, False]]
+    assert result.mask(np.uint8(1)).tolist() == result.mask(1).tolist() == result.mask("grass").tolist()
+    for unknown in ("cow", 3, -1):
+        with pytest.raises(
+            ConfigError, match=f"no class {unknown!r} was looked for; there are 0 dog, 1 grass"
+        ):
+            result.mask(unknown)

@@ -203,9 +203,7 @@ def test_it_is_evaluated_from_its_checkpoint_and_from_its_folder(trained, tmp_pa
     write_model_folder(tmp_path / "folder", task.model, loaded.clip, task.info, ModelFacts())
     again = Pipeline.load(tmp_path / "folder", device="cpu")
     assert torch.equal(masks(again.model), masks(loaded.model))
-    reports = [
-        evaluate(each.segmenter(), TwoPhotographs(), SPLIT, progress=False) for each in (loaded, again)
-    ]
+    reports = [evaluate(each.segmenter(), TwoPhotographs(), SPLIT) for each in (loaded, again)]
     assert reports[0].images == 2
     assert reports[0].scores["miou"] > 0
     assert reports[0].scores == reports[1].scores

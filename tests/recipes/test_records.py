@@ -15,6 +15,7 @@ from lexiseg.recipes.records import (
     evaluation,
     open_split_and_data,
     training_run,
+    tuning_run,
 )
 
 WORLD = "lexiseg.data.toy.world.ToyWorld"
@@ -27,6 +28,50 @@ def test_a_stored_record_is_the_run_that_it_was_written_by():
     assert run.record == record
     assert (run.seed, len(run.data.val)) == (5, 3)
     assert run.trainer.max_steps == record["trainer"]["max_steps"]
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"optim": None}, "optim: expected settings by name, got None"),
+        ({"loss": None}, "loss: expected settings by name, got None"),
+        ({"loss.kind": ["x"]}, r"loss.kind: expected one of mask, segments, got \['x'\]"),
+        ({"trainer": None}, "trainer: expected settings by name, got None"),
+        ({"logger": None}, "logger: expected wandb with its settings, or with null, got None"),
+        ({"model": {"name": ["x"]}}, r"model.name: expected one of cascade_clip, .*, got '\['x'\]'"),
+        ({"model": None}, "model: expected settings by name, got None"),
+        ({"data.seed": "x"}, "data.seed: expected a whole number or null, got 'x'"),
+        ({"clip.vision_heads": 8.0}, "clip.vision_heads: expected a whole number or null, got 8.0"),
+        ({"clip.tokenizer": ["x"]}, r"clip.tokenizer: expected a word or null, got \['x'\]"),
+        ({"optim.betas": [0.9]}, r"optim.betas: expected a list of 2 numbers, got \[0.9\]"),
+        ({"protocol.views": {"scales": [float("nan")]}}, "views.scales: expected a finite number, got nan"),
+        ({"split.unseen": "water"}, "split.unseen: expected a list of words, got 'water'"),
+        ({"trainer.max_step": 3}, "trainer: no setting max_step; did you mean max_steps"),
+        ({"trainer.zzz": 3}, "trainer: no setting zzz; there are max_steps, accelerator"),
+    ],
+)
+def test_a_bad_value_in_a_record_is_named(changes, message):
+    record = plain(compose_config("train", ["experiment=toy"]))
+    for key, value in changes.items():
+        group, dot, inner = key.partition(".")
+        if dot:
+            record[group][inner] = value
+        else:
+            record[key] = value
+    with pytest.raises(ConfigError, match=message):
+        training_run(record)
+
+
+@pytest.mark.parametrize(("read", "command"), [(training_run, "train"), (tuning_run, "pixelclip")])
+def test_a_record_with_nothing_in_it(read, command):
+    with pytest.raises(ConfigError, match=f"lacks name, output_dir, .* conf/{command}.yaml composes to"):
+        read({})
+
+
+def test_what_only_lightning_knows_reaches_it():
+    record = plain(compose_config("train", ["experiment=toy"]))
+    record["trainer"]["deterministic"] = True
+    assert training_run(record).trainer.arguments()["deterministic"] is True
 
 
 def test_targets_are_built_from_the_inside_and_the_rest_stays():

@@ -1,9 +1,12 @@
 """Training in bfloat16 where it is safe goes through every stage to the end, near float32, and judges in float32."""
 
+import json
+
 import pytest
 import torch
 
 from lexiseg.inference.pipeline import Pipeline
+from training.test_pixelclip_task import run as tune
 from training.test_runs import read_log, run
 
 SHORT = ("trainer.max_steps=10", "validation.every_steps=10", "data.val.length=1", "validation.panels=0")
@@ -39,3 +42,17 @@ def test_what_surrounds_a_segmenter_does_not_reach_it():
         inside = segmenter.segment(image)
     assert (alone.scores == inside.scores).all()
     assert (alone.labels == inside.labels).all()
+
+
+def test_pixelclip_in_bfloat16_stays_near_float32(tmp_path):
+    losses = {}
+    for name, precision in (("float32", ()), ("bfloat16", (MIXED,))):
+        folder = tmp_path / name
+        tune(folder, "trainer.max_steps=10", *precision)
+        losses[name] = [float(row["value"]) for row in read_log(folder) if row["name"].endswith("loss")]
+        losses[name].append(json.loads((folder / "result.json").read_text())["loss"])
+        assert (folder / "clip" / "config.json").is_file()
+        Pipeline.load(clip=str(folder / "clip"), method="pixelclip", device="cpu")
+    assert len(losses["float32"]) == len(losses["bfloat16"]) > 1
+    assert losses["bfloat16"] == pytest.approx(losses["float32"], rel=0.02)
+    assert losses["bfloat16"] != losses["float32"]

@@ -105,6 +105,29 @@ def test_another_run_in_the_same_folder_is_refused(straight):
         run(straight, "resume=auto", "seed=5", "trainer.max_steps=8", "checkpoint.every_steps=3")
 
 
+def test_what_is_wrong_in_itself_is_told_before_what_is_wrong_for_the_folder(straight):
+    for changes, told in (
+        ({"split.unseen": "[red square, zebra]"}, "zebra"),
+        ({"templates": "nothing"}, "nothing"),
+    ):
+        with pytest.raises(ConfigError) as caught:
+            run(straight, "resume=auto", "seed=5", *(f"{key}={value}" for key, value in changes.items()))
+        assert told in str(caught.value)
+        assert "other settings" not in str(caught.value)
+
+
+def test_going_on_for_longer_than_planned_is_told(tmp_path, capsys):
+    same = ("resume=auto", "checkpoint.every_steps=2", "validation.panels=0")
+    run(tmp_path, *same, "trainer.max_steps=2")
+    capsys.readouterr()
+    run(tmp_path, *same, "trainer.max_steps=4")
+    told = "this run was planned for 2 steps and goes on to 4; so far its learning rate followed the schedule of 2"
+    assert capsys.readouterr().out.count(told) == 1
+    (tmp_path / "result.json").unlink()
+    run(tmp_path, *same, "trainer.max_steps=4")
+    assert "planned for" not in capsys.readouterr().out
+
+
 def test_resuming_from_another_model(straight, tmp_path):
     with pytest.raises(CheckpointError, match="prompt_length: checkpoint 3, now 4"):
         run(tmp_path, f"resume={straight / 'last.ckpt'}", "model.prompt_length=4")

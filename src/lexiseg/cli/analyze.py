@@ -8,10 +8,9 @@ from rich.markup import escape
 from rich.table import Table
 
 from lexiseg.analysis.layer_similarity import LayerSimilarityResult
-from lexiseg.cli.photographs import Step, conclude, each_photograph
-from lexiseg.errors import ConfigError
-from lexiseg.recipes.analyze import BlockAlignment, patch_figure
-from lexiseg.recipes.photographs import Photograph, find_photos
+from lexiseg.cli.photographs import conclude, each_photograph
+from lexiseg.recipes.analyze import BlockAlignment, patch_figure, read_point
+from lexiseg.recipes.photographs import Photograph, Step, find_photos
 from lexiseg.recipes.towers import Towers, choose_blocks, load_towers
 
 
@@ -61,18 +60,6 @@ def run_patches(args: argparse.Namespace, console: Console | None = None) -> int
 
     failures = each_photograph(photos, console, work, told="reading blocks")
     return conclude(console, photos, failures, done=f"drawn; pictures in {args.out}")
-
-
-def read_point(text: str) -> tuple[int, int]:
-    """The two numbers of a point.
-
-    Raises:
-        ConfigError: Not two whole numbers.
-    """
-    parts = [part.strip() for part in text.split(",")]
-    if len(parts) != 2 or not all(part.isdecimal() for part in parts):
-        raise ConfigError(f"--at {text}: expected two whole numbers, x and y in pixels, such as --at 320,200")
-    return int(parts[0]), int(parts[1])
 
 
 def _load(args: argparse.Namespace) -> Towers:

@@ -8,14 +8,12 @@ from rich.markup import escape
 from rich.table import Table
 
 from lexiseg.cli.flags import read_vocabulary, warn_unknown
-from lexiseg.cli.photographs import Step, conclude, each_photograph
-from lexiseg.dense.names import METHODS
-from lexiseg.errors import ConfigError, LexisegError
-from lexiseg.recipes.compare import PROXY, Comparison, Reading, draw, gather, read_all
-from lexiseg.recipes.photographs import Photograph, find_photos
-from lexiseg.storage import write_png
+from lexiseg.cli.photographs import conclude, each_photograph
+from lexiseg.errors import LexisegError
+from lexiseg.recipes.compare import ALL, PROXY, Comparison, Reading, choose_methods, draw, gather, read_all
+from lexiseg.recipes.photographs import Photograph, Step, find_photos
+from lexiseg.storage import require_folder, write_png
 
-_ALL = "all"
 _CAPTION = "seconds from pixels to labels; the first method's hold the start-up"
 _SAME = ("background", "templates", "clip", "tokenizer", "proxy", "checkpoint", "device")
 
@@ -32,8 +30,9 @@ def run(args: argparse.Namespace, console: Console | None = None) -> int:
     console = console or Console()
     photos = find_photos(args.photos)
     methods = choose_methods(args.methods, proxy=args.proxy)
+    require_folder(args.out, "--out")
     task = Comparison(read_vocabulary(args), methods, **{name: getattr(args, name) for name in _SAME})
-    if args.methods.strip() == _ALL and PROXY not in methods:
+    if args.methods.strip() == ALL and PROXY not in methods:
         console.print(f"{PROXY} is left out: it needs a second vision model; name one by --proxy")
 
     def left_out(title: str, error: LexisegError) -> None:
@@ -41,7 +40,7 @@ def run(args: argparse.Namespace, console: Console | None = None) -> int:
 
     clip, contestants = gather(task, left_out)
     asked = contestants[0].segmenter.vocabulary
-    warn_unknown(console, clip, asked)
+    warn_unknown(console, clip, args, task.words)
 
     def work(photograph: Photograph, step: Step) -> None:
         readings = read_all(photograph, contestants, left_out, step)
@@ -54,26 +53,6 @@ def run(args: argparse.Namespace, console: Console | None = None) -> int:
 
     failures = each_photograph(photos, console, work, told=contestants[0].title, steps=len(contestants))
     return conclude(console, photos, failures, done=f"compared; pictures in {args.out}")
-
-
-def choose_methods(text: str, *, proxy: str | None) -> tuple[str, ...]:
-    """Method names of a flag; ``all`` holds proxyclip only where its second model is named.
-
-    Raises:
-        ConfigError: No or unknown names, or a second model that no method would use.
-    """
-    names = tuple(dict.fromkeys(name.strip() for name in text.split(",") if name.strip()))
-    if names == (_ALL,):
-        return tuple(name for name in METHODS if name != PROXY or proxy is not None)
-    unknown = [name for name in names if name not in METHODS]
-    if unknown or not names:
-        told = f"no training-free method '{unknown[0]}'" if unknown else "--methods names no method"
-        raise ConfigError(f"{told}; give {_ALL}, or some of {', '.join(METHODS)}, separated by commas")
-    if proxy is not None and PROXY not in names:
-        raise ConfigError(
-            f"--proxy is for {PROXY}, which is not among --methods {text}; name it or drop --proxy"
-        )
-    return names
 
 
 def _table(readings: Sequence[Reading]) -> Table:

@@ -6,15 +6,13 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 from lexiseg.errors import ConfigError
-from lexiseg.recipes.conf_files import checked_choices, conf_dir, own_folder, settings_for_model
+from lexiseg.recipes.conf_errors import lacking_key, tell_near_key, told_of_hydra
+from lexiseg.recipes.conf_files import checked_choices, conf_dir, groups, own_folder, settings_for_model
 
 if TYPE_CHECKING:
     from omegaconf import DictConfig
 
 _MODELS = "models"
-
-_UNTOLD = ("full_key", "object_type", "reference_type", "Config search path", "provider=")
-"""Lines of Hydra's messages that help nobody at a command line."""
 
 
 def compose_config(name: str, overrides: Sequence[str]) -> "DictConfig":
@@ -33,7 +31,8 @@ def compose_config(name: str, overrides: Sequence[str]) -> "DictConfig":
     from omegaconf import OmegaConf, open_dict
 
     given = checked_choices(name, overrides)
-    with hydra_at_work(f"`lexiseg {name} --help` for groups and keys"):
+    chosen = [override for override in given if override.partition("=")[0] in groups(name)]
+    with hydra_at_work(f"`lexiseg {name} --help` for groups and keys", name, chosen):
         config = compose(name, overrides=[*_own_groups(name), *given])
         if _MODELS in config:
             config = compose(name, overrides=[*_own_groups(name), *_of_its_model(name, config), *given])
@@ -46,11 +45,11 @@ def compose_config(name: str, overrides: Sequence[str]) -> "DictConfig":
     return config
 
 
-def plain(config: Any) -> Any:
+def plain(config: Any, *, resolve: bool = True) -> Any:
     """Configuration nodes as plain dictionaries, lists and values."""
     from omegaconf import OmegaConf
 
-    return OmegaConf.to_container(config, resolve=True) if OmegaConf.is_config(config) else config
+    return OmegaConf.to_container(config, resolve=resolve) if OmegaConf.is_config(config) else config
 
 
 def print_config(config: "DictConfig") -> int:
@@ -62,25 +61,36 @@ def print_config(config: "DictConfig") -> int:
 
 
 @contextmanager
-def hydra_at_work(see: str) -> Iterator[Any]:
+def hydra_at_work(see: str, name: str | None = None, chosen: Sequence[str] = ()) -> Iterator[Any]:
     """Hydra at the configuration files, its errors as sentences that end in what to see.
+
+    Args:
+        see: Stands at the end.
+        name: What is composed; a key that it lacks is told with those that it has, for these ``chosen`` files.
+        chosen: Overrides that choose files.
 
     Raises:
         ConfigError: What Hydra or OmegaConf found wrong.
     """
-    from hydra import initialize_config_dir
+    from hydra import compose, initialize_config_dir
     from hydra.core.global_hydra import GlobalHydra
-    from hydra.errors import HydraException
+    from hydra.errors import ConfigCompositionException, HydraException
     from omegaconf.errors import OmegaConfBaseException
 
     GlobalHydra.instance().clear()
     try:
         with initialize_config_dir(str(conf_dir()), version_base="1.3"):
-            yield GlobalHydra.instance().hydra
+            try:
+                yield GlobalHydra.instance().hydra
+            except ConfigCompositionException as error:
+                if name is None or not (lacked := lacking_key(str(error))):
+                    raise
+                there = compose(name, overrides=[*_own_groups(name), *chosen])
+                raise ConfigError(
+                    f"{tell_near_key(lacked, plain(there, resolve=False))}. See {see}"
+                ) from error
     except (HydraException, OmegaConfBaseException) as error:
-        lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-        useful = " ".join(line for line in lines if not line.startswith(_UNTOLD)).rstrip(".")
-        raise ConfigError(f"{useful}. See {see}") from error
+        raise ConfigError(f"{told_of_hydra(str(error))}. See {see}") from error
 
 
 def _of_its_model(command: str, config: "DictConfig") -> list[str]:

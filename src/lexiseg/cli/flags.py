@@ -7,7 +7,7 @@ from rich.markup import escape
 
 from lexiseg.clip.loading import FrozenCLIP
 from lexiseg.clip.vocabulary import Vocabulary
-from lexiseg.inference.background import with_background
+from lexiseg.inference.background import negative_words, with_background
 from lexiseg.inference.words import tell_unknown
 
 
@@ -26,8 +26,8 @@ def read_vocabulary(args: argparse.Namespace) -> Vocabulary:
     return vocabulary
 
 
-def warn_unknown(console: Console, clip: FrozenCLIP, vocabulary: Vocabulary) -> None:
-    """Say which words a small CLIP has never read."""
-    told = tell_unknown(clip, vocabulary)
+def warn_unknown(console: Console, clip: FrozenCLIP, args: argparse.Namespace, words: Vocabulary) -> None:
+    """Say which of the words that the user gave a small CLIP has never read."""
+    told = tell_unknown(clip, words, () if args.background is None else negative_words(args.background))
     if told:
         console.print(f"[yellow]warning:[/yellow] {escape(told)}")

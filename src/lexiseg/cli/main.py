@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from lexiseg import __version__
 from lexiseg.errors import LexisegError
 from lexiseg.lazy import locate
+from lexiseg.progress import shown
 
 _EPILOG = """
 a first look, offline, in a few minutes:
@@ -75,7 +76,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     logging.basicConfig(level=logging.WARNING, format="%(levelname)s: %(message)s")
     arguments = list(sys.argv[1:] if arguments is None else arguments)
     try:
-        return _dispatch(arguments)
+        with shown():
+            return _dispatch(arguments)
     except LexisegError as error:
         if os.environ.get("LEXISEG_TRACEBACK"):
             raise
@@ -96,6 +98,8 @@ def _dispatch(arguments: list[str]) -> int:
     command = arguments[0] if arguments else None
     if command in HYDRA_COMMANDS:
         return _run_hydra(command, arguments[1:])
+    if command in FLAG_COMMANDS:
+        locate("lexiseg.recipes.wrong_door:require_flags")(command, arguments[1:])
     args = build_parser(command).parse_args(arguments)
     return int(args.func(args))
 
@@ -105,6 +109,7 @@ def _run_hydra(command: str, overrides: list[str]) -> int:
     if {"-h", "--help"} & set(overrides) or (command in _NEED_OVERRIDES and not overrides):
         print(locate("lexiseg.cli.parsers.usage:usage")(command))
         return 0
+    locate("lexiseg.recipes.wrong_door:require_overrides")(command, overrides)
     return int(locate(f"lexiseg.cli.{command}:run_{command}")(overrides))
 
 

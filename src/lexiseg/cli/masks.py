@@ -38,8 +38,8 @@ def run_build(args: argparse.Namespace) -> int:
 def run_show(args: argparse.Namespace) -> int:
     """Draw masks; 1 if a photograph was skipped."""
     # More than a build needs.
-    from lexiseg.cli.photographs import Step, conclude, each_photograph
-    from lexiseg.recipes.photographs import Photograph
+    from lexiseg.cli.photographs import conclude, each_photograph
+    from lexiseg.recipes.photographs import Photograph, Step
 
     console = Console(stderr=True, soft_wrap=True)
     tasks = {task.image: task for task in mask_tasks(args.images, args.masks)}

@@ -1,16 +1,13 @@
-"""The photographs of a command, under a progress bar: which is being worked on, which were skipped and why."""
+"""The photographs of a command: which is being worked on, which were skipped and why."""
 
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from rich.console import Console
 from rich.markup import escape
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-from lexiseg.recipes.photographs import Photograph, work_through
-
-Step = Callable[[str], None]
-"""One step is done; the text says which comes next."""
+from lexiseg.errors import DataError
+from lexiseg.recipes.photographs import Photograph, Step, work_through
 
 
 def each_photograph(
@@ -21,22 +18,16 @@ def each_photograph(
     told: str,
     steps: int = 1,
 ) -> list[Path]:
-    """Work on every photograph; the bar says ``told`` at first, and each photograph has ``steps``.
+    """Work on every photograph; ``told`` is what is done to it first, and each photograph has ``steps``.
 
     Returns:
         The skipped ones.
     """
-    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-    with Progress(*columns, console=console, transient=True) as bar:
-        task = bar.add_task(told, total=steps * len(photos))
-        return work_through(
-            photos,
-            lambda photograph: work(
-                photograph, lambda following: bar.update(task, advance=1, description=following)
-            ),
-            skipped=lambda error: console.print(f"[red]skipped:[/red] {escape(str(error))}"),
-            done=lambda number: bar.update(task, completed=steps * number),
-        )
+
+    def skipped(error: DataError) -> None:
+        console.print(f"[red]skipped:[/red] {escape(str(error))}")
+
+    return work_through(photos, work, skipped=skipped, told=told, steps=steps)
 
 
 def conclude(console: Console, photos: Sequence[Path], failures: Sequence[Path], *, done: str) -> int:

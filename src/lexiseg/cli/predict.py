@@ -6,16 +6,16 @@ from rich.console import Console
 from rich.markup import escape
 
 from lexiseg.cli.flags import read_vocabulary, warn_unknown
-from lexiseg.cli.photographs import Step, conclude, each_photograph
+from lexiseg.cli.photographs import conclude, each_photograph
 from lexiseg.clip.vocabulary import Vocabulary
-from lexiseg.errors import ConfigError
 from lexiseg.inference.pipeline import Pipeline
 from lexiseg.inference.segmenter import Segmenter
 from lexiseg.recipes.given_masks import GivenMasks
-from lexiseg.recipes.photographs import Photograph, find_photos
-from lexiseg.recipes.predict import Prediction
+from lexiseg.recipes.photographs import Photograph, Step, find_photos
+from lexiseg.recipes.predict import Prediction, check_numbers
+from lexiseg.storage import require_folder
 
-_MODEL = ("checkpoint", "clip", "tokenizer", "method", "templates", "device")
+_MODEL = ("checkpoint", "clip", "tokenizer", "method", "templates", "device", "trusted")
 
 
 def run(args: argparse.Namespace, console: Console | None = None) -> int:
@@ -30,10 +30,12 @@ def run(args: argparse.Namespace, console: Console | None = None) -> int:
     console = console or Console()
     photos = find_photos(args.photos)
     vocabulary = read_vocabulary(args)
+    check_numbers(threshold=args.threshold, refine=args.refine)
+    require_folder(args.out, "--out")
     masks = None if args.masks is None else GivenMasks(args.masks)
     pipeline = Pipeline.load(**{name: getattr(args, name) for name in _MODEL})
     segmenter = make_segmenter(pipeline, vocabulary, args)
-    warn_unknown(console, pipeline.clip, segmenter.vocabulary)
+    warn_unknown(console, pipeline.clip, args, vocabulary)
     prediction = Prediction(segmenter, args.out, masks, not args.no_overlay, args.scores)
 
     def work(photograph: Photograph, _: Step) -> None:
@@ -46,10 +48,6 @@ def run(args: argparse.Namespace, console: Console | None = None) -> int:
 
 def make_segmenter(pipeline: Pipeline, vocabulary: Vocabulary, args: argparse.Namespace) -> Segmenter:
     """The segmenter that evaluation uses, for these words and with what the flags ask for."""
-    if args.threshold is not None and not 0 <= args.threshold < 1:
-        raise ConfigError(f"--threshold is {args.threshold}; expected a number from 0 to below 1")
-    if args.refine is not None and args.refine < 0:
-        raise ConfigError(f"--refine is {args.refine}; expected a number of steps, 0 (off) or more")
     return pipeline.segmenter(
         vocabulary, background=args.background, threshold=args.threshold, refine=args.refine
     )

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from lexiseg.cli.ablations import compose_training
 from lexiseg.cli.composing import compose_config, hydra_at_work, plain
-from lexiseg.errors import ConfigError
+from lexiseg.errors import ConfigError, LexisegError
 from lexiseg.recipes.ablations import AblationRow, choose_rows, choose_seeds, table_names
 from lexiseg.recipes.run_folder import require_output_dir
 
@@ -35,8 +35,8 @@ def run_sweep(overrides: Sequence[str]) -> int:
     return 0
 
 
-def run_row(config: "DictConfig", of_runs: Sequence[str]) -> None:
-    """One run of a sweep, in whichever process or machine Hydra's launcher starts it.
+def run_row(config: "DictConfig", of_runs: Sequence[str]) -> LexisegError | None:
+    """One run of a sweep, in whichever process or machine Hydra's launcher starts it; its error, which Hydra would retell.
 
     Args:
         config: ``conf/sweep.yaml`` with its ``row`` and ``seed`` chosen.
@@ -52,7 +52,11 @@ def run_row(config: "DictConfig", of_runs: Sequence[str]) -> None:
     chosen = [f"ablation={config.ablation}/{config.row}", f"seed={config.seed}"]
     composed = compose_training([*of_runs, *chosen])
     composed.output_dir = folder.as_posix()
-    tell_scores(train(training_run(plain(composed), print)), folder)
+    try:
+        tell_scores(train(training_run(plain(composed), print)), folder)
+    except LexisegError as error:
+        return error
+    return None
 
 
 def _launch(
@@ -85,9 +89,9 @@ def _launch(
             raise ConfigError("Hydra did not start; reinstall hydra-core")
         job = partial(run_row, of_runs=tuple(of_runs))
         jobs = hydra.multirun("sweep", job, [*settings, *given], with_log_configuration=False)
-    for batch in jobs:
-        for done in batch:
-            _ = done.return_value  # Hydra raises a failed job's own error here
+    for failed in (done.return_value for batch in jobs for done in batch):
+        if failed is not None:
+            raise failed
 
 
 def _report(

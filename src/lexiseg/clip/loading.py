@@ -21,6 +21,7 @@ from lexiseg.clip.model import DEFAULT_CLIP, FrozenCLIP
 from lexiseg.clip.tokenizer import TextTokenizer, huggingface_tokenizer, openai_tokenizer
 from lexiseg.clip.towers.family import Family
 from lexiseg.errors import CheckpointError, ConfigError
+from lexiseg.progress import doing
 
 TOY_CLIP = "toy"
 """The small CLIP shipped with the package, which knows only the toy world."""
@@ -54,6 +55,18 @@ def load_clip(
         LexisegError: Nothing can be loaded from there; the message names the choices.
         CheckpointError: The file is damaged, unsafe, or not such a CLIP.
     """
+    with doing(f"loading the CLIP {source}"):
+        return _load(source, tokenizer, activation, vision_heads=vision_heads, text_heads=text_heads)
+
+
+def _load(
+    source: str | Path,
+    tokenizer: str | Path | None,
+    activation: Activation | Literal["auto"],
+    *,
+    vision_heads: int | None,
+    text_heads: int | None,
+) -> FrozenCLIP:
     if str(source) == TOY_CLIP:
         return _load_folder(
             str(importlib.resources.files("lexiseg") / "assets" / "toy_clip"), tokenizer, name=TOY_CLIP

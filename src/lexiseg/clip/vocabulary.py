@@ -17,6 +17,7 @@ from torch import Tensor
 from lexiseg.clip.templates import resolve_templates
 from lexiseg.clip.tokenizer import TextTooLongError
 from lexiseg.errors import ConfigError
+from lexiseg.progress import doing
 from lexiseg.storage import write_atomically
 from lexiseg.types import chunks
 
@@ -180,13 +181,15 @@ def embed_words(clip: "FrozenCLIP", words: Sequence[str], templates: tuple[str, 
     tower = clip.require_text()
     _try_long_words(tower, words, templates)
     rows = []
-    for part in chunks(len(words), max(1, _SENTENCES // len(templates))):
-        sentences = [_sentence(template, word) for word in words[part] for template in templates]
-        try:
-            vectors = tower.encode(sentences)
-        except TextTooLongError as error:
-            raise _word_too_long(error, words[part], templates) from error
-        rows.append(vectors.unflatten(0, (-1, len(templates))).mean(1))
+    with doing("embedding words", len(words)) as work:
+        for part in chunks(len(words), max(1, _SENTENCES // len(templates))):
+            sentences = [_sentence(template, word) for word in words[part] for template in templates]
+            try:
+                vectors = tower.encode(sentences)
+            except TextTooLongError as error:
+                raise _word_too_long(error, words[part], templates) from error
+            rows.append(vectors.unflatten(0, (-1, len(templates))).mean(1))
+            work.advance(len(words[part]))
     return F.normalize(torch.cat(rows), dim=-1).cpu()
 
 

@@ -7,6 +7,7 @@ from pathlib import Path
 from lexiseg.data.scan import LabelScan
 from lexiseg.drawing.overlay import annotate, panels
 from lexiseg.errors import ConfigError
+from lexiseg.progress import with_progress
 from lexiseg.storage import write_png
 from lexiseg.types import ClassSplit, SegmentationDataset
 
@@ -86,7 +87,7 @@ def write_overlays(
     indices = [i * len(dataset) // count for i in range(count)]
     hatched = () if split is None else split.unseen
     written = []
-    for index in indices:
+    for index in with_progress(indices, "drawing overlays", len(indices)):
         sample = dataset[index]
         labelled = annotate(sample.image, sample.label, dataset.classes, hatched=hatched)
         sheet = panels([sample.image, labelled], [sample.name, "label map"], min_side=360)

@@ -12,6 +12,7 @@ from lexiseg.data.mask_views import TwoViews, Views
 from lexiseg.data.resuming import PositionedStream, ResumingDataModule, stack_images
 from lexiseg.data.unlabelled import MaskedDataset
 from lexiseg.errors import DataError
+from lexiseg.progress import with_progress
 from lexiseg.types import MaskBatch
 
 CHECKED = 64
@@ -84,7 +85,7 @@ class MaskDataModule(ResumingDataModule):
             DataError: None of them has one, or one cannot be read.
         """
         looked_at = np.unique(np.linspace(0, len(self.train) - 1, CHECKED).astype(np.int64)).tolist()
-        items = map(self.train.__getitem__, looked_at)
+        items = map(self.train.__getitem__, with_progress(looked_at, "checking masks", len(looked_at)))
         empty = [item.name for item in items if not len(item.masks)]
         if len(empty) == len(looked_at):
             raise DataError(

@@ -17,6 +17,16 @@ _TG_STRENGTH = 0.1
 """λ of TG-CLIP, which its paper does not state: a placeholder to sweep."""
 
 
+def require_method(name: str) -> None:
+    """Refuse a name that is no method's.
+
+    Raises:
+        ConfigError: Lists the methods.
+    """
+    if name not in METHODS:
+        raise ConfigError(f"no training-free method '{name}'; choose one of {', '.join(METHODS)}")
+
+
 def published_templates(name: str) -> str:
     """The template set that a method was published with."""
     return DENSE_ENCODERS[_TG_BASE if name == TG_CLIP else name].templates
@@ -69,8 +79,7 @@ def build_method(
     Raises:
         ConfigError: No such method or setting, or a recalibration of an encoder whose logits are no cosines.
     """
-    if name not in METHODS:
-        raise ConfigError(f"no training-free method '{name}'; choose one of {', '.join(METHODS)}")
+    require_method(name)
     whole = name == TG_CLIP
     encoder = build_dense(_TG_BASE if whole else name, tower, **settings)
     if strength is None:

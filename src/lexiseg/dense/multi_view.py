@@ -8,7 +8,7 @@ a few words at a time, for vocabularies of any size.
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any, Literal, Protocol, get_args
+from typing import Any, Literal, Protocol
 
 import torch
 import torch.nn.functional as F
@@ -18,7 +18,7 @@ from lexiseg.errors import ConfigError
 from lexiseg.ops.interpolate import bilinear_matrix
 from lexiseg.ops.view_fusion import Fusion, fuse_pair, running_entropy, word_entropy
 from lexiseg.ops.window_merge import AxisPlan, BandedMatrix
-from lexiseg.plain_settings import require_known_keys
+from lexiseg.plain_settings import require_known_keys, require_plain_settings, within
 from lexiseg.types import chunks
 
 Flip = Literal["none", "horizontal", "vertical", "uncertain"]
@@ -63,24 +63,16 @@ class MultiView:
         ConfigError: No scale, a scale that is not above 0, or an unknown flip or fusion.
     """
 
-    scales: tuple[float, ...] = (0.75, 1.25)
+    scales: tuple[float, ...] = within((0.75, 1.25), above=0)
     flip: Flip = "horizontal"
     fusion: Fusion = "mean"
-    uncertain_above: float = 0.5
+    uncertain_above: float = within(0.5, at_least=0, at_most=1)
 
     def __post_init__(self) -> None:
         """Reject settings that no image could satisfy."""
-        try:
-            object.__setattr__(self, "scales", tuple(float(scale) for scale in self.scales))
-        except (TypeError, ValueError):
-            raise ConfigError(
-                f"views: expected a list of scales such as [0.75, 1.25], got {self.scales!r}"
-            ) from None
-        if not self.scales or min(self.scales) <= 0:
-            raise ConfigError(f"views: expected scales above 0 such as [0.75, 1.25], got {list(self.scales)}")
-        for name, value, kind in (("flip", self.flip, Flip), ("fusion", self.fusion, Fusion)):
-            if value not in get_args(kind):
-                raise ConfigError(f"views: {name} is '{value}'; expected one of {', '.join(get_args(kind))}")
+        require_plain_settings(self, "views")
+        if not self.scales:
+            raise ConfigError("views.scales: expected at least one number, got none")
         if self.flip == "uncertain" and self.fusion != "mean":
             raise ConfigError(
                 f"views: flip 'uncertain' already says how views join; set fusion=mean, not {self.fusion}"

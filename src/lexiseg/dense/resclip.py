@@ -120,7 +120,9 @@ class ResCLIP(DenseEncoder):
         if text is None or isinstance(state, BoundState) or state.colors is None:
             return state.features
         grid = (state.features.shape[-2], state.features.shape[-1])
-        feedback = torch.stack([self._affinity(c) for c in self.first_classes(state, text)])  # (B, P, P)
+        classes = self.first_classes(state, text)
+        with torch.autocast(classes.device.type, enabled=False):  # the affinity stays in single precision
+            feedback = torch.stack([self._affinity(each) for each in classes])  # (B, P, P)
         weights = self._mix(state.scores, state.cross, feedback, grid)
         return self._read(weights, state.value, state.tokens, grid)
 

@@ -22,6 +22,7 @@ from lexiseg.evaluation.evaluate import EvaluationReport, evaluate
 from lexiseg.inference.pipeline import Pipeline
 from lexiseg.inference.protocol import InferenceProtocol
 from lexiseg.inference.segmenter import Segmenter
+from lexiseg.progress import doing
 from lexiseg.types import ClassSplit, SegmentationDataset
 
 Words = tuple[tuple[str, ...], ...]
@@ -208,7 +209,8 @@ def measure(
     """Score one row on one benchmark and count what it costs."""
     names = tuple(benchmark.dataset.classes)
     split = ClassSplit(benchmark.name, names, setting="supervised")
-    operations = count_operations(segmenter, benchmark.dataset[0].image)
+    with doing(f"counting operations of {choice.label}"):
+        operations = count_operations(segmenter, benchmark.dataset[0].image)
     context = {
         "method": choice.name,
         "label": choice.label,

@@ -15,13 +15,13 @@ from typing import Any
 
 import numpy as np
 import torch
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from lexiseg.errors import ConfigError
 from lexiseg.inference.segmenter import Segmenter
 from lexiseg.keys import some_names
 from lexiseg.metrics.functional import ZeroShotScores
 from lexiseg.metrics.segmentation import ZeroShotMetric
+from lexiseg.progress import doing
 from lexiseg.storage import write_json
 from lexiseg.types import ClassSplit, SegmentationDataset, chunks
 
@@ -111,7 +111,6 @@ def evaluate(
     *,
     limit: int | None = None,
     context: Mapping[str, Any] | None = None,
-    progress: bool = True,
     images_per_batch: int = 1,
 ) -> EvaluationReport:
     """Segment every image of a data set by the path that prediction takes, and score it.
@@ -124,7 +123,6 @@ def evaluate(
         split: Classes in label-id order.
         limit: Score the first so many images only; the report says so.
         context: What else the report shall say: CLIP source and fingerprint, checkpoint, seeds, data set.
-        progress: Show a bar on the terminal.
         images_per_batch: Photographs whose windows share the tower's batches; does not change a score.
 
     Raises:
@@ -137,8 +135,7 @@ def evaluate(
     total = len(dataset) if limit is None else min(limit, len(dataset))
     indices = range(rank, total, world)
     spent: list[tuple[int, float]] = []
-    with _bar(disable=not progress or rank > 0) as bar:
-        task = bar.add_task(f"evaluate {segmenter.protocol.name}", total=len(indices))
+    with doing(f"judging {segmenter.protocol.name}", len(indices)) as work:
         for part in chunks(len(indices), images_per_batch):
             samples = [dataset[index] for index in indices[part]]
             start = time.perf_counter()
@@ -147,7 +144,7 @@ def evaluate(
             for sample, result in zip(samples, results, strict=True):
                 labels = torch.from_numpy(result.labels.astype(np.int64))
                 metric.update(labels, torch.from_numpy(sample.label.copy()))
-            bar.advance(task, len(samples))
+            work.advance(len(samples))
     scores = metric.compute()
     absent = [name for name, iou in scores.iou.items() if math.isnan(iou)]
     if absent:
@@ -237,16 +234,6 @@ def _place() -> tuple[int, int]:
     if distributed.is_available() and distributed.is_initialized():
         return distributed.get_rank(), distributed.get_world_size()
     return 0, 1
-
-
-def _bar(*, disable: bool) -> Progress:
-    return Progress(
-        TextColumn("{task.description}"),
-        BarColumn(),
-        MofNCompleteColumn(),
-        TimeRemainingColumn(),
-        disable=disable,
-    )
 
 
 def _percent(value: float) -> str:

@@ -17,6 +17,7 @@ from lexiseg.inference.layout import ImageLayout, WindowLayout
 from lexiseg.inference.protocol import Precision, Resize
 from lexiseg.ops.resize import resize_image, resize_image_pillow
 from lexiseg.ops.window_merge import padding_before
+from lexiseg.progress import doing
 from lexiseg.types import ClassifiedMasks, ClassWords, RegionSegmentable, Segmentable
 
 Picture = npt.NDArray[np.uint8]
@@ -90,19 +91,35 @@ class WindowEncoder:
     def encode(self, images: Sequence[Picture], layouts: Sequence[ImageLayout]) -> Iterator[EncodedWindows]:
         """Full batches of windows of one size, across views and photographs, made when asked for."""
         waiting: dict[_Kind, list[tuple[Place, Tensor]]] = {}
-        for place, window, content in self._windows(images, layouts):
-            kind = ((window.shape[-2], window.shape[-1]), content)
-            group = waiting.setdefault(kind, [])
-            group.append((place, window))
-            if len(group) == self.window_batch:
-                yield self._run_tower(group, content)
-                group.clear()
-        yield from (self._run_tower(group, content) for (_, content), group in waiting.items() if group)
+        total = sum(len(view.windows.boxes) for layout in layouts for view in layout.windows)
+        with doing("reading windows", total) as work:
+            for place, window, content in self._windows(images, layouts):
+                kind = ((window.shape[-2], window.shape[-1]), content)
+                group = waiting.setdefault(kind, [])
+                group.append((place, window))
+                if len(group) == self.window_batch:
+                    yield self._run_tower(group, content)
+                    work.advance(len(group))
+                    group.clear()
+            for (_, content), group in waiting.items():
+                if group:
+                    yield self._run_tower(group, content)
+                    work.advance(len(group))
 
     def decode(self, state: Any, text: Tensor) -> Tensor:
         """Logits ``(W, M, h, w)`` of some words ``(M, D)`` in a batch of windows, float32."""
         with self._autocast(text.device):
             return self.model.decode(state, text).logits.float()
+
+    def bind(self, state: Any, text: Tensor) -> Any:
+        """What the model makes of a batch's state and all words, so that some of them may be decoded at a time."""
+        with self._autocast(text.device):
+            return self.model.bind(state, text)
+
+    def features(self, state: Any, text: Tensor) -> Tensor:
+        """Text-aligned features ``(W, D, h, w)`` of a batch of windows, float32."""
+        with self._autocast(text.device):
+            return self.model.features(state, text).float()
 
     def classify(self, state: Any, words: ClassWords) -> ClassifiedMasks:
         """Regions of a batch of windows with a score for every class."""

@@ -1,4 +1,4 @@
-"""An exported program behind the segmenter: onnxruntime runs it, and words it was trained on need no CLIP."""
+"""An exported program behind the segmenter: onnxruntime or PyTorch runs it, and words it was trained on need no CLIP."""
 
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -13,6 +13,7 @@ from lexiseg.checkpoints.program_folder import PROGRAM_FILES, ProgramCard, read_
 from lexiseg.clip.loading import FrozenCLIP
 from lexiseg.clip.towers.text import TextTower
 from lexiseg.errors import CheckpointError, ConfigError
+from lexiseg.inference.devices import pick_device
 from lexiseg.types import MaskOutput, chunks
 
 if TYPE_CHECKING:
@@ -57,6 +58,40 @@ class OnnxProgram:
         inputs = {name: _to_numpy(tensor) for name, tensor in (("images", images), ("text", text))}
         (logits,) = self._session.run(["logits"], inputs)
         return torch.from_numpy(logits)
+
+
+class TorchProgram:
+    """A ``torch.export`` archive as a function of images and text embeddings.
+
+    PyTorch's reader unpickles parts of such an archive and evaluates the formulas of its sizes as Python text, so a file
+    from elsewhere can run anything: only what the user trusts is opened.
+
+    Args:
+        path: The file.
+        device: Where it runs.
+
+    Raises:
+        CheckpointError: Not a readable archive.
+    """
+
+    def __init__(self, path: Path, device: torch.device) -> None:
+        self._device = device
+        try:
+            program = torch.export.load(path)
+            if device.type != "cpu":
+                from torch.export.passes import move_to_device_pass
+
+                program = move_to_device_pass(program, device)
+            self._module = program.module()
+        except Exception as error:  # PyTorch's reader fails in a way of its own for every kind of damage
+            told = (str(error).splitlines() or [type(error).__name__])[0][:160]
+            raise CheckpointError(f"{path}: not a readable torch program ({told}); export again") from error
+
+    @torch.inference_mode()
+    def __call__(self, images: Tensor, text: Tensor) -> Tensor:
+        """Normalised ``(B, 3, H, W)`` and unit text ``(K, E)`` to mask logits ``(B, K, h, w)``."""
+        logits: Tensor = self._module(images.to(self._device), text.to(self._device))
+        return logits.to(images.device)
 
 
 class ExportedModel:
@@ -157,21 +192,30 @@ class ClipOnDemand:
             return self._loaded
 
 
-def open_program(folder: Path, device: str) -> tuple[ExportedModel, ProgramCard, Tensor]:
+def open_program(
+    folder: Path, device: str, *, trusted: bool = False
+) -> tuple[ExportedModel, ProgramCard, Tensor]:
     """The program of an exported folder, its description, and its own words' embeddings ``(K, E)``.
 
+    Args:
+        folder: Of the program.
+        device: See :class:`OnnxProgram` and :func:`~lexiseg.inference.devices.pick_device`.
+        trusted: Whether a ``torch.export`` archive may be opened, which may run code.
+
     Raises:
-        CheckpointError: Damaged, incomplete, or a ``torch.export`` archive.
-        ConfigError: onnxruntime is not installed, or not built for that device.
+        CheckpointError: Damaged or incomplete, or an archive that nobody trusts.
+        ConfigError: onnxruntime is not installed, or a device that is not there.
     """
     card, embeddings = read_card(folder)
     path = folder / PROGRAM_FILES[card.kind]
-    if card.kind == "torch":
+    if card.kind == "onnx":
+        return ExportedModel(OnnxProgram(path, device), card), card, embeddings
+    if not trusted:
         raise CheckpointError(
-            f"{path}: lexiseg does not open torch.export archives, since PyTorch's reader of them can be made to run any code. "
-            "If you trust the file, use torch.export.load in a program of your own; for lexiseg, export with --to onnx"
+            f"{path}: opening a torch.export archive may run code that is in it. If you made it yourself or trust who did, say "
+            "so: --trust on the command line, trusted=True in Python; or export with --to onnx, which runs nothing"
         )
-    return ExportedModel(OnnxProgram(path, device), card), card, embeddings
+    return ExportedModel(TorchProgram(path, pick_device(device)), card), card, embeddings
 
 
 def _providers(device: str, available: Sequence[str]) -> list[Any]:

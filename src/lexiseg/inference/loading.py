@@ -1,11 +1,11 @@
 """A trained model from wherever it lies: a training file, a folder, the hub, an exported program."""
 
+import logging
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, cast
 
-import torch
 from torch import Tensor
 
 from lexiseg.checkpoints.model_facts import ModelFacts
@@ -16,6 +16,7 @@ from lexiseg.checkpoints.model_folder import (
     read_model_folder,
 )
 from lexiseg.checkpoints.program_folder import find_program
+from lexiseg.checkpoints.run_checkpoint import checkpoint_of
 from lexiseg.checkpoints.training_file import (
     CheckpointInfo,
     check_same,
@@ -24,10 +25,12 @@ from lexiseg.checkpoints.training_file import (
     read_info,
 )
 from lexiseg.clip.loading import FrozenCLIP, load_clip
-from lexiseg.errors import ConfigError
+from lexiseg.inference.devices import pick_device
 from lexiseg.inference.exported import ClipOnDemand, open_program
 from lexiseg.models.registry import build_model
 from lexiseg.types import Segmentable
+
+_log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -61,43 +64,31 @@ class _Stored:
 
 
 def load_trained_model(
-    path: Path | str, *, clip: str | None, tokenizer: str | None, device: str
+    path: Path | str, *, clip: str | None, tokenizer: str | None, device: str, trusted: bool = False
 ) -> TrainedModel:
     """A trained model from its checkpoint; arguments and errors as in :meth:`lexiseg.Pipeline.load`."""
     program = find_program(path)
     if program is not None:
-        return _load_program(program, clip=clip, tokenizer=tokenizer, device=device)
+        return _load_program(program, clip=clip, tokenizer=tokenizer, device=device, trusted=trusted)
+    chosen = checkpoint_of(path)
+    if chosen != path:
+        _log.warning("%s is the folder of a run: taking its %s", path, Path(chosen).relative_to(path))
+        path = chosen
     stored = _read_stored(path)
+    where = pick_device(device)  # a mistake shows before a CLIP is loaded
     info = stored.info
     frozen = _load_same_clip(info, stored.clip, path, clip=clip, tokenizer=tokenizer)
     model = build_model(info.model, frozen.tower)
     load_weights(model, stored.state_dict, path)
-    where = pick_device(device)
     model.eval().to(where)
     return TrainedModel(model, frozen.to(where), info, stored.facts, stored.embeddings)
 
 
-def pick_device(device: str) -> torch.device:
-    """``auto`` takes a CUDA device if there is one, else the processor; MPS only on request.
-
-    Raises:
-        ConfigError: The device does not exist here.
-    """
-    if device == "auto":
-        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    try:
-        chosen = torch.device(device)
-        torch.empty(1, device=chosen)
-    except (RuntimeError, AssertionError, TypeError) as error:
-        raise ConfigError(
-            f"device '{device}' cannot be used here ({str(error).splitlines()[0]}); try cpu or auto"
-        ) from error
-    return chosen
-
-
-def _load_program(folder: Path, *, clip: str | None, tokenizer: str | None, device: str) -> TrainedModel:
+def _load_program(
+    folder: Path, *, clip: str | None, tokenizer: str | None, device: str, trusted: bool
+) -> TrainedModel:
     """An exported program; its CLIP is loaded when a word needs it that did not come along."""
-    model, card, embeddings = open_program(folder, device)
+    model, card, embeddings = open_program(folder, device, trusted=trusted)
     info = card.info
     on_demand = ClipOnDemand(
         lambda: _load_same_clip(info, _clip_settings(info), folder, clip=clip, tokenizer=tokenizer),

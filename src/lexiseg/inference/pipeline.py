@@ -15,10 +15,17 @@ from lexiseg.clip.loading import DEFAULT_CLIP, FrozenCLIP, load_clip
 from lexiseg.clip.templates import resolve_templates
 from lexiseg.clip.vocabulary import TextEmbeddings, Vocabulary, default_cache_dir
 from lexiseg.data.io import ImageSource
-from lexiseg.dense.methods import TrainingFreeMethod, build_method, default_method, published_templates
+from lexiseg.dense.methods import (
+    TrainingFreeMethod,
+    build_method,
+    default_method,
+    published_templates,
+    require_method,
+)
 from lexiseg.errors import ConfigError
 from lexiseg.inference.background import negative_words, with_background
-from lexiseg.inference.loading import load_trained_model, pick_device
+from lexiseg.inference.devices import pick_device
+from lexiseg.inference.loading import load_trained_model
 from lexiseg.inference.protocol import InferenceProtocol
 from lexiseg.inference.result import Segmentation
 from lexiseg.inference.segmenter import Segmenter
@@ -30,7 +37,7 @@ REFINE_STEPS = 10
 """Rounds of refinement where it is asked for without a number: NACLIP's."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Pipeline:
     """A model that can segment, and every rule by which words become a segmenter of it.
 
@@ -59,6 +66,13 @@ class Pipeline:
         """Name the templates themselves, so that results can tell them."""
         object.__setattr__(self, "templates", resolve_templates(self.templates))
 
+    def __repr__(self) -> str:
+        name = type(self.model).__name__ if self.info is None else self.info.model.get("name", "a model")
+        split, words = self.split, ""
+        if split is not None:
+            words = f", {len(split.seen)} seen and {len(split.unseen)} unseen classes"
+        return f"Pipeline({name} on {self.clip.source}{words}, protocol {self.protocol.name})"
+
     @classmethod
     def load(
         cls,
@@ -69,36 +83,46 @@ class Pipeline:
         method: str | None = None,
         templates: str | None = None,
         device: str = "auto",
+        trusted: bool = False,
     ) -> "Pipeline":
         """A trained model, or a training-free reading of a CLIP.
 
         Args:
-            checkpoint: ``last.ckpt`` or ``best.ckpt`` of a training run, a folder that ``lexiseg export --to folder`` wrote,
-                or the name ``ORG/NAME`` of such a folder on the Hugging Face hub; or a folder that ``lexiseg export --to
-                onnx`` wrote, or the program in it. Without it a frozen CLIP is read with no training.
+            checkpoint: ``last.ckpt`` or ``best.ckpt`` of a training run, or the run's folder, of which the best is taken; a
+                folder that ``lexiseg export --to folder`` wrote, or the name ``ORG/NAME`` of such a folder on the Hugging
+                Face hub; or a folder that ``lexiseg export --to onnx`` or ``--to torch`` wrote, or the program in it.
+                Without it a frozen CLIP is read with no training.
             clip: Hub name, folder or file of CLIP weights, or ``toy``; OpenAI's ViT-B/16 by default. With a checkpoint:
                 where its CLIP lies now, by default in the folder or where training found it. The weights must be the
                 same.
             tokenizer: Of the CLIP, likewise.
             method: Training-free reading; not together with a checkpoint.
             templates: Instead of those of training, or those that the method was published with.
-            device: See :func:`~lexiseg.inference.loading.pick_device`.
+            device: See :func:`~lexiseg.inference.devices.pick_device`.
+            trusted: Whether a program of ``--to torch`` may be opened, which may run code that is in it.
 
         Raises:
             CheckpointError: Unsafe, damaged, or not made for this CLIP.
             LexisegError: A method together with a checkpoint, or anything else that loading found wrong.
         """
+        if templates:
+            resolve_templates(templates)  # a mistake shows before any weight is read
         if checkpoint is not None:
             if method is not None:
                 raise ConfigError("give either a checkpoint or a training-free method, not both")
-            found = load_trained_model(checkpoint, clip=clip, tokenizer=tokenizer, device=device)
+            found = load_trained_model(
+                checkpoint, clip=clip, tokenizer=tokenizer, device=device, trusted=trusted
+            )
             whole = replace(
                 cls.trained(found.model, found.clip, found.info),
                 facts=found.facts,
                 embeddings=found.embeddings,
             )
             return replace(whole, templates=templates) if templates else whole
-        frozen = load_clip(clip or DEFAULT_CLIP, tokenizer=tokenizer).to(pick_device(device))
+        if method is not None:
+            require_method(method)
+        where = pick_device(device)
+        frozen = load_clip(clip or DEFAULT_CLIP, tokenizer=tokenizer).to(where)
         built = build_method(method or default_method(frozen.tower), frozen.tower)
         return cls.training_free(built, frozen, templates=templates)
 

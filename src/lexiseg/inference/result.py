@@ -11,13 +11,14 @@ import numpy.typing as npt
 from PIL import Image
 
 from lexiseg.data.io import ImageSource, read_image
-from lexiseg.errors import LexisegError
+from lexiseg.errors import ConfigError, LexisegError
 from lexiseg.inference.pictures import label_image, overlay_image, score_image
 from lexiseg.ops.run_length import encode_rle
 from lexiseg.storage import json_text, png_bytes, write_atomically
 from lexiseg.types import chunks
 
 _COUNTED_PIXELS = 2**22
+_NAMED = 40
 
 Kind = Literal["labels", "overlay", "json", "scores"]
 """The files that a result can be."""
@@ -30,7 +31,7 @@ _SUFFIXES: dict[Kind, str] = {
 }
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Segmentation:
     """A labelled photograph.
 
@@ -50,6 +51,10 @@ class Segmentation:
     id2label: Mapping[int, str]
     unseen: tuple[str, ...] = ()
     protocol: Mapping[str, Any] = field(default_factory=dict)
+
+    def __repr__(self) -> str:
+        scored = "" if self.scores is None else ", with scores"
+        return f"Segmentation({self.size[0]}x{self.size[1]}{scored}: {self.describe(most=4)})"
 
     @property
     def size(self) -> tuple[int, int]:
@@ -82,9 +87,24 @@ class Segmentation:
         sums = self._sum_per_class(self.scores)
         return {self.id2label[index]: float(sums[index] / count) for index, count in self.counts.items()}
 
-    def mask(self, class_id: int) -> npt.NDArray[np.bool_]:
-        """``(H, W)`` boolean mask of one class, made when asked for."""
-        return self.labels == class_id
+    def mask(self, which: int | str) -> npt.NDArray[np.bool_]:
+        """``(H, W)`` boolean mask of one class, made when asked for.
+
+        Args:
+            which: The class by its id, or by its name in :attr:`id2label`.
+
+        Raises:
+            ConfigError: No class of that id or name was looked for.
+        """
+        if isinstance(which, str):
+            found = [index for index, name in self.id2label.items() if name == which]
+        else:
+            found = [int(which)] if which in self.id2label else []
+        if not found:
+            told = ", ".join(f"{index} {name}" for index, name in list(self.id2label.items())[:_NAMED])
+            more = f" and {len(self.id2label) - _NAMED} more" if len(self.id2label) > _NAMED else ""
+            raise ConfigError(f"no class {which!r} was looked for; there are {told}{more}")
+        return self.labels == found[0]
 
     def masks(self) -> Iterator[tuple[int, npt.NDArray[np.bool_]]]:
         """Id and boolean mask of each class that occurs, one at a time, the largest first."""

@@ -33,6 +33,7 @@ from lexiseg.inference.refine import PAMR, MaskVote, PreparedPAMR
 from lexiseg.inference.result import Segmentation
 from lexiseg.inference.words import EmbeddedWords, Words
 from lexiseg.masks.provider import MaskProvider
+from lexiseg.progress import doing
 from lexiseg.types import ClassifiedMasks, Segmentable, chunks
 
 P = ParamSpec("P")
@@ -232,7 +233,7 @@ class Segmenter:
         layout = self._layout(picture, replace(self.protocol, views=SINGLE_VIEW))
         text = self._text(self._words)
         batches = self._encoder.encode([picture], [layout])
-        maps = torch.cat([self.model.features(batch.state, text).float() for batch in batches])
+        maps = torch.cat([self._encoder.features(batch.state, text) for batch in batches])
         return layout.windows[0].merge_features(maps)
 
     @property
@@ -260,7 +261,8 @@ class Segmenter:
     def _vote(self, picture: Picture, masks: npt.NDArray[np.bool_] | None) -> MaskVote | None:
         """Of the masks given, else of those that the provider makes, if there is one."""
         if masks is None and self._masks is not None:
-            masks = self._masks(picture).arrays()
+            with doing("making masks"):
+                masks = self._masks(picture).arrays()
         return None if masks is None else MaskVote.of(masks, picture.shape[:2])
 
     def _layout(self, image: Picture, protocol: InferenceProtocol | None = None) -> ImageLayout:
@@ -305,7 +307,7 @@ class Segmenter:
         step, views = self._words_per_pass(encoded.layout, words), range(len(encoded.layout.views))
         states = [batch.state for batch in encoded.batches]
         if step < len(text) and self.model.depends_on_text:
-            states = [self.model.bind(state, text) for state in states]
+            states = [self._encoder.bind(state, text) for state in states]
         for part in chunks(len(text), step):
             maps: dict[Place, list[Tensor]] = {}
             for batch, state in zip(encoded.batches, states, strict=True):
@@ -325,15 +327,16 @@ class Segmenter:
         class_ids = words.embeddings.class_ids
         if self.model.names_regions:  # it has taken the words of a class together
             class_ids = torch.arange(len(vocabulary))
-        labels, values = decide(
-            passes,
-            encoded.layout,
-            self.protocol,
-            class_ids=class_ids.to(self._encoder.device),
-            seen_ids=seen_ids,
-            scores=scores,
-            touches=LastTouches(self._refinement(encoded.image, encoded.layout), vote),
-        )
+        with doing("labelling pixels"):
+            labels, values = decide(
+                passes,
+                encoded.layout,
+                self.protocol,
+                class_ids=class_ids.to(self._encoder.device),
+                seen_ids=seen_ids,
+                scores=scores,
+                touches=LastTouches(self._refinement(encoded.image, encoded.layout), vote),
+            )
         id2label = vocabulary.id2label
         if self.protocol.rejects:
             id2label[len(id2label)] = NO_CLASS

@@ -103,9 +103,16 @@ def _plain(word: str) -> str:
     return word.strip().lower()
 
 
-def tell_unknown(clip: FrozenCLIP, vocabulary: Vocabulary) -> str:
-    """Which words a small CLIP has never read, so that its answer for them means nothing; empty where it knows all."""
-    unknown = clip.unknown_words(tuple(word for group in vocabulary.words for word in group))
+def tell_unknown(clip: FrozenCLIP, vocabulary: Vocabulary, negative: Sequence[str] = ()) -> str:
+    """Which words a small CLIP has never read, so that its answer for them means nothing; empty where it knows all.
+
+    Args:
+        clip: The CLIP.
+        vocabulary: What is looked for.
+        negative: Words of the background, if they are not in the vocabulary.
+    """
+    asked = [*(word for group in vocabulary.words for word in group), *map(str.strip, negative)]
+    unknown = clip.unknown_words(tuple(dict.fromkeys(word for word in asked if word)))
     if not unknown:
         return ""
     told = [word if len(word) <= _LETTERS else f"{word[:_LETTERS]}…" for word in unknown[:_TOLD]]

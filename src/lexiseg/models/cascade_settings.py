@@ -71,8 +71,8 @@ class CascadeSettings:
 
     def __post_init__(self) -> None:
         """Bring lists from a configuration file to tuples and reject impossible settings."""
-        require_plain_settings(self, "model")
         object.__setattr__(self, "stages", _checked_stages(self.stages))
+        require_plain_settings(self, "model")
         if self.decoder == "spectral" and self.decoder_heads == 1:
             raise ConfigError(
                 "model.decoder_heads: the spectral decoder shares its heads between low and high frequencies; expected "

@@ -56,7 +56,6 @@ class PixelCLIPSettings:
     def __post_init__(self) -> None:
         """Bring lists from a configuration file to tuples and reject impossible settings."""
         require_plain_settings(self, "model")
-        object.__setattr__(self, "prompt_vocabulary", tuple(str(word) for word in self.prompt_vocabulary))
         if self.prompt_template.count("{}") != 1:
             raise ConfigError(
                 f"model.prompt_template: expected one {{}}, where the prompt stands, got '{self.prompt_template}'"
@@ -93,7 +92,7 @@ class PixelCLIPOptimSettings:
     decoder_factor: float = within(1.0, at_least=0)
     weight_decay: float = within(1e-4, at_least=0)
     norm_weight_decay: float = within(0.0, at_least=0)
-    betas: tuple[float, float] = (0.9, 0.999)
+    betas: tuple[float, float] = within((0.9, 0.999), at_least=0, below=1)
     eps: float = within(1e-8, above=0)
     final_factor: float = within(0.5, at_least=0)
     gradient_clip: float = within(0.01, at_least=0)
@@ -101,4 +100,3 @@ class PixelCLIPOptimSettings:
     def __post_init__(self) -> None:
         """Refuse settings that would train nothing."""
         require_plain_settings(self, "optim")
-        object.__setattr__(self, "betas", tuple(self.betas))

@@ -68,8 +68,10 @@ def model_settings(model: MaskModel) -> dict[str, Any]:
 
 
 def _choose(settings: Mapping[str, Any]) -> Any:
+    if not isinstance(settings, Mapping):
+        raise ConfigError(f"model: expected settings by name, got {settings!r}")
     name = settings.get("name")
-    if name not in MODELS:
+    if not isinstance(name, str) or name not in MODELS:
         raise ConfigError(f"model.name: expected one of {', '.join(MODELS)}, got '{name}'")
     published = MODELS[name].settings
     known = {field.name for field in fields(published)}

@@ -91,7 +91,9 @@ def pamr(logits: Tensor, affinity: ColorAffinity, *, steps: int = 10) -> Tensor:
         return logits.float()
     if logits.device.type == "cpu" and torch.backends.mkl.is_available():
         pairs = zip(logits, affinity.matrices, strict=True)
-        return torch.stack([_propagate_sparse(each.float(), matrix, steps) for each, matrix in pairs])
+        # In bfloat16 there is no sparse product, and ten rounds would lose the small differences.
+        with torch.autocast("cpu", enabled=False):
+            return torch.stack([_propagate_sparse(each.float(), matrix, steps) for each, matrix in pairs])
     pairs = zip(logits, affinity.weights, strict=True)
     return torch.stack([_propagate_shifted(each.float(), w, affinity.offsets, steps) for each, w in pairs])
 

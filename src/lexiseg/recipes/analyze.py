@@ -11,6 +11,7 @@ from PIL import Image
 from lexiseg.analysis.layer_similarity import LayerSimilarity, LayerSimilarityResult
 from lexiseg.analysis.patch_similarity import patch_at, patch_similarity
 from lexiseg.drawing.heatmap import matrices, patch_maps
+from lexiseg.errors import ConfigError
 from lexiseg.inference.encoding import Picture
 from lexiseg.ops.centered_kernel_alignment import Estimator
 from lexiseg.recipes.towers import Towers
@@ -135,3 +136,15 @@ def patch_figure(
         },
     }
     return Figure(patch_maps(image, maps, patch), told)
+
+
+def read_point(text: str) -> tuple[int, int]:
+    """The two numbers of a point.
+
+    Raises:
+        ConfigError: Not two whole numbers.
+    """
+    parts = [part.strip() for part in text.split(",")]
+    if len(parts) != 2 or not all(part.isdecimal() for part in parts):
+        raise ConfigError(f"--at {text}: expected two whole numbers, x and y in pixels, such as --at 320,200")
+    return int(parts[0]), int(parts[1])

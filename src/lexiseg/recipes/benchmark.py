@@ -15,7 +15,8 @@ from lexiseg.data.resuming import MOST_SAMPLES, require_count
 from lexiseg.errors import ConfigError, DataError, LexisegError
 from lexiseg.evaluation.benchmark import Benchmark, MethodChoice, cell_key, measure, prepare
 from lexiseg.evaluation.benchmark_table import Cell, read_cells, to_markdown, write_cells
-from lexiseg.inference.loading import pick_device
+from lexiseg.inference.devices import pick_device
+from lexiseg.progress import with_progress
 from lexiseg.recipes.settings import require_changes, require_limit
 from lexiseg.storage import write_text
 
@@ -115,7 +116,8 @@ def _cells(run: BenchmarkRun, refused: Refused) -> dict[tuple[str, str], Cell]:
     known = read_cells(path)
     cells: dict[tuple[str, str], Cell] = {}
     failures = 0
-    for choice, benchmark in _pairs(run):
+    pairs = list(_pairs(run))
+    for choice, benchmark in with_progress(pairs, "benchmark", len(pairs)):
         try:
             cell = _cell(choice, benchmark, run, known)
         except DataError:

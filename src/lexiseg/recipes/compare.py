@@ -10,12 +10,14 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image
 
+from lexiseg.checkpoints.run_checkpoint import checkpoint_of
 from lexiseg.clip.loading import DEFAULT_CLIP, FrozenCLIP, load_clip
+from lexiseg.clip.templates import resolve_templates
 from lexiseg.clip.vocabulary import Vocabulary
 from lexiseg.dense.methods import METHODS, build_method
 from lexiseg.drawing.grid import LabelledPanel, comparison, fit_labels, panel_size
 from lexiseg.errors import ConfigError, DataError, LexisegError
-from lexiseg.inference.loading import pick_device
+from lexiseg.inference.devices import pick_device
 from lexiseg.inference.pictures import NO_CLASS, drawable
 from lexiseg.inference.pipeline import Pipeline
 from lexiseg.inference.segmenter import Segmenter
@@ -23,6 +25,9 @@ from lexiseg.recipes.photographs import Photograph
 
 PROXY = "proxyclip"
 """The method that needs a second vision model."""
+
+ALL = "all"
+"""Stands for every method."""
 
 LeftOut = Callable[[str, LexisegError], None]
 """Hears which method cannot take part, and why."""
@@ -41,7 +46,7 @@ class Comparison:
         tokenizer: For CLIP files that bring none.
         proxy: Hub name or folder of the second vision model of ``proxyclip``; None: its own default.
         checkpoint: A trained model to stand beside the methods; its CLIP serves them all.
-        device: See :func:`~lexiseg.inference.loading.pick_device`.
+        device: See :func:`~lexiseg.inference.devices.pick_device`.
     """
 
     words: Vocabulary
@@ -80,6 +85,26 @@ class Reading:
     told: str
     labels: npt.NDArray[np.integer]
     unseen: tuple[str, ...]
+
+
+def choose_methods(text: str, *, proxy: str | None) -> tuple[str, ...]:
+    """Method names of a flag; ``all`` holds proxyclip only where its second model is named.
+
+    Raises:
+        ConfigError: No or unknown names, or a second model that no method would use.
+    """
+    names = tuple(dict.fromkeys(name.strip() for name in text.split(",") if name.strip()))
+    if names == (ALL,):
+        return tuple(name for name in METHODS if name != PROXY or proxy is not None)
+    unknown = [name for name in names if name not in METHODS]
+    if unknown or not names:
+        told = f"no training-free method '{unknown[0]}'" if unknown else "--methods names no method"
+        raise ConfigError(f"{told}; give {ALL}, or some of {', '.join(METHODS)}, separated by commas")
+    if proxy is not None and PROXY not in names:
+        raise ConfigError(
+            f"--proxy is for {PROXY}, which is not among --methods {text}; name it or drop --proxy"
+        )
+    return names
 
 
 def gather(task: Comparison, left_out: LeftOut) -> tuple[FrozenCLIP, list[Contestant]]:
@@ -123,7 +148,7 @@ def build_methods(task: Comparison, clip: FrozenCLIP, left_out: LeftOut) -> list
 
 def trained_contestant(task: Comparison, trained: Pipeline) -> Contestant:
     """The task's trained model, called by the folder of its run."""
-    title = f"trained: {Path(str(task.checkpoint)).parent.name or task.checkpoint}"
+    title = f"trained: {Path(str(checkpoint_of(str(task.checkpoint)))).parent.name or task.checkpoint}"
     return Contestant(title, trained.segmenter(task.words, background=task.background))
 
 
@@ -181,9 +206,11 @@ def draw(photograph: Photograph, readings: Sequence[Reading], names: Sequence[st
 
 def _load(task: Comparison) -> tuple[FrozenCLIP, Pipeline | None]:
     """One CLIP, and the trained model that stands on it if there is one."""
+    where = pick_device(task.device)  # a mistake shows before any weight is read
+    if task.templates:
+        resolve_templates(task.templates)
     if task.checkpoint is None:
-        clip = load_clip(task.clip or DEFAULT_CLIP, tokenizer=task.tokenizer)
-        return clip.to(pick_device(task.device)), None
+        return load_clip(task.clip or DEFAULT_CLIP, tokenizer=task.tokenizer).to(where), None
     trained = Pipeline.load(
         task.checkpoint,
         clip=task.clip,

@@ -9,6 +9,7 @@ from typing import Any
 import yaml
 
 from lexiseg.checkpoints.model_folder import is_hub_name
+from lexiseg.checkpoints.run_checkpoint import checkpoint_of
 from lexiseg.checkpoints.training_file import CheckpointInfo
 from lexiseg.clip.templates import resolve_templates
 from lexiseg.errors import CheckpointError, ConfigError
@@ -38,7 +39,7 @@ class Evaluation:
         templates: Other templates than in training; a set's name, or templates with ``{}`` in each.
         protocol: Changes to the checkpoint's protocol.
         limit: Only the first so many images.
-        device: See :func:`~lexiseg.inference.loading.pick_device`.
+        device: See :func:`~lexiseg.inference.devices.pick_device`.
         data: What the report shall say of the data set, plain values.
     """
 
@@ -106,6 +107,7 @@ def data_of_run(checkpoint: Path | str) -> dict[str, Any] | None:
     """
     if not isinstance(checkpoint, str | Path):
         raise ConfigError(f"checkpoint: expected a path or a name on the hub, got {checkpoint!r}")
+    checkpoint = checkpoint_of(checkpoint)
     record = Path(checkpoint).parent / RECORD_FILE
     if not Path(checkpoint).is_file() or not record.is_file():
         return None
@@ -167,7 +169,7 @@ def report_place(output: object, checkpoint: Path | str) -> Path:
 
 def default_output(checkpoint: Path | str) -> Path:
     """Beside a checkpoint; beside, not in, a published folder; in the present folder for one of the hub."""
-    path = Path(checkpoint)
+    path = Path(checkpoint_of(checkpoint))
     if is_hub_name(checkpoint):
         return Path(f"{path.name}.eval.json")
     return (

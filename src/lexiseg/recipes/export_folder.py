@@ -4,10 +4,12 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from lexiseg.checkpoints.model_facts import ModelFacts, read_measured
+from lexiseg.checkpoints.run_checkpoint import checkpoint_of
 from lexiseg.checkpoints.training_file import load_tensors_only
 from lexiseg.errors import ConfigError, LexisegError
 from lexiseg.inference.pipeline import Pipeline
 from lexiseg.inference.pretrained import PretrainedSegmenter, largest_difference
+from lexiseg.progress import doing
 
 
 @dataclass(frozen=True)
@@ -61,10 +63,12 @@ def export_folder(export: FolderExport) -> ExportedFolder:
     pipeline = Pipeline.load(export.checkpoint, clip=export.clip, device="cpu")
     facts = _facts(export, pipeline)
     live = PretrainedSegmenter(replace(pipeline, facts=facts), bundle_clip=export.bundle_clip)
-    live.save_pretrained(export.out, model_card_kwargs={"name": export.name or export.out.name})
-    written = PretrainedSegmenter.from_pretrained(export.out.resolve(), device="cpu")
+    with doing("writing the folder"):
+        live.save_pretrained(export.out, model_card_kwargs={"name": export.name or export.out.name})
     measured = facts.measured.measured_by if facts.measured else None
-    return ExportedFolder(live, measured, largest_difference(live, written))
+    with doing("comparing the folder with the live model"):
+        written = PretrainedSegmenter.from_pretrained(export.out.resolve(), device="cpu")
+        return ExportedFolder(live, measured, largest_difference(live, written))
 
 
 def push(model: PretrainedSegmenter, name: str, folder: Path) -> str:
@@ -82,7 +86,8 @@ def push(model: PretrainedSegmenter, name: str, folder: Path) -> str:
         LexisegError: The hub was not reached, or may not be written to.
     """
     try:
-        return str(model.push_to_hub(name))
+        with doing(f"pushing to {name}"):
+            return str(model.push_to_hub(name))
     except Exception as error:  # the hub's client passes on whatever its HTTP library raises
         told = (str(error).strip().splitlines() or [type(error).__name__])[0][:200]
         raise LexisegError(
@@ -104,9 +109,10 @@ def require_new(out: Path) -> None:
 def _facts(export: FolderExport, pipeline: Pipeline) -> ModelFacts:
     """What came with the model, and over it what the caller and the records beside a checkpoint say."""
     facts = pipeline.facts
-    if export.checkpoint.is_file() and pipeline.info is not None:
-        step = load_tensors_only(export.checkpoint).get("global_step")
-        facts = replace(facts, measured=read_measured(export.checkpoint, pipeline.info, step))
+    checkpoint = Path(checkpoint_of(export.checkpoint))
+    if checkpoint.is_file() and pipeline.info is not None:
+        step = load_tensors_only(checkpoint).get("global_step")
+        facts = replace(facts, measured=read_measured(checkpoint, pipeline.info, step))
     return replace(
         facts,
         license=facts.license if export.license is None else export.license,

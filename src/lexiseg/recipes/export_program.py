@@ -12,14 +12,15 @@ from lexiseg.checkpoints.program_folder import (
     require_packages,
     write_card,
 )
-from lexiseg.clip.vocabulary import default_cache_dir
+from lexiseg.clip.vocabulary import Vocabulary, default_cache_dir
 from lexiseg.errors import ConfigError
 from lexiseg.export.onnx_program import PACKAGES, write_onnx
 from lexiseg.export.parity import Parity, check_parity
 from lexiseg.export.program import trace
-from lexiseg.export.torch_program import load_own_torch, write_torch
-from lexiseg.inference.exported import OnnxProgram
+from lexiseg.export.torch_program import write_torch
+from lexiseg.inference.exported import OnnxProgram, TorchProgram
 from lexiseg.inference.pipeline import Pipeline
+from lexiseg.progress import doing
 from lexiseg.recipes.export_folder import require_new
 from lexiseg.storage import folder_or_nothing
 from lexiseg.types import MaskModel
@@ -72,14 +73,17 @@ def export_program(loaded: Pipeline, kind: ProgramKind, folder: Path) -> Parity:
         )
     words = torch.empty(0, model.tower.embed_dim)
     if info.split.classes:
-        words = loaded.vocabulary().embed(loaded.clip, default_cache_dir()).vectors
-    program, path = trace(model), folder / PROGRAM_FILES[kind]
-    if kind == "onnx":
-        write_onnx(program, path)
-        parity = check_parity(model, OnnxProgram(path, "cpu"), words)
-    else:
-        write_torch(program, path)
-        parity = check_parity(model, load_own_torch(path), words)
+        # In the templates that the card names, whatever the pipeline speaks in now.
+        own = Vocabulary.from_names(info.split.classes, info.templates)
+        words = own.embed(loaded.clip, default_cache_dir()).vectors
+    path = folder / PROGRAM_FILES[kind]
+    with doing("tracing the model"):
+        program = trace(model)
+    with doing("writing the program"):
+        write_onnx(program, path) if kind == "onnx" else write_torch(program, path)
+    with doing("comparing the program with the live model"):
+        run = OnnxProgram(path, "cpu") if kind == "onnx" else TorchProgram(path, torch.device("cpu"))
+        parity = check_parity(model, run, words)
     parity.require()
     mean, std = (tuple(tensor.flatten().tolist()) for tensor in model.normalization)
     card = ProgramCard(

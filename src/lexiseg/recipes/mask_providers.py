@@ -67,7 +67,7 @@ def make_provider(
         name: A key of :data:`PROVIDERS`.
         settings: Those that differ from its defaults.
         model: Hub name or folder of weights; None for its own choice.
-        device: See :func:`~lexiseg.inference.loading.pick_device`.
+        device: See :func:`~lexiseg.inference.devices.pick_device`.
 
     Raises:
         ConfigError: No such provider, a setting that cannot be, or a model of another kind.
@@ -79,7 +79,7 @@ def make_provider(
         made: MaskProvider = build(**settings)
         return made
     # Imported for a model only: what needs none should start at once, and so should its worker processes.
-    from lexiseg.inference.loading import pick_device
+    from lexiseg.inference.devices import pick_device
 
     loaded: MaskProvider = build(model or entry.model, pick_device(device), settings)
     return loaded

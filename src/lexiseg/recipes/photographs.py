@@ -11,6 +11,12 @@ from PIL import Image
 
 from lexiseg.data.io import IMAGE_SUFFIXES, read_image
 from lexiseg.errors import DataError
+from lexiseg.progress import doing
+
+_NAMED = 5
+
+Step = Callable[[str], None]
+"""One step is done; the text says which comes next."""
 
 
 @dataclass(frozen=True)
@@ -34,7 +40,7 @@ def find_photos(patterns: Sequence[str]) -> list[Path]:
     A file that does not exist stays in the list, to be reported beside the others.
 
     Raises:
-        DataError: No image at all.
+        DataError: No image at all, or not one that exists.
     """
     found: dict[Path, None] = {}
     for pattern in patterns:
@@ -44,15 +50,18 @@ def find_photos(patterns: Sequence[str]) -> list[Path]:
         raise DataError(
             f"no image found in {', '.join(patterns)}; expected files ending in {', '.join(IMAGE_SUFFIXES)}"
         )
+    if not any(path.exists() for path in found):
+        raise DataError(f"{', '.join(map(str, list(found)[:_NAMED]))}: no such file; check the path")
     return list(found)
 
 
 def work_through(
     photos: Sequence[Path],
-    work: Callable[[Photograph], None],
+    work: Callable[[Photograph, Step], None],
     *,
     skipped: Callable[[DataError], None],
-    done: Callable[[int], None] = lambda number: None,
+    told: str,
+    steps: int = 1,
 ) -> list[Path]:
     """Read every photograph and work on it.
 
@@ -60,22 +69,28 @@ def work_through(
         photos: Files.
         work: May raise :class:`DataError`; then the photograph counts as skipped and the rest is done.
         skipped: Hears why, at once.
-        done: Hears how many photographs have been worked on or skipped, after each.
+        told: What is done to a photograph first, for the progress.
+        steps: Of each photograph.
 
     Returns:
         The skipped ones.
     """
     failures: list[Path] = []
-    with warnings.catch_warnings():
+    with warnings.catch_warnings(), doing(told, steps * len(photos)) as progress:
         # Large photographs are welcome here; Pillow warns of them as a possible attack.
         warnings.simplefilter("ignore", Image.DecompressionBombWarning)
+
+        def step(following: str) -> None:
+            progress.advance()
+            progress.description = following
+
         for number, (path, stem) in enumerate(zip(photos, result_stems(photos), strict=True), start=1):
             try:
-                work(Photograph(path, stem, read_image(path)))
+                work(Photograph(path, stem, read_image(path)), step)
             except DataError as error:
                 skipped(error)
                 failures.append(path)
-            done(number)
+            progress.done = steps * number
     return failures
 
 

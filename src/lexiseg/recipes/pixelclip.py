@@ -29,7 +29,7 @@ from lexiseg.recipes.settings import (
     require_resume,
     require_seed,
 )
-from lexiseg.recipes.trainer import check_trainer, make_trainer, quiet
+from lexiseg.recipes.trainer import check_trainer, make_trainer, quiet, tell_once
 from lexiseg.training.checkpointing import KeepCheckpoints
 from lexiseg.training.cluster_examples import TypicalMasks
 from lexiseg.training.cluster_panels import ClusterPanels
@@ -137,12 +137,15 @@ def tune(run: TuneRun) -> Path:
     quiet()
     check_trainer(run.trainer, "gradient_clip_val")
     folder, tuned = run.folder, run.output_dir / CLIP_FOLDER
+    read_words(run.pictures.words)  # what is wrong in itself is told before what is wrong for this folder
     if folder.finished(run.trainer.max_steps) is not None:
         run.tell(f"the run in {run.output_dir} is complete; resume=false starts it anew")
         return tuned
     started = time.monotonic()
     resume_from = folder.resume_from()
     step = resumed_step(resume_from, read_tuning_info)
+    if resume_from is not None:
+        tell_once(run.tell, folder.tell_other_length(run.trainer.max_steps))
     pl.seed_everything(run.seed, verbose=False)
     clip = run.clip.load()
     data, without = _open(run)

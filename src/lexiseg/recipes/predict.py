@@ -3,10 +3,24 @@
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from lexiseg.errors import ConfigError
 from lexiseg.inference.result import Segmentation
 from lexiseg.inference.segmenter import Segmenter
+from lexiseg.progress import doing
 from lexiseg.recipes.given_masks import GivenMasks
 from lexiseg.recipes.photographs import Photograph
+
+
+def check_numbers(*, threshold: float | None, refine: int | None) -> None:
+    """Refuse what no photograph can be segmented with, before a model is loaded.
+
+    Raises:
+        ConfigError: Out of range.
+    """
+    if threshold is not None and not 0 <= threshold < 1:
+        raise ConfigError(f"--threshold is {threshold}; expected a number from 0 to below 1")
+    if refine is not None and refine < 0:
+        raise ConfigError(f"--refine is {refine}; expected a number of steps, 0 (off) or more")
 
 
 @dataclass(frozen=True)
@@ -38,11 +52,12 @@ class Prediction:
         result = self.segmenter.segment(photograph.pixels, masks=arrays)
         if source is not None:
             result = replace(result, protocol={**result.protocol, "masks": source})
-        result.save(
-            self.out,
-            photograph.stem,
-            image=photograph.pixels,
-            overlay=self.overlay,
-            score_png=self.score_png,
-        )
+        with doing("writing results"):
+            result.save(
+                self.out,
+                photograph.stem,
+                image=photograph.pixels,
+                overlay=self.overlay,
+                score_png=self.score_png,
+            )
         return result

@@ -4,6 +4,7 @@ A record is what a configuration composes to and a run folder keeps in config.ya
 place that builds objects from their names. Only data carry a ``_target_``: data sets, and what turns them into batches.
 """
 
+import difflib
 import logging
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -37,6 +38,7 @@ from lexiseg.recipes.settings import (
     known_settings,
 )
 from lexiseg.recipes.superpixels import make_superpixels
+from lexiseg.recipes.trainer import trainer_arguments
 from lexiseg.recipes.training import TrainRun
 from lexiseg.training.optim import OptimSettings
 from lexiseg.training.self_training import SelfTrainingSettings
@@ -48,6 +50,22 @@ Tell = Callable[[str], None]
 SUPERPIXELS = "superpixels"
 """``masks=superpixels``: made before the first step."""
 
+_RUN_KEYS = (
+    "name",
+    "output_dir",
+    "clip",
+    "model",
+    "optim",
+    "trainer",
+    "checkpoint",
+    "seed",
+    "resume",
+    "logger",
+)
+_TRAINING_KEYS = (
+    *_RUN_KEYS, "data", "split", "loss", "protocol", "self_training", "validation", "templates", "init_from",
+)  # fmt: skip
+_TUNING_KEYS = (*_RUN_KEYS, "mask_data", "masks", "pictures")
 _TRAINER_KEYS = ("max_steps", "accelerator", "devices", "precision", "accumulate_grad_batches", "strategy")
 _LOSSES: dict[str, Any] = {"mask": MaskLossWeights, "segments": SegmentLossSettings}
 _log = logging.getLogger(__name__)
@@ -63,6 +81,7 @@ def training_run(record: Record, tell: Tell = _log.info) -> TrainRun:
     Raises:
         LexisegError: A setting that does not exist, a bad value, or data that are not there.
     """
+    _require_keys(record, "train", *_TRAINING_KEYS)
     require_run_name(record["name"])
     require_output_dir(record["output_dir"])
     settings: dict[str, Any] = {
@@ -83,7 +102,7 @@ def training_run(record: Record, tell: Tell = _log.info) -> TrainRun:
     return TrainRun(
         data=open_training_data(data),
         output_dir=Path(record["output_dir"]),
-        wandb=record["logger"]["wandb"],
+        wandb=_wandb(record["logger"]),
         record=record,
         tell=tell,
         **settings,
@@ -101,6 +120,7 @@ def tuning_run(record: Record, tell: Tell = _log.info) -> TuneRun:
     Raises:
         ConfigError: A setting that does not exist, or a bad value.
     """
+    _require_keys(record, "pixelclip", *_TUNING_KEYS)
     require_run_name(record["name"])
     require_output_dir(record["output_dir"])
     return TuneRun(
@@ -114,7 +134,7 @@ def tuning_run(record: Record, tell: Tell = _log.info) -> TuneRun:
         pictures=known_settings(PictureSettings, record["pictures"], "pictures"),
         seed=record["seed"],
         resume=record["resume"],
-        wandb=record["logger"]["wandb"],
+        wandb=_wandb(record["logger"]),
         record=record,
         tell=tell,
     )
@@ -235,19 +255,51 @@ def build(record: Any) -> Any:
         raise ConfigError(f"{TARGET} {place}: {error}; check its name and its keys") from error
 
 
-def _loss(values: Record) -> MaskLossWeights | SegmentLossSettings:
+def _require_keys(record: Record, command: str, *keys: str) -> None:
+    absent = [key for key in keys if key not in record] if isinstance(record, Mapping) else list(keys)
+    if absent:
+        raise ConfigError(
+            f"the record of the run lacks {', '.join(absent)}; expected what conf/{command}.yaml composes to, as `lexiseg "
+            f"{command} --config` prints it and a run folder's config.yaml holds it"
+        )
+
+
+def _wandb(logger: object) -> Mapping[str, Any] | None:
+    """Arguments of the logger of Weights & Biases, if there is to be one."""
+    if not isinstance(logger, Mapping) or not isinstance(logger.get("wandb"), Mapping | None):
+        raise ConfigError(f"logger: expected wandb with its settings, or with null, got {logger!r}")
+    return logger.get("wandb")
+
+
+def _loss(values: object) -> MaskLossWeights | SegmentLossSettings:
     """Which of the losses says ``kind``: ``mask`` where it is missing."""
+    if not isinstance(values, Mapping):
+        raise ConfigError(f"loss: expected settings by name, got {values!r}")
     kind, own = values.get("kind", "mask"), {key: value for key, value in values.items() if key != "kind"}
-    if kind not in _LOSSES:
+    if not isinstance(kind, str) or kind not in _LOSSES:
         raise ConfigError(f"loss.kind: expected one of {', '.join(_LOSSES)}, got {kind!r}")
     return known_settings(_LOSSES[kind], own, "loss")
 
 
-def _trainer(values: Record) -> TrainerSettings:
-    """Lightning's own further arguments stay what they are."""
+def _trainer(values: object) -> TrainerSettings:
+    """Lightning's own further arguments stay what they are.
+
+    Raises:
+        ConfigError: An argument that neither we nor Lightning's trainer have, or a bad value.
+    """
+    if not isinstance(values, Mapping):
+        raise ConfigError(f"trainer: expected settings by name, got {values!r}")
+    known = [*_TRAINER_KEYS, *trainer_arguments()]
+    unknown = [key for key in values if key not in known]
+    if unknown:
+        near = difflib.get_close_matches(str(unknown[0]), known, 1)
+        raise ConfigError(
+            f"trainer: no setting {', '.join(map(str, unknown))}; "
+            f"{'did you mean ' + near[0] + '?' if near else 'there are ' + ', '.join(_TRAINER_KEYS)}"
+        )
     own = {key: value for key, value in values.items() if key in _TRAINER_KEYS}
     more = {key: value for key, value in values.items() if key not in _TRAINER_KEYS}
-    return known_settings(TrainerSettings, {**own, "more": more}, "trainer")
+    return TrainerSettings(**own, more=more)
 
 
 def _open_photographs(record: Record, tell: Tell) -> MaskDataModule:

@@ -151,6 +151,19 @@ class RunFolder:
                 "name=, or resume=false to start anew in its place"
             )
 
+    def tell_other_length(self, max_steps: int) -> str:
+        """What is to be said of a run that goes on here for other than its planned steps; empty for one of the same."""
+        recorded = self.path / RECORD_FILE
+        before = yaml.safe_load(recorded.read_text(encoding="utf-8")) if recorded.is_file() else None
+        trainer = before.get("trainer") if isinstance(before, Mapping) else None
+        planned = trainer.get("max_steps") if isinstance(trainer, Mapping) else None
+        if not isinstance(planned, int) or planned == max_steps:
+            return ""
+        return (
+            f"note: this run was planned for {planned} steps and goes on to {max_steps}; so far its learning rate followed the "
+            f"schedule of {planned}, so it is not the run that one planned for {max_steps} steps would be"
+        )
+
     def open(self, resume_from: Path | None, step: int) -> CsvLog:
         """Make the folder, write the record into it, and open its log at the step the run goes on from."""
         make_folder(self.path)

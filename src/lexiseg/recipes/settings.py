@@ -27,8 +27,8 @@ class ClipSource:
     source: str = TOY_CLIP
     tokenizer: str | None = None
     activation: Literal["auto", "quick_gelu", "gelu"] = "auto"
-    vision_heads: int | None = None
-    text_heads: int | None = None
+    vision_heads: int | None = within(None, at_least=1)
+    text_heads: int | None = within(None, at_least=1)
 
     def __post_init__(self) -> None:
         """Refuse values of another type before any weight is read."""
@@ -49,6 +49,10 @@ class SplitSettings:
     seen: Sequence[str] | None = None
     setting: Setting = "inductive"
     unseen_pixels: UnseenPixels = "shown"
+
+    def __post_init__(self) -> None:
+        """Refuse values of another type before the classes are known."""
+        require_plain_settings(self, "split")
 
     def of(self, classes: Sequence[str]) -> ClassSplit:
         """The split of these classes.
@@ -82,7 +86,7 @@ class TrainingData:
     batch_size: int = within(4, at_least=1, at_most=MOST_SAMPLES)
     val_batch_size: int = within(1, at_least=1, at_most=MOST_SAMPLES)
     num_workers: int = within(2, at_least=0, at_most=MOST_WORKERS)
-    seed: int | None = None
+    seed: int | None = within(None, at_least=0)
     overfit: int = within(0, at_least=0)
     root: str | Path | None = None
     cache_dir: str | Path | None = None

@@ -17,8 +17,8 @@ from lexiseg.analysis.block_tokens import (
 )
 from lexiseg.clip.loading import DEFAULT_CLIP, load_clip
 from lexiseg.errors import ConfigError
+from lexiseg.inference.devices import pick_device
 from lexiseg.inference.encoding import Picture
-from lexiseg.inference.loading import pick_device
 from lexiseg.inference.pipeline import Pipeline
 from lexiseg.inference.protocol import InferenceProtocol
 
@@ -68,7 +68,7 @@ def load_towers(
     Args:
         checkpoint: A trained model; its CLIP is the frozen one beside it.
         clip: Hub name, folder or file of CLIP weights, or ``toy``.
-        device: See :func:`~lexiseg.inference.loading.pick_device`.
+        device: See :func:`~lexiseg.inference.devices.pick_device`.
         short_side: What photographs are brought to; None for the checkpoint's, or 3/2 of the CLIP's own.
 
     Raises:

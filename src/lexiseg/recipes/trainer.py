@@ -1,14 +1,16 @@
 """Lightning's trainer as every recipe wants it."""
 
+import inspect
 import logging
 import os
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import pytorch_lightning as pl
 from pytorch_lightning.accelerators import CPUAccelerator
+from pytorch_lightning.utilities import rank_zero_only
 from pytorch_lightning.utilities.exceptions import MisconfigurationException
 
 from lexiseg.errors import ConfigError
@@ -29,6 +31,11 @@ _OURS = (
     "default_root_dir",
 )
 """Arguments of Lightning's trainer that every run decides itself."""
+
+
+def trainer_arguments() -> list[str]:
+    """Whatever Lightning's trainer takes."""
+    return [name for name in inspect.signature(pl.Trainer.__init__).parameters if name != "self"]
 
 
 def check_trainer(settings: TrainerSettings, *decided: str) -> None:
@@ -100,6 +107,12 @@ def make_trainer(
         log_every_n_steps=10,
         default_root_dir=str(folder),
     )
+
+
+def tell_once(tell: Callable[[str], None], sentence: str) -> None:
+    """Tell a sentence, if it is one, in the first process of a run."""
+    if sentence and getattr(rank_zero_only, "rank", 0) == 0:
+        tell(sentence)
 
 
 def quiet() -> None:

@@ -43,7 +43,7 @@ from lexiseg.recipes.settings import (
     require_resume,
     require_seed,
 )
-from lexiseg.recipes.trainer import check_trainer, make_trainer, quiet
+from lexiseg.recipes.trainer import check_trainer, make_trainer, quiet, tell_once
 from lexiseg.training.checkpointing import LAST, KeepCheckpoints
 from lexiseg.training.csv_log import CsvLog
 from lexiseg.training.optim import OptimSettings
@@ -184,6 +184,10 @@ def _changed(run: TrainRun, **changes: Any) -> TrainRun:
 def _train_once(run: TrainRun) -> tuple[dict[str, float], float]:
     """Scores and seconds of one run, in every process of it."""
     folder = run.folder
+    # What is wrong in itself is told before what is wrong for this folder.
+    split = run.split.of(run.data.train.classes)
+    data = run.data.module(split, run.seed)
+    resolve_templates(run.templates)
     result = folder.finished(run.trainer.max_steps)
     if result is not None:
         run.tell(f"the run in {run.output_dir} is complete; resume=false starts it anew")
@@ -193,9 +197,9 @@ def _train_once(run: TrainRun) -> tuple[dict[str, float], float]:
     started = time.monotonic()
     resume_from = folder.resume_from()
     step = resumed_step(resume_from, read_info)
+    if resume_from is not None and not run.optim.schedule_steps:
+        tell_once(run.tell, folder.tell_other_length(run.trainer.max_steps))
     pl.seed_everything(run.seed, verbose=False)
-    split = run.split.of(run.data.train.classes)
-    data = run.data.module(split, run.seed)
     task = build_task(run, run.clip.load(), split)
     data.check_training_labels()
     trainer = _build_trainer(run, folder.open(resume_from, step), data)
@@ -311,9 +315,7 @@ def _named(model: CascadeSettings | Mapping[str, Any]) -> dict[str, Any]:
     Raises:
         ConfigError: No such model, or a setting that it does not have.
     """
-    if isinstance(model, Mapping):
-        return complete_settings(model)
-    return complete_settings(asdict(model))
+    return complete_settings(asdict(model) if isinstance(model, CascadeSettings) else model)
 
 
 def _warn_of_unknown_words(clip: FrozenCLIP, split: ClassSplit) -> None:

@@ -15,6 +15,7 @@ from lexiseg.drawing.cluster_sheet import cut_out
 from lexiseg.errors import ConfigError
 from lexiseg.models.mask_clustering import MaskAssignment, assign_masks
 from lexiseg.models.pixel_clip import PixelCLIP
+from lexiseg.progress import with_progress
 from lexiseg.types import MaskBatch
 
 
@@ -88,7 +89,8 @@ class TypicalMasks:
         """
         if model.prompts is None:
             raise ConfigError("model.global_clustering is off: without clusters there is nothing to look at")
-        found = [self._pooled(model, number, device) for number in range(len(self.indices))]
+        numbers = with_progress(range(len(self.indices)), "looking for typical masks", len(self.indices))
+        found = [self._pooled(model, number, device) for number in numbers]
         pooled = torch.cat([features for features, _ in found])
         places = [(number, mask) for number, (_, kept) in enumerate(found) for mask in kept.tolist()]
         settings = model.settings

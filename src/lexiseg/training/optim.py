@@ -33,7 +33,7 @@ class OptimSettings:
     prompt_lr_scale: float = within(1.0, at_least=0)
     weight_decay: float = within(0.01, at_least=0)
     decay_norms: bool = True
-    betas: tuple[float, float] = (0.9, 0.999)
+    betas: tuple[float, float] = within((0.9, 0.999), at_least=0, below=1)
     eps: float = within(1e-8, above=0)
     power: float = within(0.9, at_least=0)
     min_lr: float = within(1e-6, at_least=0)
@@ -44,7 +44,6 @@ class OptimSettings:
     def __post_init__(self) -> None:
         """Refuse settings that would train nothing or divide by zero."""
         require_plain_settings(self, "optim")
-        object.__setattr__(self, "betas", tuple(self.betas))
 
 
 def polynomial_with_warmup(step: int, max_steps: int, settings: OptimSettings) -> float:

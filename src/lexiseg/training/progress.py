@@ -1,77 +1,68 @@
-"""The progress bar of a training run: loss, learning rate, speed, time left, and the latest scores."""
+"""The progress of a training run: loss, learning rate, speed, time left, and the latest scores."""
 
-import sys
+import math
 import time
+from contextlib import ExitStack
 from typing import Any
 
 import pytorch_lightning as pl
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
 
-_LINE_SECONDS = 20.0
-"""Where the output is no terminal, one line this often instead of a bar."""
+from lexiseg.progress import Doing, doing
 
 
 class TrainingProgress(pl.Callback):
-    """One bar over all optimiser steps; plain lines where the output goes to a file."""
+    """All optimiser steps as one work, each validation as another, and a line with the scores after it."""
 
     def __init__(self) -> None:
-        self._console = Console(stderr=True)
-        self._bar: Progress | None = None
-        self._task: TaskID | None = None
-        self._started, self._first_step, self._last_line = 0.0, 0, 0.0
+        self._console = Console(stderr=True, soft_wrap=True)
+        self._training, self._validating = ExitStack(), ExitStack()
+        self._steps, self._images = Doing("training"), Doing("validating")
+        self._started, self._first_step = 0.0, 0
 
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Open the bar at the step that the run starts or resumes at."""
+        """Begin at the step that the run starts or resumes at."""
         self._started, self._first_step = time.monotonic(), trainer.global_step
-        self._last_line = self._started
-        if not trainer.is_global_zero or not sys.stderr.isatty():
-            return
-        columns = (
-            TextColumn("training"),
-            BarColumn(),
-            MofNCompleteColumn(),
-            TimeRemainingColumn(),
-            TextColumn("{task.fields[told]}"),
-        )
-        self._bar = Progress(*columns, console=self._console)
-        self._task = self._bar.add_task(
-            "training", total=trainer.max_steps, completed=trainer.global_step, told=""
-        )
-        self._bar.start()
+        if trainer.is_global_zero:
+            work = doing("training", trainer.max_steps, done=trainer.global_step)
+            self._steps = self._training.enter_context(work)
 
     def on_train_batch_end(self, trainer: pl.Trainer, pl_module: Any, *_: Any) -> None:
-        """Show the step just done."""
-        if not trainer.is_global_zero:
-            return
-        if self._bar is not None and self._task is not None:
-            self._bar.update(self._task, completed=trainer.global_step, told=self._told(trainer, pl_module))
-        elif time.monotonic() - self._last_line > _LINE_SECONDS:
-            self._last_line = time.monotonic()
-            self._print(trainer, pl_module)
+        """Tell of the step just done."""
+        self._steps.done, self._steps.told = trainer.global_step, self._told(trainer, pl_module)
+
+    def on_validation_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Count the images of this validation."""
+        if trainer.is_global_zero:
+            batches = sum(trainer.num_val_batches)
+            total = int(batches) if math.isfinite(batches) else None
+            self._images = self._validating.enter_context(doing("validating", total))
+
+    def on_validation_batch_end(self, trainer: pl.Trainer, pl_module: Any, *_: Any) -> None:
+        """Tell of the images just judged."""
+        self._images.advance()
 
     def on_validation_end(self, trainer: pl.Trainer, pl_module: Any) -> None:
         """Leave a line with the scores."""
+        self._validating.close()
         if trainer.is_global_zero and not trainer.sanity_checking:
             self._print(trainer, pl_module)
 
     def on_train_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Close the bar."""
-        if self._bar is not None:
-            self._bar.stop()
+        """The steps are done."""
+        self._training.close()
 
     def on_exception(
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, exception: BaseException
     ) -> None:
-        """Close the bar, so that the message stands on a clean line."""
-        if self._bar is not None:
-            self._bar.stop()
+        """Nothing goes on any more."""
+        self._validating.close()
+        self._training.close()
 
     def _print(self, trainer: pl.Trainer, pl_module: Any) -> None:
-        console = self._bar.console if self._bar is not None else self._console
         done, left = trainer.global_step, trainer.max_steps - trainer.global_step
         remaining = left / max(self._rate(trainer), 1e-9)
-        console.print(
+        self._console.print(
             f"step {done}/{trainer.max_steps}  {self._told(trainer, pl_module)}  {remaining / 60:.1f} min left",
             highlight=False,
         )

@@ -23,7 +23,8 @@ compare and lexiseg.PretrainedSegmenter.from_pretrained, by its path or, once pu
 
 A folder with one program, images and text embeddings in, mask logits out, for any batch, image size and number of classes;
 beside it what a graph cannot say. It is compared with the live model at three sizes, and nothing is written where they
-differ. `lexiseg predict --checkpoint my_program` runs the ONNX form, without the CLIP for words of the model's own split.
+differ. `lexiseg predict --checkpoint my_program` runs either, without the CLIP for words of the model's own split; a
+torch program, whose reader can be made to run code, only with --trust.
 """
 
 _DATASET = "a data set of the hub that it was trained on, for the model card; may be repeated"

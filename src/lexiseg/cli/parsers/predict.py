@@ -45,7 +45,8 @@ COMMAND = Command(
     (
         PHOTOS,
         *WORDS,
-        Flag("--checkpoint", "CKPT", "a trained model: a run's best.ckpt, or an exported folder"),
+        Flag("--checkpoint", "CKPT", "a trained model: a run's folder or best.ckpt, or an exported folder"),
+        Flag("--trust", None, "open a program of `lexiseg export --to torch`", more={"dest": "trusted"}),
         Flag("--method", "NAME", "training-free method, such as maskclip or sc-clip; not with --checkpoint"),
         CLIP,
         *SENTENCES,

@@ -47,7 +47,7 @@ class Flag:
         said = self.default is None or "default: " in self.told
         told = self.told if said else f"{self.told} (default: {self.default})"
         if self.shows is None and self.choices is None:
-            parser.add_argument(self.name, action="store_true", help=told)
+            parser.add_argument(self.name, action="store_true", help=told, **self.more)
             return
         given: dict[str, Any] = {"required": True} if self.required else {}
         given |= {"type": self.kind, "metavar": self.shows, "choices": self.choices, "default": self.default}

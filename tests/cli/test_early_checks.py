@@ -1,0 +1,120 @@
+"""What a look at the flags can tell is told before a CLIP is loaded; and messages that lead somewhere."""
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from cli.test_eval import checkpoint  # noqa: F401  # a fixture is used by its name
+from lexiseg.cli.main import main
+from lexiseg.errors import ConfigError
+from lexiseg.inference import loading, pipeline
+from lexiseg.inference.pipeline import Pipeline
+from lexiseg.recipes import compare as compare_recipe
+
+
+@pytest.fixture(autouse=True)
+def _cache(tmp_path, monkeypatch):
+    monkeypatch.setenv("LEXISEG_CACHE", str(tmp_path / "cache"))
+
+
+@pytest.fixture
+def no_clip(monkeypatch):
+    """Whoever loads a CLIP fails."""
+
+    def fail(*_, **__):
+        raise AssertionError("a CLIP was loaded")
+
+    for module in (loading, pipeline, compare_recipe):
+        monkeypatch.setattr(module, "load_clip", fail)
+
+
+@pytest.fixture
+def photo(tmp_path):
+    path = tmp_path / "photo.png"
+    Image.fromarray(np.random.default_rng(0).integers(0, 256, (40, 56, 3), dtype=np.uint8)).save(path)
+    return path
+
+
+EARLY = [
+    (("predict",), ("--method", "nothing"), "no training-free method 'nothing'; choose one of"),
+    (("predict", "compare"), ("--templates", "nothing"), "nothing"),
+    (("predict",), ("--threshold", "1.5"), "--threshold is 1.5; expected a number from 0 to below 1"),
+    (("predict",), ("--refine", "-1"), "--refine is -1; expected a number of steps"),
+    (("predict", "compare"), ("--device", "gpu"), "device 'gpu': expected auto, cpu, cuda, cuda:1"),
+    (("compare",), ("--methods", "nothing"), "no training-free method 'nothing'"),
+    (("predict", "compare"), ("--out", "{photo}"), "photo.png is a file; choose a folder for the results"),
+    (("predict", "compare"), ("--out", "{photo}/below"), "photo.png is a file; choose a folder"),
+]
+
+
+@pytest.mark.parametrize(
+    ("command", "flags", "told"),
+    [(command, flags, told) for commands, flags, told in EARLY for command in commands],
+)
+def test_flags_are_looked_at_before_a_clip_is_loaded(command, flags, told, no_clip, photo, capsys):
+    flags = [flag.format(photo=photo) for flag in flags]
+    assert main([command, str(photo), "--classes", "bricks, sand", "--clip", "toy", *flags]) == 2
+    assert told in " ".join(capsys.readouterr().err.split())
+
+
+@pytest.mark.parametrize("command", ["predict", "compare"])
+def test_missing_photographs_are_told_before_a_clip_is_loaded(command, no_clip, tmp_path, capsys):
+    assert main([command, str(tmp_path / "gone.jpg"), "--classes", "bricks", "--clip", "toy"]) == 2
+    assert "gone.jpg: no such file; check the path" in " ".join(capsys.readouterr().err.split())
+
+
+def test_a_device_that_is_none_is_answered_in_one_sentence():
+    with pytest.raises(ConfigError) as caught:
+        Pipeline.load(clip="toy", device="gpu")
+    assert "this machine has cpu" in str(caught.value)
+    assert "ipu" not in str(caught.value), "torch's own devices help nobody"
+    with pytest.raises(ConfigError, match="device 'cuda:97' cannot be used: this machine has cpu"):
+        Pipeline.load(clip="toy", device="cuda:97")
+
+
+def test_background_words_are_told_and_not_the_word_for_them(photo, tmp_path, capsys):
+    flags = ["--clip", "toy", "--method", "clip", "--templates", "single", "--out", str(tmp_path / "out")]
+    for background, warned in (("bricks, sand", False), ("bricks, zebra", True)):
+        assert main(["predict", str(photo), "--classes", "water", "--background", background, *flags]) == 0
+        printed = " ".join(capsys.readouterr().out.split())
+        assert ("warning" in printed) == warned
+        assert ("never read zebra;" in printed) == warned
+    assert main(["predict", str(photo), "--classes", "water, background", *flags]) == 0
+    assert "never read background;" in " ".join(capsys.readouterr().out.split())
+
+
+def test_the_folder_of_a_run_stands_for_its_best_checkpoint(checkpoint, photo, tmp_path, caplog):  # noqa: F811
+    run = tmp_path / "runs" / "mine"
+    (run / "transductive").mkdir(parents=True)
+    stored = checkpoint.read_bytes()
+    (run / "transductive" / "last.ckpt").write_bytes(stored)
+    for name, told in (
+        ("transductive/last.ckpt", "taking its transductive/last.ckpt"),
+        ("last.ckpt", "taking its last.ckpt"),
+        ("best.ckpt", "taking its best.ckpt"),
+    ):
+        (run / name).write_bytes(stored)
+        caplog.clear()
+        flags = ("--classes", "water, sand", "--checkpoint", str(run), "--out", str(tmp_path / "out"))
+        assert main(["predict", str(photo), *flags]) == 0
+        assert f"{run} is the folder of a run: {told}" in caplog.text
+    data = ("data=toy", "split=toy", "data.val.length=1", "data.val.image_size=[48,56]")
+    assert main(["eval", str(run), *data]) == 0
+    assert (run / "eval.json").is_file()
+
+
+def test_a_folder_without_a_model_is_no_run(tmp_path, photo, capsys):
+    (tmp_path / "empty").mkdir()
+    assert main(["predict", str(photo), "--classes", "sand", "--checkpoint", str(tmp_path / "empty")]) == 2
+    assert "empty" in capsys.readouterr().err
+
+
+def test_short_reprs(photo, checkpoint):  # noqa: F811
+    free = Pipeline.load(clip="toy", method="sclip", device="cpu")
+    assert repr(free) == "Pipeline(SCLIP on toy, protocol training-free)"
+    trained = Pipeline.load(checkpoint, device="cpu")
+    assert repr(trained).startswith("Pipeline(cascade_clip on toy, ")
+    assert "seen and" in repr(trained)
+    result = free.segmenter("water, sand").segment(str(photo))
+    assert repr(result).startswith("Segmentation(40x56, with scores: ")
+    assert len(repr(result)) < 100
