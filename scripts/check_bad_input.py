@@ -34,6 +34,9 @@ from campaign.running import Outcome, run_cases, warm_up  # noqa: E402
 from campaign.table import drawn, rows  # noqa: E402
 from lexiseg.storage import write_json  # noqa: E402
 
+_TOLD = 50
+"""Cases between two words on how far the campaign has come."""
+
 
 def main() -> int:
     """Run, tell, judge."""
@@ -66,6 +69,8 @@ def main() -> int:
     try:
         for outcome in run_cases(chosen, args.jobs):
             outcomes.append(outcome)
+            if not len(outcomes) % _TOLD:
+                print(f"{len(outcomes)} of {len(chosen)}", file=sys.stderr, flush=True)
             if args.show or outcome.verdict.outcome == "else":
                 tell(console, outcome)
     finally:

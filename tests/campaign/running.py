@@ -114,6 +114,7 @@ def _ran(case: Case, scratch: Path) -> tuple[Verdict, Answer]:
         os.setgid(NOBODY)
         os.setuid(NOBODY)
     os.environ |= {"HOME": str(home), "LEXISEG_CACHE": str(cache), "TMPDIR": str(home)}
+    os.environ["LEXISEG_QUIET"] = "1"  # how far long work has come is no part of an answer
     tempfile.tempdir = str(home)
     os.chdir(place)
     with _captured(scratch):
@@ -220,6 +221,10 @@ def warm_up() -> None:
         from campaign.made import predicting, scene
 
         Image.fromarray(scene()).save("photo.png")
-        with contextlib.redirect_stdout(None), contextlib.redirect_stderr(None):
+        with (
+            Path(os.devnull).open("w") as nothing,
+            contextlib.redirect_stdout(nothing),
+            contextlib.redirect_stderr(nothing),
+        ):
             main(predicting("photo.png"))
             main(["train", "--config"])
