@@ -7,7 +7,14 @@ import pytest
 from PIL import Image
 
 from lexiseg.errors import LexisegError
-from lexiseg.storage import folder_or_nothing, write_atomically, write_json, write_png, write_text
+from lexiseg.storage import (
+    folder_or_nothing,
+    is_same_file,
+    write_atomically,
+    write_json,
+    write_png,
+    write_text,
+)
 
 
 @pytest.mark.parametrize("durable", [False, True])
@@ -94,3 +101,34 @@ def test_a_file_in_the_way_of_the_folder_is_one_message(tmp_path):
     (tmp_path / "taken").write_text("")
     with pytest.raises(LexisegError, match=r"cannot write .*taken/x\.txt \(.*\); choose another folder"):
         write_text("x", tmp_path / "taken" / "x.txt")
+
+
+def test_a_folder_behind_a_link(tmp_path):
+    (tmp_path / "elsewhere").mkdir()
+    (tmp_path / "out").symlink_to("elsewhere")
+    with folder_or_nothing(tmp_path / "out") as part:
+        (part / "a.txt").write_text("a")
+    assert (tmp_path / "out").is_symlink()
+    assert [item.name for item in (tmp_path / "elsewhere").iterdir()] == ["a.txt"]
+    assert sorted(item.name for item in tmp_path.iterdir()) == ["elsewhere", "out"]
+
+
+def test_a_full_folder_behind_a_link_stays(tmp_path):
+    (tmp_path / "elsewhere").mkdir()
+    (tmp_path / "elsewhere" / "mine.txt").write_text("mine")
+    (tmp_path / "out").symlink_to("elsewhere")
+    with pytest.raises(LexisegError, match="cannot write"):
+        _open_folder(tmp_path / "out")
+    assert (tmp_path / "elsewhere" / "mine.txt").read_text() == "mine"
+    assert sorted(item.name for item in tmp_path.iterdir()) == ["elsewhere", "out"]
+
+
+def test_one_file_by_two_names(tmp_path):
+    one, other, loop = tmp_path / "one", tmp_path / "other", tmp_path / "loop"
+    one.write_text("a")
+    other.symlink_to("one")
+    loop.symlink_to("loop")
+    assert is_same_file(one, other)
+    assert not is_same_file(one, tmp_path / "gone")
+    assert not is_same_file(tmp_path / "gone", tmp_path / "gone")
+    assert not is_same_file(loop, loop)

@@ -1,6 +1,6 @@
 """A strict account of names and shapes: what is missing, what is too much, what is of another size."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 from lexiseg.errors import CheckpointError
 
@@ -24,7 +24,7 @@ def check_keys(
         if expected[name] != found[name]
     ]
     complaints = [
-        f"{title}: {', '.join(names[:_SHOWN_NAMES])}{_more(names)}"
+        f"{title}: {some_names(names)}"
         for title, names in (("missing", missing), ("unknown", extra), ("wrong shape", shapes))
         if names
     ]
@@ -32,6 +32,8 @@ def check_keys(
         raise CheckpointError(f"the file is not the expected {what}. " + "; ".join(complaints))
 
 
-def _more(names: list[str]) -> str:
+def some_names(names: Sequence[str]) -> str:
+    """The first few of names, and how many there are."""
     hidden = len(names) - _SHOWN_NAMES
-    return f" and {hidden} more ({len(names)} in all)" if hidden > 0 else ""
+    more = f" and {hidden} more ({len(names)} in all)" if hidden > 0 else ""
+    return f"{', '.join(names[:_SHOWN_NAMES])}{more}"

@@ -16,6 +16,9 @@ from lexiseg.errors import ConfigError
 Value = TypeVar("Value", int, float, int | None, tuple[float, float], tuple[float, ...])
 
 _RANGE = "range"
+_LARGEST = 3.4028234663852886e38
+"""Of float32, in which everything is computed."""
+
 _SPOKEN = {
     bool: ("true or false", "true or false"),
     int: ("a whole number", "whole numbers"),
@@ -94,6 +97,8 @@ def require_plain_settings(settings: Any, group: str) -> None:
         for number in _numbers(value):
             if not math.isfinite(number):
                 raise ConfigError(f"{name}: expected a finite number, got {number}")
+            if abs(number) > _LARGEST:
+                raise ConfigError(f"{name}: expected a number that 32 bits hold, got {number}")
             if allowed is not None and number not in allowed:
                 raise ConfigError(f"{name}: expected {allowed}, got {number}")
         if value is not given:

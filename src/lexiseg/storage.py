@@ -15,6 +15,8 @@ from PIL import Image
 
 from lexiseg.errors import LexisegError
 
+_SHOWN_LETTERS = 1024
+
 
 def write_json(content: Mapping[str, Any] | Sequence[Any], path: Path) -> None:
     """Write plain values as JSON; NaN, which JSON lacks, becomes null."""
@@ -73,7 +75,7 @@ def write_atomically(
     Raises:
         LexisegError: The folder cannot be made or written to.
     """
-    with _spoken(path):
+    with writing(path):
         path.parent.mkdir(parents=True, exist_ok=True)
         part = path.with_name(path.name + part_suffix) if durable else _fresh(path.parent, part_suffix)
         try:
@@ -92,31 +94,76 @@ def folder_or_nothing(path: Path) -> Iterator[Path]:
     """A folder that takes the name ``path`` when all went well, and is gone otherwise.
 
     Args:
-        path: Not there yet, or an empty folder.
+        path: Not there yet, or an empty folder; a link to one stays a link, and the folder it leads to is filled.
 
     Raises:
         LexisegError: It cannot be made or written to.
     """
-    with _spoken(path):
-        path.parent.mkdir(parents=True, exist_ok=True)
-        part = Path(tempfile.mkdtemp(dir=path.parent, prefix=f".{path.name}.", suffix=".part"))
+    with writing(path):
+        place = path.resolve() if path.is_symlink() and path.is_dir() else path
+        place.parent.mkdir(parents=True, exist_ok=True)
+        part = Path(tempfile.mkdtemp(dir=place.parent, prefix=f".{place.name}.", suffix=".part"))
         try:
             yield part
             part.chmod(0o755)  # mkdtemp makes folders that only their owner may read
-            part.replace(path)
+            part.replace(place)
         finally:
             shutil.rmtree(part, ignore_errors=True)
 
 
+def is_same_file(one: Path, other: Path) -> bool:
+    """Whether two paths lead to one file; what is not there, or is a link to itself, is nobody's."""
+    return one.exists() and other.exists() and one.samefile(other)
+
+
+def is_there(path: Path) -> bool:
+    """Whether a file stands in a folder that is, or is to be, written to.
+
+    Raises:
+        LexisegError: The folder cannot be looked into, or its name is longer than the system takes.
+    """
+    with writing(path):
+        return path.is_file()
+
+
+def is_folder(path: Path) -> bool:
+    """Whether a folder that is to be written to is there already, and lets one in.
+
+    Raises:
+        LexisegError: It cannot be looked into, or its name is longer than the system takes.
+    """
+    with writing(path):
+        if not path.is_dir():
+            return False
+        next(path.iterdir(), None)
+        return True
+
+
+def make_folder(path: Path) -> None:
+    """Make a folder, with those above it, where there is none yet.
+
+    Raises:
+        LexisegError: It cannot be made, or a file stands there.
+    """
+    with writing(path):
+        path.mkdir(parents=True, exist_ok=True)
+
+
 @contextmanager
-def _spoken(path: Path) -> Iterator[None]:
+def writing(path: Path) -> Iterator[None]:
     """What the system says against writing ``path``, as a message of ours."""
     try:
         yield
     except OSError as error:
         raise LexisegError(
-            f"cannot write {path} ({error.strerror or error}); choose another folder"
+            f"cannot write {_shown(path)} ({error.strerror or error}); choose another folder"
         ) from error
+
+
+def _shown(path: Path) -> str:
+    """A path for a message; of one longer than any system takes, its two ends."""
+    text = str(path)
+    return text if len(text) <= _SHOWN_LETTERS else f"{text[:60]}…{text[-60:]}"
 
 
 def _fresh(folder: Path, suffix: str) -> Path:

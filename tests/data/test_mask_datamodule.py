@@ -187,9 +187,9 @@ def test_check_masks_looks_all_over_a_large_set():
 
 
 def test_contradictions():
-    with pytest.raises(ConfigError, match="batch_size 0, num_workers 0: expected at least 1 and at least 0"):
+    with pytest.raises(ConfigError, match="batch_size: expected a whole number from 1 to 65536, got 0"):
         module(batch_size=0)
-    with pytest.raises(ConfigError, match="num_workers -1"):
+    with pytest.raises(ConfigError, match="num_workers: expected a whole number from 0 to 256, got -1"):
         module(num_workers=-1)
 
 

@@ -7,7 +7,7 @@ import torch
 
 from lexiseg.dense.multi_view import MultiView
 from lexiseg.errors import ConfigError, DataError
-from lexiseg.inference.layout import lay_out
+from lexiseg.inference.layout import WindowLayout, lay_out
 from lexiseg.inference.memory import memory_of_a_photograph
 from lexiseg.inference.protocol import CASCADE, TRAINING_FREE, InferenceProtocol
 
@@ -113,3 +113,50 @@ def test_every_view_has_windows_of_its_own():
     assert (small.windows.tops, small.windows.lefts) == ((0,), (0, 7))
     assert (large.windows.tops, large.windows.lefts) == ((0, 7, 11), (0, 7, 14, 21, 23))
     assert small.by_way_of == large.by_way_of == (22, 33)
+
+
+def made_bytes(layout, grid):
+    """Of all matrices on the way: from windows to the view, from there to the photograph, and both at once."""
+    device, total = torch.device("cpu"), 0
+    axes = dataclasses.replace(layout, by_way_of=None).axes(grid, device), layout.axes(grid, device)
+    for axis, (plain, whole) in enumerate(zip(*axes, strict=True)):
+        middle = (layout.by_way_of or layout.source)[axis]
+        if layout.working[axis] != middle:
+            total += 4 * middle * layout.working[axis]
+        if layout.by_way_of is not None and middle != layout.source[axis]:
+            total += 4 * layout.source[axis] * middle
+            if layout.working[axis] != middle:
+                total += whole.resample.numel() * whole.resample.element_size()
+        columns = len(plain.starts) * grid[axis]
+        total += 4 * columns * (layout.working[axis] + layout.source[axis])
+    return total
+
+
+@pytest.mark.parametrize("views", [{}, {"views": MultiView(scales=(0.75, 1.0, 1.25))}])
+def test_merging_is_estimated_with_every_matrix_on_the_way(views):
+    for layout in lay_out((311, 477), dataclasses.replace(WINDOWS, **views), 4).windows:
+        assert layout.merging_bytes() == made_bytes(layout, (4, 4))
+
+
+def test_views_are_counted_together(monkeypatch):
+    protocol = dataclasses.replace(WINDOWS, views=MultiView(scales=(0.75, 1.0, 1.25)))
+    sizes = {windows: windows.merging_bytes() for windows in lay_out((311, 477), protocol, 4).windows}
+    assert len(sizes) == 3, "a view and its mirror image lie alike"
+    monkeypatch.setattr("lexiseg.inference.layout._MERGING_BYTES", sum(sizes.values()))
+    lay_out((311, 477), protocol, 4)
+    monkeypatch.setattr("lexiseg.inference.layout._MERGING_BYTES", sum(sizes.values()) - 1)
+    with pytest.raises(DataError, match="GiB to bring .* windows back"):
+        lay_out((311, 477), protocol, 4)
+
+
+def test_a_view_and_its_mirror_image_share_their_matrices(monkeypatch):
+    layout = lay_out((31, 47), dataclasses.replace(WINDOWS, views=MultiView(scales=(0.5, 1.0))), 4)
+    made = []
+    original = WindowLayout.axes
+    monkeypatch.setattr(
+        WindowLayout, "axes", lambda self, *given: made.append(self) or original(self, *given)
+    )
+    logits = tuple(torch.rand(len(windows.windows), 3, 4, 4) for windows in layout.windows)
+    layout.merge(logits, "linear", 1.0).tile(slice(0, 31), slice(0, 47), slice(0, 3))
+    assert len(layout.windows) == 4
+    assert len(made) == 2

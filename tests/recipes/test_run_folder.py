@@ -5,9 +5,9 @@ import signal
 import pytest
 import torch
 
-from lexiseg.errors import ConfigError
+from lexiseg.errors import ConfigError, LexisegError
 from lexiseg.interruption import run_command
-from lexiseg.recipes.run_folder import RunFolder, require_output_dir, require_run_name
+from lexiseg.recipes.run_folder import RunFolder, differences, require_output_dir, require_run_name
 from lexiseg.training.checkpointing import LAST
 
 
@@ -74,3 +74,17 @@ def test_a_resumed_run_keeps_what_it_came_from(tmp_path, capsys):
     _checkpoint(tmp_path / LAST, 7)
     told, _ = _stopped(RunFolder(tmp_path, "auto", {}), tmp_path / LAST, capsys)
     assert told == f"step 7 is kept in {tmp_path / LAST}"
+
+
+def test_a_key_of_the_users_own_that_is_gone():
+    before = {"train": {"id_map": {0: 0, 7: 1}, "old_setting": 3}}
+    now = {"train": {"id_map": {0: 0}}}
+    assert differences(before, now, "data") == ["data.train.id_map.7: 1 there, absent now"]
+    assert differences(now, before, "data")[0] == "data.train.id_map.7: absent there, 1 now"
+    assert differences(before, before, "data") == []
+
+
+def test_a_folder_that_cannot_be_made(tmp_path):
+    (tmp_path / "out").write_text("in the way")
+    with pytest.raises(LexisegError, match="cannot write .*out.*choose another folder"):
+        RunFolder(tmp_path / "out", "auto", {}).open(None, 0)

@@ -24,6 +24,7 @@ from lexiseg.recipes import (
 )
 from lexiseg.recipes.training import build_task
 from lexiseg.training.optim import OptimSettings
+from lexiseg.training.self_training import SelfTrainingSettings
 
 SIZE = [40, 56]
 COMMAND = [
@@ -167,3 +168,26 @@ def test_only_inductive_models_bear_the_penalty(tmp_path, setting, penalty):
     task = build_task(run, load_clip("toy"), run.split.of(run.data.train.classes))
     assert run.protocol.seen_penalty == 0.1
     assert task.info.protocol["seen_penalty"] == penalty
+
+
+def test_no_checkpoint_is_of_both_runs_of_self_training(tmp_path):
+    two = SelfTrainingSettings(enabled=True)
+    with pytest.raises(
+        ConfigError, match=r"resume=a\.ckpt: .* a checkpoint is of one of them; say resume=auto"
+    ):
+        train(python_run(tmp_path / "run", self_training=two, resume="a.ckpt"))
+    assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"resume": 3}, "resume: expected auto, true, false or the path of a checkpoint, got 3"),
+        ({"init_from": 2.5}, "init_from: expected the path of a checkpoint, or null, got 2.5"),
+        ({"templates": 5}, "templates: expected a set's name, or a list of templates"),
+        ({"templates": ["a {}", 7]}, "templates: expected a set's name, or a list of templates"),
+    ],
+)
+def test_what_names_no_checkpoint_and_no_templates(tmp_path, changes, message):
+    with pytest.raises(ConfigError, match=message):
+        python_run(tmp_path / "run", **changes)

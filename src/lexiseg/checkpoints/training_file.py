@@ -143,6 +143,10 @@ def check_tensors(state_dict: Any, path: Path | str) -> None:
             raise CheckpointError(
                 f"{path}: '{name}' in its state_dict is a {type(value).__name__}; expected named tensors"
             )
+        if value.layout != torch.strided or value.is_complex():
+            raise CheckpointError(
+                f"{path}: '{name}' in its state_dict is a tensor of {value.layout} {value.dtype}; expected dense real numbers"
+            )
 
 
 def check_same(info: CheckpointInfo, *, model: Mapping[str, Any], fingerprint: str, path: Path | str) -> None:

@@ -7,15 +7,15 @@ from omegaconf import DictConfig, open_dict
 
 from lexiseg.cli.composing import compose_config, plain
 from lexiseg.errors import ConfigError
-from lexiseg.recipes.evaluate import data_of_run, default_output, judge
+from lexiseg.recipes.evaluate import data_of_run, judge, report_place
 from lexiseg.recipes.records import evaluation
 
 
 def run_eval(overrides: Sequence[str]) -> int:
     """The command: overrides in, exit status out."""
     config = compose_eval(overrides)
+    output = report_place(config.output, config.checkpoint)
     report = judge(evaluation(plain(config)))
-    output = Path(config.output) if config.output else default_output(config.checkpoint)
     report.write(output)
     print(report.to_markdown())
     print(f"\nwritten to {output}")

@@ -117,9 +117,16 @@ def _load_folder(location: str, tokenizer: str | Path | None, *, name: str) -> F
         model,
         _tokenizer(tokenizer or location, family),
         source=name,
-        known_words=frozenset(words.read_text().split()) if words.is_file() else None,
+        known_words=_read_known(words) if words.is_file() else None,
         preparation=read_preparation(location),
     )
+
+
+def _read_known(path: Path) -> frozenset[str]:
+    try:
+        return frozenset(path.read_text(encoding="utf-8").split())
+    except (OSError, UnicodeDecodeError) as error:
+        raise CheckpointError(f"{path}: expected UTF-8 text ({error}); copy the folder again") from error
 
 
 def _tokenizer(source: str | Path | None, family: Family | None = None) -> TextTokenizer | None:

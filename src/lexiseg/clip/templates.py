@@ -1,5 +1,7 @@
 """Prompt templates as the methods publish them: part of their settings, word for word."""
 
+from collections.abc import Sequence
+
 from lexiseg.errors import ConfigError
 
 PLAIN = ("{}",)
@@ -208,7 +210,7 @@ TEMPLATE_SETS: dict[str, tuple[str, ...]] = {
 """Template sets by the name that configurations and result files use."""
 
 
-def resolve_templates(templates: str | tuple[str, ...] | list[str]) -> tuple[str, ...]:
+def resolve_templates(templates: str | Sequence[str]) -> tuple[str, ...]:
     """A set's name, one template or several templates, as a tuple of templates.
 
     Raises:
@@ -223,6 +225,12 @@ def resolve_templates(templates: str | tuple[str, ...] | list[str]) -> tuple[str
                 f"no template set '{templates}'; expected one of {known}, or a text with {{}} in it"
             )
         templates = (templates,)
+    if not isinstance(templates, list | tuple) or not all(
+        isinstance(template, str) for template in templates
+    ):
+        raise ConfigError(
+            f"templates: expected a set's name, or a list of templates with {{}} in each, got {templates!r}"
+        )
     wrong = [template for template in templates if template.count("{}") != 1]
     if wrong or not templates:
         raise ConfigError(

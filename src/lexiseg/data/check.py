@@ -83,7 +83,8 @@ def write_overlays(
     """
     if count < 0:
         raise ConfigError(f"cannot draw {count} overlays; give 0 or more")
-    indices = sorted({i * len(dataset) // count for i in range(count)}) if count else []
+    count = min(count, len(dataset))
+    indices = [i * len(dataset) // count for i in range(count)]
     hatched = () if split is None else split.unseen
     written = []
     for index in with_progress(indices, "drawing overlays", len(indices)):

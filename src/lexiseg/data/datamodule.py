@@ -8,7 +8,13 @@ import numpy.typing as npt
 import torch
 from torch.utils.data import DataLoader
 
-from lexiseg.data.resuming import PositionedStream, ResumingDataModule, stack_images
+from lexiseg.data.resuming import (
+    MOST_SAMPLES,
+    PositionedStream,
+    ResumingDataModule,
+    require_count,
+    stack_images,
+)
 from lexiseg.data.sampler import ShardSampler
 from lexiseg.data.scan import (
     LabelScan,
@@ -122,8 +128,7 @@ class SegmentationDataModule(ResumingDataModule):
                     f"the {name} data set has the classes {', '.join(dataset.classes)}; split '{split.name}' "
                     f"was built for {', '.join(split.classes)}; build the split from this data set's classes"
                 )
-        if val_batch_size < 1:
-            raise ConfigError(f"val_batch_size {val_batch_size}: expected at least 1")
+        require_count("val_batch_size", val_batch_size, 1, MOST_SAMPLES)
         if overfit < 0:
             raise ConfigError(f"overfit {overfit}: expected a number of images, or 0 for all")
         self.train, self.val, self.split = train, val, split

@@ -131,7 +131,7 @@ def image_size(path: str | Path) -> tuple[int, int]:
     path = Path(path)
     with _open(path) as image:
         width, height = image.size
-        turned = image.getexif().get(0x0112, 1) in (5, 6, 7, 8)
+        turned = _orientation(image) in (5, 6, 7, 8)
     return (width, height) if turned else (height, width)
 
 
@@ -188,13 +188,28 @@ def _pixels(image: Image.Image, name: str, *, ours: bool = True) -> npt.NDArray[
     """Decode, turn upright, convert; an image that is not ours is copied for it."""
     try:
         image.load()
-        if ours:
-            ImageOps.exif_transpose(image, in_place=True)
-        else:
-            image = ImageOps.exif_transpose(image)
+        image = _upright(image, ours=ours)
         return np.array(_to_rgb(image, name), dtype=np.uint8)
     except _DAMAGE as error:
         raise _damaged(name, error) from error
+
+
+def _orientation(image: Image.Image) -> object:
+    try:
+        return image.getexif().get(0x0112, 1)
+    except _DAMAGE:
+        return 1
+
+
+def _upright(image: Image.Image, *, ours: bool) -> Image.Image:
+    """Turned as its EXIF orientation says; garbled EXIF says nothing, and viewers show such a picture as it is stored."""
+    try:
+        if not ours:
+            return ImageOps.exif_transpose(image)
+        ImageOps.exif_transpose(image, in_place=True)
+    except _DAMAGE:
+        image.info.pop("exif", None)
+    return image
 
 
 def _open(path: Path) -> Image.Image:

@@ -17,6 +17,23 @@ from lexiseg.interruption import ignore_interrupts
 Drawn = TypeVar("Drawn")
 
 
+MOST_SAMPLES = 2**16
+"""Of a batch: more than any memory holds, few enough for every counter behind it."""
+
+MOST_WORKERS = 256
+"""Loader processes; more would only crowd out the machine."""
+
+
+def require_count(key: str, value: object, least: int, most: int) -> None:
+    """Refuse a number of samples or processes that no loader can have.
+
+    Raises:
+        ConfigError: No whole number, too small or too large.
+    """
+    if type(value) is not int or not least <= value <= most:
+        raise ConfigError(f"{key}: expected a whole number from {least} to {most}, got {value!r}")
+
+
 class PositionedStream(Dataset[Drawn], ABC, Generic[Drawn]):
     """Samples by ``(index, position)``, drawn by a generator seeded with ``(seed, position)`` alone.
 
@@ -67,10 +84,10 @@ class ResumingDataModule(pl.LightningDataModule):
 
     def __init__(self, *, batch_size: int, num_workers: int, seed: int) -> None:
         super().__init__()
-        if batch_size < 1 or num_workers < 0:
-            raise ConfigError(
-                f"batch_size {batch_size}, num_workers {num_workers}: expected at least 1 and at least 0"
-            )
+        require_count("batch_size", batch_size, 1, MOST_SAMPLES)
+        require_count("num_workers", num_workers, 0, MOST_WORKERS)
+        if type(seed) is not int or seed < 0:
+            raise ConfigError(f"seed: expected a whole number of at least 0, got {seed!r}")
         self.batch_size, self.num_workers, self.seed = batch_size, num_workers, seed
 
     @property

@@ -1,7 +1,7 @@
 """One pass over a data set's label maps: which classes are there, in how many images and pixels."""
 
+import logging
 import os
-import warnings
 import zipfile
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -12,10 +12,13 @@ import numpy as np
 import numpy.typing as npt
 
 from lexiseg.errors import DataError
+from lexiseg.keys import some_names
 from lexiseg.label_codes import EIGHT_BIT, LabelMap, label_codes
 from lexiseg.progress import with_progress
 from lexiseg.storage import write_atomically
 from lexiseg.types import ClassSplit, Sample, SegmentationDataset
+
+_log = logging.getLogger(__name__)
 
 GENERATED_SAMPLE = 256
 """How many scenes of a generated data set a scan looks at."""
@@ -178,12 +181,10 @@ def warn_absent_classes(scan: LabelScan, split: ClassSplit) -> tuple[str, ...]:
     """
     absent = tuple(name for i, name in enumerate(split.classes) if scan.pixels[i] == 0)
     if absent:
-        warnings.warn(
-            f"class {', '.join(map(repr, absent))} has no pixel in {scan.scanned} validation label maps; its "
-            "IoU "
-            "is NaN and does not enter the means",
-            UserWarning,
-            stacklevel=2,
+        _log.warning(
+            "no pixel of %s in %d validation label maps: such IoU is NaN and does not enter the means",
+            some_names(absent),
+            scan.scanned,
         )
     return absent
 

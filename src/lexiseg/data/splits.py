@@ -36,6 +36,8 @@ def make_split(
         ConfigError: A name that is no class (the closest class names are suggested), empty, repeated, both
             seen and unseen or neither, or a setting that does not exist.
     """
+    if not isinstance(name, str):
+        raise ConfigError(f"split: expected a name, got {name!r}")
     _check_choice(name, "setting", setting, ("inductive", "transductive", "supervised"))
     _check_choice(name, "unseen_pixels", unseen_pixels, ("shown", "excluded"))
     for kind, names in (("unseen", unseen), ("seen", seen or ())):
@@ -92,6 +94,8 @@ def _check_choice(split: str, key: str, value: str, allowed: tuple[str, ...]) ->
 def _check_names(split: str, kind: str, names: Sequence[str], classes: Sequence[str]) -> None:
     if isinstance(names, str):
         raise ConfigError(f"split '{split}': {kind} is the text '{names}'; expected a list: [{names}]")
+    if not isinstance(names, Sequence):
+        raise ConfigError(f"split '{split}': {kind} is {names!r}; expected a list of class names")
     for name in names:
         if not isinstance(name, str):
             raise ConfigError(f"split '{split}': {kind} class {name!r} is no text; list class names, not ids")

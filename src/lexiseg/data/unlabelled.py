@@ -145,6 +145,10 @@ class ForgottenLabels:
     ) -> None:
         if regions not in ("component", "class"):
             raise ConfigError(f"regions: expected 'component' or 'class', got {regions!r}")
+        if make_masks is not None and not callable(make_masks):
+            raise ConfigError(
+                f"make_masks: expected what makes masks of an image, or null, got {make_masks!r}"
+            )
         self.dataset, self.make_masks, self.regions = dataset, make_masks, regions
 
     def __len__(self) -> int:

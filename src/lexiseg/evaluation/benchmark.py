@@ -93,6 +93,8 @@ class MethodChoice:
         """
         if isinstance(entries, str):
             entries = METHODS if entries == "all" else (entries,)
+        if not isinstance(entries, list | tuple):
+            raise ConfigError(f"methods: expected all, or a list of names, got {entries!r}")
         chosen = tuple(cls.from_entry(entry) for entry in entries)
         labels = [choice.label for choice in chosen]
         twice = sorted({label for label in labels if labels.count(label) > 1})

@@ -11,7 +11,7 @@ import numpy as np
 
 from lexiseg.errors import ConfigError
 from lexiseg.evaluation.efficiency import Efficiency, tg_clip_score
-from lexiseg.storage import write_json
+from lexiseg.storage import is_there, write_json
 
 
 @dataclass(frozen=True)
@@ -41,7 +41,7 @@ def read_cells(path: Path) -> dict[tuple[str, str], Cell]:
     Raises:
         ConfigError: The file is no such result.
     """
-    if not path.exists():
+    if not is_there(path):
         return {}
     try:
         stored = json.loads(path.read_text(encoding="utf-8"))

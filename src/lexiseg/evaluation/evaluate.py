@@ -18,6 +18,7 @@ import torch
 
 from lexiseg.errors import ConfigError
 from lexiseg.inference.segmenter import Segmenter
+from lexiseg.keys import some_names
 from lexiseg.metrics.functional import ZeroShotScores
 from lexiseg.metrics.segmentation import ZeroShotMetric
 from lexiseg.progress import doing
@@ -147,7 +148,7 @@ def evaluate(
     scores = metric.compute()
     absent = [name for name, iou in scores.iou.items() if math.isnan(iou)]
     if absent:
-        _warn_absent(", ".join(absent))
+        _warn_absent(some_names(absent))
     settings = {**_settings(segmenter), "limit": limit, **(context or {})}
     return EvaluationReport(scores, total, split, settings, _seconds_per_image(spent))
 

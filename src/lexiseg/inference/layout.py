@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 
 import torch
 from torch import Tensor
@@ -33,7 +34,7 @@ _WINDOW_PATCHES = 2**15
 """Most patches that a tower reads at once: its attention holds a number per pair of them and head."""
 
 _MERGING_BYTES = 2**30
-"""Most that the matrices from windows to pixels may take."""
+"""Most that the matrices from windows to pixels may take, of all views together."""
 
 
 @dataclass(frozen=True)
@@ -92,15 +93,20 @@ class WindowLayout:
 
     def merging_bytes(self) -> int:
         """Of the largest matrices that :meth:`axes` makes and fuses, both axes together."""
-        windows, target = self.windows, self.source if self.by_way_of is None else self.working
+        starts = (self.windows.tops, self.windows.lefts)
         columns = [
-            len(starts) * padded // self.patch_size
-            for starts, padded in zip((windows.tops, windows.lefts), self.padded, strict=True)
+            len(first) * side // self.patch_size for first, side in zip(starts, self.padded, strict=True)
         ]
-        return sum(
-            4 * (working * count + source * count + (0 if working == source else source * working))
-            for working, source, count in zip(self.working, target, columns, strict=True)
-        )
+        return 4 * sum(self._axis_numbers(axis, count) for axis, count in enumerate(columns))
+
+    def _axis_numbers(self, axis: int, columns: int) -> int:
+        """Entries of one axis' matrices, from ``columns`` logits of all windows to the photograph's pixels."""
+        sizes = [self.working[axis], self.source[axis]]
+        if self.by_way_of is not None:
+            sizes.insert(1, self.by_way_of[axis])
+        steps = [after * before for before, after in pairwise(sizes) if after != before]
+        joined = sizes[-1] * sizes[0] if len(steps) > 1 else 0  # both interpolations in one matrix
+        return (sizes[0] + sizes[-1]) * columns + sum(steps) + joined
 
     def _axis(
         self, axis: int, starts: tuple[int, ...], window: int, patches: int, device: torch.device
@@ -171,8 +177,12 @@ class ImageLayout:
             axes = self.windows[0].axes((masks.shape[-2], masks.shape[-1]), masks.device)
             return RegionMerge(masks, first.scores[0] * scale, *axes)
         kind = SigmoidMerge if activation == "sigmoid" else LinearMerge
+        plans: dict[WindowLayout, tuple[AxisPlan, AxisPlan]] = {}  # a view and its mirror image share theirs
+        for maps, layout in zip(logits, self.windows, strict=True):
+            if isinstance(maps, Tensor) and layout not in plans:
+                plans[layout] = layout.axes((maps.shape[-2], maps.shape[-1]), maps.device)
         sources = [
-            kind(maps, *layout.axes((maps.shape[-2], maps.shape[-1]), maps.device), scale=scale)
+            kind(maps, *plans[layout], scale=scale)
             for maps, layout in zip(logits, self.windows, strict=True)
             if isinstance(maps, Tensor)
         ]
@@ -238,12 +248,13 @@ def _check_work(
                 f"{told} be read in windows of {patches} patches, where at most {_WINDOW_PATCHES} fit; set a window of the "
                 "tower's own size (protocol.window), or a smaller short_side"
             )
-        if layout.merging_bytes() > _MERGING_BYTES:
-            raise DataError(
-                f"{told} need {layout.merging_bytes() / 2**30:.1f} GiB to bring {len(layout.windows)} windows back to its "
-                "pixels; crop it, or set a larger stride"
-            )
     count = sum(len(layout.windows) for layout in layouts)
+    merging = sum(layout.merging_bytes() for layout in set(layouts))
+    if merging > _MERGING_BYTES:
+        raise DataError(
+            f"{told} need {merging / 2**30:.1f} GiB to bring {count} windows back to its pixels; crop it, or set a larger "
+            "stride"
+        )
     if count > protocol.max_windows:
         raise DataError(
             f"{told} be read in {count} windows, where the protocol allows {protocol.max_windows}; set a smaller short_side, "

@@ -62,7 +62,7 @@ def read_mask_file(path: Path) -> MaskFile:
         parts = [_Annotation.parse(annotation, size) for annotation in annotations]
     except _WrongRunsError as error:
         raise DataError(f"mask file {path}: {error}; make it again or remove it") from error
-    except (KeyError, TypeError, ValueError, AttributeError) as error:
+    except (KeyError, TypeError, ValueError, OverflowError, AttributeError) as error:
         raise DataError(
             f"mask file {path}: expected SA-1B's layout, an object with 'image' (width, height, file_name) and "
             f"'annotations' (each with 'segmentation'); came something else ({type(error).__name__}: {error})"
@@ -122,9 +122,12 @@ class _Annotation:
             counts = expand_counts(raw) if isinstance(raw, str) else np.array(raw, dtype=np.int64)
         except (ValueError, OverflowError) as error:
             raise _WrongRunsError(f"{told}: {error}") from error
-        if counts.ndim != 1 or (counts < 0).any() or counts.sum() != size[0] * size[1]:
+        total = (
+            sum(counts.tolist()) if counts.ndim == 1 else None
+        )  # Python's own sum has no 64 bits to overflow
+        if total != size[0] * size[1] or (counts < 0).any():
             raise _WrongRunsError(
-                f"{told}: run lengths add up to {counts.sum()} pixels, the image has {size[0] * size[1]}"
+                f"{told}: run lengths add up to {total} pixels, the image has {size[0] * size[1]}"
             )
         quality, stability = annotation.get("predicted_iou"), annotation.get("stability_score")
         return _Annotation(counts, _share(quality), _share(stability))

@@ -8,7 +8,7 @@ from typing import Any
 from lexiseg.errors import DataError
 from lexiseg.masks.mask_set import MaskSet
 from lexiseg.masks.sa1b import MaskFile, read_mask_file, to_json
-from lexiseg.storage import write_atomically
+from lexiseg.storage import is_folder, write_atomically
 
 SUFFIX = ".masks.json"
 _PART_SUFFIX = ".masks.part"
@@ -126,7 +126,8 @@ def remove_stale_parts(folders: Iterable[Path]) -> int:
     Returns:
         How many there were.
     """
-    parts = [part for folder in set(folders) if folder.is_dir() for part in folder.glob(f".*{_PART_SUFFIX}")]
+    there = [folder for folder in set(folders) if is_folder(folder)]
+    parts = [part for folder in there for part in folder.glob(f".*{_PART_SUFFIX}")]
     for part in parts:
         part.unlink(missing_ok=True)
     return len(parts)

@@ -52,7 +52,7 @@ class CascadeSettings:
     name: str = "cascade_clip"
     stages: tuple[tuple[int, ...], ...] = ((6, 7, 8), (9, 10, 11), (12,))
     prompts: PromptKind = "deep"
-    prompt_length: int = within(10, at_least=1)
+    prompt_length: int = within(10, at_least=1, at_most=4096)
     prompt_dropout: float = within(0.1, at_least=0, below=1)
     projection: ProjectionKind = "random"
     aggregation: AggregationKind = "gaussian"
@@ -61,10 +61,10 @@ class CascadeSettings:
     aggregation_trained: bool = True
     queries: QueryKind = "independent"
     decoder: DecoderKind = "attention"
-    decoder_layers: int = within(3, at_least=1)
-    decoder_heads: int = within(8, at_least=1)
+    decoder_layers: int = within(3, at_least=1, at_most=64)
+    decoder_heads: int = within(8, at_least=1, at_most=4096)
     decoder_dropout: float = within(0.1, at_least=0, below=1)
-    spectral_grid: int = within(32, at_least=1)
+    spectral_grid: int = within(32, at_least=1, at_most=1024)
     spectral_filter_trained: bool = False
     unused_parameters: bool = False
     normalization: Normalization = "imagenet"

@@ -38,20 +38,20 @@ class PixelCLIPSettings:
         ConfigError: A value out of range.
     """
 
-    clusters: int = within(64, at_least=1)
+    clusters: int = within(64, at_least=1, at_most=65536)
     global_clustering: bool = True
-    prompt_length: int = within(4, at_least=1)
+    prompt_length: int = within(4, at_least=1, at_most=4096)
     prompts_trained: bool = True
     prompt_template: str = PIXELCLIP_TRAIN[0]
     prompt_vocabulary: tuple[str, ...] = ()
-    prompt_seed: int = within(0, at_least=0)
+    prompt_seed: int = within(0, at_least=0, below=2**32)
     momentum: float = within(0.999, at_least=0, at_most=1)
     assignment_scale: float = within(100.0, above=0)
-    assignment_iterations: int = within(3, at_least=0)
-    image_size: int = within(320, at_least=1)
-    mask_size: int = within(256, at_least=1)
+    assignment_iterations: int = within(3, at_least=0, at_most=1000)
+    image_size: int = within(320, at_least=1, at_most=4096)
+    mask_size: int = within(256, at_least=1, at_most=4096)
     tuned: TunedPart = "attention"
-    decoder_channels: int = 64
+    decoder_channels: int = within(64, at_least=1, at_most=4096)
 
     def __post_init__(self) -> None:
         """Bring lists from a configuration file to tuples and reject impossible settings."""

@@ -79,6 +79,8 @@ def choose_rows(table: str, wanted: str | Sequence[str]) -> list[AblationRow]:
         ConfigError: No such table or row.
     """
     rows = read_table(str(table))
+    if not isinstance(wanted, str | list | tuple):
+        raise ConfigError(f"rows: expected all, or names of rows, got {wanted!r}")
     names = list(rows) if wanted == "all" else [wanted] if isinstance(wanted, str) else list(wanted)
     unknown = [str(name) for name in names if name not in rows]
     if unknown or not names:
@@ -94,7 +96,7 @@ def choose_seeds(given: int | Sequence[int]) -> list[int]:
     Raises:
         ConfigError: None, one twice, or no whole numbers.
     """
-    seeds = [given] if isinstance(given, int) else list(given)
+    seeds: list[Any] = list(given) if isinstance(given, list | tuple) else [given]
     if not seeds or any(type(seed) is not int for seed in seeds) or len(set(seeds)) < len(seeds):
         raise ConfigError(f"seeds: expected different whole numbers such as [0,1,2], got {seeds}")
     return seeds

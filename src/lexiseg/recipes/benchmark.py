@@ -11,12 +11,15 @@ import torch
 from torch import nn
 
 from lexiseg.clip.loading import FrozenCLIP
+from lexiseg.clip.templates import resolve_templates
+from lexiseg.data.resuming import MOST_SAMPLES, require_count
 from lexiseg.errors import ConfigError, DataError, LexisegError
 from lexiseg.evaluation.benchmark import Benchmark, MethodChoice, cell_key, measure, prepare
 from lexiseg.evaluation.benchmark_table import Cell, read_cells, to_markdown, write_cells
 from lexiseg.inference.devices import pick_device
 from lexiseg.interruption import Kept, keeping
 from lexiseg.progress import with_progress
+from lexiseg.recipes.settings import require_changes, require_limit
 from lexiseg.storage import write_text
 
 RESULTS_FILE = "results.json"
@@ -51,6 +54,16 @@ class BenchmarkRun:
     limit: int | None = None
     images_per_batch: int = 1
     compile: bool = False
+
+    def __post_init__(self) -> None:
+        """Refuse what no table can be made with."""
+        require_limit(self.limit)
+        require_changes(self.protocol)
+        require_count("images_per_batch", self.images_per_batch, 1, MOST_SAMPLES)
+        if self.templates is not None:
+            resolve_templates(self.templates)
+        if not isinstance(self.compile, bool):
+            raise ConfigError(f"compile: expected true or false, got {self.compile!r}")
 
 
 def measure_all(run: BenchmarkRun, refused: Refused) -> str:

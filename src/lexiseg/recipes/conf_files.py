@@ -150,6 +150,8 @@ def require_benchmarks(names: str | Sequence[str]) -> list[str]:
     Raises:
         ConfigError: None, or one that there is not.
     """
+    if not isinstance(names, str | list | tuple):
+        raise ConfigError(f"benchmarks: expected names of benchmarks, got {names!r}")
     names, available = [names] if isinstance(names, str) else list(names), benchmark_names()
     unknown = [name for name in names if name not in available]
     if unknown or not names:

@@ -1,12 +1,13 @@
 """Data sets by the names and folders that a user gives: opened, prepared, verified, split."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal, cast
 
 import yaml
 
+from lexiseg.constants import IGNORE_INDEX
 from lexiseg.data.check import ClassRow, class_rows, findings
 from lexiseg.data.datasets.catalogue import CATALOGUE, open_dataset
 from lexiseg.data.datasets.files import LabelledFiles
@@ -51,6 +52,7 @@ class DataPlace:
         masks: Likewise the label maps.
         classes: Likewise the class file.
         mask_suffix: The label map of ``a.jpg`` is ``a`` and this.
+        ignore_ids: Of ``folder``: raw ids that take no part.
     """
 
     name: str
@@ -60,6 +62,7 @@ class DataPlace:
     masks: Path | None = None
     classes: Path | None = None
     mask_suffix: str = ".png"
+    ignore_ids: Sequence[int] = (IGNORE_INDEX,)
 
 
 def open_place(place: DataPlace) -> SegmentationDataset:
@@ -85,6 +88,7 @@ def open_place(place: DataPlace) -> SegmentationDataset:
         masks=place.masks or base / "masks" / partition,
         classes=place.classes or base / "classes.txt",
         mask_suffix=place.mask_suffix,
+        ignore_ids=place.ignore_ids,
     )
 
 
@@ -179,7 +183,12 @@ def read_split(path: Path, classes: tuple[str, ...]) -> ClassSplit:
     Raises:
         ConfigError: Not the keys of a split, or names that the classes lack.
     """
-    settings = yaml.safe_load(path.read_text(encoding="utf-8"))
+    try:
+        settings = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except (yaml.YAMLError, OSError, UnicodeDecodeError) as error:
+        raise ConfigError(
+            f"{path}: no readable YAML ({' '.join(str(error).split())}); mend the file"
+        ) from error
     if not isinstance(settings, dict) or not {"name", "unseen"} <= set(settings) <= _SPLIT_KEYS:
         raise ConfigError(f"{path}: expected the keys name, unseen and perhaps seen, setting, unseen_pixels")
     return make_split(classes, **settings)

@@ -11,13 +11,14 @@ import yaml
 from lexiseg.checkpoints.model_folder import is_hub_name
 from lexiseg.checkpoints.run_checkpoint import checkpoint_of
 from lexiseg.checkpoints.training_file import CheckpointInfo
+from lexiseg.clip.templates import resolve_templates
 from lexiseg.errors import CheckpointError, ConfigError
 from lexiseg.evaluation.evaluate import EvaluationReport, evaluate
 from lexiseg.inference.pipeline import Pipeline
 from lexiseg.inference.protocol import InferenceProtocol
 from lexiseg.recipes.conf_files import conf_dir
 from lexiseg.recipes.run_folder import RECORD_FILE
-from lexiseg.recipes.settings import SplitSettings
+from lexiseg.recipes.settings import SplitSettings, require_changes, require_limit
 from lexiseg.types import ClassSplit, SegmentationDataset
 
 _PACKAGE = "lexiseg"
@@ -51,6 +52,13 @@ class Evaluation:
     limit: int | None = None
     device: str = "auto"
     data: Mapping[str, Any] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        """Refuse what cannot be judged by before a weight is read."""
+        require_limit(self.limit)
+        require_changes(self.protocol)
+        if self.templates is not None:
+            resolve_templates(self.templates)
 
 
 def judge(task: Evaluation) -> EvaluationReport:
@@ -95,8 +103,10 @@ def data_of_run(checkpoint: Path | str) -> dict[str, Any] | None:
     that a configuration would compute is refused.
 
     Raises:
-        ConfigError: The record names another class, or cannot be read.
+        ConfigError: No path; or the record names another class, or cannot be read.
     """
+    if not isinstance(checkpoint, str | Path):
+        raise ConfigError(f"checkpoint: expected a path or a name on the hub, got {checkpoint!r}")
     checkpoint = checkpoint_of(checkpoint)
     record = Path(checkpoint).parent / RECORD_FILE
     if not Path(checkpoint).is_file() or not record.is_file():
@@ -142,6 +152,19 @@ def _targets(record: Any) -> Iterator[str]:
 def _own_classes() -> set[str]:
     files = (conf_dir() / "data").glob("*.yaml")
     return {str(yaml.safe_load(path.read_text(encoding="utf-8"))["val"][TARGET]) for path in files}
+
+
+def report_place(output: object, checkpoint: Path | str) -> Path:
+    """The result file that was asked for, or the default one.
+
+    Raises:
+        ConfigError: No path.
+    """
+    if output is None:
+        return default_output(checkpoint)
+    if not isinstance(output, str | Path) or not str(output).strip():
+        raise ConfigError(f"output: expected the path of a result file, got {output!r}")
+    return Path(output)
 
 
 def default_output(checkpoint: Path | str) -> Path:

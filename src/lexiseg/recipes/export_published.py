@@ -18,7 +18,7 @@ from lexiseg.checkpoints.training_file import (
 )
 from lexiseg.clip.loading import load_clip
 from lexiseg.errors import ConfigError
-from lexiseg.storage import write_atomically
+from lexiseg.storage import is_same_file, write_atomically
 
 
 @dataclass(frozen=True)
@@ -51,7 +51,7 @@ def export_published_file(
     """
     stored = load_tensors_only(checkpoint)
     info = read_info(stored, checkpoint)
-    if out.resolve() == checkpoint.resolve():
+    if is_same_file(out, checkpoint):
         raise ConfigError(f"--out {out} is the checkpoint itself; choose another name")
     how = {key: value for key, value in info.clip.items() if key != "fingerprint"}
     frozen = load_clip(**(how | ({"source": clip} if clip else {})))

@@ -23,7 +23,7 @@ from lexiseg.data.class_files import read_class_file
 from lexiseg.data.splits import make_split
 from lexiseg.errors import CheckpointError, ConfigError
 from lexiseg.inference.protocol import CASCADE, REGIONS, InferenceProtocol, suited
-from lexiseg.storage import write_atomically
+from lexiseg.storage import is_same_file, write_atomically
 from lexiseg.types import ClassSplit, Setting
 
 CLIP_SUFFIX = ".clip.safetensors"
@@ -83,7 +83,7 @@ def import_published_file(release: PublishedImport) -> ImportedFile:
         LexisegError: The file or the CLIP cannot be read, or they do not belong together.
     """
     out = release.out or release.file.with_suffix(".ckpt")
-    if out.resolve() == release.file.resolve():
+    if is_same_file(out, release.file):
         raise ConfigError(
             f"--out {out} is the file to be read; choose another name, for example {out.stem}.ckpt"
         )

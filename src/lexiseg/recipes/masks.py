@@ -18,6 +18,7 @@ from lexiseg.masks.build import MaskTask, Outcome, Status, build_masks
 from lexiseg.masks.provider import Picture
 from lexiseg.masks.store import MaskStore
 from lexiseg.recipes.mask_providers import find_provider, make_provider
+from lexiseg.storage import is_there
 
 _MOST_WORKERS = 16
 _SHOWN_SIDE = 640
@@ -129,7 +130,7 @@ def mask_tasks(places: Sequence[Path], output: Path | None) -> list[MaskTask]:
         ConfigError: The output is a file.
         DataError: A place that does not exist, or a folder without images.
     """
-    if output is not None and output.exists() and not output.is_dir():
+    if output is not None and is_there(output):
         raise ConfigError(f"output: expected a folder, {output} is a file")
     found: dict[Path, MaskTask] = {}
     for place in places:

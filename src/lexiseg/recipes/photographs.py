@@ -113,6 +113,15 @@ def result_stems(photos: Sequence[Path]) -> list[str]:
 
 
 def _expand(pattern: str) -> Iterator[Path]:
+    try:
+        yield from _places(pattern)
+    except OSError as error:
+        raise DataError(
+            f"cannot look into {pattern[:200]} ({error.strerror or error}); check its rights"
+        ) from error
+
+
+def _places(pattern: str) -> Iterator[Path]:
     path = Path(pattern).expanduser()
     if path.is_dir():
         yield from sorted(p for p in path.iterdir() if _is_image(p))

@@ -22,7 +22,14 @@ from lexiseg.models.pixel_clip import PixelCLIP
 from lexiseg.models.pixel_clip_settings import PixelCLIPOptimSettings, PixelCLIPSettings
 from lexiseg.recipes.record import plain_record
 from lexiseg.recipes.run_folder import RunFolder, resumed_step
-from lexiseg.recipes.settings import CheckpointSettings, ClipSource, Resume, TrainerSettings, require_seed
+from lexiseg.recipes.settings import (
+    CheckpointSettings,
+    ClipSource,
+    Resume,
+    TrainerSettings,
+    require_resume,
+    require_seed,
+)
 from lexiseg.recipes.trainer import check_trainer, make_trainer, quiet, tell_once
 from lexiseg.storage import folder_or_nothing
 from lexiseg.training.checkpointing import KeepCheckpoints
@@ -106,6 +113,7 @@ class TuneRun:
     def __post_init__(self) -> None:
         """Refuse a bad seed before anything is read."""
         require_seed(self.seed)
+        require_resume(self.resume)
         object.__setattr__(self, "output_dir", Path(self.output_dir))
 
     @property
@@ -190,6 +198,10 @@ def read_words(words: str | Sequence[str]) -> tuple[str, ...]:
     Raises:
         LexisegError: No such list, or a file that is none.
     """
+    if not isinstance(words, str | list | tuple):
+        raise ConfigError(
+            f"pictures.words: expected a class list's name, a text file or a list of words, got {words!r}"
+        )
     if not isinstance(words, str):
         return tuple(str(word) for word in words)
     if words == "toy":

@@ -5,6 +5,8 @@ from dataclasses import fields, is_dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 
 def plain_record(value: Any) -> Any:
     """Settings as dictionaries, lists and plain values; other objects by their class and what they were made of.
@@ -12,6 +14,8 @@ def plain_record(value: Any) -> Any:
     Args:
         value: A settings dataclass, or what stands in one.
     """
+    if isinstance(value, np.generic):
+        value = value.item()  # NumPy's float is one of Python's as well, but no YAML knows it
     if value is None or isinstance(value, bool | int | float | str):
         return value
     if isinstance(value, Path):
@@ -39,7 +43,7 @@ def _parts_of(value: Any) -> dict[str, Any]:
 def _is_plain(value: Any) -> bool:
     if isinstance(value, list | tuple):
         return all(_is_plain(item) for item in value)
-    return value is None or isinstance(value, bool | int | float | str | Path)
+    return value is None or isinstance(value, bool | int | float | str | Path | np.generic)
 
 
 def merged(record: Mapping[str, Any], changes: Mapping[str, Any]) -> dict[str, Any]:

@@ -197,6 +197,7 @@ def benchmark_run(record: Record, benchmarks: Sequence[Benchmark], device: torch
     Raises:
         LexisegError: An unknown method, or a CLIP that cannot be loaded.
     """
+    require_output_dir(record["output"], "output")
     methods = MethodChoice.many(record["methods"])
     clip = known_settings(ClipSource, record["clip"], "clip").load().to(device)
     same = ("templates", "limit", "images_per_batch", "compile")

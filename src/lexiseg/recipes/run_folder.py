@@ -13,7 +13,7 @@ from lexiseg.checkpoints.training_file import load_tensors_only, read_step
 from lexiseg.errors import CheckpointError, ConfigError
 from lexiseg.interruption import Kept, keeping
 from lexiseg.recipes.settings import Resume
-from lexiseg.storage import write_json, write_text
+from lexiseg.storage import is_there, make_folder, write_json, write_text
 from lexiseg.training.checkpointing import LAST
 from lexiseg.training.csv_log import FILE_NAME as LOG_FILE
 from lexiseg.training.csv_log import CsvLog
@@ -58,16 +58,14 @@ def require_run_name(name: object) -> None:
         )
 
 
-def require_output_dir(folder: object) -> None:
+def require_output_dir(folder: object, key: str = "output_dir") -> None:
     """Refuse an output folder that is none, which would be the folder that the command is started in.
 
     Raises:
         ConfigError: An empty name, or no name.
     """
     if not isinstance(folder, str | Path) or not str(folder).strip():
-        raise ConfigError(
-            f"output_dir: expected a folder, got {folder!r}; for the present one say output_dir=."
-        )
+        raise ConfigError(f"{key}: expected a folder, got {folder!r}; for the present one say {key}=.")
 
 
 @dataclass(frozen=True)
@@ -90,7 +88,7 @@ class RunFolder:
         Raises:
             ConfigError: The folder holds a run with other settings.
         """
-        complete = (self.path / RESULT_FILE).is_file() and (self.path / LAST).is_file()
+        complete = is_there(self.path / RESULT_FILE) and is_there(self.path / LAST)
         if self.resume != "auto" or not complete:
             return None
         self.check_same_run()
@@ -98,8 +96,21 @@ class RunFolder:
         return result if result["step"] == max_steps else None
 
     def result(self) -> dict[str, Any]:
-        """What a complete run wrote here."""
-        return dict(json.loads((self.path / RESULT_FILE).read_text(encoding="utf-8")))
+        """What a complete run wrote here.
+
+        Raises:
+            ConfigError: The file is damaged.
+        """
+        path = self.path / RESULT_FILE
+        try:
+            result = json.loads(path.read_text(encoding="utf-8"))
+        except (OSError, ValueError, RecursionError) as error:
+            raise ConfigError(
+                f"{path}: damaged ({error}); remove it, and the run goes on from its {LAST}"
+            ) from error
+        if not isinstance(result, dict) or "step" not in result:
+            raise ConfigError(f"{path}: no result of a run; remove it, and the run goes on from its {LAST}")
+        return result
 
     def resume_from(self) -> Path | None:
         """The checkpoint to go on from, or None.
@@ -115,7 +126,7 @@ class RunFolder:
             if not Path(self.resume).is_file():
                 raise CheckpointError(f"resume={self.resume}: no such file; give a last.ckpt, auto or false")
             return Path(self.resume)
-        if not last.is_file():
+        if not is_there(last):
             return None
         self.check_same_run()
         return last
@@ -129,7 +140,7 @@ class RunFolder:
         recorded = self.path / RECORD_FILE
         if not recorded.is_file():
             return
-        before = yaml.safe_load(recorded.read_text(encoding="utf-8"))
+        before = read_record(recorded)
         changed = [
             difference
             for key in self.record
@@ -157,7 +168,7 @@ class RunFolder:
 
     def open(self, resume_from: Path | None, step: int) -> CsvLog:
         """Make the folder, write the record into it, and open its log at the step the run goes on from."""
-        self.path.mkdir(parents=True, exist_ok=True)
+        make_folder(self.path)
         log = CsvLog(self.path)
         if resume_from is None:
             (self.path / LOG_FILE).unlink(missing_ok=True)
@@ -195,10 +206,28 @@ def _stamp(path: Path) -> tuple[int, int] | None:
     return found.st_ino, found.st_mtime_ns
 
 
+def read_record(path: Path) -> dict[str, Any]:
+    """What a run's folder says of it.
+
+    Raises:
+        ConfigError: The file is damaged.
+    """
+    try:
+        record = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except (yaml.YAMLError, OSError, UnicodeDecodeError) as error:
+        raise ConfigError(
+            f"{path}: damaged ({' '.join(str(error).split())}); give resume=false to start anew in its place"
+        ) from error
+    if not isinstance(record, dict):
+        raise ConfigError(f"{path}: no record of a run; give resume=false to start anew in its place")
+    return record
+
+
 def differences(before: Any, now: Any, name: str) -> list[str]:
     """In what a recorded setting differs, in words; a class that has only moved to another module does not.
 
-    What is recorded and is no setting any more does not count.
+    What is recorded and is no setting any more does not count; in a mapping with numbers for keys, such as an ``id_map``, every
+    key is the user's own, and one that is gone does.
 
     Args:
         before: As recorded.
@@ -208,14 +237,15 @@ def differences(before: Any, now: Any, name: str) -> list[str]:
     if isinstance(before, Mapping) and isinstance(now, Mapping):
         return [
             difference
-            for key in now
-            for difference in differences(before.get(key, _ABSENT), now[key], f"{name}.{key}")
+            for key in [*now, *(key for key in before if isinstance(key, int) and key not in now)]
+            for difference in differences(before.get(key, _ABSENT), now.get(key, _ABSENT), f"{name}.{key}")
         ]
     if name.endswith("._target_") and isinstance(before, str):
         before, now = before.rpartition(".")[2], str(now).rpartition(".")[2]
     if before == now:
         return []
-    return [f"{name}: {'absent' if before is _ABSENT else before} there, {now} now"]
+    there, here = ("absent" if value is _ABSENT else value for value in (before, now))
+    return [f"{name}: {there} there, {here} now"]
 
 
 def resumed_step(path: Path | None, read: ReadDescription) -> int:

@@ -7,6 +7,7 @@ from typing import Any, Literal, TypeVar
 
 from lexiseg.clip.loading import TOY_CLIP, FrozenCLIP, load_clip
 from lexiseg.data.datamodule import SegmentationDataModule
+from lexiseg.data.resuming import MOST_SAMPLES, MOST_WORKERS
 from lexiseg.data.splits import make_split
 from lexiseg.data.transforms import Transform
 from lexiseg.errors import ConfigError
@@ -82,10 +83,10 @@ class TrainingData:
     train: SegmentationDataset
     val: SegmentationDataset
     train_transform: Transform | None = None
-    batch_size: int = within(4, at_least=1)
-    val_batch_size: int = within(1, at_least=1)
-    num_workers: int = within(2, at_least=0)
-    seed: int | None = None
+    batch_size: int = within(4, at_least=1, at_most=MOST_SAMPLES)
+    val_batch_size: int = within(1, at_least=1, at_most=MOST_SAMPLES)
+    num_workers: int = within(2, at_least=0, at_most=MOST_WORKERS)
+    seed: int | None = within(None, at_least=0)
     overfit: int = within(0, at_least=0)
     root: str | Path | None = None
     cache_dir: str | Path | None = None
@@ -125,7 +126,7 @@ class TrainerSettings:
     accelerator: str = "auto"
     devices: int | str | Sequence[int] = 1
     precision: str | int = "32-true"
-    accumulate_grad_batches: int = within(1, at_least=1)
+    accumulate_grad_batches: int = within(1, at_least=1, at_most=MOST_SAMPLES)
     strategy: str = "auto"
     more: Mapping[str, Any] = field(default_factory=dict)
 
@@ -187,6 +188,42 @@ def known_settings(kind: type[Settings], values: Mapping[str, Any], group: str) 
     """
     require_known_keys(values, kind, group)
     return kind(**values)
+
+
+def require_limit(limit: object) -> None:
+    """Refuse what is no number of images.
+
+    Raises:
+        ConfigError: Neither null nor a whole number from 1.
+    """
+    if limit is not None and (type(limit) is not int or limit < 1):
+        raise ConfigError(
+            f"limit: expected a whole number of at least 1, or null for all images, got {limit!r}"
+        )
+
+
+def require_changes(protocol: object) -> None:
+    """Refuse changes to a protocol that are no settings by name.
+
+    Raises:
+        ConfigError: Something else came.
+    """
+    if not isinstance(protocol, Mapping):
+        raise ConfigError(
+            f"protocol: expected settings by name, such as protocol.window=224, got {protocol!r}"
+        )
+
+
+def require_resume(resume: object, init_from: object = None) -> None:
+    """Refuse what names no checkpoint to go on or to start from.
+
+    Raises:
+        ConfigError: ``resume`` is not auto, true, false or a path, or ``init_from`` not a path.
+    """
+    if not isinstance(resume, bool | str | Path | None):
+        raise ConfigError(f"resume: expected auto, true, false or the path of a checkpoint, got {resume!r}")
+    if not isinstance(init_from, str | Path | None):
+        raise ConfigError(f"init_from: expected the path of a checkpoint, or null, got {init_from!r}")
 
 
 def require_seed(seed: object) -> None:

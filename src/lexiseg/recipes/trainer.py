@@ -57,7 +57,7 @@ def check_trainer(settings: TrainerSettings, *decided: str) -> None:
         trainer = pl.Trainer(
             **settings.arguments(), logger=False, enable_checkpointing=False, enable_progress_bar=False
         )
-    except (MisconfigurationException, ValueError, TypeError, RuntimeError) as error:
+    except (MisconfigurationException, ValueError, TypeError, RuntimeError, OverflowError) as error:
         said = str(error).splitlines()[0] if str(error) else type(error).__name__
         raise ConfigError(f"trainer: {said}") from error
     processors = os.cpu_count() or 1
@@ -153,5 +153,6 @@ def quiet() -> None:
         ".*smaller than the logging interval.*",
         ".*isinstance.treespec.*",
         ".*Checkpoint directory.*exists.*",
+        ".*in eval mode at the start of training.*",
     ):
         warnings.filterwarnings("ignore", message)

@@ -1,6 +1,7 @@
 """Train a mask model on the seen classes of a split, and judge it on all: one run, or two with self-training."""
 
 import logging
+import math
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, fields, replace
@@ -37,6 +38,7 @@ from lexiseg.recipes.settings import (
     TrainerSettings,
     TrainingData,
     ValidationSettings,
+    require_resume,
     require_seed,
 )
 from lexiseg.recipes.trainer import check_trainer, make_trainer, quiet, tell_once
@@ -107,6 +109,8 @@ class TrainRun:
     def __post_init__(self) -> None:
         """Refuse a bad model or seed before anything is read."""
         require_seed(self.seed)
+        require_resume(self.resume, self.init_from)
+        resolve_templates(self.templates)
         object.__setattr__(self, "output_dir", Path(self.output_dir))
         object.__setattr__(self, "model", _named(self.model))
 
@@ -140,6 +144,11 @@ def _train_twice(run: TrainRun) -> dict[str, float]:
     total = run.trainer.max_steps
     if total < 2:
         raise ConfigError(f"trainer.max_steps: two stages need at least 2 steps, got {total}")
+    if run.resume not in ("auto", True, False, None):
+        raise ConfigError(
+            f"resume={run.resume}: with self-training there are two runs, and a checkpoint is of one of them; say resume=auto, "
+            "and each goes on in its own folder"
+        )
     first = min(max(round(total * run.self_training.inductive_share), 1), total - 1)
     inductive = _stage(run, "inductive", first)
     inductive = _changed(inductive, optim={"schedule_steps": total})
@@ -176,11 +185,13 @@ def _train_once(run: TrainRun) -> tuple[dict[str, float], float]:
     # What is wrong in itself is told before what is wrong for this folder.
     split = run.split.of(run.data.train.classes)
     data = run.data.module(split, run.seed)
-    _spoken_in(run)
+    resolve_templates(run.templates)
     result = folder.finished(run.trainer.max_steps)
     if result is not None:
         run.tell(f"the run in {run.output_dir} is complete; resume=false starts it anew")
-        return dict(result["val"]), float(result["seconds"])
+        # JSON has no NaN: a score that none of the images could give stands there as null.
+        scores = {name: math.nan if score is None else score for name, score in result["val"].items()}
+        return scores, float(result["seconds"])
     resume_from = folder.resume_from()
     with folder.keeping(resume_from):
         return _fit(run, split, data, resume_from)
@@ -228,7 +239,7 @@ def build_task(run: TrainRun, clip: FrozenCLIP, split: ClassSplit) -> Segmentati
     info = CheckpointInfo(
         model=model_settings(model),
         clip=_describe_clip(run.clip, clip),
-        templates=_spoken_in(run),
+        templates=resolve_templates(run.templates),
         split=split,
         protocol=protocol.to_dict(),
     )

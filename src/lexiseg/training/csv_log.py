@@ -9,7 +9,7 @@ from typing import Any
 from pytorch_lightning.loggers.logger import Logger, rank_zero_experiment
 from pytorch_lightning.utilities import rank_zero_only
 
-from lexiseg.storage import write_atomically
+from lexiseg.storage import write_atomically, writing
 
 FILE_NAME = "metrics.csv"
 _HEADER = ("step", "name", "value")
@@ -52,6 +52,10 @@ class CsvLog(Logger):
     @rank_zero_only
     def log_metrics(self, metrics: Mapping[str, float], step: int | None = None) -> None:
         """Append one line per value."""
+        with writing(self.path):
+            self._append(metrics, step)
+
+    def _append(self, metrics: Mapping[str, float], step: int | None) -> None:
         new = not self.path.exists()
         self.path.parent.mkdir(parents=True, exist_ok=True)
         with self.path.open("a", newline="") as file:
@@ -65,7 +69,7 @@ class CsvLog(Logger):
         """Forget lines after ``step``, and a line that a kill cut short; they will be written again."""
         if not self.path.exists():
             return
-        with self.path.open(newline="") as file:
+        with self.path.open(newline="", errors="replace") as file:
             rows = [row for row in csv.reader(file) if len(row) == len(_HEADER)]
         kept = [row for row in rows[1:] if row[0].isdigit() and int(row[0]) < step]
 

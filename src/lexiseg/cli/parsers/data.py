@@ -2,6 +2,7 @@
 
 from pathlib import Path
 
+from lexiseg.cli.parsers.mask_providers import numbers
 from lexiseg.cli.parsers.shared import Command, Flag
 from lexiseg.data.datasets.catalogue import CATALOGUE
 
@@ -48,6 +49,9 @@ _CHECKED = (
     Flag("--images", "DIR", "folder: the images", kind=Path),
     Flag("--masks", "DIR", "folder: the label maps, same stems as the images", kind=Path),
     Flag("--classes", "FILE", "folder: class file, one class a line, 'name; synonym'", kind=Path),
+    Flag(
+        "--ignore-ids", "N,N,…", "folder: ids that do not count (default: 255)", default=(255,), kind=numbers
+    ),
     Flag("--mask-suffix", "TEXT", "folder: label map of a.jpg is a + this", default=".png"),
 )
 

@@ -2,6 +2,7 @@
 
 import copy
 import json
+import math
 import pickle
 import socket
 from collections.abc import Callable, Iterator, Mapping
@@ -15,6 +16,7 @@ import torch
 from safetensors.torch import save_file
 
 from lexiseg.errors import CheckpointError, ConfigError, LexisegError
+from lexiseg.keys import some_names
 from lexiseg.storage import write_atomically, write_json, write_text
 from lexiseg.types import Color
 
@@ -37,11 +39,16 @@ def read_settings(location: str) -> Mapping[str, Any]:
     """``config.json`` of a folder or hub name.
 
     Raises:
-        LexisegError: There is none to be had.
+        LexisegError: There is none to be had, or it is no JSON object.
     """
     from transformers import PretrainedConfig
 
-    return asking_hub(lambda: PretrainedConfig.get_config_dict(location)[0], location, what="CLIP")
+    values = asking_hub(lambda: PretrainedConfig.get_config_dict(location)[0], location, what="CLIP")
+    if not isinstance(values, Mapping):
+        raise CheckpointError(
+            f"{location}: its config.json holds a {type(values).__name__}; expected a JSON object"
+        )
+    return values
 
 
 def read_preparation(location: str) -> Mapping[str, Any] | None:
@@ -66,11 +73,19 @@ def colors_of(preparation: Mapping[str, Any] | None, default: tuple[Color, Color
     mean, std = (preparation.get(f"image_{name}") for name in ("mean", "std"))
     if mean is None or std is None:
         return default
-    if len(mean) != len(std) or len(mean) != 3 or not min(std) > 0:
+    if not _are_three(mean) or not _are_three(std) or not min(std) > 0:
         raise CheckpointError(
             f"the CLIP's {_PREPARATION}: expected three means and three deviations above 0, got {mean} and {std}"
         )
     return (mean[0], mean[1], mean[2]), (std[0], std[1], std[2])
+
+
+def _are_three(numbers: object) -> bool:
+    return (
+        isinstance(numbers, list | tuple)
+        and len(numbers) == 3
+        and all(isinstance(number, int | float) and math.isfinite(number) for number in numbers)
+    )
 
 
 def load_model(class_name: str, location: str, *, what: str) -> Any:
@@ -123,9 +138,7 @@ def asking_hub(ask: Callable[[], T], location: str, *, what: str) -> T:
         ) from error
     except (OSError, ValueError, RuntimeError) as error:
         if Path(location).is_dir():
-            raise CheckpointError(
-                f"{location}: not a usable Hugging Face {what} folder ({_first_line(error)})"
-            ) from error
+            raise _unusable(location, what, error) from error
         choice = "; or try clip=toy, a tiny CLIP that ships with lexiseg and knows only its toy world"
         raise LexisegError(
             f"the {what} '{location}' is neither a file, nor a folder, nor to be had from the Hugging Face hub "
@@ -136,6 +149,15 @@ def asking_hub(ask: Callable[[], T], location: str, *, what: str) -> T:
                 else "give the folder of local weights"
             )
         ) from error
+    except Exception as error:
+        if not Path(location).is_dir():
+            raise
+        # Whatever trips over a damaged folder, readers of weights and of configurations among it, the folder is to be mended.
+        raise _unusable(location, what, error) from error
+
+
+def _unusable(location: str, what: str, error: Exception) -> CheckpointError:
+    return CheckpointError(f"{location}: not a usable Hugging Face {what} folder ({_first_line(error)})")
 
 
 @contextmanager
@@ -224,7 +246,7 @@ def _check_report(location: str, report: Mapping[str, Any], what: str) -> None:
         kind: sorted(str(key) for key in report.get(f"{kind}_keys", ()) if "position_ids" not in str(key))
         for kind in ("missing", "unexpected", "mismatched")
     }
-    told = "; ".join(f"{kind}: {', '.join(keys)}" for kind, keys in problems.items() if keys)
+    told = "; ".join(f"{kind}: {some_names(keys)}" for kind, keys in problems.items() if keys)
     if told:
         raise CheckpointError(
             f"{location}: the weights are not the {what} that its config.json describes. {told}"

@@ -31,6 +31,9 @@ __all__ = ["TOY_CLASSES", "TOY_GROUNDS", "TOY_OBJECTS", "TOY_UNSEEN", "ToyWorld"
 
 Partition = Literal["train", "val"]
 
+MOST_SCENES = 10**7
+"""Of a partition: their order is a permutation that is held in memory."""
+
 PARTITION_STREAM = {"train": 0, "val": 1}
 
 
@@ -71,9 +74,9 @@ class ToyWorld:
             raise ConfigError(
                 f"toy world: length and seed must be whole numbers, but are {length!r} and {seed!r}"
             )
-        if length < 1 or seed < 0:
+        if not 1 <= length <= MOST_SCENES or seed < 0:
             raise ConfigError(
-                f"toy world: length must be at least 1 and seed at least 0, but are {length} and {seed}"
+                f"toy world: length must be from 1 to {MOST_SCENES} and seed at least 0, but are {length} and {seed}"
             )
         sides = isinstance(image_size, Sequence) and all(type(side) is int for side in image_size)
         if not sides or len(image_size) != 2 or min(image_size) < 16:
