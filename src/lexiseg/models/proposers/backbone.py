@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
+import torch
 from torch import Tensor, nn
 
 from lexiseg.errors import ConfigError
@@ -146,7 +147,8 @@ def _resnet(settings: BackboneSettings) -> Any:
     for block, dilation in zip(last, settings.last_dilations, strict=False):
         convolution = block.layer[1].convolution
         convolution.dilation = convolution.padding = (dilation, dilation)
-    replace_batch_norm(network)
+    with torch.no_grad():  # what is copied out of parameters would remember them
+        replace_batch_norm(network)
     return network
 
 
