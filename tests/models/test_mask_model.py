@@ -44,7 +44,7 @@ STEPS = 2
 MASKFORMER = {**region_model_cases.SIZES, "branch": "segment"}
 SETTINGS = {name: {**program_cases.SETTINGS, "stages": [[1], [2]]} for name in program_cases.CASCADES} | {
     "zegformer": MASKFORMER,
-    "ovseg": MASKFORMER | region_model_cases.SWIN | {"class_hidden": 13, "prompt_depth": 0},
+    "ovseg": MASKFORMER | {"backbone": "resnet", "class_hidden": 13, "prompt_depth": 0},
 }
 """What a tower of two blocks needs, and small sizes of models that bring a backbone; programs hold no crops. Other models are
 taken as they are registered."""
