@@ -257,15 +257,6 @@ def build_task(run: TrainRun, clip: FrozenCLIP, split: ClassSplit) -> Segmentati
     )
 
 
-def _spoken_in(run: TrainRun) -> tuple[str, ...]:
-    """The templates themselves.
-
-    Raises:
-        ConfigError: No such set, or a template without its place for the word.
-    """
-    return resolve_templates(run.templates if isinstance(run.templates, str) else tuple(run.templates))
-
-
 def _build_trainer(run: TrainRun, log: CsvLog, data: SegmentationDataModule) -> pl.Trainer:
     """Lightning's trainer with our checkpoints, log, bar and pictures."""
     keep = KeepCheckpoints(

@@ -1,5 +1,7 @@
 """Backbones: strides, fixed batch norms, what trains, DeepLab's stem, and settings that fit no network."""
 
+import copy
+
 import pytest
 import torch
 import torch.nn.functional as F
@@ -41,6 +43,8 @@ def test_maps_halve_their_side(kind):
 def test_batch_norms_are_fixed(kind):
     network = backbone(kind).train()
     assert not [module for module in network.modules() if isinstance(module, nn.BatchNorm2d)]
+    assert not [name for name, each in network.named_buffers() if each.requires_grad]
+    copy.deepcopy(network)
     before = {name: each.clone() for name, each in network.named_buffers()}
     images = torch.randn(2, 3, 64, 96)
     alone = network(images[:1])

@@ -2,8 +2,9 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any, Literal, cast
 
+import torch
 from torch import Tensor, nn
 
 from lexiseg.errors import ConfigError
@@ -133,27 +134,28 @@ def _resnet(settings: BackboneSettings) -> Any:
     from transformers import ResNetBackbone, ResNetConfig
     from transformers.models.detr.modeling_detr import replace_batch_norm
 
-    config = ResNetConfig(
+    config = cast(Any, ResNetConfig)(
         embedding_size=settings.stem_width,
         hidden_sizes=list(settings.backbone_channels),
         depths=list(settings.backbone_depths),
         out_features=_stage_names(),
     )
-    network = ResNetBackbone(config)
+    network: Any = ResNetBackbone(config)
     if settings.stem == "deep":
         network.embedder = DeepStem(settings.stem_width)
     last = network.encoder.stages[-1].layers
     for block, dilation in zip(last, settings.last_dilations, strict=False):
         convolution = block.layer[1].convolution
         convolution.dilation = convolution.padding = (dilation, dilation)
-    replace_batch_norm(network)
+    with torch.no_grad():  # what is copied out of parameters would remember them
+        replace_batch_norm(network)
     return network
 
 
 def _swin(settings: BackboneSettings) -> Any:
     from transformers import SwinBackbone, SwinConfig
 
-    config = SwinConfig(
+    config = cast(Any, SwinConfig)(
         embed_dim=settings.backbone_width,
         depths=list(settings.backbone_depths),
         num_heads=list(settings.swin_heads),
@@ -161,7 +163,7 @@ def _swin(settings: BackboneSettings) -> Any:
         drop_path_rate=settings.swin_drop_path,
         out_features=_stage_names(),
     )
-    network = SwinBackbone(config)
+    network: Any = SwinBackbone(config)
     network.swin.layernorm = nn.Identity()  # of whole-image classification: no map passes through it
     return network
 

@@ -86,7 +86,6 @@ class MaskFormer(nn.Module):
             mask_feature_size=settings.mask_width,
         )
         decoder = DetrConfig(
-            use_timm_backbone=False,
             d_model=settings.query_width,
             encoder_attention_heads=settings.query_heads,
             decoder_attention_heads=settings.query_heads,
