@@ -6,7 +6,7 @@ from torch import Tensor
 
 
 def window_max(maps: Tensor, grid: tuple[int, int]) -> Tensor:
-    """torch's adaptive max pooling, also in programs traced for any grid.
+    """Torch's adaptive max pooling, also in programs traced for any grid.
 
     Window r of R over h rows reaches from ``floor(r h / R)`` to before ``ceil((r + 1) h / R)``: windows overlap where R does
     not divide h.
