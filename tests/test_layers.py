@@ -10,6 +10,8 @@ LEVELS = {
     "types": 0,
     "plain_settings": 0,
     "constants": 0,
+    "label_codes": 0,
+    "segments": 0,
     "errors": 0,
     "storage": 0,
     "keys": 0,

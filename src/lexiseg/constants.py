@@ -1,13 +1,13 @@
 """Numbers with a name: what several layers need and no configuration should change."""
 
 IGNORE_INDEX = 255
-"""Label of a pixel that takes no part in training or scoring; the convention of every benchmark here."""
+"""Label of a pixel that takes no part in training or scoring, in label maps of 8 bits: the convention of every benchmark.
+
+Sets of more than 254 classes have another code; see `lexiseg.label_codes`.
+"""
 
 UNLABELLED = 254
-"""Label of a training pixel whose class is unseen: no ground truth, but self-training may give it a pseudo-label."""
-
-LABEL_CODES = 256
-"""How many values an eight-bit label map can hold; the length of every label look-up table."""
+"""Label of a training pixel whose class is unseen, in label maps of 8 bits; see `lexiseg.label_codes`."""
 
 CLIP_MEAN = (0.48145466, 0.4578275, 0.40821073)
 """Per-channel RGB mean of CLIP's own preprocessing, for values in [0, 1]."""

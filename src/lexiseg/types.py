@@ -14,6 +14,8 @@ import torch
 from torch import Tensor, nn
 
 from lexiseg.errors import ConfigError
+from lexiseg.label_codes import LabelMap
+from lexiseg.segments import SegmentMap, Segments
 
 Setting = Literal["inductive", "transductive", "supervised"]
 UnseenPixels = Literal["shown", "excluded"]
@@ -105,13 +107,16 @@ class Sample:
 
     Attributes:
         image: ``(H, W, 3)`` uint8 RGB.
-        label: ``(H, W)`` uint8 class ids, ``IGNORE_INDEX`` where nothing counts.
+        label: ``(H, W)`` class ids, uint8 with ``IGNORE_INDEX`` where nothing counts; of more than 254 classes uint16 with
+            65535 there. See `lexiseg.label_codes`.
         name: Unique within the data set; result files use it.
+        segments: Things and stuff one by one, where the data set tells them apart; None: only classes are known.
     """
 
     image: npt.NDArray[np.uint8]
-    label: npt.NDArray[np.uint8]
+    label: LabelMap
     name: str
+    segments: Segments | None = None
 
 
 class SegmentationDataset(Protocol):
@@ -132,21 +137,27 @@ class SegBatch:
 
     Attributes:
         images: ``(B, 3, H, W)`` uint8 RGB, not normalised: the model knows its own mean and deviation.
-        labels: ``(B, H, W)`` int64 ids into the data set's full class list, ``IGNORE_INDEX`` elsewhere.
+        labels: ``(B, H, W)`` int64 ids into the data set's full class list of K classes, ``label_codes(K).ignore`` elsewhere.
         names: B sample names.
+        segments: Things and stuff of each of the B photographs, where the data set tells them apart; empty otherwise.
     """
 
     images: Tensor
     labels: Tensor
     names: tuple[str, ...] = ()
+    segments: tuple[SegmentMap, ...] = ()
 
     def to(self, device: torch.device | str, **kwargs: Any) -> "SegBatch":
         """Return the batch on ``device``; Lightning calls this."""
-        return SegBatch(self.images.to(device, **kwargs), self.labels.to(device, **kwargs), self.names)
+        segments = tuple(each.to(device, **kwargs) for each in self.segments)
+        return SegBatch(
+            self.images.to(device, **kwargs), self.labels.to(device, **kwargs), self.names, segments
+        )
 
     def pin_memory(self) -> "SegBatch":
         """Return the batch in page-locked memory; the data loader calls this."""
-        return SegBatch(self.images.pin_memory(), self.labels.pin_memory(), self.names)
+        segments = tuple(each.pin_memory() for each in self.segments)
+        return SegBatch(self.images.pin_memory(), self.labels.pin_memory(), self.names, segments)
 
     def __len__(self) -> int:
         return len(self.images)
@@ -317,6 +328,37 @@ class BlockTower(ImageTower, Protocol):
 
     def project(self, tokens: Tensor) -> Tensor:
         """Tokens after the last block, each on its own, to the joint space: ``(…, D)`` to ``(…, E)``."""
+
+
+class StageTower(ImageTower, Protocol):
+    """A convolutional CLIP: maps that halve their side from stage to stage, and a pooling that may look at a part alone.
+
+    Letters: N regions, C channels of the last stage.
+
+    Attributes:
+        stage_widths: Channels of each stage's map, from the finest; its strides are 4, 8, 16, 32.
+        logit_scale: Logarithm of the scale of cosines in its own training, a tensor without axes.
+        empty_regions: Whether its pooling says something of a region without a position; otherwise the embedding of
+            such a region means nothing.
+    """
+
+    stage_widths: tuple[int, ...]
+    logit_scale: Tensor
+    empty_regions: bool
+
+    def stage_maps(self, images: Tensor) -> tuple[Tensor, ...]:
+        """Map ``(B, C, h, w)`` after each stage, of normalised images whose sides are multiples of the patch size."""
+
+    def pool_regions(self, features: Tensor, regions: Tensor) -> Tensor:
+        """The tower's own pooling over parts of the last stage's map.
+
+        Args:
+            features: ``(B, C, h, w)``, the last of :meth:`stage_maps`.
+            regions: ``(B, N, h, w)`` bool.
+
+        Returns:
+            Embeddings ``(B, N, E)``, not normalised.
+        """
 
 
 class Segmentable(Protocol):

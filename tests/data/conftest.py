@@ -1,5 +1,6 @@
 """Small data sets on disk, written in the layouts that the readers expect."""
 
+import json
 from pathlib import Path
 
 import numpy as np
@@ -27,6 +28,14 @@ class Trees:
         path = self.root / name
         path.parent.mkdir(parents=True, exist_ok=True)
         row = np.resize(np.array(ids, dtype=np.uint8), size[1])
+        Image.fromarray(np.tile(row, (size[0], 1))).save(path)
+        return path
+
+    def wide_label(self, name, ids, size=(11, 17)):
+        """As `label`, in 16 bits."""
+        path = self.root / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        row = np.resize(np.array(ids, dtype=np.uint16), size[1])
         Image.fromarray(np.tile(row, (size[0], 1))).save(path)
         return path
 
@@ -81,6 +90,56 @@ class Trees:
             self.image(f"images/{folder}/ADE_{folder}_1.jpg", (13, 157))
             self.label(f"annotations/{folder}/ADE_{folder}_1.png", range(151), (13, 157))
         return self.root
+
+    def ade20k_full(self):
+        for folder in ("training", "validation"):
+            self.image(f"images_detectron2/{folder}/ADE_{folder}_1.jpg", (7, 853))
+            self.wide_label(
+                f"annotations_detectron2/{folder}/ADE_{folder}_1.tif", [*range(847), 65535], (7, 853)
+            )
+        self.text("classes.txt", *(f"thing {i}, item {i}" for i in range(847)))
+        return self.root
+
+    def context459(self):
+        self.image("JPEGImages/x.jpg", (7, 461))
+        for partition in ("train", "val"):
+            self.wide_label(f"annotations_detectron2/pc459_{partition}/x.tif", [*range(459), 65535], (7, 461))
+        self.text("labels.txt", *(f"{i + 1}: word {i}" for i in range(459)))
+        return self.root
+
+    PANOPTIC = (  # id of the segment, its category, whether it is a crowd
+        (3, 1, 0),
+        (70_000, 200, 0),
+        (513, 18, 1),
+        (4, 1, 0),
+    )
+
+    def coco_panoptic(self):
+        """One photograph: columns in turn of no segment, two persons, grass and a crowd of dogs."""
+        ids = np.resize([0, *(segment[0] for segment in self.PANOPTIC)], 19)
+        ids = np.tile(ids, (13, 1))
+        pixels = np.stack([ids % 256, ids // 256 % 256, ids // 65536], -1).astype(np.uint8)
+        told = [{"id": i, "category_id": c, "iscrowd": w, "area": 1} for i, c, w in self.PANOPTIC]
+        categories = [
+            {"id": 200, "name": "grass-merged", "isthing": 0},
+            {"id": 1, "name": "person", "isthing": 1},
+            {"id": 18, "name": "dog", "isthing": 1},
+        ]
+        for folder in ("train2017", "val2017"):
+            self.image(f"{folder}/000007.jpg", (13, 19))
+            path = self.root / f"panoptic_{folder}/000007.png"
+            path.parent.mkdir(parents=True, exist_ok=True)
+            Image.fromarray(pixels).save(path)
+            self.json(
+                f"annotations/panoptic_{folder}.json",
+                images=[{"id": 7, "file_name": "000007.jpg"}],
+                annotations=[{"image_id": 7, "file_name": "000007.png", "segments_info": told}],
+                categories=categories,
+            )
+        return self.root
+
+    def json(self, name, **content):
+        return self.text(name, json.dumps(content))
 
     def cityscapes(self, ids=(*range(19), 255), kind="labelTrainIds"):
         for partition, city in (("train", "bonn"), ("train", "aachen"), ("val", "ulm")):

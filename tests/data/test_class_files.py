@@ -16,8 +16,8 @@ def test_names_synonyms_and_comments(tmp_path):
         (["cat", "", "dog"], "line 2: a class name is empty"),
         (["cat;", "dog"], "line 1: a class name is empty"),
         (["cat", "dog; cat"], "line 2: 'cat' already stands on line 1"),
-        ([], "0 classes; expected 1 to 255"),
-        ([f"c{i}" for i in range(256)], "256 classes"),
+        ([], "0 classes; expected 1 to 65534"),
+        ([f"c{i}" for i in range(65535)], "65535 classes"),
     ],
 )
 def test_bad_lists_are_refused(lines, message):

@@ -167,9 +167,20 @@ def test_label_of_one_bit_and_sixteen_bits(tmp_path):
     assert read_label(tmp_path / "one.png").tolist() == [[0, 1]]
     Image.fromarray(np.array([[3, 255]], dtype=np.uint16)).save(tmp_path / "wide.png")
     assert read_label(tmp_path / "wide.png").tolist() == [[3, 255]]
-    Image.fromarray(np.array([[3, 256]], dtype=np.uint16)).save(tmp_path / "high.png")
-    with pytest.raises(DataError, match=r"high\.png: ids from 3 to 256, but a label map holds 0 to 255"):
-        read_label(tmp_path / "high.png")
+
+
+@pytest.mark.parametrize("name", ["a.png", "a.tif"])
+def test_label_of_sixteen_bits_keeps_every_id(tmp_path, name):
+    Image.fromarray(np.array([[0, 256, 846, 65535]], dtype=np.uint16)).save(tmp_path / name)
+    label = read_label(tmp_path / name)
+    assert label.dtype == np.uint16
+    assert label.tolist() == [[0, 256, 846, 65535]]
+
+
+def test_label_of_more_than_sixteen_bits_is_refused(tmp_path):
+    Image.fromarray(np.array([[3, 65536]], dtype=np.int32)).save(tmp_path / "high.tif")
+    with pytest.raises(DataError, match=r"high\.tif: ids from 3 to 65536, but a label map holds 0 to 65535"):
+        read_label(tmp_path / "high.tif")
 
 
 @pytest.mark.parametrize(("bits", "row", "expected"), [(4, b"\x1f", [1, 15]), (2, b"\x1b", [0, 1, 2, 3])])

@@ -52,7 +52,7 @@ def test_undeclared_id_names_file_found_and_allowed():
             "raw id 0 is declared both ignored and class 0",
         ),
         ({"num_classes": 2, "id_map": {0: 0}}, r"no raw id stands for class ids \[1\]"),
-        ({"num_classes": 1, "id_map": {256: 0}}, "id_map names raw id 256"),
+        ({"num_classes": 1, "id_map": {65536: 0}}, "id_map names raw id 65536; a label map holds 0 to 65535"),
         ({"num_classes": 1, "id_map": {0: 0}, "background": "none"}, "background is 'none'; expected"),
         ({"num_classes": 1, "id_map": {0: 0}, "background": "threshold"}, "needs background_id"),
         (

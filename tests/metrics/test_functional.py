@@ -28,9 +28,32 @@ def test_hand_computed_scores():
     assert scores.per_class()["c"] == pytest.approx(1 / 2)
     assert math.isnan(scores.per_class()["d"])
     assert scores.accuracy["b"] == pytest.approx(1 / 2)
-    assert scores.summary() == pytest.approx(
-        {"seen": 1 / 2, "unseen": 1 / 2, "harmonic": 1 / 2, "miou": 1 / 2, "pixel_accuracy": 4 / 6}
+    means = {"seen": 1 / 2, "unseen": 1 / 2, "harmonic": 1 / 2, "miou": 1 / 2, "miou_absent_as_zero": 3 / 8}
+    assert scores.summary() == pytest.approx({**means, "pixel_accuracy": 4 / 6})
+
+
+def test_both_averages_are_named_only_where_they_differ():
+    every = zero_shot_scores(
+        torch.tensor([[3, 1], [0, 2]]), ClassSplit("all", ("a", "b"), setting="supervised")
     )
+    assert every.miou_absent_as_zero == every.miou == pytest.approx((3 / 4 + 2 / 3) / 2)
+    assert "miou_absent_as_zero" not in every.summary()
+
+
+@pytest.mark.parametrize("classes", [300, 847])
+def test_hundreds_of_classes_reach_past_255_and_ignore_65535(classes):
+    label = torch.tensor([[254, 255, 256, classes - 1, 65535]])
+    predicted = torch.tensor([[254, 255, 255, classes - 1, 7]])
+    for given in (label, torch.from_numpy(label.numpy().astype("uint16"))):
+        confusion = confusion_matrix(predicted, given, classes)
+        assert confusion.sum() == 4
+        assert [int(confusion[i, i]) for i in (254, 255, 256, classes - 1)] == [1, 1, 0, 1]
+        assert confusion[256, 255] == 1
+    scores = zero_shot_scores(
+        confusion, ClassSplit("many", tuple(f"c{i}" for i in range(classes)), setting="supervised")
+    )
+    assert scores.miou == pytest.approx((1 + 1 / 2 + 0 + 1) / 4)
+    assert scores.miou_absent_as_zero == pytest.approx(2.5 / classes)
 
 
 def test_a_class_that_is_only_predicted_is_nan_and_costs_the_others():

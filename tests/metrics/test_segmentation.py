@@ -62,5 +62,6 @@ def test_reset_starts_anew():
 def test_ignore_index_must_not_be_a_class():
     many = ClassSplit("many", tuple(f"class {i}" for i in range(300)), setting="supervised")
     with pytest.raises(ConfigError, match="ignore_index 255 is also the id of class 'class 255'"):
-        ZeroShotMetric(many)
+        ZeroShotMetric(many, ignore_index=255)
+    assert ZeroShotMetric(many).ignore_index == 65535
     assert ZeroShotMetric(many, ignore_index=-1).confusion.shape == (300, 300)

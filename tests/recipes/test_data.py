@@ -66,5 +66,5 @@ def test_the_test_set_of_camvid_is_read_where_it_is(camvid):
 
 def test_every_other_data_set_needs_all_its_partitions(tmp_path):
     for name, entry in CATALOGUE.items():
-        if name != "camvid":
+        if name not in ("camvid", "ade20k_full", "context459"):
             assert entry.required_partitions(tmp_path) == tuple(entry.counts)

@@ -57,8 +57,17 @@ def test_transductive_labels_tell_unlabelled_from_ignored():
     split = make_split(("cat", "dog", "sky"), name="s", unseen=["dog"], setting="transductive")
     assert seen_label_map(split)[[0, 1, 2, 3, 255]].tolist() == [0, UNLABELLED, 2, 255, 255]
     many = make_split([f"c{i}" for i in range(255)], name="s", unseen=["c1"], setting="transductive")
-    with pytest.raises(ConfigError, match="at most 254 classes, got 255"):
-        seen_label_map(many)
+    assert seen_label_map(many)[[0, 1, 254, 255, 65535]].tolist() == [0, 65534, 254, 65535, 65535]
+
+
+def test_pseudo_labels_of_hundreds_of_classes_tell_class_254_from_unlabelled():
+    logits = torch.zeros(1, 300, 2, 3)
+    logits[:, 255] = 5.0
+    labels = torch.tensor([[[254, 255, 65534, 65535, 1]]])
+    assert pseudo_labels(logits, labels, (1, 255)).tolist() == [[[254, 255, 255, 65535, 1]]]
+    assert pseudo_labels(logits - 6, labels, (1, 255), confidence=0.5).tolist() == [
+        [[254, 255, 65535, 65535, 1]]
+    ]
 
 
 @pytest.mark.parametrize(

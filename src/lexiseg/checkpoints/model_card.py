@@ -22,6 +22,7 @@ _SCORES = {
     "unseen": "mIoU, unseen classes",
     "harmonic": "harmonic mean of both",
     "miou": "mIoU, all classes",
+    "miou_absent_as_zero": "mIoU, all classes, absent ones as 0",
     "pixel_accuracy": "pixel accuracy",
 }
 _SHOWN_CLASSES = 3

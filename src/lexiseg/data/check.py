@@ -4,9 +4,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-import numpy as np
-
-from lexiseg.constants import IGNORE_INDEX
 from lexiseg.data.scan import LabelScan
 from lexiseg.drawing.overlay import annotate, panels
 from lexiseg.errors import ConfigError
@@ -39,7 +36,7 @@ class ClassRow:
 def class_rows(classes: Sequence[str], scan: LabelScan, split: ClassSplit | None) -> list[ClassRow]:
     """The label histogram as rows, in label-id order."""
     pixels, images = scan.pixels, scan.images
-    labelled = max(1, int(np.delete(pixels, IGNORE_INDEX).sum()))
+    labelled = max(1, int(pixels[:-1].sum()))
     return [
         ClassRow(i, name, _role(name, split), int(pixels[i]), 100 * pixels[i] / labelled, int(images[i]))
         for i, name in enumerate(classes)

@@ -4,8 +4,8 @@ from collections.abc import Iterable
 from importlib import resources
 from pathlib import Path
 
-from lexiseg.constants import IGNORE_INDEX
 from lexiseg.errors import DataError
+from lexiseg.label_codes import MOST_CLASSES
 
 Words = tuple[tuple[str, ...], ...]
 """Per class its name and then its synonyms."""
@@ -74,7 +74,7 @@ def parse_classes(lines: Iterable[str], source: str, *, shared: bool = False) ->
         shared: Two classes may have a word in common; within a class it may still stand once only.
 
     Raises:
-        DataError: No class at all, more than 255, an empty name, or a name that stands twice.
+        DataError: No class at all, more than 65534, an empty name, or a name that stands twice.
     """
     words: list[tuple[str, ...]] = []
     first_seen: dict[str, int] = {}
@@ -97,6 +97,6 @@ def parse_classes(lines: Iterable[str], source: str, *, shared: bool = False) ->
                 )
             first_seen[name] = number
         words.append(names)
-    if not 0 < len(words) <= IGNORE_INDEX:
-        raise DataError(f"{source}: {len(words)} classes; expected 1 to {IGNORE_INDEX}, one a line")
+    if not 0 < len(words) <= MOST_CLASSES:
+        raise DataError(f"{source}: {len(words)} classes; expected 1 to {MOST_CLASSES}, one a line")
     return tuple(words)

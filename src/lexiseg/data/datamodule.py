@@ -4,10 +4,10 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
+import numpy.typing as npt
 import torch
 from torch.utils.data import DataLoader
 
-from lexiseg.constants import IGNORE_INDEX
 from lexiseg.data.resuming import PositionedStream, ResumingDataModule, stack_images
 from lexiseg.data.sampler import ShardSampler
 from lexiseg.data.scan import (
@@ -21,6 +21,8 @@ from lexiseg.data.schema import LabelSchema
 from lexiseg.data.splits import seen_label_map
 from lexiseg.data.transforms import Transform
 from lexiseg.errors import ConfigError, DataError
+from lexiseg.label_codes import LabelMap, codes_of, label_codes
+from lexiseg.segments import NO_SEGMENT, Segments
 from lexiseg.types import ClassSplit, Sample, SegBatch, SegmentationDataset
 
 
@@ -32,7 +34,7 @@ class TrainingStream(PositionedStream[Sample]):
 
     Args:
         dataset: What to draw from.
-        table: ``(256,)`` look-up table of labels that training may see.
+        table: Look-up table of labels that training may see; see `seen_label_map`.
         transform: Training transforms; None for none.
         seed: Of the augmentation.
         fixed: Augment each image the same way every time.
@@ -42,7 +44,7 @@ class TrainingStream(PositionedStream[Sample]):
         self,
         *,
         dataset: SegmentationDataset,
-        table: np.ndarray,
+        table: LabelMap,
         transform: Transform | None,
         seed: int,
         fixed: bool = False,
@@ -53,10 +55,25 @@ class TrainingStream(PositionedStream[Sample]):
     def draw(self, index: int, rng: np.random.Generator) -> Sample:
         """One augmented sample."""
         sample = self.dataset[index]
-        image, label = sample.image, self.table[sample.label]
-        if self.transform is not None:
-            image, label = self.transform(image, label, rng)
+        if sample.segments is not None:
+            return self._with_segments(sample, sample.segments, rng)
+        image, label = self._transformed(sample.image, self.table[sample.label], rng)
         return Sample(image, label, sample.name)
+
+    def _with_segments(self, sample: Sample, segments: Segments, rng: np.random.Generator) -> Sample:
+        """The map of segments takes the label map's way, without hidden ones, and labels follow from it.
+
+        A transform that looks at classes, as the bound on the largest one of a crop does, sees segments here.
+        """
+        hidden = segments.label(self.table) == codes_of(self.table).ignore
+        image, ids = self._transformed(sample.image, np.where(hidden, NO_SEGMENT, segments.ids), rng)
+        moved = segments.at(ids.astype(np.uint16, copy=False))
+        return Sample(image, moved.label(self.table), sample.name, moved.targets(self.table))
+
+    def _transformed(
+        self, image: npt.NDArray[np.uint8], ids: LabelMap, rng: np.random.Generator
+    ) -> tuple[npt.NDArray[np.uint8], LabelMap]:
+        return (image, ids) if self.transform is None else self.transform(image, ids, rng)
 
 
 class SegmentationDataModule(ResumingDataModule):
@@ -124,10 +141,10 @@ class SegmentationDataModule(ResumingDataModule):
         return self._kept
 
     @property
-    def training_table(self) -> np.ndarray:
-        """``(256,)`` uint8: which labels training may see, under the full data set's ids."""
+    def training_table(self) -> LabelMap:
+        """Which labels training may see, under the full data set's ids; see `seen_label_map`."""
         table = seen_label_map(self.split)
-        table[list(self._exempt)] = IGNORE_INDEX
+        table[list(self._exempt)] = label_codes(len(self.split.classes)).ignore
         return table
 
     def train_dataloader(self) -> DataLoader[Sample]:
@@ -199,4 +216,5 @@ def collate(samples: Sequence[Sample]) -> SegBatch:
         )
     images = stack_images([sample.image for sample in samples])
     labels = torch.from_numpy(np.stack([sample.label for sample in samples]))
-    return SegBatch(images, labels.long(), tuple(sample.name for sample in samples))
+    segments = tuple(sample.segments.tensors() for sample in samples if sample.segments is not None)
+    return SegBatch(images, labels.long(), tuple(sample.name for sample in samples), segments)

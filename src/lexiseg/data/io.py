@@ -10,8 +10,8 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image, ImageOps, UnidentifiedImageError
 
-from lexiseg.constants import LABEL_CODES
 from lexiseg.errors import DataError
+from lexiseg.label_codes import SIXTEEN_BIT, LabelMap
 
 IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".webp", ".bmp", ".tif", ".tiff", ".gif")
 """File endings that count as a photograph when a folder is listed; compared in lower case."""
@@ -64,26 +64,28 @@ def read_image(source: ImageSource) -> npt.NDArray[np.uint8]:
         return _pixels(image, _CONTENT)
 
 
-def read_label(path: str | Path) -> npt.NDArray[np.uint8]:
+def read_label(path: str | Path) -> LabelMap:
     """Read a label map's raw ids, exactly as stored: no colour conversion, no scaling, no rotation.
 
     Args:
-        path: A single-channel image: grey, palette (the indices count, not the colours) or 1-bit.
+        path: A single-channel image of 1, 8 or 16 bits: grey or palette (the indices count, not the colours).
 
     Returns:
-        ``(H, W)`` uint8 raw ids, before any schema.
+        ``(H, W)`` raw ids before any schema, uint8 from a file of 1 or 8 bits, else uint16.
 
     Raises:
-        DataError: The file is missing, damaged, a colour image, lossily compressed, or has ids above 255.
+        DataError: The file is missing, damaged, a colour image, lossily compressed, or has ids above 65535.
     """
     path = Path(path)
     ids = _read_ids(path, what="label map", kind="class")
-    if ids.min() < 0 or ids.max() >= LABEL_CODES:
+    if ids.dtype in (np.uint8, np.uint16):
+        return ids
+    if ids.min() < 0 or ids.max() >= SIXTEEN_BIT.size:
         raise DataError(
-            f"label map {path}: ids from {ids.min()} to {ids.max()}, but a label map holds 0 to 255; "
-            "map the ids to 0-255 first"
+            f"label map {path}: ids from {ids.min()} to {ids.max()}, but a label map holds 0 to "
+            f"{SIXTEEN_BIT.size - 1}; map the ids to that range first"
         )
-    return ids.astype(np.uint8)
+    return ids.astype(np.uint16)
 
 
 def read_masks(path: str | Path, size: tuple[int, int]) -> npt.NDArray[np.bool_]:

@@ -7,8 +7,7 @@ import numpy as np
 import numpy.typing as npt
 from scipy import ndimage
 
-from lexiseg.constants import IGNORE_INDEX, UNLABELLED
-from lexiseg.data.transforms import Label8
+from lexiseg.label_codes import LabelMap, codes_of
 
 Regions = Literal["component", "class"]
 
@@ -40,11 +39,11 @@ class RegionMap:
         return self.ids[rows[:, None], columns] == np.arange(1, self.count + 1)[:, None, None]
 
 
-def label_regions(label: Label8, regions: Regions = "component") -> RegionMap:
+def label_regions(label: LabelMap, regions: Regions = "component") -> RegionMap:
     """Cut a label map into masks that together cover every labelled pixel once.
 
     Args:
-        label: ``(H, W)`` uint8 class ids; ignored and unlabelled pixels belong to no mask.
+        label: ``(H, W)`` class ids; ignored and unlabelled pixels belong to no mask.
         regions: ``component``: each connected piece of a class, by shared edges; an object that another one cuts in
             two gives two masks, touching ones of a class give one. ``class``: all pixels of a class.
 
@@ -53,8 +52,9 @@ def label_regions(label: Label8, regions: Regions = "component") -> RegionMap:
     """
     ids = np.zeros(label.shape, dtype=np.int64)
     count = 0
+    codes = codes_of(label)
     for index in np.unique(label).tolist():
-        if index in (IGNORE_INDEX, UNLABELLED):
+        if index in (codes.ignore, codes.unlabelled):
             continue
         region = label == index
         pieces, found = (region, 1) if regions == "class" else ndimage.label(region)

@@ -11,8 +11,8 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
-from lexiseg.constants import IGNORE_INDEX, LABEL_CODES
 from lexiseg.errors import DataError
+from lexiseg.label_codes import EIGHT_BIT, LabelMap, label_codes
 from lexiseg.progress import with_progress
 from lexiseg.storage import write_atomically
 from lexiseg.types import ClassSplit, Sample, SegmentationDataset
@@ -23,10 +23,10 @@ GENERATED_SAMPLE = 256
 
 @dataclass(frozen=True)
 class LabelScan:
-    """Pixels per image and class id; column ``IGNORE_INDEX`` counts what is ignored.
+    """Pixels per image and class id; the last column counts what is ignored.
 
     Attributes:
-        counts: ``(N, 256)`` int32 for the N images looked at.
+        counts: ``(N, C)`` int32 for the N images looked at. C is 256, or K + 1 of more than 254 classes.
         total: Images in the data set; more than N if only a sample was looked at.
     """
 
@@ -40,18 +40,18 @@ class LabelScan:
 
     @property
     def pixels(self) -> npt.NDArray[np.int64]:
-        """``(256,)`` pixels per id over all images looked at."""
+        """``(C,)`` pixels per id over all images looked at."""
         return self.counts.sum(0, dtype=np.int64)
 
     @property
     def images(self) -> npt.NDArray[np.int64]:
-        """``(256,)`` images that show each id."""
+        """``(C,)`` images that show each id."""
         return np.count_nonzero(self.counts, axis=0).astype(np.int64)
 
     @property
     def unlabelled(self) -> int:
         """Images without a single labelled pixel."""
-        return int((np.delete(self.counts, IGNORE_INDEX, axis=1).sum(1) == 0).sum())
+        return int((self.counts[:, :-1].sum(1) == 0).sum())
 
 
 def scan_labels(
@@ -81,7 +81,7 @@ def scan_labels(
         return _scan(dataset, range(min(limit, total)), total, description)
     cache = None if cache_dir is None else Path(cache_dir) / f"labels-{fingerprint()}.npz"
     if cache is not None and cache.exists():
-        remembered = _load(cache, total)
+        remembered = _load(cache, (total, _columns(dataset)))
         if remembered is not None:
             return remembered
     scan = _scan(dataset, range(total), total, description)
@@ -95,29 +95,55 @@ def _save(part: Path, counts: npt.NDArray[np.int32]) -> None:
         np.savez_compressed(stream, counts=counts)
 
 
-def _load(cache: Path, total: int) -> LabelScan | None:
+def _load(cache: Path, shape: tuple[int, int]) -> LabelScan | None:
     """A remembered scan, or None if its file is unusable and has to be made again."""
     try:
         with np.load(cache) as file:
             counts = file["counts"]
     except (OSError, ValueError, KeyError, zipfile.BadZipFile):
         return None
-    return LabelScan(counts, total) if counts.shape == (total, LABEL_CODES) else None
+    return LabelScan(counts, shape[0]) if counts.shape == shape else None
 
 
 def _scan(dataset: SegmentationDataset, indices: Sequence[int], total: int, description: str) -> LabelScan:
-    counts = np.zeros((len(indices), LABEL_CODES), dtype=np.int32)
+    counts = np.zeros((len(indices), _columns(dataset)), dtype=np.int32)
     for row, histogram in enumerate(with_progress(_histograms(dataset, indices), description, len(indices))):
         counts[row] = histogram
     return LabelScan(counts, total)
 
 
+def _columns(dataset: SegmentationDataset) -> int:
+    """Columns of a scan; a row of all 16-bit codes would make the scan of a large set take gigabytes."""
+    classes = len(dataset.classes)
+    return EIGHT_BIT.size if label_codes(classes) is EIGHT_BIT else classes + 1
+
+
+def _histogram(label: LabelMap, classes: int) -> npt.NDArray[np.int64]:
+    """Pixels per class, then the ignored ones, in the columns of a scan.
+
+    Raises:
+        DataError: A pixel is neither of a class nor ignored.
+    """
+    codes = label_codes(classes)
+    counts = np.bincount(label.ravel(), minlength=codes.size)
+    if codes is EIGHT_BIT:
+        return counts
+    kept = np.append(counts[:classes], counts[codes.ignore])
+    if kept.sum() != label.size:
+        wrong = np.flatnonzero(counts[classes : codes.ignore])[0] + classes
+        raise DataError(
+            f"label id {wrong} is no class of {classes}; expected 0 to {classes - 1} or {codes.ignore}"
+        )
+    return kept
+
+
 def _histograms(dataset: SegmentationDataset, indices: Sequence[int]) -> Iterator[npt.NDArray[np.int64]]:
     """Pixel counts per image, in order; decoding releases Python's lock, so threads help."""
     read = getattr(dataset, "read_label", None) or (lambda index: dataset[index].label)
+    classes = len(dataset.classes)
     with ThreadPoolExecutor(max_workers=min(8, os.cpu_count() or 1)) as pool:
         try:
-            yield from pool.map(lambda i: np.bincount(read(i).ravel(), minlength=LABEL_CODES), indices)
+            yield from pool.map(lambda i: _histogram(read(i), classes), indices)
         except BaseException:
             pool.shutdown(cancel_futures=True)
             raise

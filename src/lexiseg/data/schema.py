@@ -7,8 +7,9 @@ from typing import Literal
 import numpy as np
 import numpy.typing as npt
 
-from lexiseg.constants import IGNORE_INDEX, LABEL_CODES
+from lexiseg.constants import IGNORE_INDEX
 from lexiseg.errors import ConfigError, DataError
+from lexiseg.label_codes import EIGHT_BIT, SIXTEEN_BIT, LabelCodes, LabelMap, label_codes
 
 Background = Literal["class", "ignore", "threshold"]
 BACKGROUND_NAME = "background"
@@ -40,13 +41,17 @@ class LabelSchema:
     ignore_ids: Sequence[int] = (IGNORE_INDEX,)
     background: Background = "ignore"
     background_id: int | None = None
-    _table: npt.NDArray[np.int16] = field(init=False, repr=False, compare=False)
+    _table: npt.NDArray[np.int32] = field(init=False, repr=False, compare=False)
+    _labels: LabelMap = field(init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
         """Build the look-up table once, and refuse contradictions where they are declared."""
-        table = np.full(LABEL_CODES, _UNDECLARED, dtype=np.int16)
-        for raw, target in self.id_map.items():
+        for raw in self.id_map:
             self._check_code(raw, "id_map")
+        for raw in self._ignored():
+            self._check_code(raw, "ignore_ids or background_id")
+        table = np.full(self._raw_codes(), _UNDECLARED, dtype=np.int32)
+        for raw, target in self.id_map.items():
             if not 0 <= int(target) < self.num_classes:
                 raise ConfigError(
                     f"id_map sends raw id {raw} to class {target}, but class ids are 0 to "
@@ -54,17 +59,22 @@ class LabelSchema:
                 )
             table[int(raw)] = int(target)
         for raw in self._ignored():
-            self._check_code(raw, "ignore_ids or background_id")
             if table[raw] != _UNDECLARED:
                 raise ConfigError(
                     f"raw id {raw} is declared both ignored and class {table[raw]}; take it out of id_map or "
                     "out of ignore_ids / background_id"
                 )
-            table[raw] = IGNORE_INDEX
+            table[raw] = self.codes.ignore
         self._check_complete(table)
         object.__setattr__(self, "_table", table)
+        object.__setattr__(self, "_labels", table.astype(self.codes.dtype))
 
-    def apply(self, raw: npt.NDArray[np.uint8], where: object) -> npt.NDArray[np.uint8]:
+    @property
+    def codes(self) -> LabelCodes:
+        """Type and codes of the label maps that `apply` gives."""
+        return label_codes(self.num_classes)
+
+    def apply(self, raw: LabelMap, where: object) -> LabelMap:
         """Translate raw ids to class ids.
 
         Args:
@@ -72,20 +82,20 @@ class LabelSchema:
             where: What a message calls the label map; its path.
 
         Returns:
-            ``(H, W)`` uint8 class ids, ``IGNORE_INDEX`` where nothing counts.
+            ``(H, W)`` class ids in the type of :attr:`codes`, their ``ignore`` where nothing counts.
 
         Raises:
             DataError: An id that the schema does not declare.
         """
-        found = np.flatnonzero(np.bincount(raw.ravel(), minlength=LABEL_CODES))
-        undeclared = [int(i) for i in found if self._table[i] == _UNDECLARED]
+        found = np.flatnonzero(np.bincount(raw.ravel()))
+        undeclared = [int(i) for i in found if i >= len(self._table) or self._table[i] == _UNDECLARED]
         if undeclared:
             raise DataError(
                 f"label map {where}: ids {undeclared} are not in the schema (found {found.tolist()}, allowed "
                 f"{format_ids(self.allowed_ids)}); add them to id_map if they are classes, or to ignore_ids "
                 "if they do not count"
             )
-        return self._table[raw].astype(np.uint8)
+        return self._labels[raw]
 
     @property
     def allowed_ids(self) -> tuple[int, ...]:
@@ -105,7 +115,7 @@ class LabelSchema:
         for target, name in enumerate(classes):
             raws = np.flatnonzero(self._table == target).tolist()
             rows.append((", ".join(map(str, raws)), f"{target} {name}"))
-        ignored = np.flatnonzero(self._table == IGNORE_INDEX).tolist()
+        ignored = np.flatnonzero(self._table == self.codes.ignore).tolist()
         return [*rows, (", ".join(map(str, ignored)), "ignored")]
 
     def _ignored(self) -> list[int]:
@@ -114,7 +124,12 @@ class LabelSchema:
             ignored.append(int(self.background_id))
         return ignored
 
-    def _check_complete(self, table: npt.NDArray[np.int16]) -> None:
+    def _raw_codes(self) -> int:
+        """Length of the table of raw ids: 8 bits unless one is declared beyond."""
+        highest = max([*self.id_map, *self._ignored(), self.background_id or 0], default=0, key=int)
+        return EIGHT_BIT.size if int(highest) < EIGHT_BIT.size else SIXTEEN_BIT.size
+
+    def _check_complete(self, table: npt.NDArray[np.int32]) -> None:
         if self.background not in ("class", "ignore", "threshold"):
             raise ConfigError(f"background is '{self.background}'; expected 'class', 'ignore' or 'threshold'")
         if self.background == "threshold" and self.background_id is None:
@@ -135,13 +150,23 @@ class LabelSchema:
 
     @staticmethod
     def _check_code(raw: int, key: str) -> None:
-        if not 0 <= int(raw) < LABEL_CODES:
-            raise ConfigError(f"{key} names raw id {raw}; a label map holds 0 to {LABEL_CODES - 1}")
+        if not 0 <= int(raw) < SIXTEEN_BIT.size:
+            raise ConfigError(f"{key} names raw id {raw}; a label map holds 0 to {SIXTEEN_BIT.size - 1}")
 
 
-def plain_schema(num_classes: int, ignore_ids: Sequence[int] = (IGNORE_INDEX,)) -> LabelSchema:
-    """Raw id i is class i; there is no background."""
-    return LabelSchema(num_classes, {i: i for i in range(num_classes)}, tuple(ignore_ids))
+def usual_ignore_ids(highest: int) -> tuple[int, ...]:
+    """The raw id that means "ignored" where nobody says so: 255 unless the classes reach it, then 65535.
+
+    Args:
+        highest: Highest raw id of a class.
+    """
+    return (EIGHT_BIT.ignore,) if highest < EIGHT_BIT.ignore else (SIXTEEN_BIT.ignore,)
+
+
+def plain_schema(num_classes: int, ignore_ids: Sequence[int] | None = None) -> LabelSchema:
+    """Raw id i is class i; there is no background. ``ignore_ids`` None: :func:`usual_ignore_ids`."""
+    ignored = usual_ignore_ids(num_classes - 1) if ignore_ids is None else tuple(ignore_ids)
+    return LabelSchema(num_classes, {i: i for i in range(num_classes)}, ignored)
 
 
 def zero_background_schema(
@@ -156,11 +181,12 @@ def zero_background_schema(
     Returns:
         The class names in label-id order, and the schema.
     """
+    ignored = usual_ignore_ids(len(names))
     if background == "ignore":
         shifted = {i + 1: i for i in range(len(names))}
-        return tuple(names), LabelSchema(len(names), shifted, (IGNORE_INDEX,), "ignore", 0)
+        return tuple(names), LabelSchema(len(names), shifted, ignored, "ignore", 0)
     kept = {i: i for i in range(len(names) + 1)}
-    schema = LabelSchema(len(names) + 1, kept, (IGNORE_INDEX,), background, 0)
+    schema = LabelSchema(len(names) + 1, kept, ignored, background, 0)
     return (BACKGROUND_NAME, *names), schema
 
 

@@ -4,10 +4,9 @@ import difflib
 from collections.abc import Sequence
 
 import numpy as np
-import numpy.typing as npt
 
-from lexiseg.constants import IGNORE_INDEX, LABEL_CODES, UNLABELLED
 from lexiseg.errors import ConfigError
+from lexiseg.label_codes import LabelMap, label_codes
 from lexiseg.types import ClassSplit, Setting, UnseenPixels
 
 
@@ -48,7 +47,7 @@ def make_split(
     return ClassSplit(name, tuple(classes), tuple(unseen), setting, unseen_pixels)
 
 
-def seen_label_map(split: ClassSplit) -> npt.NDArray[np.uint8]:
+def seen_label_map(split: ClassSplit) -> LabelMap:
     """Look-up table that hides unseen labels from training and keeps the full-class ids of seen ones.
 
     Under ``supervised`` nothing is hidden. Under ``inductive`` a pixel of an unseen class looks like one without
@@ -58,22 +57,15 @@ def seen_label_map(split: ClassSplit) -> npt.NDArray[np.uint8]:
     one numbering.
 
     Returns:
-        ``(256,)`` uint8: ``IGNORE_INDEX`` or ``UNLABELLED`` at unseen ids, ``IGNORE_INDEX`` at every code that
-        is no class.
-
-    Raises:
-        ConfigError: A transductive split with so many classes that one has the code ``UNLABELLED``.
+        ``(256,)`` uint8, with more than 254 classes ``(65536,)`` uint16: the code ``ignore`` or ``unlabelled`` at unseen
+        ids, ``ignore`` at every code that is no class; see `lexiseg.label_codes`.
     """
-    table = np.full(LABEL_CODES, IGNORE_INDEX, dtype=np.uint8)
+    codes = label_codes(len(split.classes))
+    table = np.full(codes.size, codes.ignore, dtype=codes.dtype)
     shown = range(len(split.classes)) if split.setting == "supervised" else split.seen_ids
     table[list(shown)] = list(shown)
     if split.setting == "transductive":
-        if len(split.classes) > UNLABELLED:
-            raise ConfigError(
-                f"split '{split.name}': a transductive split holds at most {UNLABELLED} classes, got "
-                f"{len(split.classes)}"
-            )
-        table[list(split.unseen_ids)] = UNLABELLED
+        table[list(split.unseen_ids)] = codes.unlabelled
     return table
 
 

@@ -14,14 +14,13 @@ import numpy.typing as npt
 import torch
 from PIL import Image
 
-from lexiseg.constants import IGNORE_INDEX, IMAGENET_MEAN, LABEL_CODES
+from lexiseg.constants import IMAGENET_MEAN
 from lexiseg.errors import ConfigError
+from lexiseg.label_codes import LabelMap, codes_of
 from lexiseg.ops.resize import fit_within, resize_image, resize_label
 
 Image8 = npt.NDArray[np.uint8]
 """``(H, W, 3)`` uint8 RGB."""
-Label8 = npt.NDArray[np.uint8]
-"""``(H, W)`` uint8 class ids."""
 
 MEAN_COLOUR = tuple(round(255 * value) for value in IMAGENET_MEAN)
 """What becomes 0 (to within half a grey level) once ImageNet's mean is subtracted."""
@@ -29,6 +28,7 @@ MEAN_COLOUR = tuple(round(255 * value) for value in IMAGENET_MEAN)
 CROP_TRIES = 10
 """How often mmsegmentation redraws a crop that one class dominates, before it takes the last draw."""
 
+_GREYS = 256
 _HUE_PER_TURN = 255
 """Pillow's HSV spreads the colour circle over 0-255."""
 
@@ -36,7 +36,7 @@ _HUE_PER_TURN = 255
 class Transform(Protocol):
     """Changes an image and its label map together."""
 
-    def __call__(self, image: Image8, label: Label8, rng: np.random.Generator) -> tuple[Image8, Label8]:
+    def __call__(self, image: Image8, label: LabelMap, rng: np.random.Generator) -> tuple[Image8, LabelMap]:
         """Return new arrays; the inputs stay as they are."""
 
 
@@ -46,7 +46,7 @@ class Compose:
 
     transforms: Sequence[Transform]
 
-    def __call__(self, image: Image8, label: Label8, rng: np.random.Generator) -> tuple[Image8, Label8]:
+    def __call__(self, image: Image8, label: LabelMap, rng: np.random.Generator) -> tuple[Image8, LabelMap]:
         """Apply each in turn."""
         for transform in self.transforms:
             image, label = transform(image, label, rng)
@@ -65,7 +65,7 @@ class RandomScale:
     base: tuple[int, int] = (2048, 512)
     ratio: tuple[float, float] = (0.5, 2.0)
 
-    def __call__(self, image: Image8, label: Label8, rng: np.random.Generator) -> tuple[Image8, Label8]:
+    def __call__(self, image: Image8, label: LabelMap, rng: np.random.Generator) -> tuple[Image8, LabelMap]:
         """The very resizing that images meet at test time; label nearest."""
         factor = rng.uniform(*self.ratio)
         bounds = (int(self.base[0] * factor), int(self.base[1] * factor))
@@ -87,7 +87,7 @@ class RandomCrop:
     size: tuple[int, int] = (512, 512)
     cat_max_ratio: float = 0.75
 
-    def __call__(self, image: Image8, label: Label8, rng: np.random.Generator) -> tuple[Image8, Label8]:
+    def __call__(self, image: Image8, label: LabelMap, rng: np.random.Generator) -> tuple[Image8, LabelMap]:
         """After ``CROP_TRIES`` redraws the last window is taken as it is."""
         window = self._draw(label.shape, rng)
         if self.cat_max_ratio < 1:
@@ -101,9 +101,10 @@ class RandomCrop:
         top, left = (int(rng.integers(0, max(shape[i] - self.size[i], 0) + 1)) for i in (0, 1))
         return slice(top, top + self.size[0]), slice(left, left + self.size[1])
 
-    def _varied(self, label: Label8) -> bool:
-        counts = np.bincount(label.ravel(), minlength=LABEL_CODES)
-        counts[IGNORE_INDEX] = 0
+    def _varied(self, label: LabelMap) -> bool:
+        ignore = codes_of(label).ignore
+        counts = np.bincount(label.ravel(), minlength=ignore + 1)
+        counts[ignore] = 0
         return bool(np.count_nonzero(counts) > 1 and counts.max() / counts.sum() < self.cat_max_ratio)
 
 
@@ -113,7 +114,7 @@ class RandomFlip:
 
     probability: float = 0.5
 
-    def __call__(self, image: Image8, label: Label8, rng: np.random.Generator) -> tuple[Image8, Label8]:
+    def __call__(self, image: Image8, label: LabelMap, rng: np.random.Generator) -> tuple[Image8, LabelMap]:
         """Mirror both or neither."""
         if rng.random() < self.probability:
             return image[:, ::-1], label[:, ::-1]
@@ -140,7 +141,7 @@ class PhotometricDistortion:
     saturation: tuple[float, float] = (0.5, 1.5)
     hue: int = 18
 
-    def __call__(self, image: Image8, label: Label8, rng: np.random.Generator) -> tuple[Image8, Label8]:
+    def __call__(self, image: Image8, label: LabelMap, rng: np.random.Generator) -> tuple[Image8, LabelMap]:
         """Only the image changes."""
         if rng.random() < 0.5:
             image = _linear(image, 1.0, rng.uniform(-self.brightness, self.brightness))
@@ -177,13 +178,13 @@ class Pad:
 
     Attributes:
         size: Height and width; nothing happens along an axis that is long enough.
-        fill: Colour of new pixels; their label is ``IGNORE_INDEX``.
+        fill: Colour of new pixels; their label is the ignored one.
     """
 
     size: tuple[int, int] = (512, 512)
     fill: tuple[int, ...] = MEAN_COLOUR
 
-    def __call__(self, image: Image8, label: Label8, rng: np.random.Generator) -> tuple[Image8, Label8]:
+    def __call__(self, image: Image8, label: LabelMap, rng: np.random.Generator) -> tuple[Image8, LabelMap]:
         """Nothing random here."""
         height, width = label.shape
         target = (max(height, self.size[0]), max(width, self.size[1]))
@@ -192,7 +193,7 @@ class Pad:
         padded = np.empty((*target, 3), dtype=np.uint8)
         padded[:] = self.fill
         padded[:height, :width] = image
-        ids = np.full(target, IGNORE_INDEX, dtype=np.uint8)
+        ids = np.full(target, codes_of(label).ignore, dtype=label.dtype)
         ids[:height, :width] = label
         return padded, ids
 
@@ -243,5 +244,5 @@ def train_recipe(
 
 def _linear(values: npt.NDArray[np.uint8], factor: float, shift: float) -> npt.NDArray[np.uint8]:
     """``factor * values + shift`` through a table of 256 entries, cut to 0-255, truncated as in mmseg."""
-    table = np.clip(np.arange(LABEL_CODES) * factor + shift, 0, 255).astype(np.uint8)
+    table = np.clip(np.arange(_GREYS) * factor + shift, 0, 255).astype(np.uint8)
     return table[values]

@@ -6,9 +6,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from lexiseg.constants import IGNORE_INDEX
 from lexiseg.dense.base import cosines, finish_block
 from lexiseg.errors import DataError
+from lexiseg.label_codes import label_codes
 from lexiseg.ops.attention import attend
 from lexiseg.ops.grid import PositionMode, tokens_to_map
 from lexiseg.types import BlockTower
@@ -32,7 +32,7 @@ def fit_projection(
 
     Args:
         tower: The frozen image tower.
-        batches: Normalised images ``(B, 3, H, W)`` and labels ``(B, H, W)``, 255 where nothing counts.
+        batches: Normalised images ``(B, 3, H, W)`` and labels ``(B, H, W)``, ``label_codes(K).ignore`` where nothing counts.
         text: ``(K, E)`` unit embeddings of the classes.
         epochs: Passes over the images.
         learning_rate: Of AdamW, without weight decay.
@@ -45,20 +45,21 @@ def fit_projection(
     Raises:
         DataError: No image, or none with a labelled patch.
     """
+    ignore = label_codes(len(text)).ignore
     with torch.no_grad():
         cached = [_tokens_and_labels(tower, images, labels, position_mode) for images, labels in batches]
-    if not any((labels != IGNORE_INDEX).any() for _, labels in cached):
+    if not any((labels != ignore).any() for _, labels in cached):
         raise DataError("learning a projection needs at least one labelled image; got none")
     start = tower.projections(tower.depth - 1)[0].weight.detach().T
     matrix = start.clone().requires_grad_()
     optimizer = torch.optim.AdamW([matrix], lr=learning_rate, weight_decay=0.0)
     for _ in range(epochs):
         for tokens, labels in cached:
-            if not (labels != IGNORE_INDEX).any():
+            if not (labels != ignore).any():
                 continue
             optimizer.zero_grad()
             logits = logit_scale * _patch_logits(tower, tokens, matrix, text, labels.shape[-2:])
-            F.cross_entropy(logits, labels, ignore_index=IGNORE_INDEX).backward()
+            F.cross_entropy(logits, labels, ignore_index=ignore).backward()
             optimizer.step()
     return matrix.detach()
 

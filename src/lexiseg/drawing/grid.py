@@ -8,7 +8,6 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image, ImageDraw, ImageFont
 
-from lexiseg.constants import IGNORE_INDEX, LABEL_CODES
 from lexiseg.drawing.overlay import (
     FAINT,
     INK,
@@ -21,6 +20,7 @@ from lexiseg.drawing.overlay import (
     require_titles,
 )
 from lexiseg.drawing.palette import Colour, class_colours
+from lexiseg.label_codes import EIGHT_BIT
 
 _SIDE = 420
 """Longer side of a panel in pixels."""
@@ -39,7 +39,7 @@ class LabelledPanel:
 
     Attributes:
         title: Stands above it.
-        label: ``(H, W)`` uint8 class ids, ``IGNORE_INDEX`` for none.
+        label: ``(H, W)`` uint8 class ids, 255 for none.
         hatched: Names drawn with stripes: the unseen classes.
     """
 
@@ -154,17 +154,17 @@ def _entries(
     readings: Sequence[LabelledPanel], names: Sequence[str]
 ) -> list[tuple[str, Colour | None, bool]]:
     """Text, colour and stripes; a remark has no colour."""
-    counts = sum(np.bincount(reading.label.ravel(), minlength=LABEL_CODES) for reading in readings)
+    counts = sum(np.bincount(reading.label.ravel(), minlength=EIGHT_BIT.size) for reading in readings)
     counts = np.asarray(counts)
     hatched = {name for reading in readings for name in reading.hatched}
     colours = class_colours(names)
-    found = [i for i in np.argsort(-counts, kind="stable").tolist() if counts[i] and i != IGNORE_INDEX]
+    found = [i for i in np.argsort(-counts, kind="stable").tolist() if counts[i] and i != EIGHT_BIT.ignore]
     entries: list[tuple[str, Colour | None, bool]] = [
         (elided(names[i], _LETTERS), colours[i], names[i] in hatched) for i in found[:_NAMES_LIMIT]
     ]
     if len(found) > _NAMES_LIMIT:
         entries.append((f"and {len(found) - _NAMES_LIMIT} more", None, False))
-    if counts[IGNORE_INDEX]:
+    if counts[EIGHT_BIT.ignore]:
         entries.append(("no class", _NOTHING, False))
     if any(striped for _, _, striped in entries):
         entries.append(("striped: unseen in training", None, False))

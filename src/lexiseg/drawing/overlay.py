@@ -6,8 +6,8 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image, ImageDraw, ImageFont
 
-from lexiseg.constants import IGNORE_INDEX, LABEL_CODES
 from lexiseg.drawing.palette import Colour, class_colours, palette_bytes
+from lexiseg.label_codes import LabelMap, codes_of
 
 PAPER: Colour = (250, 250, 248)
 INK: Colour = (34, 38, 44)
@@ -24,7 +24,7 @@ def palette_image(label: npt.NDArray[np.uint8], names: Sequence[str]) -> Image.I
     """A label map as palette PNG: pixel values are class ids, viewers show the class colours.
 
     Args:
-        label: ``(H, W)`` class ids, ``IGNORE_INDEX`` for none.
+        label: ``(H, W)`` uint8 class ids, ``IGNORE_INDEX`` for none.
         names: Class names in label-id order.
     """
     height, width = label.shape
@@ -35,7 +35,7 @@ def palette_image(label: npt.NDArray[np.uint8], names: Sequence[str]) -> Image.I
 
 def blend(
     image: npt.NDArray[np.uint8],
-    label: npt.NDArray[np.uint8],
+    label: LabelMap,
     names: Sequence[str],
     *,
     hatched: Collection[str] = (),
@@ -57,10 +57,12 @@ def blend(
     photograph = image.astype(np.float32)
     grey = photograph.mean(-1, keepdims=True)
     # A mostly grey ground keeps the class colours those of the legend, whatever the photograph's own colours.
-    mixed = (1 - alpha) * (0.7 * grey + 0.3 * photograph) + alpha * _colour_table(names)[label]
+    mixed = (1 - alpha) * (0.7 * grey + 0.3 * photograph) + alpha * _colour_table(
+        names, codes_of(label).size
+    )[label]
     striped = np.isin(label, ids) & _stripes(label.shape)
     mixed[striped] = 0.35 * mixed[striped] + 0.65 * 255
-    nothing = label == IGNORE_INDEX
+    nothing = label == codes_of(label).ignore
     mixed[nothing] = 0.55 * grey[nothing] + 40
     border = _borders(label)
     mixed[border] = 0.25 * mixed[border] + 0.75 * 255
@@ -69,7 +71,7 @@ def blend(
 
 def annotate(
     image: npt.NDArray[np.uint8],
-    label: npt.NDArray[np.uint8],
+    label: LabelMap,
     names: Sequence[str],
     *,
     hatched: Collection[str] = (),
@@ -96,7 +98,7 @@ def annotate(
 
 
 def legend(
-    label: npt.NDArray[np.uint8], names: Sequence[str], *, hatched: Collection[str] = (), height: int = 360
+    label: LabelMap, names: Sequence[str], *, hatched: Collection[str] = (), height: int = 360
 ) -> Image.Image:
     """Swatch, name and share of every class in the label map, the largest first.
 
@@ -183,12 +185,13 @@ def _as_image(picture: Image.Image | npt.NDArray[np.uint8], min_side: int) -> Im
     return image.resize((image.width * factor, image.height * factor), Image.Resampling.NEAREST)
 
 
-def _rows(label: npt.NDArray[np.uint8], names: Sequence[str]) -> list[tuple[str, float, Colour]]:
+def _rows(label: LabelMap, names: Sequence[str]) -> list[tuple[str, float, Colour]]:
     """Name, percent of the picture and colour, largest first, "unlabelled" last."""
-    counts = np.bincount(label.ravel(), minlength=LABEL_CODES)
+    ignore = codes_of(label).ignore
+    counts = np.bincount(label.ravel(), minlength=ignore + 1)
     percent = 100 * counts / counts.sum()
     colours = class_colours(names)
-    order = [i for i in np.argsort(-counts, kind="stable").tolist() if counts[i] and i != IGNORE_INDEX]
+    order = [i for i in np.argsort(-counts, kind="stable").tolist() if counts[i] and i != ignore]
     rows: list[tuple[str, float, Colour]] = [
         (names[i] if i < len(names) else f"id {i}", percent[i], colours[i] if i < len(names) else FAINT)
         for i in order
@@ -196,8 +199,8 @@ def _rows(label: npt.NDArray[np.uint8], names: Sequence[str]) -> list[tuple[str,
     if len(rows) > _LEGEND_LIMIT:
         rest = rows[_LEGEND_LIMIT - 1 :]
         rows = [*rows[: _LEGEND_LIMIT - 1], (f"{len(rest)} more", sum(row[1] for row in rest), FAINT)]
-    if counts[IGNORE_INDEX]:
-        rows.append(("unlabelled", percent[IGNORE_INDEX], (90, 90, 90)))
+    if counts[ignore]:
+        rows.append(("unlabelled", percent[ignore], (90, 90, 90)))
     return rows
 
 
@@ -212,8 +215,8 @@ def draw_swatch(
     panel.paste(Image.fromarray(square), corner)
 
 
-def _colour_table(names: Sequence[str]) -> npt.NDArray[np.float32]:
-    table = np.full((LABEL_CODES, 3), 128, dtype=np.float32)
+def _colour_table(names: Sequence[str], size: int) -> npt.NDArray[np.float32]:
+    table = np.full((size, 3), 128, dtype=np.float32)
     table[: len(names)] = np.array(class_colours(names), dtype=np.float32).reshape(-1, 3)
     return table
 
@@ -223,7 +226,7 @@ def _stripes(shape: tuple[int, ...]) -> npt.NDArray[np.bool_]:
     return (rows + columns) % _HATCH_PERIOD < 2
 
 
-def _borders(label: npt.NDArray[np.uint8]) -> npt.NDArray[np.bool_]:
+def _borders(label: LabelMap) -> npt.NDArray[np.bool_]:
     """Pixels whose right or lower neighbour has another id."""
     border = np.zeros(label.shape, dtype=bool)
     border[:, :-1] |= label[:, :-1] != label[:, 1:]
@@ -236,8 +239,8 @@ def _factor(side: int, min_side: int) -> int:
 
 
 def _enlarged(
-    image: npt.NDArray[np.uint8], label: npt.NDArray[np.uint8], min_side: int
-) -> tuple[npt.NDArray[np.uint8], npt.NDArray[np.uint8]]:
+    image: npt.NDArray[np.uint8], label: LabelMap, min_side: int
+) -> tuple[npt.NDArray[np.uint8], LabelMap]:
     factor = _factor(min(label.shape), min_side)
     if factor == 1:
         return image, label

@@ -2,11 +2,12 @@
 
 import hashlib
 from collections.abc import Sequence
+from functools import lru_cache
 
 import numpy as np
 import numpy.typing as npt
 
-from lexiseg.constants import IGNORE_INDEX, LABEL_CODES
+from lexiseg.label_codes import EIGHT_BIT
 
 Colour = tuple[int, int, int]
 """Red, green, blue, 0-255."""
@@ -34,6 +35,12 @@ def class_colours(names: Sequence[str]) -> tuple[Colour, ...]:
     Returns:
         One colour per name, in the order given.
     """
+    return _class_colours(tuple(names))
+
+
+@lru_cache(maxsize=8)
+def _class_colours(names: tuple[str, ...]) -> tuple[Colour, ...]:
+    """Remembered, for hundreds of names take a second."""
     chosen: dict[str, npt.NDArray[np.float64]] = {}
     for name in sorted(names, key=lambda name: (_draw(name, 0), name)):
         taken = np.array(list(chosen.values())).reshape(-1, 3)
@@ -51,9 +58,9 @@ def class_colours(names: Sequence[str]) -> tuple[Colour, ...]:
 
 def palette_bytes(names: Sequence[str]) -> list[int]:
     """The 256 x 3 palette of a label PNG: class colours first, ignored white, unused codes black."""
-    table = np.zeros((LABEL_CODES, 3), dtype=np.uint8)
+    table = np.zeros((EIGHT_BIT.size, 3), dtype=np.uint8)
     table[: len(names)] = np.array(class_colours(names), dtype=np.uint8).reshape(-1, 3)
-    table[IGNORE_INDEX] = IGNORED_COLOUR
+    table[EIGHT_BIT.ignore] = IGNORED_COLOUR
     return table.ravel().tolist()
 
 

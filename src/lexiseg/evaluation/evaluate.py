@@ -32,6 +32,7 @@ _COLUMNS = {
     "unseen": "unseen",
     "harmonic": "harmonic",
     "miou": "all",
+    "miou_absent_as_zero": "all, absent as 0",
     "pixel_accuracy": "pixel acc.",
 }
 
@@ -57,7 +58,7 @@ class EvaluationReport:
 
     @property
     def scores(self) -> dict[str, float]:
-        """``seen``, ``unseen``, ``harmonic``, ``miou`` and ``pixel_accuracy``, as fractions."""
+        """``seen``, ``unseen``, ``harmonic``, ``miou`` and ``pixel_accuracy``, as fractions; see `ZeroShotScores.summary`."""
         return self.result.summary()
 
     def to_dict(self) -> dict[str, Any]:
@@ -153,12 +154,15 @@ def evaluate(
 
 def markdown_table(reports: Mapping[str, EvaluationReport]) -> str:
     """One row of percentages per named report."""
+    shown = {
+        key: title for key, title in _COLUMNS.items() if any(key in each.scores for each in reports.values())
+    }
     lines = [
-        f"| | {' | '.join(f'{title} %' for title in _COLUMNS.values())} | images |",
-        f"| --- |{' ---: |' * (len(_COLUMNS) + 1)}",
+        f"| | {' | '.join(f'{title} %' for title in shown.values())} | images |",
+        f"| --- |{' ---: |' * (len(shown) + 1)}",
     ]
     for name, report in reports.items():
-        values = " | ".join(_percent(report.scores[key]) for key in _COLUMNS)
+        values = " | ".join(_percent(getattr(report.result, key)) for key in shown)
         lines.append(f"| {name} | {values} | {report.images} |")
     return "\n".join(lines)
 

@@ -5,8 +5,8 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
-from lexiseg.constants import IGNORE_INDEX
 from lexiseg.errors import TrainingError
+from lexiseg.label_codes import label_codes
 from lexiseg.losses.fused import MaskLossWeights, count_masks, fused_mask_loss
 from lexiseg.losses.shared_count import shared_count
 from lexiseg.losses.structural_similarity import mask_ssim_loss
@@ -33,7 +33,7 @@ class MaskCriterion(nn.Module):
 
         Args:
             logits: ``(B, K, h, w)`` mask logits on the patch grid.
-            labels: ``(B, H, W)`` int64 class indices below K, or 255.
+            labels: ``(B, H, W)`` int64 class indices below K, or ``label_codes(K).ignore``.
             stage_logits: The masks of a cascade's stages alone, each ``(B, K, h, w)``; read with a weight on them only.
 
         Returns:
@@ -41,13 +41,14 @@ class MaskCriterion(nn.Module):
             weight on it also ``loss_ssim``, a mean over pixels, classes and images, and ``loss_stages``.
 
         Raises:
-            TrainingError: A label is neither a class nor 255.
+            TrainingError: A label is neither a class nor the ignored code.
         """
         classes = logits.shape[1]
-        highest = int(labels.where(labels != IGNORE_INDEX, -1).max())
+        ignore = label_codes(classes).ignore
+        highest = int(labels.where(labels != ignore, -1).max())
         if highest >= classes:
             raise TrainingError(
-                f"label {highest} reached a loss over {classes} classes; expected ids 0 to {classes - 1} or {IGNORE_INDEX}. "
+                f"label {highest} reached a loss over {classes} classes; expected ids 0 to {classes - 1} or {ignore}. "
                 "Check the data set's id map"
             )
         num_masks = shared_count(count_masks(labels, classes))

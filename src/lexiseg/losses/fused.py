@@ -23,7 +23,7 @@ import torch.nn.functional as F
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
-from lexiseg.constants import IGNORE_INDEX
+from lexiseg.label_codes import label_codes
 from lexiseg.losses.functional import FOCAL_ALPHA, FOCAL_GAMMA
 from lexiseg.ops.interpolate import bilinear_matrix
 from lexiseg.plain_settings import require_plain_settings, within
@@ -50,7 +50,7 @@ class MaskLossWeights:
             their sum is supervised.
         alpha: Focal weight of positive pixels.
         gamma: Focal exponent.
-        ignored: What a pixel labelled 255 is. ``negative``: of no class, trained as "none of them", as the released
+        ignored: What a pixel without a class is. ``negative``: of no class, trained as "none of them", as the released
             code does, in the inductive setting also for unseen objects. ``ignored``: outside every sum, as the paper says.
     """
 
@@ -99,7 +99,7 @@ def fused_mask_loss(
 
     Args:
         logits: ``(B, K, h, w)``; any float type, computed in float32.
-        labels: ``(B, H, W)`` int64 class indices below K, or 255.
+        labels: ``(B, H, W)`` int64 class indices below K, or ``label_codes(K).ignore``.
         num_masks: Divides both losses: pairs of image and present class, averaged over processes, at least 1.
         weights: See :class:`MaskLossWeights`.
 
@@ -140,7 +140,7 @@ def _loss_and_gradient(
     focal = torch.zeros((), dtype=torch.float64, device=logits.device)
     dice = torch.zeros((), dtype=torch.float64, device=logits.device)
     for image in range(batch):
-        chunk = _Chunk(labels[image].flatten(), weights, num_masks)
+        chunk = _Chunk(labels[image].flatten(), weights, num_masks, label_codes(classes).ignore)
         for part in _class_slices(pixels[image], size[0] * size[1], logits.device):
             upsampled = rows @ logits[image, part] @ columns.T  # (c, H, W)
             chunk.compute(upsampled.flatten(1), part.start, pixels[image, part])
@@ -161,12 +161,12 @@ def _class_slices(pixels: Tensor, area: int, device: torch.device) -> Iterator[s
 class _Chunk:
     """Loss and gradient of a few classes of one image, in place where it can be."""
 
-    def __init__(self, labels: Tensor, weights: MaskLossWeights, num_masks: Tensor) -> None:
+    def __init__(self, labels: Tensor, weights: MaskLossWeights, num_masks: Tensor, ignore: int) -> None:
         self.labels, self.weights, self.num_masks = labels, weights, num_masks
         self.area = len(labels)
         self.ignored = None
         if weights.ignored == "ignored":
-            self.ignored = labels == IGNORE_INDEX
+            self.ignored = labels == ignore
             self.area = max(int((~self.ignored).sum()), 1)
 
     def compute(self, z: Tensor, first: int, pixels: Tensor) -> None:

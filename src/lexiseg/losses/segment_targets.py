@@ -1,36 +1,58 @@
-"""Label maps as segments: one binary mask per class present."""
+"""What a photograph shows as binary masks: of a label map one per class present, of a map of segments one each."""
 
+from collections.abc import Sequence
+
+import torch.nn.functional as F
 from torch import Tensor
 
-from lexiseg.constants import IGNORE_INDEX
 from lexiseg.errors import TrainingError
+from lexiseg.label_codes import label_codes
+from lexiseg.segments import SegmentMap
 from lexiseg.types import SegmentTargets
 
 
 def segment_targets(labels: Tensor, classes: int) -> list[SegmentTargets]:
     """The segments of each photograph: one per class present, its pixels wherever they lie.
 
-    Pixels labelled 255 belong to no mask: they are negatives of every one, as in the released code of SAN, MaskFormer and
+    Pixels without a class belong to no mask: they are negatives of every one, as in the released code of SAN, MaskFormer and
     ZegFormer.
 
     Args:
-        labels: ``(B, H, W)`` int64 class indices below ``classes``, or 255.
+        labels: ``(B, H, W)`` int64 class indices below ``classes``, or ``label_codes(classes).ignore``.
         classes: K, the number of classes that the model knows.
 
     Returns:
         One per photograph, classes ascending.
 
     Raises:
-        TrainingError: A label is neither a class nor 255.
+        TrainingError: A label is neither a class nor the ignored code.
     """
-    found = []
+    found, ignore = [], label_codes(classes).ignore
     for label in labels:
         present = label.unique()
-        present = present[present != IGNORE_INDEX]
+        present = present[present != ignore]
         if len(present) and int(present[-1]) >= classes:
             raise TrainingError(
                 f"label {int(present[-1])} reached a loss over {classes} classes; expected ids 0 to {classes - 1} or "
-                f"{IGNORE_INDEX}. Check the data set's id map"
+                f"{ignore}. Check the data set's id map"
             )
         found.append(SegmentTargets(present, label == present.view(-1, 1, 1)))
+    return found
+
+
+def instance_targets(
+    segments: Sequence[SegmentMap], query_of_label: Tensor, size: tuple[int, int]
+) -> list[SegmentTargets]:
+    """The things and stuff of each photograph as the data set tells them apart, in its order: FC-CLIP's targets.
+
+    Args:
+        segments: Of each photograph, without crowds and hidden classes.
+        query_of_label: Class index of the model by class id of the data set.
+        size: Height and width of the padded batch; what was padded belongs to no mask.
+    """
+    found = []
+    for one in segments:
+        height, width = one.ids.shape
+        masks = F.pad(one.masks(), (0, size[1] - width, 0, size[0] - height), value=False)
+        found.append(SegmentTargets(query_of_label[one.classes], masks))
     return found

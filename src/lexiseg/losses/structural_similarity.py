@@ -12,7 +12,7 @@ import torch.nn.functional as F
 from torch import Tensor
 from torch.utils.checkpoint import checkpoint
 
-from lexiseg.constants import IGNORE_INDEX
+from lexiseg.label_codes import label_codes
 from lexiseg.losses.fused import IgnoredPixels
 from lexiseg.ops.gaussian import gaussian_smoothing, gaussian_window
 from lexiseg.types import chunks
@@ -59,12 +59,13 @@ def mask_ssim_loss(logits: Tensor, labels: Tensor, *, ignored: IgnoredPixels = "
 
     Args:
         logits: ``(B, K, h, w)``.
-        labels: ``(B, H, W)`` int64 class indices below K, or 255.
-        ignored: What 255 is: of no class, or no centre of a window (it still lies within its neighbours').
+        labels: ``(B, H, W)`` int64 class indices below K, or ``label_codes(K).ignore``.
+        ignored: What a pixel without a class is: of no class, or no centre of a window (it still lies within its neighbours').
     """
     height, width = labels.shape[-2:]
     window = gaussian_window(_WINDOW, _SIGMA).to(logits.device)
-    counted = torch.ones_like(labels, dtype=torch.bool) if ignored == "negative" else labels != IGNORE_INDEX
+    ignore = label_codes(logits.shape[1]).ignore
+    counted = torch.ones_like(labels, dtype=torch.bool) if ignored == "negative" else labels != ignore
     step = max(_CHUNK_ELEMENTS // (height * width), 1)
     total = logits.new_zeros((), dtype=torch.float32)
     every = torch.arange(logits.shape[1], device=labels.device)

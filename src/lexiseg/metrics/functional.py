@@ -1,12 +1,13 @@
 """Scores of zero-shot segmentation from one confusion matrix over the whole data set: pure functions."""
 
 from dataclasses import dataclass
+from math import isnan
 
 import torch
 from torch import Tensor
 
-from lexiseg.constants import IGNORE_INDEX
 from lexiseg.errors import DataError
+from lexiseg.label_codes import label_codes
 from lexiseg.types import ClassSplit
 
 
@@ -15,7 +16,7 @@ def confusion_matrix(
     label: Tensor,
     num_classes: int,
     *,
-    ignore_index: int = IGNORE_INDEX,
+    ignore_index: int | None = None,
     rejection: bool = False,
 ) -> Tensor:
     """Count pixels by true class (row) and predicted class (column).
@@ -24,7 +25,7 @@ def confusion_matrix(
         predicted: Class ids of any shape.
         label: True ids of the same shape; pixels of ``ignore_index`` do not count.
         num_classes: K.
-        ignore_index: Label that takes no part.
+        ignore_index: Label that takes no part; None: ``label_codes(K).ignore``.
         rejection: Predictions may hold K, "no class": a miss of the true class, and a hit of none.
 
     Returns:
@@ -38,6 +39,10 @@ def confusion_matrix(
             f"a prediction of {tuple(predicted.shape)} cannot be scored on labels of {tuple(label.shape)}; "
             "both must have the same size"
         )
+    if ignore_index is None:
+        ignore_index = label_codes(num_classes).ignore
+    if label.dtype == torch.uint16:  # torch compares and picks few things in this type
+        label = label.int()
     counted = label != ignore_index
     true, chosen = label[counted].long(), predicted[counted].long()
     columns = num_classes + rejection
@@ -75,13 +80,16 @@ def harmonic_mean(seen: float, unseen: float) -> float:
 class ZeroShotScores:
     """All scores of one confusion matrix, as fractions of 1.
 
-    Means skip classes that do not occur in the labels; the mean over no class is NaN.
+    Means skip classes that do not occur in the labels, but for ``miou_absent_as_zero``; the mean over no class is NaN.
+    Published figures of a set with absent classes are of either kind: of PASCAL Context-459, whose validation labels show 345
+    classes, FC-CLIP's is the mean over those and SAN's the one over all 459.
 
     Attributes:
         seen: Mean IoU over seen classes.
         unseen: Mean IoU over unseen classes.
         harmonic: Harmonic mean of the two; NaN if either is.
-        miou: Mean IoU over all classes.
+        miou: Mean IoU over all classes that occur in the labels.
+        miou_absent_as_zero: Mean IoU over all classes of the split, a class that does not occur counted as 0.
         pixel_accuracy: Share of all counted pixels that are right.
         iou: IoU per class name.
         accuracy: Accuracy per class name.
@@ -91,13 +99,16 @@ class ZeroShotScores:
     unseen: float
     harmonic: float
     miou: float
+    miou_absent_as_zero: float
     pixel_accuracy: float
     iou: dict[str, float]
     accuracy: dict[str, float]
 
     def summary(self) -> dict[str, float]:
-        """The five scores that tables and logs show."""
-        return {key: getattr(self, key) for key in ("seen", "unseen", "harmonic", "miou", "pixel_accuracy")}
+        """The five scores that tables and logs show, and ``miou_absent_as_zero`` where some but not all classes occur."""
+        absent = sum(isnan(value) for value in self.iou.values())
+        both = ("miou", "miou_absent_as_zero") if 0 < absent < len(self.iou) else ("miou",)
+        return {key: getattr(self, key) for key in ("seen", "unseen", "harmonic", *both, "pixel_accuracy")}
 
     def per_class(self) -> dict[str, float]:
         """IoU per class name."""
@@ -115,6 +126,7 @@ def zero_shot_scores(confusion: Tensor, split: ClassSplit) -> ZeroShotScores:
         unseen=unseen,
         harmonic=harmonic_mean(seen, unseen),
         miou=_mean(iou),
+        miou_absent_as_zero=float(iou.nan_to_num(nan=0.0).mean()) if total else float("nan"),
         pixel_accuracy=int(confusion.diagonal().sum()) / total if total else float("nan"),
         iou=dict(zip(split.classes, iou.tolist(), strict=True)),
         accuracy=dict(zip(split.classes, accuracy.tolist(), strict=True)),

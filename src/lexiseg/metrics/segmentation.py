@@ -4,8 +4,8 @@ import torch
 from torch import Tensor
 from torchmetrics import Metric
 
-from lexiseg.constants import IGNORE_INDEX
 from lexiseg.errors import ConfigError
+from lexiseg.label_codes import label_codes
 from lexiseg.metrics.functional import ZeroShotScores, confusion_matrix, zero_shot_scores
 from lexiseg.types import ClassSplit
 
@@ -19,7 +19,7 @@ class ZeroShotMetric(Metric):
 
     Args:
         split: Class names and which are seen; label ids are its order.
-        ignore_index: Label of pixels that do not count.
+        ignore_index: Label of pixels that do not count; None: the code of so many classes, ``label_codes(K).ignore``.
         rejection: Predictions may hold K for "no class".
 
     Raises:
@@ -32,10 +32,12 @@ class ZeroShotMetric(Metric):
     confusion: Tensor
 
     def __init__(
-        self, split: ClassSplit, *, ignore_index: int = IGNORE_INDEX, rejection: bool = False
+        self, split: ClassSplit, *, ignore_index: int | None = None, rejection: bool = False
     ) -> None:
         super().__init__()
         count = len(split.classes)
+        if ignore_index is None:
+            ignore_index = label_codes(count).ignore
         if 0 <= ignore_index < count:
             raise ConfigError(
                 f"ignore_index {ignore_index} is also the id of class '{split.classes[ignore_index]}'; "

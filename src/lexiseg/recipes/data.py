@@ -11,10 +11,12 @@ from lexiseg.data.check import ClassRow, class_rows, findings
 from lexiseg.data.datasets.catalogue import CATALOGUE, open_dataset
 from lexiseg.data.datasets.files import LabelledFiles
 from lexiseg.data.datasets.folder import FolderDataset
+from lexiseg.data.prepare.ade20k_full import prepare_ade20k_full
 from lexiseg.data.prepare.cityscapes import prepare_cityscapes
 from lexiseg.data.prepare.coco_object import prepare_coco_object
 from lexiseg.data.prepare.coco_stuff import prepare_coco_stuff
 from lexiseg.data.prepare.context import prepare_context
+from lexiseg.data.prepare.context459 import prepare_context459
 from lexiseg.data.prepare.conversion import Report, count_note
 from lexiseg.data.prepare.voc import prepare_voc
 from lexiseg.data.scan import LabelScan, scan_labels
@@ -27,6 +29,8 @@ from lexiseg.types import ClassSplit, SegmentationDataset
 _CONVERTERS: dict[str, Callable[..., Report]] = {
     "voc": prepare_voc,
     "context": prepare_context,
+    "context459": prepare_context459,
+    "ade20k_full": prepare_ade20k_full,
     "coco_stuff": prepare_coco_stuff,
     "coco_object": prepare_coco_object,
     "cityscapes": prepare_cityscapes,

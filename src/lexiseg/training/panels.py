@@ -7,8 +7,8 @@ import numpy as np
 import pytorch_lightning as pl
 from pytorch_lightning.loggers import WandbLogger
 
-from lexiseg.constants import IGNORE_INDEX
 from lexiseg.drawing.overlay import annotate, panels
+from lexiseg.label_codes import label_codes
 from lexiseg.storage import write_png
 from lexiseg.types import ClassSplit, SegmentationDataset
 
@@ -36,9 +36,10 @@ class ValidationPanels(pl.Callback):
         for index in range(self.count):
             sample = self.dataset[index]
             predicted = pl_module.labeller(sample.image)
+            kind = label_codes(len(self.split.classes)).dtype
             drawn = [
                 annotate(sample.image, labels, self.split.classes, hatched=self.split.unseen)
-                for labels in (sample.label, predicted.astype(np.uint8))
+                for labels in (sample.label, predicted.astype(kind))
             ]
             sheet = panels(
                 [sample.image, *drawn], titles=["photograph", "truth", f"step {trainer.global_step}"]
@@ -68,7 +69,7 @@ def _log_masks(
 ) -> None:
     import wandb
 
-    labels = dict(enumerate(split.classes)) | {IGNORE_INDEX: "unlabelled"}
+    labels = dict(enumerate(split.classes)) | {label_codes(len(split.classes)).ignore: "unlabelled"}
     masks = {
         "prediction": {"mask_data": predicted, "class_labels": labels},
         "truth": {"mask_data": truth, "class_labels": labels},

@@ -7,7 +7,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from lexiseg.constants import IGNORE_INDEX, UNLABELLED
+from lexiseg.label_codes import label_codes
 from lexiseg.plain_settings import require_plain_settings, within
 
 
@@ -48,14 +48,15 @@ def pseudo_labels(
 
     Args:
         logits: ``(B, K, h, w)`` mask logits; only unseen classes are looked at, and no gradient flows.
-        labels: ``(B, H, W)`` query indices, ``IGNORE_INDEX`` or ``UNLABELLED``.
+        labels: ``(B, H, W)`` query indices, or a code of K classes (`lexiseg.label_codes`).
         unseen_queries: Query indices of unseen classes.
-        confidence: Pixels whose best sigmoid is lower become ``IGNORE_INDEX``.
+        confidence: Pixels whose best sigmoid is lower become ignored.
 
     Returns:
-        ``(B, H, W)`` labels without ``UNLABELLED``; all others are as they were.
+        ``(B, H, W)`` labels, none of them the code ``unlabelled``; all others are as they were.
     """
-    unlabelled = labels == UNLABELLED
+    codes = label_codes(logits.shape[1])
+    unlabelled = labels == codes.unlabelled
     if not bool(unlabelled.any()):
         return labels
     queries = torch.tensor(list(unseen_queries), device=logits.device)
@@ -64,5 +65,5 @@ def pseudo_labels(
     best, chosen = maps.max(dim=1)
     filled = queries[chosen]
     if confidence > 0:
-        filled = filled.where(best.sigmoid() >= confidence, IGNORE_INDEX)
+        filled = filled.where(best.sigmoid() >= confidence, codes.ignore)
     return torch.where(unlabelled, filled, labels)

@@ -1,6 +1,6 @@
 """The Lightning module: one training step, validation on the very path that prediction takes, checkpoints."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, cast
 
 import numpy as np
@@ -16,13 +16,14 @@ from lexiseg.checkpoints.training_file import (
     read_info,
     with_present_names,
 )
-from lexiseg.constants import IGNORE_INDEX, LABEL_CODES, UNLABELLED
 from lexiseg.errors import TrainingError
+from lexiseg.label_codes import label_codes
 from lexiseg.losses.criterion import MaskCriterion
 from lexiseg.losses.segment_criterion import SegmentCriterion
-from lexiseg.losses.segment_targets import segment_targets
+from lexiseg.losses.segment_targets import instance_targets, segment_targets
 from lexiseg.metrics.segmentation import ZeroShotMetric
 from lexiseg.models.momentum_teacher import MomentumTeacher
+from lexiseg.segments import SegmentMap
 from lexiseg.training.optim import OptimSettings, build_optimizer
 from lexiseg.training.resumable_task import RESUMED, ResumableTask
 from lexiseg.training.self_training import SelfTrainingSettings, pseudo_labels
@@ -68,14 +69,15 @@ class SegmentationTask(ResumableTask):
         self.last_scores: dict[str, float] = {}
         training_ids = torch.tensor(split.training_ids)
         self.register_buffer("text", text[training_ids], persistent=False)
-        query_of_label = torch.full((LABEL_CODES,), -1, dtype=torch.long)
+        codes, query_codes = label_codes(len(split.classes)), label_codes(len(training_ids))
+        query_of_label = torch.full((codes.size,), -1, dtype=torch.long)
         query_of_label[training_ids] = torch.arange(len(training_ids))
-        query_of_label[IGNORE_INDEX] = IGNORE_INDEX
+        query_of_label[codes.ignore] = query_codes.ignore
         self.self_training = self_training or SelfTrainingSettings()
         self.teacher: MomentumTeacher | None = None
         self._followed = 0
         if split.setting == "transductive":
-            query_of_label[UNLABELLED] = UNLABELLED
+            query_of_label[codes.unlabelled] = query_codes.unlabelled
             if self.self_training.teacher_decay:
                 self.teacher = MomentumTeacher(
                     cast(nn.Module, model), self.self_training.teacher_decay, shared=[model.tower]
@@ -91,16 +93,27 @@ class SegmentationTask(ResumableTask):
         queries = self._queries(batch)
         images = self.model.normalize(batch.images)
         if self.model.names_regions:
-            images, queries = _padded(images, queries, self.model.patch_size)
+            ignore = label_codes(len(self.text)).ignore
+            images, queries = _padded(images, queries, self.model.patch_size, ignore)
         output = self.model(images, self.text)
         if self.split.setting == "transductive":
             queries = self._with_pseudo_labels(queries, images, output.logits)
-        return self.finite_loss(self._losses(output, queries), batch.names, len(batch))
+        return self.finite_loss(self._losses(output, queries, batch.segments), batch.names, len(batch))
 
-    def _losses(self, output: MaskOutput | SegmentOutput, queries: Tensor) -> dict[str, Tensor]:
-        """The criterion's, of class masks as of regions."""
+    def _losses(
+        self, output: MaskOutput | SegmentOutput, queries: Tensor, segments: Sequence[SegmentMap]
+    ) -> dict[str, Tensor]:
+        """The criterion's, of class masks as of regions; regions learn things one by one where the data tell them apart.
+
+        Pseudo-labels are class masks, so self-training teaches one region per class whatever the data know.
+        """
         if isinstance(output, SegmentOutput):
-            return dict(self.criterion(output.predictions, segment_targets(queries, len(self.text))))
+            if segments and self.split.setting != "transductive":
+                height, width = queries.shape[-2:]
+                targets = instance_targets(segments, self.query_of_label, (height, width))
+            else:
+                targets = segment_targets(queries, len(self.text))
+            return dict(self.criterion(output.predictions, targets))
         return dict(self.criterion(output.logits, queries, output.stage_logits))
 
     def on_train_batch_start(self, batch: SegBatch, batch_index: int) -> None:
@@ -176,8 +189,8 @@ class SegmentationTask(ResumableTask):
         return queries
 
 
-def _padded(images: Tensor, queries: Tensor, stride: int) -> tuple[Tensor, Tensor]:
-    """Zeros at the right and bottom up to multiples of the stride, as a model of regions gets them at test time."""
+def _padded(images: Tensor, queries: Tensor, stride: int, ignore: int) -> tuple[Tensor, Tensor]:
+    """Zeros (of labels, the ignored one) at the right and bottom up to multiples of the stride, as at test time."""
     height, width = images.shape[-2:]
     sides = (0, -width % stride, 0, -height % stride)
-    return F.pad(images, sides), F.pad(queries, sides, value=IGNORE_INDEX)
+    return F.pad(images, sides), F.pad(queries, sides, value=ignore)

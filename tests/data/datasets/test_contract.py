@@ -4,9 +4,9 @@ from pathlib import Path
 
 import pytest
 
-from lexiseg.constants import IGNORE_INDEX
 from lexiseg.data.datasets.catalogue import CATALOGUE, open_dataset
 from lexiseg.errors import DataError
+from lexiseg.label_codes import label_codes
 
 CONF = Path(__file__).parents[3] / "conf" / "data"
 
@@ -23,8 +23,10 @@ def test_images_and_labels_of_one_size_with_ids_of_its_classes(trees, name):
         sample = dataset[0]
         assert sample.image.shape == (*sample.label.shape, 3)
         ids = set(sample.label.ravel().tolist())
-        assert ids - {IGNORE_INDEX}, f"{partition}: the tree should show some class"
-        assert ids <= {*range(len(dataset.classes)), IGNORE_INDEX}
+        ignore = label_codes(len(dataset.classes)).ignore
+        assert sample.label.dtype == label_codes(len(dataset.classes)).dtype
+        assert ids - {ignore}, f"{partition}: the tree should show some class"
+        assert ids <= {*range(len(dataset.classes)), ignore}
         assert len({pair.name for pair in dataset.pairs}) == len(dataset)
 
 

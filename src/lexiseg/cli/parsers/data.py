@@ -15,11 +15,11 @@ _EXAMPLES = """examples:
 
 _PREPARE = """Make what mmsegmentation's layout needs and the original downloads lack:
   voc         SBD's .mat masks -> SegmentationClassAug/*.png and aug.txt (the 10,582 training images)
-  context     trainval_merged.json or trainval/*.mat -> SegmentationClassContext/*.png and the two lists
-  coco_stuff  raw *.png with 182 ids -> *_labelTrainIds.png with 171
-  coco_object the same raw *.png -> *_instanceTrainIds.png: background and 80 things
+  context, context459  trainval_merged.json or trainval/*.mat -> *.png of 59 classes and two lists, *.tif of 459
+  coco_stuff, coco_object  raw *.png with 182 ids -> *_labelTrainIds.png with 171, *_instanceTrainIds.png with 81
   cityscapes  *_gtFine_labelIds.png with 34 ids -> *_gtFine_labelTrainIds.png with 19
-  ade20k, camvid  nothing to convert; reads every label map once to verify it
+  ade20k_full images/ADE and classes.txt with the objects' numbers -> images_ and annotations_detectron2
+  ade20k, camvid, coco_panoptic  nothing to convert; reads every label map once to verify it
 Finished files are skipped, so an interrupted run goes on where it stopped. Nothing is downloaded."""
 
 _CHECK = """Print the number of images, the id mapping, a histogram of the labels and who is seen or unseen,

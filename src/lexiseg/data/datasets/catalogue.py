@@ -52,9 +52,12 @@ class Entry:
 CATALOGUE = {
     "voc": Entry("voc:PascalVoc", "VOCdevkit/VOC2012", ("trainaug", "val", "train")),
     "context": Entry("context:PascalContext", "VOCdevkit/VOC2010", ("train", "val")),
+    "context459": Entry("context459:PascalContext459", "VOCdevkit/VOC2010", ("train", "val")),
     "coco_stuff": Entry("coco_stuff:CocoStuff", "coco_stuff164k", ("train", "val")),
     "coco_object": Entry("coco_object:CocoObject", "coco_stuff164k", ("train", "val")),
+    "coco_panoptic": Entry("coco_panoptic:CocoPanoptic", "coco", ("train", "val")),
     "ade20k": Entry("ade20k:ADE20K", "ade/ADEChallengeData2016", ("train", "val")),
+    "ade20k_full": Entry("ade20k_full:ADE20KFull", "ADE20K_2021_17_01", ("train", "val")),
     "cityscapes": Entry("cityscapes:Cityscapes", "cityscapes", ("train", "val")),
     "camvid": Entry("camvid:CamVid", "camvid", ("train", "val", "test")),
 }

@@ -5,13 +5,11 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-import numpy as np
-import numpy.typing as npt
-
 from lexiseg.data.class_files import Words
 from lexiseg.data.io import IMAGE_SUFFIXES, image_size, read_image, read_label
 from lexiseg.data.schema import LabelSchema
 from lexiseg.errors import DataError
+from lexiseg.label_codes import LabelMap
 from lexiseg.types import Sample
 
 _SHOWN = 5
@@ -65,14 +63,22 @@ class LabelledFiles:
         label = self.read_label(index)
         return Sample(read_image(pair.image), label, pair.name)
 
-    def read_label(self, index: int) -> npt.NDArray[np.uint8]:
+    def read_label(self, index: int) -> LabelMap:
         """Class ids ``(H, W)`` of one label map; of its photograph only the size is read.
 
         Raises:
             DataError: As for a whole sample, a damaged photograph apart.
         """
+        mask = self.pairs[index].mask
+        return self.require_size(index, self.schema.apply(read_label(mask), mask))
+
+    def require_size(self, index: int, label: LabelMap) -> LabelMap:
+        """The label map itself, if its photograph has the same size.
+
+        Raises:
+            DataError: It has not.
+        """
         pair = self.pairs[index]
-        label = self.schema.apply(read_label(pair.mask), pair.mask)
         size = image_size(pair.image)
         if size != label.shape:
             raise DataError(

@@ -3,10 +3,10 @@
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from lexiseg.constants import IGNORE_INDEX, LABEL_CODES
 from lexiseg.data.class_files import parse_classes, read_class_file
 from lexiseg.data.datasets.files import LabelledFiles, pair_folders, require_folders
-from lexiseg.data.schema import Background, LabelSchema
+from lexiseg.data.schema import Background, LabelSchema, usual_ignore_ids
+from lexiseg.label_codes import SIXTEEN_BIT
 
 TITLE = "the folder data set"
 TREE = """
@@ -27,7 +27,7 @@ class FolderDataset(LabelledFiles):
         mask_suffix: What follows the image's stem in the label map's file name.
         id_map: Raw id to class id; None: counted from 0 in class order, skipping an ignored background. Masks
             coded 0/255 take ``{0: 0, 255: 1}`` with ``ignore_ids=[]``.
-        ignore_ids: Raw ids that take no part.
+        ignore_ids: Raw ids that take no part; None: 255, or 65535 where a class has the raw id 255.
         background: What ``background_id`` means; see `LabelSchema`.
         background_id: Raw id of the background, if there is one.
 
@@ -44,7 +44,7 @@ class FolderDataset(LabelledFiles):
         classes: str | Path | Sequence[str],
         mask_suffix: str = ".png",
         id_map: Mapping[int, int] | None = None,
-        ignore_ids: Sequence[int] = (IGNORE_INDEX,),
+        ignore_ids: Sequence[int] | None = None,
         background: Background = "ignore",
         background_id: int | None = None,
     ) -> None:
@@ -55,12 +55,13 @@ class FolderDataset(LabelledFiles):
             require_folders(folder, (), title=TITLE, tree=TREE)
         pairs = pair_folders(images, masks, mask_suffix=mask_suffix, title=TITLE, tree=TREE)
         if id_map is None:
-            codes = (raw for raw in range(LABEL_CODES) if background != "ignore" or raw != background_id)
+            codes = (raw for raw in range(SIXTEEN_BIT.size) if background != "ignore" or raw != background_id)
             id_map = dict(zip(codes, range(len(words)), strict=False))
+        id_map = {int(k): int(v) for k, v in id_map.items()}
         schema = LabelSchema(
             len(words),
-            {int(k): int(v) for k, v in id_map.items()},
-            tuple(ignore_ids),
+            id_map,
+            usual_ignore_ids(max(id_map, default=0)) if ignore_ids is None else tuple(ignore_ids),
             background,
             background_id,
         )

@@ -14,6 +14,7 @@ own
 
 import json
 from collections import defaultdict
+from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -44,6 +45,15 @@ FREQUENT = (
 
 _ALL_IDS = 459
 
+Reader = Callable[[], npt.NDArray[np.int64]]
+"""Gives the ids ``(H, W)`` of one photograph among all classes."""
+
+Conversion = Callable[[npt.NDArray[np.int64]], npt.NDArray[np.unsignedinteger[Any]]]
+"""Ids among all classes to those of a label map."""
+
+Target = Callable[[str, str], Path]
+"""Partition and name of a photograph to the file of its label map."""
+
 
 def prepare_context(root: str | Path, source: str | Path | None = None) -> Report:
     """Make ``SegmentationClassContext/*.png`` and ``ImageSets/SegmentationContext/{train,val}.txt``.
@@ -56,16 +66,7 @@ def prepare_context(root: str | Path, source: str | Path | None = None) -> Repor
         DataError: Neither source is there, or the JSON is not the merged annotations.
     """
     root = Path(root)
-    found = Path(source) if source is not None else first_existing(root, ("trainval_merged.json", "trainval"))
-    if found is None or not found.exists():
-        raise layout_error(
-            root,
-            f"missing: {found or 'trainval_merged.json or trainval/'}",
-            title=TITLE,
-            tree=SOURCE_TREE,
-            hint="or give --source FILE_OR_FOLDER",
-        )
-    jobs, partitions = _from_mat(root, found) if found.is_dir() else _from_json(root, found)
+    jobs, partitions = context_jobs(root, source, partial(_target, root), frequent_ids)
     report = run_jobs(jobs, "Context label maps")
     broken = {target.stem for target, _ in report.failed}
     for partition, names in partitions.items():
@@ -77,17 +78,58 @@ def prepare_context(root: str | Path, source: str | Path | None = None) -> Repor
     return report
 
 
+def context_jobs(
+    root: Path, source: str | Path | None, target: Target, convert: Conversion
+) -> tuple[list[Job], dict[str, list[str]]]:
+    """What to make, and the names of each partition.
+
+    Args:
+        root: ``VOCdevkit/VOC2010``.
+        source: See :func:`prepare_context`.
+        target: Where the label map of a partition's photograph goes.
+        convert: Ids ``(H, W)`` among all classes, int64 from 1, to the label map.
+
+    Raises:
+        DataError: See :func:`prepare_context`.
+    """
+    found = Path(source) if source is not None else first_existing(root, ("trainval_merged.json", "trainval"))
+    if found is None or not found.exists():
+        raise layout_error(
+            root,
+            f"missing: {found or 'trainval_merged.json or trainval/'}",
+            title=TITLE,
+            tree=SOURCE_TREE,
+            hint="or give --source FILE_OR_FOLDER",
+        )
+    read, partitions = _from_mat(root, found) if found.is_dir() else _from_json(found)
+    jobs = [
+        Job(target(partition, name), partial(_converted, read[name], convert))
+        for partition, names in partitions.items()
+        for name in names
+    ]
+    return jobs, partitions
+
+
 def frequent_ids(raw: npt.NDArray[np.integer]) -> npt.NDArray[np.uint8]:
     """459-class ids ``(H, W)`` to 1-59; every other class, and 0, becomes 0.
 
     Raises:
         DataError: Ids above 459.
     """
-    if raw.min() < 0 or raw.max() > _ALL_IDS:
-        raise DataError(f"ids from {raw.min()} to {raw.max()}; expected 0 to {_ALL_IDS} of PASCAL Context")
+    check_ids(raw)
     table = np.zeros(_ALL_IDS + 1, dtype=np.uint8)
     table[list(FREQUENT)] = np.arange(1, len(FREQUENT) + 1)
     return table[raw]
+
+
+def check_ids(raw: npt.NDArray[np.integer]) -> None:
+    """Stop at ids that are none of the 459, nor 0.
+
+    Raises:
+        DataError: There are such ids.
+    """
+    if raw.min() < 0 or raw.max() > _ALL_IDS:
+        raise DataError(f"ids from {raw.min()} to {raw.max()}; expected 0 to {_ALL_IDS} of PASCAL Context")
 
 
 def decode_runs(counts: str, height: int, width: int) -> npt.NDArray[np.bool_]:
@@ -123,7 +165,7 @@ def decode_runs(counts: str, height: int, width: int) -> npt.NDArray[np.bool_]:
     return np.repeat(np.arange(len(runs)) % 2 == 1, runs).reshape(width, height).T
 
 
-def _from_mat(root: Path, folder: Path) -> tuple[list[Job], dict[str, list[str]]]:
+def _from_mat(root: Path, folder: Path) -> tuple[dict[str, Reader], dict[str, list[str]]]:
     available = {path.stem for path in folder.glob("*.mat")}
     partitions = {}
     for partition in ("train", "val"):
@@ -131,12 +173,10 @@ def _from_mat(root: Path, folder: Path) -> tuple[list[Job], dict[str, list[str]]
         if not path.exists():
             raise layout_error(root, f"missing: {path.relative_to(root)}", title=TITLE, tree=SOURCE_TREE)
         partitions[partition] = [name for name in read_name_list(path) if name in available]
-    names = [name for part in partitions.values() for name in part]
-    jobs = [Job(_target(root, name), partial(_read_mat, folder / f"{name}.mat")) for name in names]
-    return jobs, partitions
+    return {name: partial(_read_mat, folder / f"{name}.mat") for name in available}, partitions
 
 
-def _from_json(root: Path, path: Path) -> tuple[list[Job], dict[str, list[str]]]:
+def _from_json(path: Path) -> tuple[dict[str, Reader], dict[str, list[str]]]:
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
         images, annotations = content["images"], content["annos_segmentation"]
@@ -149,29 +189,33 @@ def _from_json(root: Path, path: Path) -> tuple[list[Job], dict[str, list[str]]]
     for annotation in annotations:
         by_image[annotation["image_id"]].append(annotation)
     partitions: dict[str, list[str]] = {"train": [], "val": []}
-    jobs = []
+    read: dict[str, Reader] = {}
     for image in images:
         if image.get("phase") not in partitions:
             continue
         name = Path(image["file_name"]).stem
         partitions[image["phase"]].append(name)
-        jobs.append(Job(_target(root, name), partial(_paint, image, by_image[image["image_id"]])))
-    return jobs, partitions
+        read[name] = partial(_paint, image, by_image[image["image_id"]])
+    return read, partitions
 
 
-def _target(root: Path, name: str) -> Path:
+def _converted(read: Reader, convert: Conversion) -> npt.NDArray[np.unsignedinteger[Any]]:
+    return convert(read())
+
+
+def _target(root: Path, partition: str, name: str) -> Path:
     return root / "SegmentationClassContext" / f"{name}.png"
 
 
-def _read_mat(path: Path) -> npt.NDArray[np.uint8]:
+def _read_mat(path: Path) -> npt.NDArray[np.int64]:
     content = loadmat(path)
     if "LabelMap" not in content:
         raise DataError(f"{path} has no 'LabelMap'; expected a file of PASCAL Context's trainval folder")
-    return frequent_ids(content["LabelMap"].astype(np.int64))
+    return np.asarray(content["LabelMap"]).astype(np.int64)
 
 
-def _paint(image: dict[str, Any], annotations: list[dict[str, Any]]) -> npt.NDArray[np.uint8]:
+def _paint(image: dict[str, Any], annotations: list[dict[str, Any]]) -> npt.NDArray[np.int64]:
     raw = np.zeros((image["height"], image["width"]), dtype=np.int64)
     for annotation in annotations:
         raw[decode_runs(annotation["segmentation"]["counts"], *raw.shape)] = annotation["category_id"]
-    return frequent_ids(raw)
+    return raw

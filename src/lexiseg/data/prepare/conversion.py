@@ -4,6 +4,7 @@ from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -12,20 +13,27 @@ from PIL import Image
 from lexiseg.constants import IGNORE_INDEX
 from lexiseg.errors import DataError
 from lexiseg.progress import with_progress
-from lexiseg.storage import write_png
+from lexiseg.storage import write_atomically
+
+_SETTINGS: dict[str, dict[str, Any]] = {
+    ".png": {"format": "PNG"},
+    ".tif": {"format": "TIFF", "compression": "tiff_deflate"},
+    ".jpg": {"format": "JPEG"},  # at Pillow's own quality, as published preparations write theirs
+}
+"""How each kind of file is saved."""
 
 
 @dataclass(frozen=True)
 class Job:
-    """One label map to make.
+    """One label map or photograph to make.
 
     Attributes:
-        target: The PNG to write.
-        make: Reads the source and returns ``(H, W)`` uint8 raw ids; raises on a corrupt source.
+        target: The file to write: ``.png``, ``.tif`` or ``.jpg``.
+        make: Reads the source and returns ``(H, W)`` raw ids, or ``(H, W, 3)`` uint8 RGB; raises on a corrupt source.
     """
 
     target: Path
-    make: Callable[[], npt.NDArray[np.uint8]]
+    make: Callable[[], npt.NDArray[np.unsignedinteger[Any]]]
 
 
 @dataclass
@@ -48,12 +56,12 @@ class Report:
 
 
 def run_jobs(jobs: Sequence[Job], description: str, *, workers: int = 4) -> Report:
-    """Make every label map that is not there yet; a corrupt source is noted and the others go on.
+    """Make every file that is not there yet; a corrupt source is noted and the others go on.
 
     Each file appears whole or not at all, so after a kill the same command goes on where it stopped.
 
     Args:
-        jobs: The label maps.
+        jobs: The files.
         description: Shown beside the progress bar.
         workers: Threads.
     """
@@ -79,7 +87,8 @@ def _attempt(job: Job) -> str | None:
     # A corrupt source may fail in any way its reader knows; the run must still finish the other files.
     except Exception as error:
         return f"{type(error).__name__}: {error}"
-    write_png(Image.fromarray(label), job.target)
+    image, settings = Image.fromarray(label), _SETTINGS[job.target.suffix]
+    write_atomically(job.target, lambda part: image.save(part, **settings))
     return None
 
 
