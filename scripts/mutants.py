@@ -705,6 +705,84 @@ _DATA_AND_RUNS = (
     ),
 )
 
+_SIDE_ADAPTER = (
+    Slip(
+        "last-layer-of-the-set-criterion",
+        "the first layer is judged twice and the last never",
+        "src/lexiseg/losses/segment_criterion.py",
+        "last = predictions[-1]",
+        "last = predictions[0]",
+        ("tests/losses/test_segment_criterion.py",),
+    ),
+    Slip(
+        "weight-of-nothing",
+        "queries without a target weigh as much as the others",
+        "src/lexiseg/losses/segment_criterion.py",
+        "weight[-1] = nothing",
+        "weight[-1] = 1.0",
+        ("tests/losses/test_segment_criterion.py",),
+    ),
+    Slip(
+        "masks-of-all-processes",
+        "every process divides by its own number of masks",
+        "src/lexiseg/losses/shared_count.py",
+        "count = count / dist.get_world_size()",
+        "count = count / 1",
+        ("tests/losses/test_segment_criterion.py::test_two_processes_divide_by_their_mean",),
+    ),
+    Slip(
+        "shadow-sees-itself",
+        "a shadow token does not see itself",
+        "src/lexiseg/ops/shadow_attention.py",
+        ".fill_diagonal_(0.0)",
+        ".fill_diagonal_(_CLOSED)",
+        (
+            "tests/ops/test_shadow_attention.py",
+            "tests/models/region_classifiers/test_shadow_tokens.py::test_equals_every_region_alone",
+        ),
+    ),
+    Slip(
+        "first-shadow-block",
+        "the shadow tokens leave out the first of CLIP's last blocks",
+        "src/lexiseg/models/region_classifiers/shadow_tokens.py",
+        "range(early.last, tower.depth)",
+        "range(early.last + 1, tower.depth)",
+        ("tests/models/region_classifiers/test_shadow_tokens.py",),
+    ),
+    Slip(
+        "positions-before-every-block",
+        "the side adapter adds positions before its first block alone",
+        "src/lexiseg/models/proposers/side_adapter.py",
+        "            tokens = tokens + positions\n",
+        "            tokens = tokens + 0 * positions\n",
+        ("tests/models/proposers/test_side_adapter.py",),
+    ),
+    Slip(
+        "factor-of-clips-image",
+        "CLIP's image is sampled by the ratio of the rounded sizes, not by the factor",
+        "src/lexiseg/models/early_blocks.py",
+        "images, scale_factor=self.resolution, mode",
+        "images, size=[int(s * self.resolution) for s in images.shape[-2:]], mode",
+        ("tests/models/test_early_blocks.py",),
+    ),
+    Slip(
+        "trained-positions-of-clip",
+        "the position embedding that CLIP's first blocks read is the frozen one",
+        "src/lexiseg/models/early_blocks.py",
+        "positions=self.positions)",
+        "positions=None)",
+        ("tests/models/test_early_blocks.py",),
+    ),
+    Slip(
+        "late-blocks-of-published-files",
+        "the blocks after the shadow tokens join keep CLIP's numbers in the published layout",
+        "src/lexiseg/checkpoints/layouts/san.py",
+        "int(number) - early * late",
+        "int(number)",
+        ("tests/checkpoints/layouts/test_san_layout.py",),
+    ),
+)
+
 SLIPS = (
     _WORDS_AND_RULES
     + _PHOTOGRAPH_TO_LABELS
@@ -712,5 +790,6 @@ SLIPS = (
     + _MODELS
     + _LOSS_AND_SCHEDULE
     + _DATA_AND_RUNS
+    + _SIDE_ADAPTER
 )
 """Every slip."""

@@ -16,11 +16,13 @@ from transformers import ViTConfig, ViTModel
 import convnext_files
 import family_cases
 import lexiseg
+import resnet_files
 from lexiseg.clip.families import FAMILIES, family_of
 from lexiseg.clip.formats.open_clip import convnext_from_open_clip
+from lexiseg.clip.formats.openai_resnet import resnet_from_openai
 from lexiseg.clip.towers.external import ExternalVision
 from lexiseg.clip.towers.vit import VisionTower
-from lexiseg.types import BlockTower, ImageTower
+from lexiseg.types import BlockTower, ImageTower, StageTower
 from openai_files import openai_state
 
 SOURCE = Path(lexiseg.__file__).parent
@@ -34,7 +36,10 @@ MEMBERS = {name for name in dir(ImageTower) if not name.startswith("_")} | Image
 BLOCK_MEMBERS = {
     name for name in dir(BlockTower) if not name.startswith("_")
 } | BlockTower.__annotations__.keys()
-KINDS = ("clip", *family_cases.CASES, "convnext_clip", "external")
+STAGE_MEMBERS = {
+    name for name in dir(StageTower) if not name.startswith("_")
+} | StageTower.__annotations__.keys()
+KINDS = ("clip", *family_cases.CASES, "convnext_clip", "resnet_clip", "external")
 
 
 @pytest.fixture(params=KINDS)
@@ -47,6 +52,9 @@ def tower(request, tiny_clip) -> ImageTower:
     if request.param == "convnext_clip":
         state = convnext_files.convnext_state(openai_state(tiny_clip))
         model = convnext_from_open_clip(state, text_heads=2, image_size=64)
+    elif request.param == "resnet_clip":
+        state = resnet_files.resnet_state(openai_state(tiny_clip))
+        model = resnet_from_openai(state, vision_heads=resnet_files.HEADS, text_heads=2)
     else:
         model = family_cases.CASES[request.param].build()
     family = family_of(model)
@@ -75,6 +83,16 @@ def test_a_tower_keeps_its_promises(tower) -> None:
     assert tower(batch).shape == (2, tower.embed_dim)
     *_, last = tower.block_tokens(batch)
     assert last.shape[:2] == (2, 15)
+    if tower.kind in ("ConvNeXt", "ResNet"):
+        assert [name for name in STAGE_MEMBERS if not hasattr(tower, name)] == []
+        maps = tower.stage_maps(batch)
+        assert [tuple(each.shape[1:]) for each in maps] == [
+            (width, 3 * 2**finer, 5 * 2**finer)
+            for width, finer in zip(tower.stage_widths, (3, 2, 1, 0), strict=True)
+        ]
+        regions = torch.zeros(2, 7, 3, 5, dtype=torch.bool)
+        assert tower.pool_regions(maps[-1], regions).isfinite().all()
+        assert "logit_scale" not in tower.state_dict()
     if tower.takes_prompts:
         assert tower.has_blocks
         assert tower.has_class_token

@@ -1,7 +1,8 @@
+import pytest
 import torch
 import torch.nn.functional as F
 
-from lexiseg.ops.class_vectors import best_word, mean_vectors
+from lexiseg.ops.class_vectors import best_word, mean_vectors, scaled_cosines
 
 CLASS_IDS = torch.tensor([0, 0, 1, 2, 2, 2])
 
@@ -22,3 +23,13 @@ def test_best_word_takes_the_highest_of_each_class():
 def test_one_word_a_class_changes_nothing():
     scores = torch.randn(2, 3)
     assert best_word(scores, torch.arange(3)) is scores
+
+
+@pytest.mark.parametrize(("log_scale", "factor"), [(2.0, 7.389056), (5.3, 100.0)], ids=["below", "capped"])
+def test_cosines_are_scaled_and_the_scale_is_capped(log_scale, factor):
+    generator = torch.Generator().manual_seed(2)
+    vectors = torch.randn(2, 3, 5, generator=generator)
+    text = F.normalize(torch.randn(7, 5, generator=generator), dim=-1)
+    found = scaled_cosines(vectors, text, torch.tensor(log_scale))
+    expected = factor * F.cosine_similarity(vectors[:, :, None], text, dim=-1)
+    torch.testing.assert_close(found, expected, rtol=1e-5, atol=1e-5)

@@ -1,10 +1,10 @@
-"""Pooling by transposed interpolation equals pooling an upsampled map."""
+"""Pooling by transposed interpolation equals pooling an upsampled map; pooling on the map's own grid equals plain means."""
 
 import pytest
 import torch
 import torch.nn.functional as F
 
-from lexiseg.ops.mask_pooling import pool_by_masks, resize_masks
+from lexiseg.ops.mask_pooling import mean_in_regions, pool_by_masks, regions_on_grid, resize_masks
 
 
 def random_masks(count, size, seed=0):
@@ -54,3 +54,26 @@ def test_masks_are_resized_by_nearest_neighbour():
     same = random_masks(2, (13, 13))
     assert resize_masks(same, 13) is same
     assert resize_masks(masks[:0], 13).shape == (0, 13, 13)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float16], ids=str)
+def test_mean_in_regions(dtype):
+    features = torch.randn(2, 11, 5, 7, generator=torch.Generator().manual_seed(3)).to(dtype)
+    regions = random_masks(6, (5, 7)).unflatten(0, (2, 3))
+    regions[1, 2] = False
+    found = mean_in_regions(features, regions)
+    assert found.dtype == dtype
+    for image in range(2):
+        for region in range(3):
+            inside = features[image][:, regions[image, region]].float()
+            mean = inside.mean(dim=1) if inside.shape[1] else torch.zeros(11)
+            torch.testing.assert_close(found[image, region].float(), mean, rtol=2e-3, atol=2e-3)
+
+
+def test_regions_are_cut_after_resizing_and_teach_nothing():
+    masks = torch.randn(2, 3, 8, 10, generator=torch.Generator().manual_seed(4)).requires_grad_()
+    assert torch.equal(regions_on_grid(masks, (8, 10)), masks > 0)
+    small = regions_on_grid(masks, (4, 5))
+    averaged = masks.detach().unflatten(3, (5, 2)).unflatten(2, (4, 2)).mean(dim=(3, 5))
+    assert torch.equal(small, averaged > 0)
+    assert not small.requires_grad

@@ -9,6 +9,7 @@ from dataclasses import replace
 from torch import Tensor
 
 from lexiseg.checkpoints.published_rows import ANY, PublishedLayout, Row, Shape
+from lexiseg.checkpoints.text_rows import text_tower_shapes
 from lexiseg.clip.formats.openai import vision_to_openai
 from lexiseg.clip.towers.vit import VisionTower
 from lexiseg.models.cascade_settings import CascadeSettings
@@ -62,25 +63,9 @@ def optional_shapes(found: Mapping[str, Shape]) -> dict[str, Shape]:
     Args:
         found: Names and shapes in the file, which alone tell the text tower's size.
     """
-    rows = [Row("decode_head.loss_decode.criterion.empty_weight", (ANY,))]
-    if len(found.get("text_encoder.ln_final.weight", ())) == 1:
-        width = found["text_encoder.ln_final.weight"][0]
-        blocks = {
-            name.split(".")[3] for name in found if name.startswith("text_encoder.transformer.resblocks.")
-        }
-        rows += [
-            Row("text_encoder.positional_embedding", (ANY, width)),
-            Row("text_encoder.token_embedding.weight", (ANY, width)),
-            Row("text_encoder.text_projection", (width, ANY)),
-            Row("text_encoder.logit_scale", ()),
-            *_norm("text_encoder.ln_final", None, width),
-            *(
-                row.within(f"text_encoder.transformer.resblocks.{b}.", "")
-                for b in blocks
-                for row in _block(width)
-            ),
-        ]
-    return {row.name: row.shape for row in rows if row.name in found or ".resblocks." in row.name}
+    weights = {"decode_head.loss_decode.criterion.empty_weight": (ANY,)}
+    shapes = {name: shape for name, shape in weights.items() if name in found}
+    return shapes | text_tower_shapes(found, "text_encoder.")
 
 
 def _tower_rows(tower: VisionTower) -> Iterator[Row]:
@@ -168,15 +153,6 @@ def _feedforward(ours: str, embed: int) -> Iterator[Row]:
     yield from _linear("linear2", f"{ours}.linear2", 4 * embed, embed)
     yield from _norm("norm2", f"{ours}.norm_attention", embed)
     yield from _norm("norm3", f"{ours}.norm_feedforward", embed)
-
-
-def _block(width: int) -> Iterator[Row]:
-    """A block of CLIP's text tower."""
-    yield from _self_attention("attn", None, width)
-    yield from _norm("ln_1", None, width)
-    yield from _norm("ln_2", None, width)
-    yield from _linear("mlp.c_fc", None, width, 4 * width)
-    yield from _linear("mlp.c_proj", None, 4 * width, width)
 
 
 def _self_attention(name: str, ours: str | None, width: int) -> Iterator[Row]:

@@ -3,6 +3,7 @@
 from typing import Any
 
 from lexiseg.clip.formats.open_clip import CONVNEXT
+from lexiseg.clip.formats.openai_resnet import RESNET
 from lexiseg.clip.towers.family import Family
 from lexiseg.clip.towers.siglip import SIGLIP
 from lexiseg.clip.towers.tips import TIPS
@@ -15,6 +16,7 @@ FAMILIES: dict[str, Family] = {
     "siglip": SIGLIP,
     "tipsv2": TIPS,
     "convnext_clip": CONVNEXT,
+    "resnet_clip": RESNET,
 }
 
 _REFUSED = {

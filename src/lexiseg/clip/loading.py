@@ -15,6 +15,7 @@ from lexiseg.clip.formats.open_clip import (
     weights_in,
 )
 from lexiseg.clip.formats.openai import Activation, config_from_openai, is_openai_layout, model_from_openai
+from lexiseg.clip.formats.openai_resnet import is_resnet_layout, resnet_from_openai
 from lexiseg.clip.formats.weight_file import read_clip_file
 from lexiseg.clip.model import DEFAULT_CLIP, FrozenCLIP
 from lexiseg.clip.tokenizer import TextTokenizer, huggingface_tokenizer, openai_tokenizer
@@ -38,14 +39,15 @@ def load_clip(
     Args:
         source: A hub name (``openai/clip-vit-base-patch16``) or Hugging Face folder of any family in
             :data:`~lexiseg.clip.families.FAMILIES`, OpenAI's release file (TorchScript archive or plain state
-            dict), an open_clip state dict (``.pt``, ``.bin``, ``.safetensors``) of a ViT or a ConvNeXt, a
-            folder as open_clip publishes it, or ``toy``.
+            dict), an open_clip state dict (``.pt``, ``.bin``, ``.safetensors``) of a ViT, a ConvNeXt or OpenAI's
+            ResNet, a folder as open_clip publishes it, or ``toy``.
         tokenizer: For files that bring none: a Hugging Face CLIP folder or name, or OpenAI's
             ``bpe_simple_vocab_16e6.txt.gz``. Without it, such a CLIP encodes images only.
         activation: ``quick_gelu`` or ``gelu``; ``auto`` reads the configuration beside the weights and takes
             OpenAI's QuickGELU where a bare state dict has none. With a ConvNeXt it is the text tower's alone,
             and GELU where nothing says otherwise.
-        vision_heads: Heads of the image tower for files that do not say; width / 64 by default.
+        vision_heads: Heads of the image tower (of a ResNet, its attention pool) for files that do not say; width / 64
+            by default.
         text_heads: Heads of the text tower, likewise.
 
     Raises:
@@ -68,7 +70,7 @@ def load_clip(
 def _model_from_file(
     path: Path, activation: Activation | Literal["auto"], *, vision_heads: int | None, text_heads: int | None
 ) -> Any:
-    """Either kind of CLIP from a weight file in OpenAI's or open_clip's layout."""
+    """Any kind of CLIP from a weight file in OpenAI's or open_clip's layout."""
     state, says_openai = read_clip_file(path)
     chosen: Activation | None = None if activation == "auto" else activation
     if is_convnext_layout(state):
@@ -87,6 +89,8 @@ def _model_from_file(
             "not a file in it"
         )
     chosen = chosen or activation_of(path, says_openai=says_openai)
+    if is_resnet_layout(state):
+        return resnet_from_openai(state, activation=chosen, vision_heads=vision_heads, text_heads=text_heads)
     config = config_from_openai(state, activation=chosen, vision_heads=vision_heads, text_heads=text_heads)
     return model_from_openai(state, config)
 

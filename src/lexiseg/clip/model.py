@@ -23,7 +23,7 @@ class FrozenCLIP(nn.Module):
     """Both frozen towers of one CLIP, with what identifies it.
 
     Args:
-        model: transformers' model of both towers, or a ConvNeXt CLIP's weights.
+        model: transformers' model of both towers, or the weights of a CLIP with a ConvNeXt or a ResNet.
         tokenizer: Of its words; without one there is no text tower.
         source: What the user named: hub name, folder or file.
         known_words: The words that a small CLIP has ever read; None for one that may know any.

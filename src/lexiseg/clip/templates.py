@@ -139,6 +139,24 @@ PIXELCLIP_TEST8 = (
 GEM = ("a photo of a {}.",)
 """GEM."""
 
+VILD14 = (
+    "a photo of a {}.",
+    "This is a photo of a {}",
+    "There is a {} in the scene",
+    "There is the {} in the scene",
+    "a photo of a {} in the scene",
+    "a photo of a small {}.",
+    "a photo of a medium {}.",
+    "a photo of a large {}.",
+    "This is a photo of a small {}.",
+    "This is a photo of a medium {}.",
+    "This is a photo of a large {}.",
+    "There is a small {} in the scene.",
+    "There is a medium {} in the scene.",
+    "There is a large {} in the scene.",
+)
+"""ViLD's, as SAN and FC-CLIP take them; four have no full stop."""
+
 TEMPLATE_SETS: dict[str, tuple[str, ...]] = {
     "plain": PLAIN,
     "single": SINGLE,
@@ -148,6 +166,7 @@ TEMPLATE_SETS: dict[str, tuple[str, ...]] = {
     "pixelclip_train": PIXELCLIP_TRAIN,
     "pixelclip_test8": PIXELCLIP_TEST8,
     "gem": GEM,
+    "vild14": VILD14,
 }
 """Template sets by the name that configurations and result files use."""
 

@@ -30,3 +30,31 @@ def group_parameters(
             key = (optim.lr * scale, optim.weight_decay if decays else 0.0)
             groups.setdefault(key, []).append(parameter)
     return [{"params": params, "lr": lr, "weight_decay": decay} for (lr, decay), params in groups.items()]
+
+
+def group_by_module(model: nn.Module, optim: GroupSettings) -> list[dict[str, Any]]:
+    """Trainable parameters in groups for AdamW, exempt from decay by the kind of module that holds them.
+
+    As Mask2Former and its followers: all of a norm or an embedding is exempt, and nothing else, biases included.
+
+    Args:
+        model: Its parameters.
+        optim: Rates and decay; with ``decay_norms`` nothing is exempt.
+
+    Returns:
+        One group, or two.
+    """
+    exempt = {
+        id(parameter)
+        for module in model.modules()
+        if isinstance(module, nn.LayerNorm | nn.GroupNorm | nn.BatchNorm2d | nn.Embedding)
+        for parameter in module.parameters(recurse=False)
+    }
+    decayed: list[nn.Parameter] = []
+    spared: list[nn.Parameter] = []
+    for parameter in model.parameters():
+        if parameter.requires_grad:
+            spare = id(parameter) in exempt and not optim.decay_norms
+            (spared if spare else decayed).append(parameter)
+    groups = ((decayed, optim.weight_decay), (spared, 0.0))
+    return [{"params": params, "lr": optim.lr, "weight_decay": decay} for params, decay in groups if params]

@@ -1,8 +1,11 @@
-"""From rows per word to one per class, in the two ways of the field."""
+"""From rows per word to one per class, in the two ways of the field, and the scaled cosines with such rows."""
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
+
+_LARGEST_SCALE = 100.0
+"""CLIP never lets the scale of its cosines grow above this."""
 
 
 def mean_vectors(text: Tensor, class_ids: Tensor) -> Tensor:
@@ -25,3 +28,18 @@ def best_word(scores: Tensor, class_ids: Tensor, classes: int | None = None) -> 
         return scores
     start = scores.new_full((*scores.shape[:-1], count), -torch.inf)
     return start.scatter_reduce(-1, class_ids.expand(scores.shape), scores, reduce="amax")
+
+
+def scaled_cosines(vectors: Tensor, text: Tensor, log_scale: Tensor) -> Tensor:
+    """``min(exp(s), 100) · cos(v, t)``, as CLIP scores an image against words.
+
+    Args:
+        vectors: ``(…, E)``, not normalised.
+        text: ``(M, E)`` unit rows.
+        log_scale: s, without axes.
+
+    Returns:
+        ``(…, M)``.
+    """
+    scale = log_scale.exp().clamp(max=_LARGEST_SCALE)
+    return scale * (F.normalize(vectors, dim=-1) @ text.T)

@@ -1,10 +1,36 @@
-"""Means of a feature map under masks of a finer grid, without a fine feature map."""
+"""Means of a feature map under masks: of a finer grid, without a fine feature map, and of its own."""
+
+from collections.abc import Sequence
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
 from lexiseg.ops.interpolate import bilinear_matrix
+
+_TINY_AREA = 1e-8
+"""Added to the number of positions of a region, as Mask2Former's followers do: a region without any pools to 0."""
+
+
+def regions_on_grid(masks: Tensor, grid: Sequence[int]) -> Tensor:
+    """``(B, N, H, W)`` mask logits as ``(B, N, h, w)`` bool on another grid: resized bilinearly, then above 0.
+
+    Nothing is learned through the threshold, so the result carries no gradient.
+    """
+    masks = masks.detach()
+    size = (grid[0], grid[1])
+    if masks.shape[-2:] != size:
+        masks = F.interpolate(masks, size=size, mode="bilinear", align_corners=False)
+    return masks > 0
+
+
+def mean_in_regions(features: Tensor, regions: Tensor) -> Tensor:
+    """Mean of ``(B, C, h, w)`` over each of ``(B, N, h, w)`` bool regions: ``(B, N, C)``; 0 for one without a position."""
+    inside = (
+        regions.float()
+    )  # in half precision the tiny area would be nothing, and an empty region no number
+    weights = inside / (inside.sum(dim=(-2, -1), keepdim=True) + _TINY_AREA)
+    return torch.einsum("bchw,bnhw->bnc", features, weights.to(features.dtype))
 
 
 def resize_masks(masks: Tensor, side: int) -> Tensor:

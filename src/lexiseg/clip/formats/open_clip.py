@@ -201,12 +201,18 @@ def _trunk_config(state: Mapping[str, Tensor]) -> "ConvNextConfig":
 
 
 def save_open_clip(clip: "FrozenCLIP", folder: Path) -> None:
-    """Write the file that the CLIP came from with its image tower as it is now; lexiseg and open_clip read it.
+    """Write a CLIP with a ConvNeXt and its text tower as open_clip publishes it; see :func:`save_beside_text`."""
+    save_beside_text(clip, convnext_to_open_clip(clip.tower), folder)
+
+
+def save_beside_text(clip: "FrozenCLIP", visual: Mapping[str, Tensor], folder: Path) -> None:
+    """Write the file that a CLIP came from with its image tower as it is now; lexiseg and open_clip read it.
 
     Text tower, settings and whatever else that file holds go over unchanged, and the tokenizer beside it.
 
     Args:
-        clip: With a ConvNeXt and its text tower.
+        clip: With its text tower.
+        visual: Its image tower under the file's own names.
         folder: Made if it is not there; files of the same names are replaced.
 
     Raises:
@@ -217,8 +223,7 @@ def save_open_clip(clip: "FrozenCLIP", folder: Path) -> None:
     text = clip.require_text()
     state, _ = read_clip_file(source)
     tensors = {
-        name: tensor.detach().cpu().contiguous().clone()
-        for name, tensor in {**state, **convnext_to_open_clip(clip.tower)}.items()
+        name: tensor.detach().cpu().contiguous().clone() for name, tensor in {**state, **visual}.items()
     }
     write_atomically(folder / _WEIGHTS[0], lambda part: save_file(tensors, part))
     settings = source.parent / _SETTINGS

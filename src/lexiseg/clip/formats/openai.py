@@ -128,7 +128,8 @@ def vision_config_from_openai(
     if "visual.proj" not in state or not any(k.startswith("visual.transformer.resblocks.") for k in state):
         raise CheckpointError(
             "expected a CLIP with a ViT image tower (keys visual.proj, visual.transformer.resblocks.*); "
-            "this file has none. Besides ViT, only ConvNeXt towers are supported (keys visual.trunk.*), not ResNet"
+            "this file has none. Besides ViT, ConvNeXt towers (keys visual.trunk.*) and OpenAI's ResNets (visual.layer1.*, "
+            "visual.attnpool.*) are supported"
         )
     width, _, patch, _ = state["visual.conv1.weight"].shape
     positions = len(state["visual.positional_embedding"]) - 1

@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from lexiseg.constants import CLIP_MEAN, CLIP_STD
 from lexiseg.errors import ConfigError
 from lexiseg.ops.grid import map_to_tokens
+from lexiseg.ops.mask_pooling import mean_in_regions
 from lexiseg.types import Color, PositionMode
 
 if TYPE_CHECKING:
@@ -62,6 +63,8 @@ class ConvNextTower(nn.Module):
 
     Attributes:
         width: Channels D of the last stage.
+        stage_widths, logit_scale, empty_regions: See :class:`~lexiseg.types.StageTower`. A region without a position is
+            the zero vector before norm and projection.
         embed_dim: Channels E of the joint image-text space.
         patch_size: Pixels per side that one position of the last map stands for.
         image_size: Native square input side in pixels.
@@ -75,17 +78,22 @@ class ConvNextTower(nn.Module):
     takes_prompts = False
     aligned_patches = False
     position_mode: PositionMode | None = None
+    empty_regions = True
+
+    logit_scale: Tensor
 
     def __init__(self, model: ConvNextClip, *, colors: tuple[Color, Color] = (CLIP_MEAN, CLIP_STD)) -> None:
         super().__init__()
         self.mean, self.std = colors
         config: Any = model.vision_model.config
-        self.width: int = config.hidden_sizes[-1]
+        self.stage_widths: tuple[int, ...] = tuple(config.hidden_sizes)
+        self.width: int = self.stage_widths[-1]
         self.embed_dim: int = model.text_projection.out_features
         self.patch_size: int = config.patch_size * 2 ** (len(config.depths) - 1)
         self.image_size = model.image_size
         self.vision_model = model.vision_model
         self.visual_projection = model.visual_projection
+        self.register_buffer("logit_scale", model.logit_scale.detach().clone(), persistent=False)
         self.requires_grad_(requires_grad=False)
 
     def grid(self, images: Tensor) -> tuple[int, int]:
@@ -106,17 +114,26 @@ class ConvNextTower(nn.Module):
 
     def block_tokens(self, images: Tensor) -> Iterator[Tensor]:
         """Positions ``(B, h*w, D)`` of the map after every stage, each on a grid and with a width of its own."""
-        features = self.vision_model.embeddings(images)
-        for stage in self.vision_model.encoder.stages:
-            features = stage(features)
-            yield map_to_tokens(features)
+        yield from map(map_to_tokens, self._stages(images))
+
+    def stage_maps(self, images: Tensor) -> tuple[Tensor, ...]:
+        """Map ``(B, C, h, w)`` after every stage of normalised ``(B, 3, H, W)``, without the final norm."""
+        return tuple(self._stages(images))
 
     def feature_map(self, images: Tensor) -> Tensor:
         """Last map ``(B, D, H // patch, W // patch)`` of normalised ``(B, 3, H, W)``, before norm and projection."""
+        *_, last = self._stages(images)
+        return last
+
+    def _stages(self, images: Tensor) -> Iterator[Tensor]:
         features = self.vision_model.embeddings(images)
         for stage in self.vision_model.encoder.stages:
             features = stage(features)
-        return features
+            yield features
+
+    def pool_regions(self, features: Tensor, regions: Tensor) -> Tensor:
+        """Mean of ``(B, D, h, w)`` over each of ``(B, N, h, w)`` regions, normed and projected: ``(B, N, E)``."""
+        return self.project(mean_in_regions(features, regions))
 
     def project(self, features: Tensor) -> Tensor:
         """Final layer norm and projection: ``(…, D)`` to ``(…, E)``, not normalised."""

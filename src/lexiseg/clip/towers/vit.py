@@ -39,8 +39,19 @@ class VisionTower(ClipBlocks):
         self.visual_projection = model.visual_projection
         self.requires_grad_(requires_grad=False)
 
+    @property
+    def positions(self) -> Tensor:
+        """Position embedding ``(1 + n*n, D)``, class token first."""
+        weight: Tensor = self.vision.embeddings.position_embedding.weight
+        return weight
+
     def embed(
-        self, images: Tensor, *, position_mode: PositionMode = "bicubic", class_embedding_twice: bool = False
+        self,
+        images: Tensor,
+        *,
+        position_mode: PositionMode = "bicubic",
+        class_embedding_twice: bool = False,
+        positions: Tensor | None = None,
     ) -> Tensor:
         """Patches to the tokens that enter the first block.
 
@@ -49,6 +60,7 @@ class VisionTower(ClipBlocks):
             position_mode: How the position embedding is brought to this grid.
             class_embedding_twice: Add the class embedding a second time, as ZegCLIP, SPT-SEG and Cascade-CLIP do
                 (their positional row for the class token already holds it).
+            positions: Instead of :attr:`positions`, of the same shape: a trained copy.
 
         Returns:
             ``(B, 1 + h*w, D)``, class token first, after the first layer norm.
@@ -56,7 +68,8 @@ class VisionTower(ClipBlocks):
         embeddings = self.vision.embeddings
         grid = self.grid(images)
         patches = embeddings.patch_embedding(images).flatten(2).transpose(1, 2)  # (B, N, D)
-        position = resize_position_embedding(embeddings.position_embedding.weight, grid, position_mode)
+        native = self.positions if positions is None else positions
+        position = resize_position_embedding(native, grid, position_mode)
         cls = embeddings.class_embedding + position[0]
         if class_embedding_twice:
             cls = cls + embeddings.class_embedding

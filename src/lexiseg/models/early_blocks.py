@@ -1,0 +1,77 @@
+"""The first blocks of a frozen CLIP on a smaller image, run once for all that read them."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from lexiseg.clip.towers.vit import VisionTower
+from lexiseg.errors import ConfigError
+
+
+@dataclass(frozen=True)
+class EarlyTokens:
+    """What the first blocks gave.
+
+    Attributes:
+        blocks: ``(B, 1 + h*w, D)`` tokens, class token first, after each block that was asked for; 0 is what enters the
+            first.
+        last: Number of the last of them.
+        grid: ``(h, w)``.
+    """
+
+    blocks: Mapping[int, Tensor]
+    last: int
+    grid: tuple[int, int]
+
+    @property
+    def tokens(self) -> Tensor:
+        """After the last of the blocks."""
+        return self.blocks[self.last]
+
+
+class EarlyBlocks(nn.Module):
+    """CLIP's first blocks; frozen but for the position embedding, so gradients run through them (SAN, as released).
+
+    Args:
+        positions: ``(1 + n*n, D)``, where the trained position embedding starts.
+        last: Number of blocks.
+        kept: Block numbers after which the tokens are kept, 0 for the embedded image; ``last`` always is.
+        resolution: Side of CLIP's image as a share of the given one's, rounded down.
+    """
+
+    def __init__(self, positions: Tensor, *, last: int, kept: frozenset[int], resolution: float) -> None:
+        super().__init__()
+        self.positions = nn.Parameter(positions.detach().clone())
+        self.last, self.kept, self.resolution = last, kept | {last}, resolution
+
+    def forward(self, tower: VisionTower, images: Tensor) -> EarlyTokens:
+        """Run them.
+
+        Args:
+            tower: The frozen CLIP.
+            images: ``(B, 3, H, W)`` normalised, at full size. What is no whole patch of the smaller image is dropped.
+
+        Raises:
+            ConfigError: The smaller image has no whole patch.
+        """
+        # Given the factor, torch samples at exactly 1 / factor, not at the ratio of the rounded sizes.
+        small = F.interpolate(
+            images, scale_factor=self.resolution, mode="bilinear", align_corners=False, antialias=False
+        )
+        patch = tower.patch_size
+        height, width = (side // patch * patch for side in small.shape[-2:])
+        if not (height and width):
+            raise ConfigError(
+                f"an image of {images.shape[-2]}x{images.shape[-1]} pixels at {self.resolution} of its size has no whole patch "
+                f"of {patch} pixels; give a larger one, or set a larger model.resolution"
+            )
+        small = small[..., :height, :width]
+        tokens = tower.embed(small, position_mode="bicubic", positions=self.positions)
+        blocks = {0: tokens}
+        for index in range(self.last):
+            tokens = tower.block(index, tokens)
+            blocks[index + 1] = tokens
+        kept = {number: value for number, value in blocks.items() if number in self.kept}
+        return EarlyTokens(kept, self.last, (height // patch, width // patch))

@@ -1,0 +1,1 @@
+"""Regions of a photograph before any word: one way of finding them per file."""

@@ -1,0 +1,84 @@
+"""The sizes of a side adapter."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from itertools import pairwise
+from typing import Any
+
+from lexiseg.errors import ConfigError
+from lexiseg.plain_settings import require_plain_settings, within
+
+
+@dataclass(frozen=True)
+class SideAdapterSettings:
+    """A small ViT beside a frozen CLIP; defaults are SAN's with CLIP ViT-B/16.
+
+    Attributes:
+        queries: Regions that it proposes.
+        width: Channels of its tokens.
+        depth: Its blocks.
+        heads: Of each.
+        hidden: Channels inside the MLP of each.
+        patch: Side of its patches in pixels.
+        grid: Side in patches of its stored position embedding.
+        fusion: Pairs of a CLIP block and the side block after which its tokens enter; 0 is what enters the first block.
+        decoded: Side blocks that give regions, counted from 1, ascending: the last is the answer, the others bear a loss.
+        decoder_hidden: Channels inside the decoder's perceptrons.
+        decoder_width: Common width of queries and patches, whose dot products are the masks.
+    """
+
+    queries: int = within(100, at_least=1)
+    width: int = within(240, at_least=1)
+    depth: int = within(8, at_least=1)
+    heads: int = within(6, at_least=1)
+    hidden: int = within(960, at_least=1)
+    patch: int = within(16, at_least=1)
+    grid: int = within(40, at_least=1)
+    fusion: tuple[tuple[int, int], ...] = ((0, 0), (3, 1), (6, 2), (9, 3))
+    decoded: tuple[int, ...] = (7, 8)
+    decoder_hidden: int = within(256, at_least=1)
+    decoder_width: int = within(256, at_least=1)
+
+    def __post_init__(self) -> None:
+        """Bring lists from a configuration file to tuples and reject impossible settings; ``ConfigError`` names them."""
+        require_plain_settings(self, "model")
+        if self.width % self.heads:
+            raise ConfigError(f"model.heads: {self.heads} heads do not divide a width of {self.width}")
+        object.__setattr__(self, "fusion", _checked_fusion(self.fusion, self.depth))
+        object.__setattr__(self, "decoded", _checked_decoded(self.decoded, self.depth))
+
+
+def _checked_fusion(given: Any, depth: int) -> tuple[tuple[int, int], ...]:
+    expected = (
+        f"model.fusion: expected pairs of a CLIP block and a side block such as [[0,0],[3,1]], got {given!r}"
+    )
+    pairs = [_whole_numbers(pair) for pair in given] if _is_list(given) else [()]
+    if any(len(pair) != 2 or min(pair) < 0 for pair in pairs):
+        raise ConfigError(expected)
+    sides = [side for _, side in pairs]
+    if max(sides, default=0) > depth:
+        raise ConfigError(f"model.fusion: there is no side block {max(sides)}, only {depth}")
+    if len(set(sides)) != len(sides):
+        raise ConfigError(f"model.fusion: only one CLIP block may enter after a side block, got {given!r}")
+    return tuple((block, side) for block, side in pairs)
+
+
+def _checked_decoded(given: Any, depth: int) -> tuple[int, ...]:
+    blocks = _whole_numbers(given)
+    if (
+        not blocks
+        or blocks[0] < 1
+        or blocks[-1] > depth
+        or any(later <= one for one, later in pairwise(blocks))
+    ):
+        raise ConfigError(f"model.decoded: expected ascending side blocks from 1 to {depth}, got {given!r}")
+    return blocks
+
+
+def _is_list(given: Any) -> bool:
+    return isinstance(given, Sequence) and not isinstance(given, str)
+
+
+def _whole_numbers(given: Any) -> tuple[int, ...]:
+    """Nothing where it is no list of whole numbers."""
+    return tuple(given) if _is_list(given) and all(type(number) is int for number in given) else ()

@@ -1,0 +1,1 @@
+"""Words for given regions: one way of choosing them per file."""
