@@ -11,6 +11,8 @@ from typing import Any
 from lexiseg.errors import ConfigError
 from lexiseg.models.cascade_clip import CascadeCLIP
 from lexiseg.models.presets import CASCADE_CLIP, FROZEN_CLIP, SPT_SEG, ZEGCLIP
+from lexiseg.models.san import SAN
+from lexiseg.models.san_settings import SAN_L14, SANSettings
 from lexiseg.types import ImageTower, MaskModel
 
 
@@ -34,6 +36,8 @@ MODELS: dict[str, Registered] = {
         Registered(CascadeCLIP, ZEGCLIP),
         Registered(CascadeCLIP, FROZEN_CLIP),
         Registered(CascadeCLIP, SPT_SEG),
+        Registered(SAN, SANSettings()),
+        Registered(SAN, SAN_L14),
     )
 }
 """Every trainable model."""
