@@ -25,6 +25,11 @@ from lexiseg.recipes.settings import SplitSettings
 
 COMMANDS = ("train", "eval", "pixelclip", "sweep", "benchmark")
 NEEDED = {"eval": ["checkpoint=x.ckpt"], "sweep": ["ablation=table8"]}
+FITTING = {
+    "train/model/san": ("loss=segments",),
+    "train/model/san_l14": ("loss=segments", "model.early_blocks=9", "model.fusion=[[0,0],[9,3]]"),
+}
+"""What goes with a choice on the toy's CLIP of 12 blocks."""
 FILES = sorted(path.relative_to(conf_dir()).with_suffix("").as_posix() for path in conf_dir().rglob("*.yaml"))
 
 
@@ -39,8 +44,8 @@ def selections(file):
         return [("benchmark", (f"benchmarks=[{rest[0]}]",))]
     own = [first] if len(rest) == 2 else COMMANDS
     group, choice = file.split("/")[-2:]
-    source = ("clip.source=x",) if choice == "file" else ()
-    return [(name, (f"{group}={choice}", *source)) for name in own if group in groups(name)]
+    needed = ("clip.source=x",) if choice == "file" else FITTING.get(file, ())
+    return [(name, (f"{group}={choice}", *needed)) for name in own if group in groups(name)]
 
 
 @pytest.fixture(scope="module")

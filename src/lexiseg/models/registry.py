@@ -15,6 +15,8 @@ from lexiseg.models.lseg_settings import LSegSettings
 from lexiseg.models.open_seg import OpenSeg, OpenSegSettings
 from lexiseg.models.ovseg import OVSeg, OVSegSettings
 from lexiseg.models.presets import CASCADE_CLIP, FROZEN_CLIP, SPT_SEG, ZEGCLIP
+from lexiseg.models.san import SAN
+from lexiseg.models.san_settings import SAN_L14, SANSettings
 from lexiseg.models.zegformer import ZegFormer, ZegFormerSettings
 from lexiseg.types import ImageTower, MaskModel
 
@@ -43,6 +45,8 @@ MODELS: dict[str, Registered] = {
         Registered(OpenSeg, OpenSegSettings()),
         Registered(ZegFormer, ZegFormerSettings()),
         Registered(OVSeg, OVSegSettings()),
+        Registered(SAN, SANSettings()),
+        Registered(SAN, SAN_L14),
     )
 }
 """Every trainable model."""
