@@ -42,4 +42,4 @@ class MaskPooling:
     def logits(self, embeddings: Tensor, words: ClassWords) -> Tensor:
         """Class logits ``(B, N, K)`` of embedded regions by CLIP's own scale: the best word of each class."""
         cosines = scaled_cosines(embeddings, words.text, self.tower.logit_scale)
-        return best_word(cosines, words.class_ids, len(words))
+        return best_word(cosines, words.class_ids, words.classes)

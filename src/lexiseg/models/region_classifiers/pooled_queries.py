@@ -58,4 +58,4 @@ class PooledQueries(nn.Module):
         """
         rows = torch.cat([words.text, F.normalize(self.nothing.weight, dim=-1)])
         ids = torch.cat([words.class_ids, words.class_ids[-1:] + 1])
-        return best_word(scaled_cosines(embeddings, rows, self.logit_scale), ids, len(words) + 1)
+        return best_word(scaled_cosines(embeddings, rows, self.logit_scale), ids, words.classes + 1)
