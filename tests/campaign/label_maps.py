@@ -99,10 +99,10 @@ _BAD: dict[str, tuple[Save, tuple[str, ...]]] = {
         lambda array: _save()(np.where(array == 2, 7, array).astype(np.uint8)),
         ("[7]", "ids"),
     ),
-    "an id above 255": (lambda array: _big(array.astype(np.uint16) + 300), ("0 to 255",)),
+    "an id above 255": (lambda array: _big(array.astype(np.uint16) + 300), ("[300, 301, 302, 555]",)),
     "negative ids": (
         lambda array: Image.fromarray(array.astype(np.int32) - 9).save(_MAP, format="TIFF"),
-        ("0 to 255",),
+        ("ids from -9",),
     ),
     "colours": (lambda array: Image.fromarray(scene()).save(_MAP), ("colour image",)),
     "colours with transparency": (

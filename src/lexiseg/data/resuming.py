@@ -86,8 +86,7 @@ class ResumingDataModule(pl.LightningDataModule):
         super().__init__()
         require_count("batch_size", batch_size, 1, MOST_SAMPLES)
         require_count("num_workers", num_workers, 0, MOST_WORKERS)
-        if type(seed) is not int or seed < 0:
-            raise ConfigError(f"seed: expected a whole number of at least 0, got {seed!r}")
+        require_count("seed", seed, 0, 2**32 - 1)
         self.batch_size, self.num_workers, self.seed = batch_size, num_workers, seed
 
     @property

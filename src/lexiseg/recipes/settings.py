@@ -86,7 +86,7 @@ class TrainingData:
     batch_size: int = within(4, at_least=1, at_most=MOST_SAMPLES)
     val_batch_size: int = within(1, at_least=1, at_most=MOST_SAMPLES)
     num_workers: int = within(2, at_least=0, at_most=MOST_WORKERS)
-    seed: int | None = within(None, at_least=0)
+    seed: int | None = within(None, at_least=0, below=2**32)
     overfit: int = within(0, at_least=0)
     root: str | Path | None = None
     cache_dir: str | Path | None = None
