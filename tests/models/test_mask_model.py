@@ -8,6 +8,7 @@ from torch.utils.data import DataLoader
 
 import family_cases
 import program_cases
+import region_model_cases
 from lexiseg.checkpoints.info import CheckpointInfo
 from lexiseg.checkpoints.model_facts import ModelFacts
 from lexiseg.checkpoints.model_folder import write_model_folder
@@ -40,8 +41,13 @@ SPLIT = ClassSplit("tiny", program_cases.CLASSES, unseen=("bricks",))
 PROTOCOL = InferenceProtocol(name="tiny", short_side=40, window=40, stride=24)
 POINTS = SegmentLossSettings(points=97)
 STEPS = 2
-SETTINGS = {name: {**program_cases.SETTINGS, "stages": [[1], [2]]} for name in program_cases.CASCADES}
-"""What a tower of two blocks needs; other models are taken as they are registered."""
+MASKFORMER = {**region_model_cases.SIZES, "branch": "segment"}
+SETTINGS = {name: {**program_cases.SETTINGS, "stages": [[1], [2]]} for name in program_cases.CASCADES} | {
+    "zegformer": MASKFORMER,
+    "ovseg": MASKFORMER | {"backbone": "resnet", "class_hidden": 13, "prompt_depth": 0},
+}
+"""What a tower of two blocks needs, and small sizes of models that bring a backbone; programs hold no crops. Other models are
+taken as they are registered."""
 KINDS = (*MODELS, "linear_probe", "region_probe")
 
 each_kind = pytest.mark.parametrize("kind", KINDS)

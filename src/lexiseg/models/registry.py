@@ -10,7 +10,9 @@ from typing import Any
 
 from lexiseg.errors import ConfigError
 from lexiseg.models.cascade_clip import CascadeCLIP
+from lexiseg.models.ovseg import OVSeg, OVSegSettings
 from lexiseg.models.presets import CASCADE_CLIP, FROZEN_CLIP, SPT_SEG, ZEGCLIP
+from lexiseg.models.zegformer import ZegFormer, ZegFormerSettings
 from lexiseg.types import ImageTower, MaskModel
 
 
@@ -34,6 +36,8 @@ MODELS: dict[str, Registered] = {
         Registered(CascadeCLIP, ZEGCLIP),
         Registered(CascadeCLIP, FROZEN_CLIP),
         Registered(CascadeCLIP, SPT_SEG),
+        Registered(ZegFormer, ZegFormerSettings()),
+        Registered(OVSeg, OVSegSettings()),
     )
 }
 """Every trainable model."""
