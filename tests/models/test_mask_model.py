@@ -48,7 +48,7 @@ SETTINGS = {name: {**program_cases.SETTINGS, "stages": [[1], [2]]} for name in p
     "lseg": program_cases.SMALL_LSEG,
     "open_seg": program_cases.SMALL_OPEN_SEG,
     "zegformer": MASKFORMER,
-    "ovseg": MASKFORMER | region_model_cases.SWIN | {"class_hidden": 13, "prompt_depth": 0},
+    "ovseg": MASKFORMER | {"backbone": "resnet", "class_hidden": 13, "prompt_depth": 0},
 }
 """What a tower of two blocks needs, and small sizes of models that bring a backbone; programs hold no crops. Other models are
 taken as they are registered."""
