@@ -7,7 +7,7 @@ from typing import Any
 
 from torch import Tensor
 
-from lexiseg.checkpoints.layouts import fc_clip, san
+from lexiseg.checkpoints.layouts import fc_clip, lseg, ovseg, san, zegformer
 from lexiseg.checkpoints.published_checkpoint import Imported, with_sidecar
 from lexiseg.checkpoints.published_rows import PublishedLayout, Shape, free_lengths_taken
 from lexiseg.checkpoints.training_file import MODEL_PREFIX
@@ -26,11 +26,12 @@ class PublishedSystem:
         title: What messages call it.
         models: Names of its models in the registry.
         mark: A tensor that its files hold and no others.
-        detect: A file's tensors to the model's settings.
+        detect: A file's tensors to the model's settings, a dataclass or its values by name.
         layout: Settings and tower to the table of its files.
         optional_shapes: What a file may hold besides, of the names and shapes in it.
         clip: The CLIP inside a file, in OpenAI's or open_clip's names; empty where there is none.
         templates: Prompt templates that it was trained with.
+        protocol: How it was tested: a name of :data:`lexiseg.inference.protocol.PUBLISHED`.
         container: Under which key the release looks for the tensors.
     """
 
@@ -42,6 +43,7 @@ class PublishedSystem:
     optional_shapes: OptionalShapes
     clip: Callable[[Mapping[str, Tensor]], dict[str, Tensor]]
     templates: str = "vild14"
+    protocol: str = "regions"
     container: str = "model"
 
 
@@ -63,6 +65,37 @@ SYSTEMS = (
         fc_clip.fc_clip_layout,
         fc_clip.optional_shapes,
         fc_clip.clip_of_fc_clip,
+    ),
+    PublishedSystem(
+        "ZegFormer",
+        ("zegformer",),
+        zegformer.BACKGROUND,
+        zegformer.detect_zegformer,
+        zegformer.zegformer_layout,
+        zegformer.optional_shapes,
+        zegformer.clip_of_zegformer,
+        templates="pixelclip_train",  # "A photo of a {} in the scene", on COCO-Stuff and VOC
+    ),
+    PublishedSystem(
+        "OVSeg",
+        ("ovseg",),
+        ovseg.NOTHING,
+        ovseg.detect_ovseg,
+        ovseg.ovseg_layout,
+        ovseg.optional_shapes,
+        ovseg.clip_of_ovseg,
+    ),
+    PublishedSystem(
+        "LSeg",
+        ("lseg",),
+        f"{lseg.PREFIX}scratch.head1.weight",
+        lseg.detect_lseg,
+        lambda settings, tower: lseg.lseg_layout(settings, tower.embed_dim),
+        lambda found: {name: shape for name, shape in found.items() if name.startswith(lseg.CLIP)},
+        lseg.clip_of_lseg,
+        templates="plain",
+        protocol="lseg",
+        container="state_dict",
     ),
 )
 """Every release of this kind."""
@@ -92,12 +125,13 @@ def import_system(
     Raises:
         CheckpointError: Keys missing, superfluous or of a wrong shape; all kinds are named. Or a CLIP of another size.
     """
-    model = build_model(asdict(system.detect(published)), tower)
+    found = system.detect(published)
+    model = build_model(found if isinstance(found, Mapping) else asdict(found), tower)
     layout = system.layout(model.settings, tower)
-    found = {name: tuple(tensor.shape) for name, tensor in published.items()}
+    shapes = {name: tuple(tensor.shape) for name, tensor in published.items()}
     check_keys(
-        _expected(layout, system, found, whole=bool(system.clip(published))),
-        found,
+        _expected(layout, system, shapes, whole=bool(system.clip(published))),
+        shapes,
         what=f"checkpoint of {system.title}",
     )
     model.load_state_dict(layout.from_published(published))

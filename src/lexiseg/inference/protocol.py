@@ -190,5 +190,10 @@ REGIONS = InferenceProtocol(
 )
 """SAN, ZegFormer on COCO-Stuff and OVSeg with Swin-B: detectron2's resizing, the whole image."""
 
-PUBLISHED = {protocol.name: protocol for protocol in (REGIONS, CASCADE, CASCADE_TRANSDUCTIVE, TRAINING_FREE)}
+LSEG = InferenceProtocol(name="lseg", window=480, stride=320, activation="linear")
+"""LSeg at one scale; the released test sums six scales and their mirror images."""
+
+PUBLISHED = {
+    protocol.name: protocol for protocol in (REGIONS, LSEG, CASCADE, CASCADE_TRANSDUCTIVE, TRAINING_FREE)
+}
 """Published protocols by name."""

@@ -22,7 +22,7 @@ from lexiseg.clip.templates import resolve_templates
 from lexiseg.data.class_files import read_class_file
 from lexiseg.data.splits import make_split
 from lexiseg.errors import CheckpointError, ConfigError
-from lexiseg.inference.protocol import CASCADE, REGIONS, InferenceProtocol, suited
+from lexiseg.inference.protocol import PUBLISHED, InferenceProtocol, suited
 from lexiseg.storage import is_same_file, write_atomically
 from lexiseg.types import ClassSplit, Setting
 
@@ -134,10 +134,12 @@ def _write_clip(
 def _describe(
     release: PublishedImport, imported: Imported, clip: Mapping[str, Any], system: PublishedSystem | None
 ) -> CheckpointInfo:
-    protocol = release.protocol or (CASCADE if system is None else REGIONS)
+    own = PUBLISHED["cascade" if system is None else system.protocol]
+    protocol = release.protocol or own
+    if own.activation != "linear":  # scores stay scores, whichever sizes were chosen
+        protocol = suited(protocol, gives_scores=own.activation == "scores")
     if release.transductive:
         protocol = replace(protocol, seen_penalty=0.0)
-    protocol = suited(protocol, gives_scores=system is not None)
     templates = resolve_templates("single" if system is None else system.templates)
     return CheckpointInfo(
         model=imported.settings,

@@ -30,6 +30,10 @@ _BLOCK_PARTS = {
 }
 
 
+CLIP = f"{PREFIX}{_CLIP}"
+"""The whole CLIP, in OpenAI's names; its image tower is never read."""
+
+
 def lseg_layout(
     settings: LSegSettings,
     embed_dim: int,
