@@ -292,3 +292,14 @@ def test_help_names_every_group():
     for command in ("train", "pixelclip", "eval"):
         told = usage(command)
         assert all(f"  {group}" in told for group in groups(command))
+
+
+def test_what_goes_with_a_model_comes_with_it_unless_it_is_given():
+    assert compose_training(["model=san"]).loss.kind == "segments"
+    assert compose_training(["model=san", "experiment=toy"]).loss.dice == 5.0, "the toy's is of masks"
+    assert compose_training(["model=san", "loss.dice=7", "loss.points=97"]).loss.dice == 7
+    assert compose_training(["model=zegformer"]).loss.compared == "pixels"
+    assert compose_training(["model=zegformer", "loss=segments"]).loss.classes == 2.0
+    assert "kind" not in compose_training(["model=zegclip"]).loss
+    with pytest.raises(ConfigError, match=r"loss\.focal: no such key"):
+        compose_training(["model=san", "loss.focal=3"])

@@ -10,6 +10,7 @@ from typing import Any
 
 from lexiseg.errors import ConfigError
 from lexiseg.models.cascade_clip import CascadeCLIP
+from lexiseg.models.fc_clip import FCClip, FCClipSettings
 from lexiseg.models.lseg import LSeg
 from lexiseg.models.lseg_settings import LSegSettings
 from lexiseg.models.open_seg import OpenSeg, OpenSegSettings
@@ -45,6 +46,7 @@ MODELS: dict[str, Registered] = {
         Registered(OpenSeg, OpenSegSettings()),
         Registered(ZegFormer, ZegFormerSettings()),
         Registered(OVSeg, OVSegSettings()),
+        Registered(FCClip, FCClipSettings()),
         Registered(SAN, SANSettings()),
         Registered(SAN, SAN_L14),
     )

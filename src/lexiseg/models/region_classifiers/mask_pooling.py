@@ -5,7 +5,7 @@ from torch import Tensor
 
 from lexiseg.ops.class_vectors import best_word, scaled_cosines
 from lexiseg.ops.mask_pooling import regions_on_grid
-from lexiseg.types import ClassWords, Proposals, StageTower
+from lexiseg.types import ClassWords, Proposals, RegionPooling
 
 
 class MaskPooling:
@@ -15,10 +15,10 @@ class MaskPooling:
     its pooling looks at each region of it.
 
     Args:
-        tower: Frozen.
+        tower: Frozen, or what pools in its place.
     """
 
-    def __init__(self, tower: StageTower) -> None:
+    def __init__(self, tower: RegionPooling) -> None:
         self.tower = tower
 
     @torch.no_grad()
