@@ -1,4 +1,5 @@
 import io
+import os
 import struct
 import zlib
 
@@ -247,3 +248,17 @@ def test_an_image_of_more_pixels_than_pillow_opens(tmp_path, monkeypatch):
     monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 1000)
     with pytest.raises(DataError, match=r"a\.png has more pixels than Pillow opens .*; crop or shrink it"):
         read_image(tmp_path / "a.png")
+
+
+def test_a_pipe_is_not_waited_for(tmp_path):
+    os.mkfifo(tmp_path / "pipe.png")
+    for read in (read_image, image_size, read_label):
+        with pytest.raises(DataError, match="pipe.png is a pipe or a device; store the image first"):
+            read(tmp_path / "pipe.png")
+
+
+def test_garbled_exif_turns_nothing(tmp_path):
+    array = np.arange(5 * 7 * 3, dtype=np.uint8).reshape(5, 7, 3)
+    Image.fromarray(array).save(tmp_path / "photo.png", exif=b"Exif\0\0garbage")
+    assert (read_image(tmp_path / "photo.png") == array).all()
+    assert image_size(tmp_path / "photo.png") == (5, 7)

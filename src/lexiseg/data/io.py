@@ -218,6 +218,8 @@ def _open(path: Path) -> Image.Image:
         raise DataError(f"no file at {path}; check the path")
     if path.is_dir():
         raise DataError(f"expected an image file, came the folder {path}")
+    if not path.is_file():  # a pipe would be waited for, and a device may have no end
+        raise DataError(f"expected an image file, but {path} is a pipe or a device; store the image first")
     return _opened(path, str(path))
 
 
