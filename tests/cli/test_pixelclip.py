@@ -135,7 +135,7 @@ def test_photographs_without_a_mask_cost_nothing(tune, photos):
         (["images=PHOTOS", "masks=EMPTY"], "make masks first: `lexiseg masks build`"),
         (["images=EMPTY", "masks=superpixels"], "no image in"),
         (["experiment=pixelclip/toy", "images=PHOTOS"], "images: this mask_data reads no folder"),
-        (["images=PHOTOS", "model.clusters=0"], "model.clusters: expected at least 1, got 0"),
+        (["images=PHOTOS", "model.clusters=0"], "model.clusters: expected from 1 to 65536, got 0"),
         (["images=PHOTOS", "model.prompt_length=80"], "77"),
         (["images=PHOTOS", "optim.lr=0"], "optim.lr: expected above 0"),
         (["images=PHOTOS", "model.cluster=3"], "Could not override 'model.cluster'"),

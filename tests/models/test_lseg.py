@@ -176,7 +176,7 @@ def test_sizes_that_do_not_fit():
     [
         ({"taps": [6, 12, 12, 24]}, "model.taps: expected blocks from shallow to deep"),
         ({"taps": [6, 12]}, "model.taps: expected 4 whole numbers of at least 1"),
-        ({"stages": "wide"}, "model.stages: expected 4 whole numbers"),
+        ({"stages": "wide"}, "model.stages: expected a list of whole numbers"),
         ({"heads": 5}, "model.heads=5 does not divide model.width=1024"),
         ({"block": "conv"}, "model.block: expected one of none, bottleneck, depthwise"),
         ({"block_depth": -1}, "model.block_depth: expected at least 0"),
