@@ -5,6 +5,7 @@ leaves the pixel decoder of such a file at random.
 """
 
 from collections.abc import Iterator, Mapping
+from typing import Any
 
 from torch import Tensor
 
@@ -31,7 +32,7 @@ NOTHING = f"{ADAPTER}non_object_embedding"
 PROMPTS = "visual.mask_embedding"
 HIDDEN = f"{QUERIES}class_embed.layers.0.bias"
 
-R101C = {"mask_threshold": 0.5, "backbone_lr_scale": 0.1, "backbone_frozen": 2}
+R101C: dict[str, Any] = {"mask_threshold": 0.5, "backbone_lr_scale": 0.1, "backbone_frozen": 2}
 """What the release sets otherwise with its ResNet-101c; that part of it stays as it starts is detectron2's default there."""
 
 
