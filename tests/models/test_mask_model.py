@@ -9,6 +9,7 @@ from torch.utils.data import DataLoader
 import family_cases
 import program_cases
 import region_model_cases
+import stage_towers
 from lexiseg.checkpoints.info import CheckpointInfo
 from lexiseg.checkpoints.model_facts import ModelFacts
 from lexiseg.checkpoints.model_folder import write_model_folder
@@ -45,6 +46,7 @@ STEPS = 2
 MASKFORMER = {**region_model_cases.SIZES, "branch": "segment"}
 SETTINGS = {name: {**program_cases.SETTINGS, "stages": [[1], [2]]} for name in program_cases.CASCADES} | {
     **dict.fromkeys(program_cases.SANS, program_cases.SMALL_SAN),
+    "fc_clip": stage_towers.SMALL,
     "lseg": program_cases.SMALL_LSEG,
     "open_seg": program_cases.SMALL_OPEN_SEG,
     "zegformer": MASKFORMER,
@@ -54,7 +56,9 @@ SETTINGS = {name: {**program_cases.SETTINGS, "stages": [[1], [2]]} for name in p
 taken as they are registered."""
 REFUSALS = dict.fromkeys(program_cases.CASCADES, "takes learned prompts, .*; got a {kind}")
 REFUSALS |= dict.fromkeys(program_cases.SANS, "needs a CLIP (ViT )?with a .*")
+REFUSALS |= {"fc_clip": "needs a CLIP with a ConvNeXt or ResNet or ViT; got a {kind}"}
 """What those say of a tower that takes no prompts that cannot stand on one."""
+UNTRACED = {"fc_clip": "cannot be traced for images of any size"}
 KINDS = (*MODELS, "linear_probe", "region_probe")
 REGIONS = (
     "region_probe",
@@ -233,7 +237,8 @@ def test_it_comes_back_on_a_tower_of_any_family_or_refuses_it(kind, family, tmp_
     family_cases.saved(family, tmp_path / "clip")
     clip = load_clip(tmp_path / "clip")
     refusal = REFUSALS.get(kind)
-    if refusal and not clip.tower.takes_prompts:
+    stands = clip.tower.kind == "ViT" if kind == "fc_clip" else clip.tower.takes_prompts
+    if refusal and not stands:
         with pytest.raises(ConfigError, match=refusal.format(kind=clip.tower.kind)):
             make_task(kind, clip)
         return
@@ -257,10 +262,14 @@ def test_no_published_layout_holds_another_model(family, tmp_path):
 
 
 @each_kind
-def test_it_is_exported(trained, tmp_path):
+def test_it_is_exported(kind, trained, tmp_path):
     pytest.importorskip("onnxruntime")
     task, _ = trained
     model = task.model.eval()
+    if kind in UNTRACED:
+        with pytest.raises(ConfigError, match=UNTRACED[kind]):
+            trace(model)
+        return
     write_onnx(trace(model), tmp_path / "model.onnx")
     parity = check_parity(model, OnnxProgram(tmp_path / "model.onnx", "cpu"))
     parity.require()

@@ -129,6 +129,14 @@ def test_settings_that_fit_no_network(changes, message):
         BackboneSettings(**changes)
 
 
+def test_no_program_of_a_swin(monkeypatch):
+    monkeypatch.setattr("lexiseg.models.proposers.backbone.is_exporting", lambda: True)
+    images = torch.randn(1, 3, 64, 64)
+    assert len(backbone("resnet")(images)) == 4
+    with pytest.raises(ConfigError, match="a program needs model.backbone=resnet"):
+        backbone("swin")(images)
+
+
 def test_lists_become_tuples():
     settings = BackboneSettings(backbone_depths=[3, 4, 23, 3], last_dilations=[1, 2, 4])
     assert settings.backbone_depths == (3, 4, 23, 3)

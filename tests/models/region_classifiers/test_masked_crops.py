@@ -120,6 +120,6 @@ def test_prompts_need_regions(tower):
 
 
 def test_no_program_holds_crops(tower, monkeypatch):
-    monkeypatch.setattr(torch.compiler, "is_compiling", lambda: True)
+    monkeypatch.setattr("lexiseg.models.region_classifiers.masked_crops.is_exporting", lambda: True)
     with pytest.raises(ConfigError, match="export with model.branch=segment"):
         MaskedCrops()(tower, *batch())

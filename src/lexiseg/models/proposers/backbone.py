@@ -2,12 +2,13 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, Literal, cast
+from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
 
 from lexiseg.errors import ConfigError
+from lexiseg.ops.tracing import is_exporting
 from lexiseg.plain_settings import require_plain_settings, within
 
 BackboneKind = Literal["resnet", "swin"]
@@ -90,10 +91,12 @@ class Backbone(nn.Module):
 
     Attributes:
         channels: Of the four maps.
+        kind: ``resnet`` or ``swin``.
     """
 
     def __init__(self, settings: BackboneSettings) -> None:
         super().__init__()
+        self.kind = settings.backbone
         self.channels = settings.backbone_channels
         self.network = _swin(settings) if settings.backbone == "swin" else _resnet(settings)
         if settings.backbone == "resnet":
@@ -102,7 +105,15 @@ class Backbone(nn.Module):
                 stage.requires_grad_(requires_grad=False)
 
     def forward(self, images: Tensor) -> tuple[Tensor, ...]:
-        """Normalised ``(B, 3, H, W)`` to maps ``(B, C, h, w)`` of strides 4, 8, 16 and 32."""
+        """Normalised ``(B, 3, H, W)`` to maps ``(B, C, h, w)`` of strides 4, 8, 16 and 32.
+
+        Raises:
+            ConfigError: A program is traced with a Swin, whose windows for every size take tracing longer than anybody waits.
+        """
+        if self.kind == "swin" and is_exporting():
+            raise ConfigError(
+                "a Swin backbone cannot be traced for images of any size; a program needs model.backbone=resnet"
+            )
         maps: tuple[Tensor, ...] = self.network(images).feature_maps
         return maps
 
@@ -134,13 +145,13 @@ def _resnet(settings: BackboneSettings) -> Any:
     from transformers import ResNetBackbone, ResNetConfig
     from transformers.models.detr.modeling_detr import replace_batch_norm
 
-    config = cast(Any, ResNetConfig)(
-        embedding_size=settings.stem_width,
-        hidden_sizes=list(settings.backbone_channels),
-        depths=list(settings.backbone_depths),
-        out_features=_stage_names(),
-    )
-    network: Any = ResNetBackbone(config)
+    sizes: dict[str, Any] = {
+        "embedding_size": settings.stem_width,
+        "hidden_sizes": list(settings.backbone_channels),
+        "depths": list(settings.backbone_depths),
+        "out_features": _stage_names(),
+    }
+    network: Any = ResNetBackbone(ResNetConfig(**sizes))
     if settings.stem == "deep":
         network.embedder = DeepStem(settings.stem_width)
     last = network.encoder.stages[-1].layers
@@ -155,15 +166,15 @@ def _resnet(settings: BackboneSettings) -> Any:
 def _swin(settings: BackboneSettings) -> Any:
     from transformers import SwinBackbone, SwinConfig
 
-    config = cast(Any, SwinConfig)(
-        embed_dim=settings.backbone_width,
-        depths=list(settings.backbone_depths),
-        num_heads=list(settings.swin_heads),
-        window_size=settings.swin_window,
-        drop_path_rate=settings.swin_drop_path,
-        out_features=_stage_names(),
-    )
-    network: Any = SwinBackbone(config)
+    sizes: dict[str, Any] = {
+        "embed_dim": settings.backbone_width,
+        "depths": list(settings.backbone_depths),
+        "num_heads": list(settings.swin_heads),
+        "window_size": settings.swin_window,
+        "drop_path_rate": settings.swin_drop_path,
+        "out_features": _stage_names(),
+    }
+    network: Any = SwinBackbone(SwinConfig(**sizes))
     network.swin.layernorm = nn.Identity()  # of whole-image classification: no map passes through it
     return network
 

@@ -85,16 +85,17 @@ class MaskFormer(nn.Module):
             feature_size=settings.feature_width,
             mask_feature_size=settings.mask_width,
         )
-        decoder = DetrConfig(
-            d_model=settings.query_width,
-            encoder_attention_heads=settings.query_heads,
-            decoder_attention_heads=settings.query_heads,
-            decoder_ffn_dim=settings.query_feedforward,
-            decoder_layers=settings.query_layers,
-            num_queries=settings.queries,
-            dropout=settings.query_dropout,
-        )
-        config = MaskFormerConfig(decoder_config=decoder)
+        sizes: dict[str, Any] = {
+            "use_timm_backbone": False,
+            "d_model": settings.query_width,
+            "encoder_attention_heads": settings.query_heads,
+            "decoder_attention_heads": settings.query_heads,
+            "decoder_ffn_dim": settings.query_feedforward,
+            "decoder_layers": settings.query_layers,
+            "num_queries": settings.queries,
+            "dropout": settings.query_dropout,
+        }
+        config = MaskFormerConfig(decoder_config=DetrConfig(**sizes))
         self.transformer = MaskFormerTransformerModule(in_features=channels[-1], config=config)
         width = settings.query_width
         self.mask_embedder = MaskformerMLPPredictionHead(width, width, settings.mask_width)

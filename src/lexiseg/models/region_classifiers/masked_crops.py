@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from lexiseg.errors import ConfigError
 from lexiseg.models.region_classifiers.mask_prompts import MaskPrompts
 from lexiseg.ops.region_crops import CropStyle, aligned_crops, region_crops, whole_crops
+from lexiseg.ops.tracing import is_exporting
 from lexiseg.types import ImageTower, Proposals, chunks
 
 
@@ -86,7 +87,7 @@ class MaskedCrops(nn.Module):
         Raises:
             ConfigError: A program is being traced: how a region is cut out depends on what is found.
         """
-        if torch.compiler.is_compiling():
+        if is_exporting():
             raise ConfigError(
                 "regions that CLIP looks at are cut out one by one, which no exported program can hold; export with "
                 "model.branch=segment"
