@@ -10,6 +10,7 @@ from lexiseg.errors import LexisegError
 from lexiseg.storage import (
     folder_or_nothing,
     is_same_file,
+    read_words,
     write_atomically,
     write_json,
     write_png,
@@ -132,3 +133,14 @@ def test_one_file_by_two_names(tmp_path):
     assert not is_same_file(one, tmp_path / "gone")
     assert not is_same_file(tmp_path / "gone", tmp_path / "gone")
     assert not is_same_file(loop, loop)
+
+
+def test_texts_of_people(tmp_path):
+    (tmp_path / "a.txt").write_bytes("\ufeffdog\r\ncat\rsofa\n".encode())
+    assert read_words(tmp_path / "a.txt") == "dog\ncat\nsofa\n"
+    (tmp_path / "b.txt").symlink_to("/dev/zero")
+    with pytest.raises(OSError, match="too large"):
+        read_words(tmp_path / "b.txt")
+    (tmp_path / "c.txt").write_bytes(b"\xff")
+    with pytest.raises(UnicodeDecodeError):
+        read_words(tmp_path / "c.txt")

@@ -1,5 +1,6 @@
 """Files and folders that appear whole or not at all."""
 
+import errno
 import io
 import json
 import os
@@ -16,6 +17,7 @@ from PIL import Image
 from lexiseg.errors import LexisegError
 
 _SHOWN_LETTERS = 1024
+_LONGEST_TEXT = 2**26
 
 
 def write_json(content: Mapping[str, Any] | Sequence[Any], path: Path) -> None:
@@ -36,9 +38,10 @@ def require_folder(path: Path, name: str) -> None:
         name: What the user calls it, for the message.
 
     Raises:
-        LexisegError: It can be no folder.
+        LexisegError: It can be no folder, or cannot be looked for.
     """
-    there = next(place for place in (path, *path.absolute().parents) if place.exists())
+    with writing(path):
+        there = next(place for place in (path, *path.absolute().parents) if place.exists())
     if not there.is_dir():
         raise LexisegError(f"{name} {path}: {there} is a file; choose a folder for the results")
 
@@ -46,6 +49,20 @@ def require_folder(path: Path, name: str) -> None:
 def write_text(text: str, path: Path) -> None:
     """Write a text in UTF-8."""
     write_atomically(path, lambda part: part.write_text(text, encoding="utf-8"))
+
+
+def read_words(path: Path) -> str:
+    """A text that a person wrote, in UTF-8 with or without its mark.
+
+    Raises:
+        OSError: It cannot be read, or is longer than any person writes: a device may have no end.
+        UnicodeDecodeError: It is no such text.
+    """
+    with path.open("rb") as file:
+        content = file.read(_LONGEST_TEXT + 1)
+    if len(content) > _LONGEST_TEXT:
+        raise OSError(errno.EFBIG, os.strerror(errno.EFBIG), str(path))
+    return content.decode("utf-8-sig").replace("\r\n", "\n").replace("\r", "\n")
 
 
 def write_png(image: Image.Image, path: Path) -> None:
@@ -114,6 +131,14 @@ def folder_or_nothing(path: Path) -> Iterator[Path]:
 def is_same_file(one: Path, other: Path) -> bool:
     """Whether two paths lead to one file; what is not there, or is a link to itself, is nobody's."""
     return one.exists() and other.exists() and one.samefile(other)
+
+
+def leads_somewhere(path: Path | str) -> bool:
+    """Whether a word that may be a path is one of something; what is too long for a path is none."""
+    try:
+        return Path(path).exists()
+    except (OSError, ValueError):
+        return False
 
 
 def is_there(path: Path) -> bool:

@@ -12,7 +12,7 @@ import numpy as np
 from PIL import Image
 
 from campaign.case import Answer, Case, Expected
-from campaign.made import SIZE, WORDS, answered, check_prediction, predicting, read_ids, scene
+from campaign.made import BESIDE, SIZE, WORDS, answered, check_prediction, predicting, read_ids, scene
 from campaign.weights import training
 from lexiseg.cli.main import main
 
@@ -240,7 +240,6 @@ def _twice() -> Iterator[Case]:
             return arguments
 
         def judge(_: Answer, command: str = command) -> None:
-            os.wait()
             if command == "predict":
                 check_prediction("photo", SIZE)
             half = [path.name for path in Path("out").iterdir() if path.name.endswith(".part")]
@@ -295,7 +294,9 @@ def _again() -> Iterator[Case]:
 
 def _also(arguments: list[str]) -> None:
     """Start the same command in a process beside this one."""
-    if os.fork() == 0:
+    process = os.fork()
+    BESIDE.append(process)
+    if process == 0:
         with (
             Path(os.devnull).open("w") as nothing,
             contextlib.redirect_stdout(nothing),

@@ -18,6 +18,9 @@ SIZE = (40, 72)
 SHARED = Path(tempfile.gettempdir()) / f"lexiseg-shared-{os.getpid()}"
 """What many cases need and one makes; whoever runs the campaign removes it."""
 
+BESIDE: list[int] = []
+"""Processes that a case has started beside the command; the verdict waits for their end."""
+
 Pixels = npt.NDArray[np.uint8]
 
 

@@ -18,6 +18,7 @@ from pathlib import Path
 
 from campaign.case import Answer, Case
 from campaign.judging import Verdict, judged, state_of
+from campaign.made import BESIDE
 
 NOBODY = 65534
 """Becomes an ordinary user where root runs the campaign."""
@@ -125,6 +126,8 @@ def _ran(case: Case, scratch: Path) -> tuple[Verdict, Answer]:
         started = time.process_time()
         status = _status(arguments)
         seconds = time.process_time() - started
+        for process in BESIDE:
+            os.waitpid(process, 0)
     peak = _peak()
     after = state_of(place), state_of(home)
     wrote = [name for name, told in after[0].items() if before[0].get(name) != told]

@@ -3,7 +3,14 @@
 import pytest
 
 from lexiseg.errors import ConfigError
-from lexiseg.recipes.ablations import choose_rows, choose_seeds, find_row, read_table, table_names
+from lexiseg.recipes.ablations import (
+    choose_rows,
+    choose_seeds,
+    find_row,
+    read_table,
+    require_processes,
+    table_names,
+)
 
 
 def test_rows_stand_in_the_table_s_order_whatever_the_order_asked():
@@ -47,3 +54,26 @@ def test_mistakes(call, message):
 
 def test_one_seed_alone():
     assert choose_seeds(3) == [3]
+
+
+@pytest.mark.parametrize("seeds", [[-1], [2**32], 10**21, 1.5, None, "x", []])
+def test_seeds_that_no_generator_takes(seeds):
+    with pytest.raises(ConfigError, match="seed"):
+        choose_seeds(seeds)
+
+
+@pytest.mark.parametrize("processes", [0, -7, 1.5, True, "two", None])
+def test_no_number_of_processes(processes):
+    with pytest.raises(ConfigError, match="processes: expected a whole number of at least 1, or -1"):
+        require_processes(processes)
+
+
+def test_numbers_of_processes():
+    require_processes(1)
+    require_processes(-1)
+
+
+@pytest.mark.parametrize("rows", [3, None, {"sum": 1}])
+def test_rows_that_are_none(rows):
+    with pytest.raises(ConfigError, match="rows: expected all, or names of rows"):
+        choose_rows("table8", rows)

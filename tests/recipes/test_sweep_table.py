@@ -43,3 +43,13 @@ def test_a_broken_result_is_named(tmp_path):
     (run_folder(tmp_path, "sum", 0) / "result.json").write_text("{")
     with pytest.raises(CheckpointError, match=r"sum/seed0/result.json is no result"):
         read_results(tmp_path, ROWS, [0])
+
+
+def test_a_score_that_no_image_could_give_is_no_part_of_the_mean(tmp_path):
+    _finish(tmp_path, "sum", 0, 0.4, None)
+    _finish(tmp_path, "sum", 1, 0.6, None)
+    _finish(tmp_path, "nga", 0, 0.4, None)
+    _finish(tmp_path, "nga", 1, 0.5, 0.2)
+    table = to_markdown(ROWS, read_results(tmp_path, ROWS, [0, 1])).splitlines()
+    assert table[2] == "| sum | 50.0 ± 14.1 | – | 50.0 ± 0.0 | 2 | 7 | – |"
+    assert table[3].startswith("| NGA† | 45.0 ± 7.1 | 20.0 | 50.0 ± 0.0 | 2 |")

@@ -33,7 +33,7 @@ from lexiseg.clip.loading import TOY_CLIP, FrozenCLIP
 from lexiseg.clip.saving import save_clip
 from lexiseg.clip.vocabulary import Vocabulary
 from lexiseg.errors import CheckpointError, ConfigError
-from lexiseg.storage import write_json
+from lexiseg.storage import leads_somewhere, write_json
 from lexiseg.types import MaskModel
 
 CONFIG = "config.json"
@@ -145,7 +145,7 @@ def read_model_folder(folder: Path | str) -> ModelFolder:
 def is_hub_name(name: Path | str) -> bool:
     """Whether ``name`` has the form ``ORG/NAME`` and is nothing on this disk, nor looks like a weight file."""
     text = str(name)
-    return bool(_HUB_NAME.fullmatch(text)) and not _WEIGHT_FILE.search(text) and not Path(text).exists()
+    return bool(_HUB_NAME.fullmatch(text)) and not _WEIGHT_FILE.search(text) and not leads_somewhere(text)
 
 
 def download_model_folder(

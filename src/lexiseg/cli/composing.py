@@ -92,7 +92,7 @@ def hydra_at_work(see: str, name: str | None = None, chosen: Sequence[str] = ())
                 raise ConfigError(
                     f"{tell_near_key(lacked, plain(there, resolve=False))}. See {see}"
                 ) from error
-    except (HydraException, OmegaConfBaseException) as error:
+    except (HydraException, OmegaConfBaseException, ValueError) as error:
         raise ConfigError(f"{told_of_hydra(str(error))}. See {see}") from error
 
 

@@ -1,7 +1,6 @@
 """``lexiseg eval``: judge a checkpoint, with the whole protocol beside the score."""
 
 from collections.abc import Sequence
-from pathlib import Path
 
 from omegaconf import DictConfig, open_dict
 
@@ -9,6 +8,7 @@ from lexiseg.cli.composing import compose_config, plain
 from lexiseg.errors import ConfigError
 from lexiseg.recipes.evaluate import data_of_run, judge, report_place
 from lexiseg.recipes.records import evaluation
+from lexiseg.storage import leads_somewhere
 
 
 def run_eval(overrides: Sequence[str]) -> int:
@@ -31,7 +31,9 @@ def compose_eval(overrides: Sequence[str]) -> DictConfig:
         ConfigError: An unknown key or choice.
     """
     quoted = "checkpoint='{}'".format
-    overrides = [quoted(o.replace("'", r"\'")) if "=" not in o or Path(o).exists() else o for o in overrides]
+    overrides = [
+        quoted(o.replace("'", r"\'")) if "=" not in o or leads_somewhere(o) else o for o in overrides
+    ]
     # Hydra takes clip= for a choice among conf/clip, which training has and judging a checkpoint has not.
     clips = [o.removeprefix("clip=") for o in overrides if o.startswith("clip=")]
     rest = [o for o in overrides if not o.startswith("clip=")]

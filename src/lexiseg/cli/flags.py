@@ -8,6 +8,7 @@ from rich.markup import escape
 from lexiseg.clip.loading import FrozenCLIP
 from lexiseg.clip.vocabulary import Vocabulary
 from lexiseg.inference.background import negative_words, with_background
+from lexiseg.inference.pictures import require_writable
 from lexiseg.inference.words import tell_unknown
 
 
@@ -15,7 +16,7 @@ def read_vocabulary(args: argparse.Namespace) -> Vocabulary:
     """The words of the flags; those of the background are checked against them and left to the pipeline.
 
     Raises:
-        ConfigError: No, empty or repeated names, or an unreadable file.
+        LexisegError: No, empty or repeated names, more than a label map holds, or an unreadable file.
     """
     if args.classes_file is not None:
         vocabulary = Vocabulary.from_file(args.classes_file)
@@ -23,6 +24,7 @@ def read_vocabulary(args: argparse.Namespace) -> Vocabulary:
         vocabulary = Vocabulary.from_text(args.classes)
     if args.background is not None:
         with_background(vocabulary, args.background)  # says what is wrong before a model is loaded
+    require_writable(len(vocabulary) + 1)
     return vocabulary
 
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from lexiseg.cli.ablations import compose_training
 from lexiseg.cli.composing import compose_config, hydra_at_work, plain
 from lexiseg.errors import ConfigError, LexisegError
-from lexiseg.recipes.ablations import AblationRow, choose_rows, choose_seeds, table_names
+from lexiseg.recipes.ablations import AblationRow, choose_rows, choose_seeds, require_processes, table_names
 from lexiseg.recipes.run_folder import require_output_dir
 
 if TYPE_CHECKING:
@@ -26,6 +26,7 @@ def run_sweep(overrides: Sequence[str]) -> int:
         raise ConfigError(f"which table? Give ablation= one of {', '.join(table_names())}")
     config = compose_config("sweep", own)
     require_output_dir(config.output, "output")
+    require_processes(config.processes)
     rows, seeds = choose_rows(config.ablation, plain(config.rows)), choose_seeds(plain(config.seeds))
     compose_training([f"ablation={config.ablation}/{rows[0].name}", *of_runs])
     from lexiseg.recipes.sweep_table import keeping_runs

@@ -18,7 +18,7 @@ from lexiseg.clip.templates import resolve_templates
 from lexiseg.clip.tokenizer import TextTooLongError
 from lexiseg.errors import ConfigError
 from lexiseg.progress import doing
-from lexiseg.storage import write_atomically
+from lexiseg.storage import read_words, write_atomically
 from lexiseg.types import chunks
 
 if TYPE_CHECKING:
@@ -107,7 +107,7 @@ class Vocabulary:
             ConfigError: The file cannot be read as UTF-8 text, or its content is no vocabulary.
         """
         try:
-            text = Path(path).read_text(encoding="utf-8-sig")
+            text = read_words(Path(path))
         except (OSError, UnicodeDecodeError) as error:
             raise ConfigError(
                 f"{path}: expected a UTF-8 text file with one class name a line ({error})"

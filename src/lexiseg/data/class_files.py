@@ -6,6 +6,7 @@ from pathlib import Path
 
 from lexiseg.errors import DataError
 from lexiseg.label_codes import MOST_CLASSES
+from lexiseg.storage import read_words
 
 Words = tuple[tuple[str, ...], ...]
 """Per class its name and then its synonyms."""
@@ -34,7 +35,7 @@ def read_class_file(path: str | Path) -> Words:
     """
     path = Path(path)
     try:
-        text = path.read_text(encoding="utf-8-sig")
+        text = read_words(path)
     except (OSError, UnicodeDecodeError) as error:
         raise DataError(
             f"cannot read the class file {path} ({error}); expected UTF-8 text, one class a line, "

@@ -150,7 +150,7 @@ class TwoViews:
     """
 
     short_side: int = within(1024, at_least=1)
-    crop: int = within(640, at_least=1)
+    crop: int = within(640, at_least=1, at_most=8192)
     size: int = within(320, at_least=1, at_most=8192)
     mask_size: int = within(256, at_least=1, at_most=8192)
     flip: float = within(0.5, at_least=0, at_most=1)

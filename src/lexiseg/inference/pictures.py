@@ -17,12 +17,33 @@ _OTHERS = "(other classes)"
 _EIGHT_BIT = 255
 """Ids that an 8-bit file can tell apart beside 255, which other tools take for "ignore"."""
 
+MOST_IDS = 2**16
+"""Of a label map's file."""
+
 _BAND = 500
 """Rows drawn at once; a multiple of the hatching's period, so that stripes run on across bands."""
 
 
+def require_writable(ids: int) -> None:
+    """Refuse a label map of so many ids that two would share a pixel value.
+
+    Raises:
+        LexisegError: More than 16 bits hold.
+    """
+    if ids > MOST_IDS:
+        raise LexisegError(
+            f"{ids} classes, the one of no class included, do not fit the 16 bits of a label map's file, which holds "
+            f"{MOST_IDS}; give fewer"
+        )
+
+
 def label_image(labels: npt.NDArray[np.integer], names: Sequence[str]) -> Image.Image:
-    """Pixel values are class ids: palette PNG in the class colours up to 255 ids, 16-bit grey above."""
+    """Pixel values are class ids: palette PNG in the class colours up to 255 ids, 16-bit grey above.
+
+    Raises:
+        LexisegError: More ids than 16 bits hold.
+    """
+    require_writable(len(names))
     if len(names) <= _EIGHT_BIT:
         return palette_image(labels.astype(np.uint8), names)
     return Image.fromarray(labels.astype(np.uint16))

@@ -6,6 +6,7 @@ from typing import Any
 
 from lexiseg.errors import ConfigError
 from lexiseg.recipes.conf_files import choices, own_folder, read_conf
+from lexiseg.recipes.settings import require_seed
 
 
 @dataclass(frozen=True)
@@ -99,4 +100,18 @@ def choose_seeds(given: int | Sequence[int]) -> list[int]:
     seeds: list[Any] = list(given) if isinstance(given, list | tuple) else [given]
     if not seeds or any(type(seed) is not int for seed in seeds) or len(set(seeds)) < len(seeds):
         raise ConfigError(f"seeds: expected different whole numbers such as [0,1,2], got {seeds}")
+    for seed in seeds:
+        require_seed(seed)
     return seeds
+
+
+def require_processes(processes: object) -> None:
+    """Refuse a number of runs at a time that is none.
+
+    Raises:
+        ConfigError: Not a whole number from 1, nor -1 for one per processor.
+    """
+    if type(processes) is not int or (processes < 1 and processes != -1):
+        raise ConfigError(
+            f"processes: expected a whole number of at least 1, or -1 for one per processor, got {processes!r}"
+        )

@@ -11,6 +11,7 @@ from typing import Any
 import yaml
 
 from lexiseg.errors import ConfigError
+from lexiseg.storage import leads_somewhere
 
 _OWN_CLIP = "file"
 """The file of ``conf/clip`` that waits for a source."""
@@ -141,7 +142,7 @@ def checked_choices(command: str, overrides: Sequence[str]) -> list[str]:
 
 def _is_place(choice: str) -> bool:
     """Whether it can only be meant as a path or a hub name."""
-    return "/" in choice or Path(choice).exists()
+    return "/" in choice or leads_somewhere(choice)
 
 
 def require_benchmarks(names: str | Sequence[str]) -> list[str]:

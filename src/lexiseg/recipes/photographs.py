@@ -12,6 +12,7 @@ from PIL import Image
 from lexiseg.data.io import IMAGE_SUFFIXES, read_image
 from lexiseg.errors import DataError
 from lexiseg.progress import doing
+from lexiseg.storage import leads_somewhere
 
 _NAMED = 5
 
@@ -50,7 +51,7 @@ def find_photos(patterns: Sequence[str]) -> list[Path]:
         raise DataError(
             f"no image found in {', '.join(patterns)}; expected files ending in {', '.join(IMAGE_SUFFIXES)}"
         )
-    if not any(path.exists() for path in found):
+    if not any(leads_somewhere(path) for path in found):
         raise DataError(f"{', '.join(map(str, list(found)[:_NAMED]))}: no such file; check the path")
     return list(found)
 

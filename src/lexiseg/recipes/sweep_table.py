@@ -103,9 +103,11 @@ def write_report(
 def _read(path: Path, seed: int) -> RunResult:
     try:
         stored = json.loads(path.read_text(encoding="utf-8"))
-        scores = {name: float(stored["val"][name]) for name in _SCORES if name in stored["val"]}
+        # A score that no validation image could give is null, and takes no part in a mean over seeds.
+        given = {name: stored["val"].get(name) for name in _SCORES}
+        scores = {name: float(score) for name, score in given.items() if score is not None}
         return RunResult(seed, scores, float(stored.get("seconds") or math.nan))
-    except (ValueError, KeyError, TypeError) as error:
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise CheckpointError(
             f"{path} is no result of a training run ({error}); delete that run's folder and start the sweep again"
         ) from error

@@ -2,9 +2,9 @@
 
 import re
 from collections.abc import Sequence
-from pathlib import Path
 
 from lexiseg.errors import ConfigError
+from lexiseg.storage import leads_somewhere
 
 _OVERRIDE = re.compile(r"(?P<key>[a-z_][a-z0-9_]*)=(?P<value>.*)", re.DOTALL)
 
@@ -37,7 +37,7 @@ def require_flags(command: str, arguments: Sequence[str]) -> None:
     """
     for before, argument in zip(("", *arguments), arguments, strict=False):
         found = _OVERRIDE.fullmatch(argument)
-        if found is None or before.startswith("-") or Path(argument).exists():
+        if found is None or before.startswith("-") or leads_somewhere(argument):
             continue
         from lexiseg.data.io import IMAGE_SUFFIXES  # more than a look at the arguments needs
 
