@@ -138,7 +138,7 @@ def test_photographs_without_a_mask_cost_nothing(tune, photos):
         (["images=PHOTOS", "model.clusters=0"], "model.clusters: expected from 1 to 65536, got 0"),
         (["images=PHOTOS", "model.prompt_length=80"], "77"),
         (["images=PHOTOS", "optim.lr=0"], "optim.lr: expected above 0"),
-        (["images=PHOTOS", "model.cluster=3"], "Could not override 'model.cluster'"),
+        (["images=PHOTOS", "model.cluster=3"], "did you mean model.clusters?"),
         (["images=PHOTOS", "clip.source=/nowhere/clip"], "neither a file, nor a folder"),
         (["images=PHOTOS", "resume=/nowhere/last.ckpt"], "resume=/nowhere/last.ckpt: no such file"),
     ],
