@@ -6,6 +6,7 @@ import torch
 from fc_clip_cases import clip_of_fc_clip, folders_with, load
 
 from lexiseg.checkpoints.training_file import load_tensors_only
+from lexiseg.clip.vocabulary import TextEmbeddings, Vocabulary
 from lexiseg.errors import CheckpointError, ConfigError
 from lexiseg.inference.pipeline import Pipeline
 from lexiseg.recipes.export_published import export_published_file
@@ -107,9 +108,13 @@ def test_an_imported_model_segments_a_photograph(folder, name, text, tmp_path, m
     )
     pipeline = Pipeline.load(written.checkpoint, device="cpu")
     monkeypatch.setenv("LEXISEG_CACHE", str(tmp_path / "cache"))
-    pipeline.clip.text_tower.tokenizer = lambda texts, length: torch.randint(
-        1, 99, (len(texts), length), generator=torch.Generator().manual_seed(sum(map(len, texts)))
+    width = pipeline.clip.tower.embed_dim
+    vectors = torch.nn.functional.normalize(
+        torch.randn(4, width, generator=torch.Generator().manual_seed(1)), dim=-1
     )
+    monkeypatch.setattr(
+        Vocabulary, "embed", lambda *_: TextEmbeddings(vectors, torch.tensor([0, 1, 1, 2]))
+    )  # the file brings no tokenizer
     picture = np.random.default_rng(3).integers(0, 256, (61, 83, 3), dtype=np.uint8)
     result = pipeline.segmenter("dog, cat; kitten, sky").segment(picture)
     assert result.labels.shape == (61, 83)
