@@ -374,7 +374,7 @@ def test_parameter_groups_by_hand(build):
 @pytest.mark.parametrize(
     ("settings", "message"),
     [
-        ({"clusters": 0}, "model.clusters: expected at least 1, got 0"),
+        ({"clusters": 0}, "model.clusters: expected from 1 to 65536, got 0"),
         ({"momentum": 1.5}, "model.momentum: expected from 0 to 1, got 1.5"),
         ({"prompt_template": "a photo"}, "expected one {}, where the prompt stands, got 'a photo'"),
         ({"tuned": "mlp"}, "model.tuned: expected one of attention, all, none, got 'mlp'"),

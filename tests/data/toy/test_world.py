@@ -170,7 +170,7 @@ def test_excluded_classes_never_appear():
         ({"length": 2.5}, "length and seed must be whole numbers, but are 2.5 and 0"),
         ({"seed": "abc"}, "length and seed must be whole numbers, but are 400 and 'abc'"),
         ({"image_size": "abc"}, "image_size must be"),
-        ({"length": 0}, "length must be at least 1 and seed at least 0, but are 0 and 0"),
+        ({"length": 0}, "length must be from 1 to 10000000 and seed at least 0, but are 0 and 0"),
         ({"seed": -3}, "but are 400 and -3"),
         ({"image_size": (128, 9)}, r"at least 16 each, but is \(128, 9\)"),
         ({"exclude": ("red circel",)}, "cannot exclude 'red circel'; its classes are bricks, grass"),
