@@ -9,14 +9,14 @@ plus kills × checkpoint interval. A few minutes on two cores.
 import argparse
 import os
 import random
-import signal
 import subprocess
 import sys
 import tempfile
-import time
 from pathlib import Path
 
 import torch
+
+from struck_process import kill, start, strike_at_random, wait_until
 
 _SETTINGS = (
     "trainer=cpu",
@@ -32,6 +32,7 @@ _SETTINGS = (
 )
 _STEP_LOG = "LEXISEG_STEP_LOG"
 _POLL_SECONDS = 0.0005
+_LONGEST_WAIT = 4.0
 
 
 def _child(overrides: list[str]) -> None:
@@ -59,9 +60,9 @@ def _start(folder: Path, args: argparse.Namespace) -> subprocess.Popen[bytes]:
         f"checkpoint.every_steps={args.every}",
         f"validation.every_steps={args.steps // 3}",
     ]
-    environment = os.environ | {_STEP_LOG: str(folder.parent / f"{folder.name}.steps")}
+    environment = {_STEP_LOG: str(folder.parent / f"{folder.name}.steps")}
     command = [sys.executable, __file__, "--child", *overrides]
-    return subprocess.Popen(command, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    return start(command, environment)
 
 
 def _executed(folder: Path) -> int:
@@ -72,28 +73,16 @@ def _executed(folder: Path) -> int:
 def _kill_while_writing(process: subprocess.Popen[bytes], folder: Path) -> bool:
     """Kill as soon as a half-written checkpoint stands there; False if the run ended first."""
     partial = folder / "last.ckpt.part"
-    while process.poll() is None:
-        if partial.exists():
-            process.send_signal(signal.SIGKILL)
-            process.wait()
-            return partial.exists()  # still there: the write had not finished
-        time.sleep(_POLL_SECONDS)
-    return False
+    if not wait_until(process, partial.exists, _POLL_SECONDS):
+        return False
+    kill(process)
+    return partial.exists()  # still there: the write had not finished
 
 
 def _kill_at_random(process: subprocess.Popen[bytes], folder: Path, rng: random.Random) -> bool:
     """Kill a random while after the first new step; False if the run ended first."""
     before = _executed(folder)
-    while process.poll() is None and _executed(folder) == before:
-        time.sleep(0.01)
-    deadline = time.monotonic() + rng.uniform(0, 4)
-    while process.poll() is None and time.monotonic() < deadline:
-        time.sleep(0.01)
-    if process.poll() is not None:
-        return False
-    process.send_signal(signal.SIGKILL)
-    process.wait()
-    return True
+    return strike_at_random(process, lambda: _executed(folder) != before, _LONGEST_WAIT, rng, kill)
 
 
 def _weights(folder: Path) -> dict[str, torch.Tensor]:

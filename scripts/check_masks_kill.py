@@ -17,7 +17,6 @@ import signal
 import subprocess
 import sys
 import tempfile
-import time
 from pathlib import Path
 
 import numpy as np
@@ -25,6 +24,7 @@ from PIL import Image
 
 from lexiseg.masks.sa1b import read_mask_file
 from lexiseg.masks.superpixels import Superpixels
+from struck_process import kill_all, start, strike_at_random, wait_until
 
 _WORK_LOG = "LEXISEG_WORK_LOG"
 _PART = ".masks.part"
@@ -50,9 +50,7 @@ if _WORK_LOG in os.environ:
 
 def _start(folder: Path, workers: int) -> subprocess.Popen[bytes]:
     command = [sys.executable, __file__, "--child", "masks", "build", str(folder), f"--workers={workers}"]
-    environment = os.environ | {_WORK_LOG: str(_log(folder))}
-    quiet = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
-    return subprocess.Popen(command, env=environment, start_new_session=True, **quiet)  # type: ignore[call-overload, no-any-return]
+    return start(command, {_WORK_LOG: str(_log(folder))})
 
 
 def _log(folder: Path) -> Path:
@@ -72,32 +70,25 @@ def _finished(folder: Path) -> Stamps:
     return {path.name: (path.stat().st_ino, path.stat().st_mtime_ns) for path in folder.glob("*.masks.json")}
 
 
-def _kill(process: subprocess.Popen[bytes]) -> None:
-    os.killpg(process.pid, signal.SIGKILL)
-    process.wait()
-
-
 def _kill_while_writing(process: subprocess.Popen[bytes], folder: Path) -> bool:
     """Kill as soon as a half-written file stands there; True if it is still there afterwards."""
     stale = set(_parts(folder))
-    while process.poll() is None:
-        if set(_parts(folder)) - stale:
-            _kill(process)
-            return bool(set(_parts(folder)) - stale)
-    return False
+    if not wait_until(process, lambda: bool(set(_parts(folder)) - stale), poll=0):
+        return False
+    kill_all(process)
+    return bool(set(_parts(folder)) - stale)
 
 
 def _kill_at_random(process: subprocess.Popen[bytes], folder: Path, rng: random.Random) -> bool:
     """Kill a random while after the first image; True if it fell into a write."""
-    before = _started(folder)
-    while process.poll() is None and _started(folder) == before:
-        time.sleep(0.01)
-    time.sleep(rng.uniform(0, _LONGEST_WAIT))
-    if process.poll() is None:
-        stale = set(_parts(folder))
-        _kill(process)
-        return bool(set(_parts(folder)) - stale)
-    return False
+    before, stale = _started(folder), set[str]()
+
+    def strike(process: subprocess.Popen[bytes]) -> None:
+        stale.update(_parts(folder))
+        kill_all(process)
+
+    struck = strike_at_random(process, lambda: _started(folder) != before, _LONGEST_WAIT, rng, strike)
+    return struck and bool(set(_parts(folder)) - stale)
 
 
 def _fill(folder: Path, images: Path | None, count: int, side: int) -> None:

@@ -5,9 +5,9 @@
     python scripts/check_silence.py --fresh train      # as after an installation: no byte code there yet
 
 Each command runs in a process of its own with the toy CLIP, once with a terminal as its output and once with a pipe. Told are
-its seconds, the longest time between two outputs of any kind (the start and the end count as outputs) on each, and what
-stood last before that time. On a terminal no silence should be above three seconds; in a log the first word of some work
-should come within three seconds, and others of the same work within twenty.
+its seconds, the longest time between two outputs of any kind (the start counts as one) on each, what stood last before that
+time, and the seconds from the last word to the end. On a terminal no silence should be above three seconds; in a log the
+first word of some work should come within three seconds, and others of the same work within twenty.
 """
 
 import argparse
@@ -45,6 +45,7 @@ class Silence:
         longest: Seconds without output.
         first: Seconds to the first output.
         before: The last of what stood before the longest silence.
+        leaving: Seconds from the last word, which says that it is done, to the end: Python unloads what was imported.
         status: It ended with.
     """
 
@@ -52,6 +53,7 @@ class Silence:
     longest: float
     first: float
     before: str
+    leaving: float
     status: int
 
 
@@ -71,15 +73,16 @@ def listen(command: Sequence[str], env: dict[str, str], *, terminal: bool) -> Si
             read = os.read(ours, 65536)
         except OSError:  # a terminal whose other side is closed
             read = b""
+        if not read:
+            break
         if now - last > longest:
             longest, before = now - last, _last_words(tail)
         last = now
-        if not read:
-            break
         first = now - started if first is None else first
         tail = (tail + read)[-400:]
     os.close(ours)
-    return Silence(time.monotonic() - started, longest, first or longest, before, process.wait())
+    status, ended = process.wait(), time.monotonic()
+    return Silence(ended - started, longest, first or longest, before, ended - last, status)
 
 
 def _last_words(tail: bytes) -> str:
@@ -143,7 +146,7 @@ def main() -> None:
     parser.add_argument("--fresh", action="store_true", help="without byte code, as after an installation")
     given = parser.parse_args()
     console = Console()
-    table = Table("command", *("seconds", "on a terminal", "first in a log", "in a log", "after"))
+    table = Table("command", *("seconds", "on a terminal", "first in a log", "in a log", "leaving", "after"))
     with tempfile.TemporaryDirectory() as scratch:
         work = Path(scratch)
         env = {key: value for key, value in os.environ.items() if key != "LEXISEG_QUIET"}
@@ -167,15 +170,15 @@ def main() -> None:
                     console.print(f"[red]{name} ended with status {heard[kind].status}[/red]")
             terminal, log = heard["terminal"], heard["log"]
             worst = terminal if terminal.longest > TERMINAL_LIMIT else log
-            console.print(
-                f"{name}: {terminal.longest:.1f} s, in a log {log.first:.1f} and {log.longest:.1f} s"
-            )
+            told = f"{terminal.longest:.1f} s after '{terminal.before}'"
+            console.print(f"{name}: {told}; in a log {log.first:.1f}, {log.longest:.1f}", markup=False)
             table.add_row(
                 name,
                 f"{terminal.seconds:.1f}",
                 _marked(terminal.longest, TERMINAL_LIMIT),
                 _marked(log.first, TERMINAL_LIMIT),
                 _marked(log.longest, LOG_LIMIT),
+                f"{terminal.leaving:.1f}",
                 escape(worst.before),
             )
     console.print(table)

@@ -483,6 +483,38 @@ _MODELS = (
 
 _LOSS_AND_SCHEDULE = (
     Slip(
+        "rate-of-new-parts",
+        "LSeg's decoder, which starts from scratch, learns at the encoder's rate",
+        "src/lexiseg/models/lseg.py",
+        '_SCRATCH = ("decoder.", "head.", "block.")',
+        '_SCRATCH = ("head.", "block.")',
+        ("tests/models/test_lseg.py::test_what_starts_from_scratch_learns_faster_and_all_of_it_trains",),
+    ),
+    Slip(
+        "block-that-repeats",
+        "LSeg's block is applied once, whatever its depth",
+        "src/lexiseg/models/spatial_regularization.py",
+        "max(depth, 1), activation",
+        "1, activation",
+        ("tests/models/test_lseg.py::test_the_block_by_loops",),
+    ),
+    Slip(
+        "axis-of-grounding",
+        "a word looks for its best word among words, not for its regions",
+        "src/lexiseg/losses/region_word_grounding.py",
+        "(cosines / attention_temperature).softmax(1)",
+        "(cosines / attention_temperature).softmax(-1)",
+        ("tests/losses/test_region_word_grounding.py::test_scores_by_loops",),
+    ),
+    Slip(
+        "best-label-of-a-proposal",
+        "each proposal takes its best label, not each label its best proposal",
+        "src/lexiseg/losses/best_proposal_dice.py",
+        "(1 - dice_coefficients(own, label).amax(0)).mean()",
+        "(1 - dice_coefficients(own, label).amax(1)).mean()",
+        ("tests/losses/test_best_proposal_dice.py::test_by_loops",),
+    ),
+    Slip(
         "dice-weight",
         "dice's gradient forgets its weight",
         "src/lexiseg/losses/fused.py",
@@ -703,6 +735,140 @@ _DATA_AND_RUNS = (
         "indices = range(total)",
         ("tests/evaluation/test_evaluate.py",),
     ),
+    Slip(
+        "checkpoint-of-another-run",
+        "a run started anew and stopped early names the checkpoint of the run before it",
+        "src/lexiseg/recipes/run_folder.py",
+        "foreign = None if resume_from == last else _stamp(last)",
+        "foreign = None",
+        ("tests/recipes/test_run_folder.py",),
+    ),
+    Slip(
+        "workers-hear-ctrl-c",
+        "worker processes hear Ctrl-C while they import, and fill the terminal with tracebacks",
+        "src/lexiseg/interruption.py",
+        "before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})",
+        "before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGUSR2})",
+        ("tests/test_interruption.py::test_children_started_without_interrupts_never_hear_one",),
+    ),
+)
+
+_FC_CLIP = (
+    Slip(
+        "fc-clip-shares",
+        "the frozen classifier counts for seen classes as much as it should for unseen ones",
+        "src/lexiseg/models/fc_clip.py",
+        "torch.where(words.seen, self.settings.seen_share, self.settings.unseen_share)",
+        "torch.where(words.seen, self.settings.unseen_share, self.settings.seen_share)",
+        ("tests/models/test_fc_clip.py::test_scores_are_the_released_formula_region_by_region",),
+    ),
+    Slip(
+        "fc-clip-unseen-region",
+        "what a frozen classifier says of a region that it cannot see is mixed in",
+        "src/lexiseg/models/fc_clip.py",
+        "share * state.visible[..., None])",
+        "share * torch.ones_like(state.visible)[..., None])",
+        ("tests/models/test_fc_clip.py::test_an_image_without_a_single_region",),
+    ),
+    Slip(
+        "ensemble-reads-what-has-no-share",
+        "a number that is none reaches the scores though its share is 0",
+        "src/lexiseg/ops/score_ensemble.py",
+        "frozen = torch.where(share > 0, frozen, 0.0)",
+        "frozen = torch.where(share >= 0, frozen, 0.0)",
+        ("tests/ops/test_score_ensemble.py",),
+    ),
+    Slip(
+        "panoptic-outside-of-its-mask",
+        "a pixel belongs to the strongest region even where its mask is below one half",
+        "src/lexiseg/ops/mask_classification.py",
+        "int(inside.sum()), own & inside",
+        "int(inside.sum()), own",
+        ("tests/ops/test_mask_classification.py::test_panoptic_map",),
+    ),
+    Slip(
+        "resnet-batch-statistics",
+        "a ResNet that is tuned normalises by its batch, and changes the statistics it was trained with",
+        "src/lexiseg/clip/towers/resnet.py",
+        "training=False",
+        "training=self.training",
+        ("tests/clip/towers/test_resnet.py",),
+    ),
+)
+
+_CUT_OUT_REGIONS = (
+    Slip(
+        "fusion-exponents",
+        "seen classes get the exponents that the paper of ZegFormer prints, not those of its code",
+        "src/lexiseg/ops/region_scores.py",
+        "return geometric_mean(segment, mean, 1 - weight).where(seen, unseen_scores)",
+        "return geometric_mean(segment, mean, weight).where(seen, unseen_scores)",
+        ("tests/ops/test_region_scores.py", "tests/models/test_zegformer.py"),
+    ),
+    Slip(
+        "box-of-a-flat-mask",
+        "a mask of one row keeps its box without height instead of the whole picture",
+        "src/lexiseg/ops/region_crops.py",
+        "(boxes[:, 2] <= boxes[:, 0]) | (boxes[:, 3] <= boxes[:, 1])",
+        "(boxes[:, 2] < boxes[:, 0]) | (boxes[:, 3] < boxes[:, 1])",
+        ("tests/ops/test_region_crops.py",),
+    ),
+    Slip(
+        "samples-of-a-bin",
+        "a crop reads one sample per bin, however large the box",
+        "src/lexiseg/ops/region_crops.py",
+        "samples = max(math.ceil(extent / bins), 1)",
+        "samples = 1",
+        ("tests/ops/test_region_crops.py",),
+    ),
+    Slip(
+        "blank-before-the-crop",
+        "what surrounds a region stays in its crop",
+        "src/lexiseg/ops/region_crops.py",
+        "roi_align(image * mask if blank else image, tuple(box), side)",
+        "roi_align(image, tuple(box), side)",
+        ("tests/ops/test_region_crops.py",),
+    ),
+    Slip(
+        "content-before-the-box",
+        "OVSeg's regions reach into the padding",
+        "src/lexiseg/models/region_classifiers/masked_crops.py",
+        'if self.style == "region" and content is not None:',
+        'if self.style == "mask" and content is not None:',
+        ("tests/models/region_classifiers/test_masked_crops.py", "tests/models/test_ovseg.py"),
+    ),
+    Slip(
+        "padding-is-not-black",
+        "padding is recoloured like the picture",
+        "src/lexiseg/ops/region_crops.py",
+        "raw = images[..., :height, :width] * given[1] + given[0]",
+        "raw = images[..., :height, :width] * given[1] + 0 * given[0]",
+        ("tests/ops/test_region_crops.py::test_change_colors",),
+    ),
+    Slip(
+        "prompts-after-the-block",
+        "mask prompt tokens of depth d are put in one block too early",
+        "src/lexiseg/models/region_classifiers/mask_prompts.py",
+        "patched(index + 1, tokens[:, 1:])",
+        "patched(index, tokens[:, 1:])",
+        ("tests/models/region_classifiers/test_mask_prompts.py",),
+    ),
+    Slip(
+        "queries-passed-on-without-norm",
+        "the next layer of MaskFormer's decoder gets the queries normed",
+        "src/lexiseg/models/proposers/maskformer.py",
+        "            layers.append(transformer.decoder.layernorm(queries))\n",
+        "            queries = transformer.decoder.layernorm(queries)\n            layers.append(queries)\n",
+        ("tests/models/proposers/test_maskformer.py::test_decoder_layer_by_layer",),
+    ),
+    Slip(
+        "not-shown-counts-as-one",
+        "in the released ensemble of OVSeg a region that CLIP was not shown has its own score for CLIP's",
+        "src/lexiseg/models/ovseg.py",
+        'self.settings.not_shown == "one"',
+        'self.settings.not_shown != "one"',
+        ("tests/models/test_ovseg.py",),
+    ),
 )
 
 _SIDE_ADAPTER = (
@@ -734,8 +900,8 @@ _SIDE_ADAPTER = (
         "shadow-sees-itself",
         "a shadow token does not see itself",
         "src/lexiseg/ops/shadow_attention.py",
-        ".fill_diagonal_(0.0)",
-        ".fill_diagonal_(_CLOSED)",
+        "_CLOSED * (1 - torch.eye(",
+        "_CLOSED * (1 - 0 * torch.eye(",
         (
             "tests/ops/test_shadow_attention.py",
             "tests/models/region_classifiers/test_shadow_tokens.py::test_equals_every_region_alone",
@@ -790,6 +956,8 @@ SLIPS = (
     + _MODELS
     + _LOSS_AND_SCHEDULE
     + _DATA_AND_RUNS
+    + _FC_CLIP
     + _SIDE_ADAPTER
+    + _CUT_OUT_REGIONS
 )
 """Every slip."""

@@ -8,6 +8,8 @@ os.environ["HF_HUB_OFFLINE"] = "1"
 # What a command says of itself while it works depends on how long it takes; its own tests set it free.
 os.environ["LEXISEG_QUIET"] = "1"
 
+import signal
+
 import pytest
 import torch
 from transformers import CLIPModel
@@ -24,3 +26,11 @@ def tiny_clip() -> CLIPModel:
         for parameter in model.parameters():
             parameter.add_(0.1 * torch.randn_like(parameter))
     return model.eval()
+
+
+@pytest.fixture
+def ctrl_c():
+    """This process and those that it starts hear Ctrl-C, also where a shell runs the tests behind the scenes."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)

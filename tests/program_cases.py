@@ -12,6 +12,7 @@ from lexiseg.clip.loading import load_clip
 from lexiseg.clip.towers.vit import VisionTower
 from lexiseg.models.cascade_settings import CascadeSettings
 from lexiseg.models.registry import MODELS, build_model, model_settings
+from lexiseg.models.san_settings import SANSettings
 from lexiseg.types import ClassSplit
 from support import tiny_clip_config
 
@@ -37,6 +38,48 @@ VARIANTS = {
 }
 """Between them every kind of part that a model can have; tracing takes seconds, so each is as small as can be."""
 
+SMALL_LSEG = {
+    "patch_size": 4,
+    "grid": 5,
+    "width": 12,
+    "heads": 3,
+    "mlp_width": 20,
+    "taps": [1, 2, 3, 4],
+    "reassembled": [5, 6, 7, 8],
+    "features": 11,
+}
+"""An LSeg of a few thousand weights, whose images are multiples of 8 as those of the tiny CLIPs are."""
+
+SMALL_OPEN_SEG = {
+    "stem": 8,
+    "stages": [8, 20, 24, 28],
+    "depths": [1, 1, 1, 1],
+    "features": 12,
+    "queries": 5,
+    "query_layers": 2,
+    "query_heads": 3,
+    "query_feedforward": 17,
+    "temperature": 0.5,
+}
+"""An OpenSeg of a few thousand weights, untrained: at the published temperature one class would take everything."""
+
+SMALL_SAN = {
+    "queries": 5,
+    "width": 14,
+    "depth": 2,
+    "heads": 2,
+    "hidden": 22,
+    "patch": 8,
+    "grid": 5,
+    "early_blocks": 1,
+    "fusion": [[0, 0], [1, 1]],
+    "decoded": [1, 2],
+    "decoder_hidden": 11,
+    "decoder_width": 13,
+}
+"""SAN for a tower of two blocks and images of odd sizes."""
+
+SANS = [name for name, entry in MODELS.items() if isinstance(entry.settings, SANSettings)]
 
 CASCADES = [name for name, entry in MODELS.items() if isinstance(entry.settings, CascadeSettings)]
 """The registered models that are choices of Cascade-CLIP's parts."""

@@ -25,6 +25,11 @@ from lexiseg.recipes.settings import SplitSettings
 
 COMMANDS = ("train", "eval", "pixelclip", "sweep", "benchmark")
 NEEDED = {"eval": ["checkpoint=x.ckpt"], "sweep": ["ablation=table8"]}
+FITTING = {
+    "train/model/san": ("loss=segments",),
+    "train/model/san_l14": ("loss=segments", "model.early_blocks=9", "model.fusion=[[0,0],[9,3]]"),
+}
+"""What goes with a choice on the toy's CLIP of 12 blocks."""
 FILES = sorted(path.relative_to(conf_dir()).with_suffix("").as_posix() for path in conf_dir().rglob("*.yaml"))
 
 
@@ -39,8 +44,8 @@ def selections(file):
         return [("benchmark", (f"benchmarks=[{rest[0]}]",))]
     own = [first] if len(rest) == 2 else COMMANDS
     group, choice = file.split("/")[-2:]
-    source = ("clip.source=x",) if choice == "file" else ()
-    return [(name, (f"{group}={choice}", *source)) for name in own if group in groups(name)]
+    needed = ("clip.source=x",) if choice == "file" else FITTING.get(file, ())
+    return [(name, (f"{group}={choice}", *needed)) for name in own if group in groups(name)]
 
 
 @pytest.fixture(scope="module")
@@ -71,8 +76,12 @@ def toy_config():
     return compose_training(["experiment=toy"])
 
 
+FITTING = {"model=open_seg": "loss=open_seg", "loss=open_seg": "model=open_seg"}
+"""What a choice must come with."""
+
+
 def build_train(overrides, clip):
-    config = compose_training(overrides)
+    config = compose_training([*overrides, *(FITTING[one] for one in overrides if one in FITTING)])
     toy = toy_config()
     run = unless_absent(lambda: training_run(plain(config)))
     if run is None:
@@ -81,6 +90,10 @@ def build_train(overrides, clip):
     classes = run.data.train.classes
     fits = run.split.unseen and set(run.split.unseen) <= set(classes)
     split = run.split if fits else SplitSettings(**plain(toy.split))  # another data set's names, or none yet
+    if overrides == ["loss=segments"]:
+        with pytest.raises(ConfigError, match="'cascade_clip' gives a mask per class, .*; take loss=mask"):
+            training.build_task(run, clip, split.of(classes))
+        return
     task = training.build_task(run, clip, split.of(classes))
     assert any(parameter.requires_grad for parameter in task.model.parameters())
     assert run.trainer.arguments().keys() == config.trainer.keys() | {"strategy"}
@@ -230,7 +243,7 @@ def test_a_clip_may_be_a_place():
     ("overrides", "message"),
     [
         (["model.prompt_lenght=3"], "prompt_lenght"),
-        (["data=cocostuff"], "data=cocostuff: .* choose from ade20k, camvid"),
+        (["data=cocostuff"], "data=cocostuff: .* choose from ade20k, .*camvid"),
         (["clip=file"], "clip.source has no default"),
         (["trainer.max_steps"], "trainer.max_steps"),
         (
@@ -239,7 +252,7 @@ def test_a_clip_may_be_a_place():
         ),
         (
             ["optim=pixelclip/published"],
-            "optim=pixelclip/published: .* has no such optim; choose from published",
+            "optim=pixelclip/published: .* has no such optim; choose from lseg, published",
         ),
         (["experiment=pixelclip/vit_b16"], "has no such experiment; choose from camvid, cascade_coco"),
         (["mask_data=toy"], "mask_data=toy: `lexiseg train` has neither"),
@@ -264,7 +277,7 @@ def test_mistakes_name_the_key_and_what_there_is(overrides, message):
         ("seed=abc", "seed: expected a whole number of at least 0 and below 2..32, got 'abc'"),
         ("validation.every_steps=0.5", "validation.every_steps: expected a whole number"),
         ("checkpoint.every_steps=0", "checkpoint.every_steps: expected at least 1"),
-        ("+optim.momentum=0.9", "optim: no setting momentum; there are lr"),
+        ("+optim.nesterov=true", "optim: no setting nesterov; there are kind, lr"),
         ("+loss.iou=1", "loss: no setting iou"),
         ("+model.depth=3", "model 'cascade_clip' has no setting depth"),
         ("data.batch_size=four", "data.batch_size: expected a whole number, got 'four'"),
@@ -279,3 +292,14 @@ def test_help_names_every_group():
     for command in ("train", "pixelclip", "eval"):
         told = usage(command)
         assert all(f"  {group}" in told for group in groups(command))
+
+
+def test_what_goes_with_a_model_comes_with_it_unless_it_is_given():
+    assert compose_training(["model=san"]).loss.kind == "segments"
+    assert compose_training(["model=san", "experiment=toy"]).loss.dice == 5.0, "the toy's is of masks"
+    assert compose_training(["model=san", "loss.dice=7", "loss.points=97"]).loss.dice == 7
+    assert compose_training(["model=zegformer"]).loss.compared == "pixels"
+    assert compose_training(["model=zegformer", "loss=segments"]).loss.classes == 2.0
+    assert "kind" not in compose_training(["model=zegclip"]).loss
+    with pytest.raises(ConfigError, match=r"loss\.focal: no such key"):
+        compose_training(["model=san", "loss.focal=3"])

@@ -1,5 +1,7 @@
 """Hundreds of classes all the way: 16-bit label maps read, trained on, predicted, written and scored, with ids beyond 255."""
 
+from types import SimpleNamespace
+
 import numpy as np
 import pytest
 import torch
@@ -20,6 +22,7 @@ from lexiseg.inference.protocol import InferenceProtocol
 from lexiseg.label_codes import EIGHT_BIT, SIXTEEN_BIT, codes_of, label_codes
 from lexiseg.losses.criterion import MaskCriterion
 from lexiseg.losses.fused import MaskLossWeights
+from lexiseg.models.region_model import RegionModel
 from lexiseg.segments import SegmentMap
 from lexiseg.training.optim import OptimSettings
 from lexiseg.training.task import SegmentationTask
@@ -195,18 +198,13 @@ def test_unlabelled_pixels_of_a_transductive_split_get_a_label(classes):
     assert task.criterion.labels.tolist() == [[[254, 256], [65535, 0]]]
 
 
-class Regions(nn.Module):
+class Regions(RegionModel):
     """Two regions, the same in every photograph."""
 
-    names_regions, patch_size = True, 8
-
     def __init__(self, count):
-        super().__init__()
+        tower = SimpleNamespace(mean=(0.0,) * 3, std=(1 / 255,) * 3, _apply=lambda *_: None)
+        super().__init__(tower, None, stride=8)
         self.scores = nn.Parameter(torch.zeros(2, count + 1))
-        self.tower = None
-
-    def normalize(self, images):
-        return images.float()
 
     def forward(self, images, text):
         masks = torch.zeros(len(images), 2, images.shape[-2] // 4, images.shape[-1] // 4)
@@ -267,9 +265,7 @@ def test_a_prediction_is_written_read_and_scored_as_the_truth(dataset, classes, 
     path = tmp_path / "masks" / "a.png"
     result.label_image().save(path)
     assert (read_label(path) == result.labels).all()
-    report = evaluate(
-        segmenter, dataset, make_split(classes, name="all", unseen=[], setting="supervised"), progress=False
-    )
+    report = evaluate(segmenter, dataset, make_split(classes, name="all", unseen=[], setting="supervised"))
     shown = len(np.unique(result.labels))
     assert report.scores["miou"] == report.scores["pixel_accuracy"] == 1.0
     assert report.scores["miou_absent_as_zero"] == pytest.approx(shown / len(classes))
@@ -278,9 +274,7 @@ def test_a_prediction_is_written_read_and_scored_as_the_truth(dataset, classes, 
 
 
 def test_scored_against_labels_that_show_every_class(dataset, classes, segmenter):
-    report = evaluate(
-        segmenter, dataset, make_split(classes, name="all", unseen=[], setting="supervised"), progress=False
-    )
+    report = evaluate(segmenter, dataset, make_split(classes, name="all", unseen=[], setting="supervised"))
     sample = dataset[0]
     hit = (segmenter.segment(sample.image).labels == sample.label)[:-1]
     assert report.scores["pixel_accuracy"] == pytest.approx(hit.mean())

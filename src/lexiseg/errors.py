@@ -23,3 +23,9 @@ class CheckpointError(LexisegError):
 
 class TrainingError(LexisegError):
     """Training cannot go on: a loss that is not a number, or labels that must not be seen."""
+
+
+def own_sentence(error: Exception) -> str:
+    """What an error says; one from a data loader's process comes wrapped in that process's traceback."""
+    text = str(error)
+    return text.rpartition(f"{type(error).__name__}: ")[2].strip() if "Original Traceback" in text else text

@@ -141,7 +141,7 @@ def _fitted_to_one(value: Any, hints: Sequence[Any]) -> Any:
 
 
 def _fitted_list(value: Any, kind: type | None, parts: Sequence[Any]) -> Any:
-    _require(isinstance(value, list | tuple), value)
+    _require(_is_list(value), value)
     if kind is None:  # a sequence of any length stays what it is
         changed = [_fitted(item, parts[0]) for item in value]
         return value if list(value) == changed else changed
@@ -151,6 +151,11 @@ def _fitted_list(value: Any, kind: type | None, parts: Sequence[Any]) -> Any:
     return tuple(_fitted(item, part) for item, part in zip(value, parts, strict=True))
 
 
+def _is_list(value: Any) -> bool:
+    """Lists and tuples, and what Hydra holds in their place."""
+    return isinstance(value, Sequence) and not isinstance(value, str | bytes)
+
+
 def _require(fits: object, value: Any) -> Any:
     if not fits:
         raise _UnfitError
@@ -158,7 +163,7 @@ def _require(fits: object, value: Any) -> Any:
 
 
 def _numbers(value: Any) -> Iterator[float]:
-    if isinstance(value, tuple | list):
+    if _is_list(value):
         for item in value:
             yield from _numbers(item)
     elif isinstance(value, int | float) and not isinstance(value, bool):

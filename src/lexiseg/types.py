@@ -330,35 +330,33 @@ class BlockTower(ImageTower, Protocol):
         """Tokens after the last block, each on its own, to the joint space: ``(…, D)`` to ``(…, E)``."""
 
 
-class StageTower(ImageTower, Protocol):
-    """A convolutional CLIP: maps that halve their side from stage to stage, and a pooling that may look at a part alone.
-
-    Letters: N regions, C channels of the last stage.
+class RegionPooling(Protocol):
+    """A pooling that may look at parts of a map alone. Letters: N regions, C channels of the map.
 
     Attributes:
-        stage_widths: Channels of each stage's map, from the finest; its strides are 4, 8, 16, 32.
-        logit_scale: Logarithm of the scale of cosines in its own training, a tensor without axes.
-        empty_regions: Whether its pooling says something of a region without a position; otherwise the embedding of
-            such a region means nothing.
+        logit_scale: Logarithm of the scale of cosines with words, a tensor without axes.
+        empty_regions: Whether it says something of a region without a position; otherwise the embedding of such a region
+            means nothing.
     """
 
-    stage_widths: tuple[int, ...]
     logit_scale: Tensor
     empty_regions: bool
 
+    def pool_regions(self, features: Tensor, regions: Tensor) -> Tensor:
+        """Embeddings ``(B, N, E)``, not normalised, of ``(B, N, h, w)`` bool regions of a map ``(B, C, h, w)``."""
+
+
+class StageTower(ImageTower, RegionPooling, Protocol):
+    """A convolutional CLIP: maps that halve their side from stage to stage; it pools over the last.
+
+    Attributes:
+        stage_widths: Channels of each stage's map, from the finest; its strides are 4, 8, 16, 32.
+    """
+
+    stage_widths: tuple[int, ...]
+
     def stage_maps(self, images: Tensor) -> tuple[Tensor, ...]:
         """Map ``(B, C, h, w)`` after each stage, of normalised images whose sides are multiples of the patch size."""
-
-    def pool_regions(self, features: Tensor, regions: Tensor) -> Tensor:
-        """The tower's own pooling over parts of the last stage's map.
-
-        Args:
-            features: ``(B, C, h, w)``, the last of :meth:`stage_maps`.
-            regions: ``(B, N, h, w)`` bool.
-
-        Returns:
-            Embeddings ``(B, N, E)``, not normalised.
-        """
 
 
 class Segmentable(Protocol):
@@ -418,6 +416,10 @@ class GroupSettings(Protocol):
     @property
     def prompt_lr_scale(self) -> float:
         """Prompts learn at this times ``lr``."""
+
+    @property
+    def scratch_lr_scale(self) -> float:
+        """What starts from scratch beside a pretrained network of the model's own learns at this times ``lr``."""
 
     @property
     def weight_decay(self) -> float:

@@ -203,7 +203,7 @@ def test_a_pickle_that_would_run_a_command_is_refused(place, tmp_path, capsys):
     assert place({"state_dict": Attack(f"touch {witness}")}) == 2
     told = capsys.readouterr().err
     assert "published.pth: refused" in told
-    assert "Expected a .pth file of a released ZegCLIP, SPT-SEG or Cascade-CLIP" in told
+    assert "Expected a file of a released ZegCLIP, SPT-SEG, Cascade-CLIP, SAN" in told
     assert not witness.exists()
     assert not (tmp_path / "published.ckpt").exists()
 

@@ -92,6 +92,20 @@ def test_from_photographs_to_a_clip_that_predicts(tune, photos, capsys, tmp_path
     assert content["protocol"]["masks"] == str(photos / "a.png.masks.json")
 
 
+def test_a_run_stopped_before_its_result_writes_its_clip_anew(tune, photos):
+    write_masks(photos, a=3, b=2, c=4)
+    status, printed, folder = tune(f"images={photos}")
+    assert status == 0, printed
+    written = sorted(path.name for path in (folder / "clip").iterdir())
+    (folder / "result.json").unlink()
+    (folder / "clip" / "tokenizer.json").write_text("{")
+    (folder / "clip" / "left").write_text("")
+    status, printed, _ = tune(f"images={photos}")
+    assert status == 0, printed
+    assert sorted(path.name for path in (folder / "clip").iterdir()) == written
+    json.loads((folder / "clip" / "tokenizer.json").read_text())
+
+
 def test_masks_made_on_the_way(tune, photos):
     (photos / "broken.png").write_bytes(b"no picture")
     status, printed, folder = tune(f"images={photos}", "masks=superpixels", "trainer.max_steps=1")
@@ -121,10 +135,10 @@ def test_photographs_without_a_mask_cost_nothing(tune, photos):
         (["images=PHOTOS", "masks=EMPTY"], "make masks first: `lexiseg masks build`"),
         (["images=EMPTY", "masks=superpixels"], "no image in"),
         (["experiment=pixelclip/toy", "images=PHOTOS"], "images: this mask_data reads no folder"),
-        (["images=PHOTOS", "model.clusters=0"], "model.clusters: expected at least 1, got 0"),
+        (["images=PHOTOS", "model.clusters=0"], "model.clusters: expected from 1 to 65536, got 0"),
         (["images=PHOTOS", "model.prompt_length=80"], "77"),
         (["images=PHOTOS", "optim.lr=0"], "optim.lr: expected above 0"),
-        (["images=PHOTOS", "model.cluster=3"], "Could not override 'model.cluster'"),
+        (["images=PHOTOS", "model.cluster=3"], "did you mean model.clusters?"),
         (["images=PHOTOS", "clip.source=/nowhere/clip"], "neither a file, nor a folder"),
         (["images=PHOTOS", "resume=/nowhere/last.ckpt"], "resume=/nowhere/last.ckpt: no such file"),
     ],

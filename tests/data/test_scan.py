@@ -93,9 +93,7 @@ def test_seen_class_without_pixels_stops():
 def test_class_absent_from_validation_warns(caplog):
     split = make_split(Generated.classes, name="s", unseen=["b"])
     assert warn_absent_classes(scan_labels(Generated(), limit=8), split) == ("c",)
-    assert caplog.messages == [
-        "no pixel of c in 8 validation label maps: such IoU is NaN and does not enter the means"
-    ]
+    assert "no pixel of c in 8 validation label maps: such IoU is NaN" in caplog.text
 
 
 def test_images_with_hidden_classes_are_left_out(trees):

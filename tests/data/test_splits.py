@@ -1,8 +1,11 @@
 import numpy as np
 import pytest
+import yaml
 
-from lexiseg.data.splits import make_split, seen_label_map
+from lexiseg.data.class_files import builtin_classes
+from lexiseg.data.splits import FOLDS, fold_classes, make_split, seen_label_map
 from lexiseg.errors import ConfigError
+from lexiseg.recipes.conf_files import conf_dir
 
 CLASSES = ("sky", "road", "car", "tree")
 
@@ -59,3 +62,20 @@ def test_split_carries_its_settings():
 def test_mistakes(settings, message):
     with pytest.raises(ConfigError, match=message):
         make_split(CLASSES, name="s", **settings)
+
+
+def test_folds_by_hand():
+    classes = [str(number) for number in range(8)]
+    assert fold_classes(classes, 1, interleaved=False) == ("2", "3")
+    assert fold_classes(classes, 1, interleaved=True) == ("1", "5")
+
+
+@pytest.mark.parametrize("fold", range(FOLDS))
+def test_the_files_of_the_folds(fold):
+    voc = [names[0] for names in builtin_classes("voc")]
+    things = [names[0] for names in builtin_classes("coco_stuff")[:80]]
+    for name, classes, interleaved in (("pascal_5i", voc, False), ("coco_20i", things, True)):
+        told = yaml.safe_load((conf_dir() / "split" / f"{name}_{fold}.yaml").read_text())
+        assert told["name"] == f"{name}_{fold}"
+        assert tuple(told["unseen"]) == fold_classes(classes, fold, interleaved=interleaved)
+        assert len(make_split(classes, **told).unseen) == len(classes) // FOLDS

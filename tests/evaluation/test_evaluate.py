@@ -77,7 +77,8 @@ def test_rejected_pixels_count_as_misses():
 def test_markdown_shows_percentages_and_gaps():
     report = evaluate(make(), Stripes(), SPLIT)
     table = markdown_table({"ours": report}).splitlines()
-    assert table[0] == "| | seen % | unseen % | harmonic % | all % | pixel acc. % | images |"
+    both = "all % | all, absent as 0 % | pixel acc. %"  # no pixel of green
+    assert table[0] == f"| | seen % | unseen % | harmonic % | {both} | images |"
     assert table[2].startswith(f"| ours | {100 * report.scores['seen']:.1f} |")
     assert "| green | seen | – | – |" in report.to_markdown()
     assert not math.isnan(report.scores["unseen"])

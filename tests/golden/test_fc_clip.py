@@ -215,7 +215,7 @@ def test_regions_and_scores(folder, name):
     made, expected, words = model(folder), case(folder, name), evaluated_words(folder)
     state = made.encode(batch(made, photographs(expected)))
     assert_close(state.masks, expected["mask_logits"], "masks")
-    inside = made.classifier.logits(state.trained, words.text, words.class_ids)
+    inside = made.classifier.logits(state.trained, words)
     assert_close(inside, expected["in_vocab_logits"], "trained classifier")
     seen = state.visible
     assert_close(state.frozen[seen], expected["oov/embedding"][seen], "frozen embedding")

@@ -168,8 +168,7 @@ def test_shadow_tokens(folder, name):
         assert_close(tokens, expected[f"rec/block{number}"], f"block {number}")
     assert f"rec/block{len(blocks)}" not in expected
     assert_close(embeddings, expected["rec/mask_emb"], "embeddings")
-    words = ClassWords.plain(rows(folder))
-    logits = made.classifier.logits(embeddings, words.text, words.class_ids)
+    logits = made.classifier.logits(embeddings, ClassWords.plain(rows(folder)))
     for image, ours in enumerate(logits):
         assert_close(ours, expected[f"logits/{image}"], "logits")
 

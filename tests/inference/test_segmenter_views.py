@@ -248,7 +248,7 @@ def test_views_travel_with_the_protocol():
         InferenceProtocol.from_dict({"views": {"scale": [1.0]}})
     with pytest.raises(ConfigError, match="protocol: views is 'mcr'"):
         InferenceProtocol(views="mcr")
-    with pytest.raises(ConfigError, match="expected a list of scales such as"):
+    with pytest.raises(ConfigError, match="views.scales: expected a list of numbers, got 0.75"):
         MultiView(scales=0.75)
 
 

@@ -1,6 +1,8 @@
 """Building masks of a folder: resumed, in several processes, with broken photographs in it."""
 
 import json
+import subprocess
+import sys
 
 import numpy as np
 import pytest
@@ -158,3 +160,26 @@ def test_a_place_that_cannot_be_written_to(tasks, tmp_path):
     blocked = MaskTask(tasks[0].image, MaskStore(tmp_path / "file", tmp_path / "images"))
     with pytest.raises(LexisegError, match="cannot write"):
         list(build_masks([blocked], Halves(), read_photograph))
+
+
+_STOPPED_AT_WORK = """
+import signal
+from lexiseg.masks.build import _enter_process, _finish
+
+def work(task):
+    signal.raise_signal(signal.SIGINT)
+    signal.raise_signal(signal.SIGTERM)
+    print("finished", flush=True)
+
+_enter_process()
+_finish(work, None)
+print("went on", flush=True)
+"""
+
+
+def test_a_process_finishes_its_image_before_it_answers_a_signal():
+    done = subprocess.run([sys.executable, "-c", _STOPPED_AT_WORK], capture_output=True, text=True)
+    assert (done.returncode, done.stdout, done.stderr) == (1, "finished\n", "")
+    idle = _STOPPED_AT_WORK.replace("_finish(work, None)", "work(None)")
+    done = subprocess.run([sys.executable, "-c", idle], capture_output=True, text=True)
+    assert (done.returncode, done.stdout) == (1, ""), "an idle one leaves at once"

@@ -149,7 +149,7 @@ def test_spectral_decoder_layers_start_equal():
         ({"prompts": "shallow"}, "model.prompts: expected one of deep, none, spectral, got 'shallow'"),
         ({"decoder": "other"}, "model.decoder: expected one of attention, spectral, got 'other'"),
         ({"decoder": "spectral", "decoder_heads": 1}, "expected at least 2, got 1"),
-        ({"spectral_grid": 0}, "model.spectral_grid: expected at least 1, got 0"),
+        ({"spectral_grid": 0}, "model.spectral_grid: expected from 1 to 1024, got 0"),
     ],
 )
 def test_impossible_settings(tower, settings, message):

@@ -35,7 +35,7 @@ def test_a_stored_record_is_the_run_that_it_was_written_by():
     [
         ({"optim": None}, "optim: expected settings by name, got None"),
         ({"loss": None}, "loss: expected settings by name, got None"),
-        ({"loss.kind": ["x"]}, r"loss.kind: expected one of mask, segments, got \['x'\]"),
+        ({"loss.kind": ["x"]}, r"loss.kind: expected one of mask, segments, open_seg, got \['x'\]"),
         ({"trainer": None}, "trainer: expected settings by name, got None"),
         ({"logger": None}, "logger: expected wandb with its settings, or with null, got None"),
         ({"model": {"name": ["x"]}}, r"model.name: expected one of cascade_clip, .*, got '\['x'\]'"),

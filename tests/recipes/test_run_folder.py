@@ -1,9 +1,14 @@
 """A run lies in a folder of its own."""
 
+import signal
+
 import pytest
+import torch
 
 from lexiseg.errors import ConfigError, LexisegError
+from lexiseg.interruption import run_command
 from lexiseg.recipes.run_folder import RunFolder, differences, require_output_dir, require_run_name
+from lexiseg.training.checkpointing import LAST
 
 
 @pytest.mark.parametrize("name", ["mine", "tables/first", "a..b", "ünlü"])
@@ -23,6 +28,52 @@ def test_names_that_lead_elsewhere(name):
 def test_no_folder(folder):
     with pytest.raises(ConfigError, match="output_dir: expected a folder"):
         require_output_dir(folder)
+
+
+def _stopped(folder, resume_from, capsys, saved=None):
+    """What is said of a run that is stopped, after it has saved a checkpoint of some step."""
+
+    def work():
+        with folder.keeping(resume_from):
+            if saved is not None:
+                _checkpoint(folder.path / LAST, saved)
+            signal.raise_signal(signal.SIGTERM)
+        return 0
+
+    assert run_command(work, ["lexiseg", "train", "resume=false"], program=False) == 143
+    return capsys.readouterr().err.removeprefix("lexiseg: interrupted; ").rstrip().split("; go on with: ")
+
+
+def _checkpoint(path, step):
+    torch.save({"global_step": step, "state_dict": {"w": torch.zeros(3, 5)}}, path)
+
+
+def test_a_run_stopped_before_its_first_checkpoint(tmp_path, capsys):
+    folder = RunFolder(tmp_path, False, {})
+    assert _stopped(folder, None, capsys) == [
+        f"no checkpoint in {tmp_path} yet",
+        "lexiseg train resume=false",
+    ]
+
+
+def test_a_checkpoint_of_an_earlier_run_is_not_this_one_s(tmp_path, capsys):
+    _checkpoint(tmp_path / LAST, 7)
+    told, command = _stopped(RunFolder(tmp_path, False, {}), None, capsys)
+    assert told == f"no checkpoint in {tmp_path} yet"
+    assert command == "lexiseg train resume=false"
+
+
+def test_a_run_that_has_saved_goes_on_from_there(tmp_path, capsys):
+    _checkpoint(tmp_path / LAST, 7)
+    told, command = _stopped(RunFolder(tmp_path, False, {}), None, capsys, saved=11)
+    assert told == f"step 11 is kept in {tmp_path / LAST}"
+    assert command == "lexiseg train resume=auto", "the command as typed would start anew"
+
+
+def test_a_resumed_run_keeps_what_it_came_from(tmp_path, capsys):
+    _checkpoint(tmp_path / LAST, 7)
+    told, _ = _stopped(RunFolder(tmp_path, "auto", {}), tmp_path / LAST, capsys)
+    assert told == f"step 7 is kept in {tmp_path / LAST}"
 
 
 def test_a_key_of_the_users_own_that_is_gone():

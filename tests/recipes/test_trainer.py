@@ -1,12 +1,15 @@
 """What Lightning would refuse, or what would take the machine down, is told before data or weights are read."""
 
 import os
+import signal
+from types import SimpleNamespace
 
 import pytest
 
 from lexiseg.errors import ConfigError
+from lexiseg.interruption import Interrupted, run_command
 from lexiseg.recipes.settings import TrainerSettings
-from lexiseg.recipes.trainer import check_trainer
+from lexiseg.recipes.trainer import EndTogether, check_trainer
 
 
 @pytest.mark.parametrize(
@@ -40,3 +43,31 @@ def test_what_the_run_decides_itself():
 
 def test_possible_ones():
     check_trainer(TrainerSettings(accelerator="cpu", precision="bf16-mixed"))
+
+
+@pytest.mark.usefixtures("ctrl_c")
+def test_launched_processes_hear_of_a_signal_and_of_nothing_else():
+    heard = []
+    trainer = SimpleNamespace(strategy=SimpleNamespace(launcher=SimpleNamespace(kill=heard.append)))
+
+    def work():
+        EndTogether().on_exception(trainer, None, ValueError())
+        assert not heard
+        try:
+            signal.raise_signal(signal.SIGINT)
+        except Interrupted as error:
+            EndTogether().on_exception(trainer, None, error)
+        return 0
+
+    assert run_command(work, ["lexiseg"], program=False) == 130
+    assert heard == [signal.SIGTERM]
+
+
+def test_lightning_s_handler_gives_way_when_training_starts():
+    def work():
+        signal.signal(signal.SIGTERM, lambda *_: None)
+        EndTogether().on_train_start(None, None)
+        signal.raise_signal(signal.SIGTERM)
+        return 0
+
+    assert run_command(work, ["lexiseg"], program=False) == 143

@@ -49,6 +49,22 @@ def test_cosine_by_hand(step, share):
     assert cosine_factor(step, 100, 1e-4) == pytest.approx(share, abs=1e-6)
 
 
+def test_sgd_by_hand():
+    model = Grouped(nn.Linear(1, 1, bias=False))
+    with torch.no_grad():
+        model[0].weight.fill_(2.0)
+    settings = OptimSettings(kind="sgd", lr=0.1, momentum=0.5, weight_decay=0.3, warmup_steps=0)
+    optimizer, _ = build_optimizer(model, settings, 10)
+    for _ in range(2):
+        optimizer.zero_grad()
+        model(torch.ones(1, 1)).sum().backward()
+        optimizer.step()
+    first = 1 + 0.3 * 2  # decay is part of the gradient
+    weight = 2 - 0.1 * first
+    second = 0.5 * first + 1 + 0.3 * weight
+    assert float(model[0].weight.detach()) == pytest.approx(weight - 0.1 * second)
+
+
 def test_impossible_settings():
     with pytest.raises(ConfigError, match="optim.lr: expected above 0, got 0.0"):
         OptimSettings(lr=0.0)

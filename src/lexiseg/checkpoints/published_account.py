@@ -11,7 +11,7 @@ from lexiseg.checkpoints.published_layout import (
     published_layout,
     published_tower,
 )
-from lexiseg.checkpoints.published_rows import ANY
+from lexiseg.checkpoints.published_rows import free_lengths_taken
 from lexiseg.clip.towers.vit import VisionTower
 from lexiseg.errors import CheckpointError
 from lexiseg.keys import check_keys
@@ -36,11 +36,7 @@ def check_published(published: Mapping[str, Tensor], settings: CascadeSettings, 
             f"{patches}; give the CLIP that it was trained on"
         )
     expected = published_layout(settings, tower).shapes | optional_shapes(found)
-    for name, shape in expected.items():  # a free length takes the file's
-        if name in found and len(shape) == len(found[name]):
-            pairs = zip(shape, found[name], strict=True)
-            expected[name] = tuple(there if here == ANY else here for here, there in pairs)
-    check_keys(expected, found, what="published checkpoint")
+    check_keys(free_lengths_taken(expected, found), found, what="published checkpoint")
 
 
 def check_tower(published: Mapping[str, Tensor], tower: VisionTower) -> None:

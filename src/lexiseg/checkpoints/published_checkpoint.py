@@ -26,7 +26,7 @@ from lexiseg.ops.grid import resize_position_embedding
 SIDECAR_SUFFIX = ".published.safetensors"
 """Beside the checkpoint: what the published file holds and we do not use."""
 
-_EXPECTED = "a .pth file of a released ZegCLIP, SPT-SEG or Cascade-CLIP: tensors and plain values"
+_EXPECTED = "a file of a released ZegCLIP, SPT-SEG, Cascade-CLIP, SAN, FC-CLIP, ZegFormer, OVSeg or LSeg: plain tensors"
 _DESCRIPTION = "published"
 _FORMAT = 1
 _TRAINED_GRID = 32
@@ -57,6 +57,19 @@ class Imported:
         names = self.meta.get("CLASSES")
         return tuple(str(name) for name in names) if isinstance(names, list) else ()
 
+    @property
+    def told(self) -> str:
+        """The model, and what was read off the file, in a few words."""
+        settings = self.settings
+        if "stages" in settings:
+            stages = " · ".join(",".join(map(str, stage)) for stage in settings["stages"])
+            return f"{settings['name']}: blocks {stages}, {settings['prompts']} prompts"
+        return (
+            f"{settings['name']}: {settings['queries']} queries"
+            if "queries" in settings
+            else settings["name"]
+        )
+
     def sidecar(self) -> bytes:
         """The side-car's content (safetensors)."""
         told = {"format": _FORMAT, "order": self.order, "meta": self.meta}
@@ -71,7 +84,7 @@ def read_published(path: Path | str) -> tuple[dict[str, Tensor], dict[str, Any]]
         CheckpointError: Missing, damaged, asking to run code, or no such file.
     """
     loaded = load_tensors_only(path, expected=_EXPECTED)
-    state = loaded.get("state_dict", loaded)
+    state = loaded.get("state_dict", loaded.get("model", loaded))
     wrong = (
         [str(name) for name, value in state.items() if not isinstance(value, Tensor)]
         if isinstance(state, dict)
@@ -152,7 +165,17 @@ def export_published(
     if sidecar is None:
         meta = {"CLASSES": list(info.split.classes)}
         return {"meta": meta, "state_dict": _complete(live, layout, tower)}
-    rest, order, meta = _read_sidecar(sidecar)
+    state, meta = with_sidecar(live, sidecar)
+    return {"meta": meta, "state_dict": state}
+
+
+def with_sidecar(live: Mapping[str, Tensor], sidecar: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
+    """A published file's tensors, in its order and types, and its description: ours, and what an import left aside.
+
+    Raises:
+        CheckpointError: The side-car is of another model.
+    """
+    rest, order, meta = read_sidecar(sidecar)
     missing = sorted(order.keys() - rest.keys() - live.keys())
     extra = sorted(live.keys() - order.keys())
     if missing or extra:
@@ -160,9 +183,8 @@ def export_published(
             f"{sidecar}: made by the import of another model than this checkpoint ({', '.join([*missing, *extra][:4])}, …); "
             "give the side-car that was written with it"
         )
-    tensors = live | rest
-    state = {name: _own(tensors[name]).to(getattr(torch, kind)) for name, kind in order.items()}
-    return {"meta": meta, "state_dict": state}
+    tensors = {**live, **rest}
+    return {name: own_memory(tensors[name]).to(getattr(torch, kind)) for name, kind in order.items()}, meta
 
 
 def _complete(live: dict[str, Tensor], layout: PublishedLayout, tower: VisionTower) -> dict[str, Tensor]:
@@ -171,7 +193,7 @@ def _complete(live: dict[str, Tensor], layout: PublishedLayout, tower: VisionTow
     grid = (_TRAINED_GRID, _TRAINED_GRID)
     known = frozen | {POSITIONS: resize_position_embedding(frozen[POSITIONS], grid, "bilinear")} | live
     unread = {name: torch.zeros(shape) for name, shape in layout.shapes.items() if name not in known}
-    return {name: _own(tensor) for name, tensor in (known | unread).items()}
+    return {name: own_memory(tensor) for name, tensor in (known | unread).items()}
 
 
 def _check_expressible(published: Mapping[str, Tensor], settings: CascadeSettings, depth: int) -> None:
@@ -188,12 +210,17 @@ def _check_expressible(published: Mapping[str, Tensor], settings: CascadeSetting
         )
 
 
-def _own(tensor: Tensor) -> Tensor:
+def own_memory(tensor: Tensor) -> Tensor:
     """A tensor with memory of its own: slices of one would be saved whole, each time."""
     return tensor.detach().contiguous().clone()
 
 
-def _read_sidecar(path: Path) -> tuple[dict[str, Tensor], dict[str, str], dict[str, Any]]:
+def read_sidecar(path: Path) -> tuple[dict[str, Tensor], dict[str, str], dict[str, Any]]:
+    """What an import left beside a checkpoint: unused tensors, every name with its type in order, the description.
+
+    Raises:
+        CheckpointError: It is none.
+    """
     try:
         with safe_open(path, framework="pt") as file:
             told = json.loads((file.metadata() or {})[_DESCRIPTION])

@@ -15,6 +15,16 @@ ANY = -1
 """A length that the model does not decide."""
 
 
+def free_lengths_taken(expected: Mapping[str, Shape], found: Mapping[str, Shape]) -> dict[str, Shape]:
+    """Expected shapes in which a free length is the file's own."""
+    taken = dict(expected)
+    for name, shape in expected.items():
+        if len(shape) == len(found.get(name, ())):
+            pairs = zip(shape, found[name], strict=True)
+            taken[name] = tuple(there if here == ANY else here for here, there in pairs)
+    return taken
+
+
 @dataclass(frozen=True)
 class Row:
     """One tensor of the published file.

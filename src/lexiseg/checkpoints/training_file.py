@@ -61,6 +61,11 @@ def load_tensors_only(
     return loaded
 
 
+def read_step(path: Path | str) -> int:
+    """Optimiser steps behind a checkpoint that Lightning wrote; its tensors are not read."""
+    return int(torch.load(path, map_location="cpu", weights_only=True, mmap=True)["global_step"])
+
+
 def read_info(checkpoint: Mapping[str, Any], path: Path | str) -> CheckpointInfo:
     """The description inside a loaded checkpoint.
 

@@ -12,13 +12,14 @@ from lexiseg.recipes.conf_files import checked_choices, conf_dir, groups, own_fo
 if TYPE_CHECKING:
     from omegaconf import DictConfig
 
-_MODELS = "models"
+_MODELS, _WITH_MODEL = "models", "with_model"
 
 
 def compose_config(name: str, overrides: Sequence[str]) -> "DictConfig":
     """Compose a command's root, or one file of a group, with command-line overrides.
 
-    What an experiment sets of single models, ``models: {NAME: {…}}``, stands as overrides before those that were typed.
+    What an experiment sets of single models, ``models: {NAME: {…}}``, stands as overrides before those that were typed; so
+    does what goes with a model, ``with_model: {NAME: {…}}``.
 
     Args:
         name: The command, for ``conf/NAME.yaml``; or ``group/choice``.
@@ -33,11 +34,13 @@ def compose_config(name: str, overrides: Sequence[str]) -> "DictConfig":
     given = checked_choices(name, overrides)
     chosen = [override for override in given if override.partition("=")[0] in groups(name)]
     with hydra_at_work(f"`lexiseg {name} --help` for groups and keys", name, chosen):
-        config = compose(name, overrides=[*_own_groups(name), *given])
-        if _MODELS in config:
-            config = compose(name, overrides=[*_own_groups(name), *_of_its_model(name, config), *given])
-            with open_dict(config):
-                del config[_MODELS]
+        config = compose(name, overrides=[*_own_groups(name), *_told_of_model(given, chosen)])
+        own = _of_its_model(name, config, given)
+        chosen[:0] = [override for override in own if override.partition("=")[0] in groups(name)]
+        config = compose(name, overrides=[*_own_groups(name), *own, *given])
+        with open_dict(config):
+            for key in (_MODELS, _WITH_MODEL):
+                config.pop(key, None)
         missing = sorted(OmegaConf.missing_keys(config))
         if missing:
             raise ConfigError(f"{', '.join(missing)} has no default; give it, for example {missing[0]}=…")
@@ -93,11 +96,25 @@ def hydra_at_work(see: str, name: str | None = None, chosen: Sequence[str] = ())
         raise ConfigError(f"{told_of_hydra(str(error))}. See {see}") from error
 
 
-def _of_its_model(command: str, config: "DictConfig") -> list[str]:
-    """What is set of the model that was chosen, as one would type it."""
-    model, given = (plain(config[key]) for key in ("model", _MODELS))
-    settings = settings_for_model(command, model, given)
-    return [f"model.{key}={json.dumps(value)}" for key, value in settings.items()]
+def _told_of_model(given: Sequence[str], chosen: Sequence[str]) -> list[str]:
+    """Of what was typed, the files and the model's settings: other keys may be of files that only go with the model."""
+    return [override for override in given if override in chosen or override.startswith("model.")]
+
+
+def _of_its_model(command: str, config: "DictConfig", given: Sequence[str]) -> list[str]:
+    """What is set of the model that was chosen, and what goes with it, as one would type it."""
+    if not {_MODELS, _WITH_MODEL} & config.keys():
+        return []
+    model = plain(config.model)
+    typed = {override.lstrip("+~").partition("=")[0] for override in given}
+    along = plain(config.get(_WITH_MODEL, {})).get(model["name"], {})
+    if typed & set(groups(command)) & along.keys():
+        along = {}  # another file was chosen, and its values are not these
+    settings = settings_for_model(command, model, plain(config.get(_MODELS, {})))
+    return [
+        *(f"{key}={value}" for key, value in along.items() if key not in typed),
+        *(f"model.{key}={json.dumps(value)}" for key, value in settings.items()),
+    ]
 
 
 def _own_groups(command: str) -> list[str]:

@@ -1,4 +1,4 @@
-"""``lexiseg import``: a released checkpoint of ZegCLIP, SPT-SEG or Cascade-CLIP as one of ours."""
+"""``lexiseg import``: a released checkpoint as one of ours."""
 
 import argparse
 
@@ -14,8 +14,8 @@ from lexiseg.recipes.import_published import PublishedImport, import_published_f
 def run(args: argparse.Namespace, console: Console | None = None) -> int:
     """The command: flags in, exit status out."""
     console = console or Console()
-    chosen = [f"protocol={args.protocol}", *([f"split={args.split}"] if args.split else [])]
-    config = compose_config("train", chosen)
+    given = {"protocol": args.protocol, "split": args.split}
+    config = compose_config("train", [f"{key}={value}" for key, value in given.items() if value])
     release = PublishedImport(
         file=args.file,
         clip={
@@ -25,8 +25,8 @@ def run(args: argparse.Namespace, console: Console | None = None) -> int:
             "vision_heads": args.vision_heads,
             "text_heads": args.text_heads,
         },
-        templates=resolve_templates(args.templates),
-        protocol=InferenceProtocol.from_dict(plain(config.protocol)),
+        templates=resolve_templates(args.templates) if args.templates else None,
+        protocol=InferenceProtocol.from_dict(plain(config.protocol)) if args.protocol else None,
         split=plain(config.split) if args.split else None,
         classes_file=args.classes_file,
         transductive=args.transductive,
@@ -35,13 +35,11 @@ def run(args: argparse.Namespace, console: Console | None = None) -> int:
     )
     written = import_published_file(release)
     content = written.content
-    stages = " · ".join(",".join(map(str, stage)) for stage in content.settings["stages"])
     console.print(
-        f"{content.settings['name']}: blocks {stages}, {content.settings['prompts']} prompts; "
-        f"{len(content.order)} tensors checked, {len(content.rest)} of them unused and kept aside",
+        f"{content.told}; {len(content.order)} tensors checked, {len(content.rest)} of "
+        "them unused and kept aside",
         highlight=False,
     )
-    console.print(
-        f"written to {escape(str(written.checkpoint))} and {escape(str(written.sidecar))}", highlight=False
-    )
+    files = [str(path) for path in (written.checkpoint, written.sidecar, written.clip) if path]
+    console.print(f"written to {escape(', '.join(files))}", highlight=False)
     return 0

@@ -5,9 +5,11 @@ import logging
 import os
 import sys
 from collections.abc import Sequence
+from functools import partial
 
 from lexiseg import __version__
-from lexiseg.errors import LexisegError
+from lexiseg.errors import LexisegError, own_sentence
+from lexiseg.interruption import interrupted, run_command
 from lexiseg.lazy import locate
 from lexiseg.progress import shown
 
@@ -72,26 +74,21 @@ def build_parser(command: str | None = None) -> argparse.ArgumentParser:
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run a command; a user's mistake becomes one message and exit status 2, never a traceback."""
+    """Run a command; a user's mistake, Ctrl-C and SIGTERM end in one message and a status, never in a traceback."""
     logging.basicConfig(level=logging.WARNING, format="%(levelname)s: %(message)s")
-    arguments = list(sys.argv[1:] if arguments is None else arguments)
+    given = list(sys.argv[1:] if arguments is None else arguments)
+    return run_command(partial(_answer, given), ["lexiseg", *given], program=arguments is None)
+
+
+def _answer(arguments: list[str]) -> int:
     try:
         with shown():
             return _dispatch(arguments)
     except LexisegError as error:
-        if os.environ.get("LEXISEG_TRACEBACK"):
+        if os.environ.get("LEXISEG_TRACEBACK") or interrupted():
             raise
-        print(f"lexiseg: {_message(error)}", file=sys.stderr)
+        print(f"lexiseg: {own_sentence(error)}", file=sys.stderr)
         return 2
-    except KeyboardInterrupt:
-        print("lexiseg: interrupted", file=sys.stderr)
-        return 130
-
-
-def _message(error: Exception) -> str:
-    """The error's own sentence; one from a data loader's process comes wrapped in that process's traceback."""
-    text = str(error)
-    return text.rpartition(f"{type(error).__name__}: ")[2].strip() if "Original Traceback" in text else text
 
 
 def _dispatch(arguments: list[str]) -> int:

@@ -42,7 +42,8 @@ def run(args: argparse.Namespace, console: Console | None = None) -> int:
         found = prediction.keep(photograph).describe()
         console.print(f"{escape(str(photograph.path))}: {escape(found)}")
 
-    failures = each_photograph(photos, console, work, told="segment")
+    with prediction.keeping(len(photos)):
+        failures = each_photograph(photos, console, work, told="segment")
     return conclude(console, photos, failures, done=f"segmented; results in {args.out}")
 
 

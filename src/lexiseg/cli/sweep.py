@@ -29,8 +29,11 @@ def run_sweep(overrides: Sequence[str]) -> int:
     require_processes(config.processes)
     rows, seeds = choose_rows(config.ablation, plain(config.rows)), choose_seeds(plain(config.seeds))
     compose_training([f"ablation={config.ablation}/{rows[0].name}", *of_runs])
+    from lexiseg.recipes.sweep_table import keeping_runs
+
     try:
-        _launch([*own, *of_hydra], config, rows, seeds, of_runs)
+        with keeping_runs(Path(config.output), rows, seeds, processes=config.processes):
+            _launch([*own, *of_hydra], config, rows, seeds, of_runs)
     finally:
         _report(Path(config.output), rows, seeds, [*of_hydra, *of_runs])
     return 0

@@ -141,6 +141,42 @@ PIXELCLIP_TEST8 = (
 GEM = ("a photo of a {}.",)
 """GEM."""
 
+ZEGFORMER_CROPS = (
+    "a bad photo of the {}.",
+    "a photo of the large {}.",
+    "a photo of the small {}.",
+    "a cropped photo of a {}.",
+    "This is a photo of a {}",
+    "This is a photo of a small {}",
+    "This is a photo of a medium {}",
+    "This is a photo of a large {}",
+    "This is a masked photo of a {}",
+    "This is a masked photo of a small {}",
+    "This is a masked photo of a medium {}",
+    "This is a masked photo of a large {}",
+    "This is a cropped photo of a {}",
+    "This is a cropped photo of a small {}",
+    "This is a cropped photo of a medium {}",
+    "This is a cropped photo of a large {}",
+    "A photo of a {} in the scene",
+    "a bad photo of the {} in the scene",
+    "a photo of the large {} in the scene",
+    "a photo of the small {} in the scene",
+    "a cropped photo of a {} in the scene",
+    "a photo of a masked {} in the scene",
+    "There is a {} in the scene",
+    "There is the {} in the scene",
+    "This is a {} in the scene",
+    "This is the {} in the scene",
+    "This is one {} in the scene",
+    "There is a masked {} in the scene",
+    "There is the masked {} in the scene",
+    "This is a masked {} in the scene",
+    "This is the masked {} in the scene",
+    "This is one masked {} in the scene",
+)
+"""ZegFormer, for CLIP's look at regions; their own embeddings are compared with ``pixelclip_train`` or ``pixelclip_test8``."""
+
 VILD14 = (
     "a photo of a {}.",
     "This is a photo of a {}",
@@ -157,7 +193,7 @@ VILD14 = (
     "There is a medium {} in the scene.",
     "There is a large {} in the scene.",
 )
-"""ViLD's, as SAN and FC-CLIP take them; four have no full stop."""
+"""ViLD's, as SAN, FC-CLIP and OVSeg take them; four have no full stop."""
 
 TEMPLATE_SETS: dict[str, tuple[str, ...]] = {
     "plain": PLAIN,
@@ -168,6 +204,7 @@ TEMPLATE_SETS: dict[str, tuple[str, ...]] = {
     "pixelclip_train": PIXELCLIP_TRAIN,
     "pixelclip_test8": PIXELCLIP_TEST8,
     "gem": GEM,
+    "zegformer_crops": ZEGFORMER_CROPS,
     "vild14": VILD14,
 }
 """Template sets by the name that configurations and result files use."""

@@ -9,6 +9,9 @@ from lexiseg.errors import ConfigError
 from lexiseg.label_codes import LabelMap, label_codes
 from lexiseg.types import ClassSplit, Setting, UnseenPixels
 
+FOLDS = 4
+"""Of PASCAL-5i and COCO-20i."""
+
 
 def make_split(
     classes: Sequence[str],
@@ -69,6 +72,18 @@ def seen_label_map(split: ClassSplit) -> LabelMap:
     if split.setting == "transductive":
         table[list(split.unseen_ids)] = codes.unlabelled
     return table
+
+
+def fold_classes(classes: Sequence[str], fold: int, *, interleaved: bool) -> tuple[str, ...]:
+    """The classes that a fold of the few-shot protocols leaves unseen: one quarter of all.
+
+    Args:
+        classes: All, in label-id order: 20 of PASCAL VOC (PASCAL-5i), or 80 of COCO (COCO-20i).
+        fold: From 0 to 3.
+        interleaved: Every fourth class (COCO-20i), instead of a run of them (PASCAL-5i).
+    """
+    size = len(classes) // FOLDS
+    return tuple(classes[fold::FOLDS] if interleaved else classes[fold * size : (fold + 1) * size])
 
 
 def _check_choice(split: str, key: str, value: str, allowed: tuple[str, ...]) -> None:

@@ -101,7 +101,7 @@ def check_parity(
         words: ``(K, E)`` unit text embeddings that the model was trained with; random ones follow them.
     """
     tower, generator = model.tower, torch.Generator().manual_seed(1)
-    native = tower.image_size // model.patch_size
+    native = max(tower.image_size // model.patch_size, model.smallest_grid)
     random = F.normalize(torch.randn(171, tower.embed_dim, generator=generator), dim=-1)
     text = random if words is None else torch.cat([words.cpu(), random])
     sizes = (

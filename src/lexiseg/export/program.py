@@ -6,6 +6,7 @@ from torch import Tensor, nn
 from torch.export import Dim, ExportedProgram
 from torch.export.graph_signature import InputKind
 
+from lexiseg.models.region_model import RegionModel
 from lexiseg.types import MaskModel
 
 INPUTS = ("images", "text")
@@ -32,7 +33,7 @@ class MaskProgram(nn.Module):
 
     def forward(self, images: Tensor, text: Tensor) -> Tensor:
         """Normalised ``(B, 3, H, W)`` and unit text ``(K, E)`` to mask logits ``(B, K, h, w)``."""
-        if self.model.names_regions:  # what it is trained on is less than its answer
+        if isinstance(self.model, RegionModel):  # what it is trained on is less than its answer
             return self.model.decode(self.model.encode(images), text).logits
         return self.model(images, text).logits
 

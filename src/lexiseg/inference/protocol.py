@@ -185,5 +185,15 @@ CASCADE_TRANSDUCTIVE = InferenceProtocol(
 TRAINING_FREE = InferenceProtocol.training_free()
 """Training-free methods with a CLIP of 224 pixels."""
 
-PUBLISHED = {protocol.name: protocol for protocol in (CASCADE, CASCADE_TRANSDUCTIVE, TRAINING_FREE)}
+REGIONS = InferenceProtocol(
+    name="regions", short_side=640, long_side=2560, resize="pillow", activation="scores"
+)
+"""SAN, ZegFormer on COCO-Stuff and OVSeg with Swin-B: detectron2's resizing, the whole image."""
+
+LSEG = InferenceProtocol(name="lseg", window=480, stride=320, activation="linear")
+"""LSeg at one scale; the released test sums six scales and their mirror images."""
+
+PUBLISHED = {
+    protocol.name: protocol for protocol in (REGIONS, LSEG, CASCADE, CASCADE_TRANSDUCTIVE, TRAINING_FREE)
+}
 """Published protocols by name."""

@@ -48,6 +48,7 @@ class MaskLossWeights:
         ssim: Weight of the structural similarity loss, which SPT-SEG has in dice's place.
         stages: Weight of the same loss on the mask of every stage alone, averaged over the stages; released: 0, only
             their sum is supervised.
+        cross_entropy: Weight of the cross-entropy of pixels over all classes, LSeg's loss; ignored pixels never take part.
         alpha: Focal weight of positive pixels.
         gamma: Focal exponent.
         ignored: What a pixel without a class is. ``negative``: of no class, trained as "none of them", as the released
@@ -58,6 +59,7 @@ class MaskLossWeights:
     dice: float = within(1.0, at_least=0)
     ssim: float = within(0.0, at_least=0)
     stages: float = within(0.0, at_least=0)
+    cross_entropy: float = within(0.0, at_least=0)
     alpha: float = within(FOCAL_ALPHA, at_least=0, at_most=1)
     gamma: float = within(FOCAL_GAMMA, at_least=0)
     ignored: IgnoredPixels = "negative"

@@ -2,17 +2,21 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Literal, Protocol
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from lexiseg.errors import ConfigError, TrainingError
+from lexiseg.losses.dense_masks import DenseMasks
 from lexiseg.losses.point_sampled_masks import PointSampledMasks
 from lexiseg.losses.shared_count import shared_count
 from lexiseg.plain_settings import require_plain_settings, within
 from lexiseg.types import SegmentPrediction, SegmentTargets
+
+Compared = Literal["points", "pixels"]
+"""Where masks are compared: on random ``points`` (Mask2Former) or on all ``pixels`` (MaskFormer)."""
 
 Matching = list[tuple[Tensor, Tensor]]
 """Per image, ``(R,)`` int64 queries and the ``(R,)`` targets that they are matched to."""
@@ -29,6 +33,7 @@ class SegmentLossSettings:
         mask: Weight of the loss per pixel.
         dice: Weight of the dice loss.
         nothing: Weight, in the cross-entropy, of a query that no target is matched to.
+        compared: See :data:`Compared`; the loss per pixel is binary cross-entropy on points, focal on all pixels.
         points: Random points on which masks are compared, in the matching as in the loss.
         oversampling: Times as many points are drawn for the loss at first.
         uncertain: Share of the points that are the most uncertain of those; the others are drawn anew.
@@ -38,6 +43,7 @@ class SegmentLossSettings:
     mask: float = within(5.0, at_least=0)
     dice: float = within(5.0, at_least=0)
     nothing: float = within(0.1, at_least=0)
+    compared: Compared = "points"
     points: int = within(12544, at_least=1)
     oversampling: float = within(3.0, at_least=1)
     uncertain: float = within(0.75, at_least=0, at_most=1)
@@ -47,6 +53,10 @@ class SegmentLossSettings:
         require_plain_settings(self, "loss")
         if self.classes == self.mask == self.dice == 0:
             raise ConfigError("loss: classes, mask and dice all weigh 0; give at least one of them a weight")
+
+
+MASKFORMER = SegmentLossSettings(classes=1.0, mask=20.0, dice=1.0, compared="pixels")
+"""Weights of MaskFormer, ZegFormer and OVSeg."""
 
 
 class MaskTerms(Protocol):
@@ -69,7 +79,7 @@ class SegmentCriterion(nn.Module):
 
     Args:
         settings: Weights and points.
-        masks: How masks are compared; on random points, as the settings say, if not given.
+        masks: How masks are compared; as the settings say, if not given.
     """
 
     def __init__(
@@ -77,12 +87,7 @@ class SegmentCriterion(nn.Module):
     ) -> None:
         super().__init__()
         self.settings = settings or SegmentLossSettings()
-        self.masks: MaskTerms = masks or PointSampledMasks(
-            (self.settings.classes, self.settings.mask, self.settings.dice),
-            points=self.settings.points,
-            oversampling=self.settings.oversampling,
-            uncertain=self.settings.uncertain,
-        )
+        self.masks: MaskTerms = masks or _mask_terms(self.settings)
 
     def forward(
         self, predictions: Sequence[SegmentPrediction], targets: Sequence[SegmentTargets]
@@ -130,6 +135,18 @@ class SegmentCriterion(nn.Module):
             "loss_mask": self.settings.mask * found["loss_mask"],
             "loss_dice": self.settings.dice * found["loss_dice"],
         }
+
+
+def _mask_terms(settings: SegmentLossSettings) -> MaskTerms:
+    weights = (settings.classes, settings.mask, settings.dice)
+    if settings.compared == "pixels":
+        return DenseMasks(weights)
+    return PointSampledMasks(
+        weights,
+        points=settings.points,
+        oversampling=settings.oversampling,
+        uncertain=settings.uncertain,
+    )
 
 
 def class_loss(

@@ -17,6 +17,7 @@ from typing import Any, Literal
 from PIL import Image
 
 from lexiseg.errors import DataError, LexisegError
+from lexiseg.interruption import Kept, ignore_interrupts, keeping, without_interrupts
 from lexiseg.masks.provider import MaskProvider, Picture
 from lexiseg.masks.sa1b import MaskFile, read_mask_file
 from lexiseg.masks.store import MaskStore, remove_stale_parts
@@ -93,10 +94,8 @@ def build_masks(
     _require_own_targets(tasks)
     remove_stale_parts(task.target.parent for task in tasks)
     work = partial(make_masks, provider=provider, read=read, overwrite=overwrite)
-    if workers == 1:
-        yield from map(work, tasks)
-    else:
-        yield from _in_processes(tasks, work, workers)
+    with keeping(partial(_kept, tasks)):
+        yield from map(work, tasks) if workers == 1 else _in_processes(tasks, work, workers)
 
 
 def make_masks(task: MaskTask, *, provider: MaskProvider, read: ReadImage, overwrite: bool) -> Outcome:
@@ -131,6 +130,11 @@ def _existing(target: Path) -> MaskFile | None:
         return read_mask_file(target)
     except DataError:
         return None
+
+
+def _kept(tasks: Sequence[MaskTask]) -> Kept:
+    there = sum(task.target.exists() for task in tasks)
+    return Kept(f"{there} of {len(tasks)} photographs have their masks")
 
 
 def _origin(provider: MaskProvider, image: Path) -> dict[str, Any]:
@@ -175,7 +179,8 @@ def _in_processes(tasks: Sequence[MaskTask], work: Work, workers: int) -> Iterat
     try:
         pending: set[Future[Outcome]] = set()
         for task in tasks:
-            pending.add(pool.submit(work, task))
+            with without_interrupts():  # processes are started as they are needed
+                pending.add(pool.submit(_finish, work, task))
             if len(pending) >= _WAITING * workers:
                 done, pending = wait(pending, return_when=FIRST_COMPLETED)
                 yield from (future.result() for future in done)
@@ -191,9 +196,34 @@ def _in_processes(tasks: Sequence[MaskTask], work: Work, workers: int) -> Iterat
         pool.shutdown(wait=True, cancel_futures=True)
 
 
+class _Process:
+    """What one of several processes is doing, for its answer to SIGTERM."""
+
+    busy = False
+    leaving = False
+
+
+def _finish(work: Work, task: MaskTask) -> Outcome:
+    """Work on an image to its end, so that no file is left half-written; a SIGTERM that came meanwhile is answered then."""
+    _Process.busy = True
+    try:
+        return work(task)
+    finally:
+        _Process.busy = False
+        if _Process.leaving:
+            os._exit(1)
+
+
+def _leave(*_: Any) -> None:
+    _Process.leaving = True
+    if not _Process.busy:
+        os._exit(1)
+
+
 def _enter_process() -> None:
-    """Leave Ctrl-C to the parent, which lets each image in work be finished; go when the parent is gone."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    """Leave Ctrl-C to the parent, which lets each image in work be finished, as SIGTERM does; go when the parent is gone."""
+    ignore_interrupts()
+    signal.signal(signal.SIGTERM, _leave)
     threading.Thread(target=_leave_with_parent, daemon=True).start()
 
 

@@ -3,6 +3,7 @@
 from collections.abc import Mapping
 from dataclasses import dataclass
 
+import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
@@ -62,7 +63,7 @@ class EarlyBlocks(nn.Module):
         )
         patch = tower.patch_size
         height, width = (side // patch * patch for side in small.shape[-2:])
-        if not (height and width):
+        if not (torch.compiler.is_compiling() or (height and width)):
             raise ConfigError(
                 f"an image of {images.shape[-2]}x{images.shape[-1]} pixels at {self.resolution} of its size has no whole patch "
                 f"of {patch} pixels; give a larger one, or set a larger model.resolution"

@@ -7,6 +7,7 @@ import torch
 from torch import Tensor
 
 from lexiseg.models.parameter_groups import group_by_module
+from lexiseg.models.patch_stages import PatchPooling, PatchStages
 from lexiseg.models.proposers.mask2former import Mask2Former, Mask2FormerSettings
 from lexiseg.models.region_classifiers.mask_pooling import MaskPooling
 from lexiseg.models.region_classifiers.pooled_queries import PooledQueries
@@ -23,7 +24,9 @@ from lexiseg.types import (
 )
 
 _STRIDE = 32
-"""Of the tower's last stage."""
+"""Of a convolutional tower's last stage."""
+
+_CONVOLUTIONAL = ("ConvNeXt", "ResNet")
 
 
 @dataclass(frozen=True)
@@ -32,12 +35,14 @@ class FCClipSettings(Mask2FormerSettings):
 
     Attributes:
         name: What configurations and checkpoints call it.
+        scale: Of a ViT's cosines with words; a convolutional CLIP brings its own.
         seen_share: Weight of the frozen classifier for a class that carried labels in training (the paper's alpha).
         unseen_share: Likewise for every other class (beta).
         others: See :class:`~lexiseg.models.proposers.mask2former.Mask2FormerSettings`.
     """
 
     name: str = "fc_clip"
+    scale: float = within(100.0, above=0)
     seen_share: float = within(0.4, at_least=0, at_most=1)
     unseen_share: float = within(0.8, at_least=0, at_most=1)
 
@@ -68,8 +73,11 @@ class FCClip(RegionModel):
 
     Scores are the release's: its probabilities pass a second soft-max, which adds 1e-8 to each.
 
+    The paper's point is a convolutional CLIP, whose map may be larger than in its own training. A ViT is read too, which
+    nobody published: its text-aligned patches, brought to four scales by a small trained pyramid.
+
     Args:
-        tower: Frozen CLIP with a ConvNeXt or a ResNet; not part of the state dict.
+        tower: Frozen CLIP with a ConvNeXt or a ResNet, or a ViT; not part of the state dict.
         settings: Sizes and weights.
 
     Raises:
@@ -78,9 +86,13 @@ class FCClip(RegionModel):
 
     def __init__(self, tower: StageTower, settings: FCClipSettings | None = None) -> None:
         settings = settings or FCClipSettings()
-        require_tower(tower, model=settings.name, kinds=("ConvNeXt", "ResNet"))
-        super().__init__(tower, settings, stride=_STRIDE)
-        self.proposer = Mask2Former(tower.stage_widths, settings)
+        require_tower(tower, model=settings.name, kinds=(*_CONVOLUTIONAL, "ViT"))
+        convolutional = tower.kind in _CONVOLUTIONAL
+        super().__init__(tower, settings, stride=_STRIDE if convolutional else 2 * tower.patch_size)
+        self.stages = None if convolutional else PatchStages(tower.embed_dim)
+        self.proposer = Mask2Former(
+            tower.stage_widths if self.stages is None else self.stages.widths, settings
+        )
         self.classifier = PooledQueries(settings.width, tower.embed_dim)
 
     def parameter_groups(self, optim: GroupSettings) -> list[dict[str, Any]]:
@@ -98,15 +110,15 @@ class FCClip(RegionModel):
             ConfigError: H or W is no multiple of 32.
         """
         del content
-        maps = self._maps(images)
+        maps, last = self._maps(images)
         proposals = self.proposer(maps)
-        frozen, visible = MaskPooling(self.tower).embed(proposals, maps[-1])
+        frozen, visible = self._pooling.embed(proposals, last)
         return FCClipState(proposals.masks, self.classifier.embed(proposals), frozen, visible)
 
     def classify(self, state: FCClipState, words: ClassWords) -> ClassifiedMasks:
         """Scores of every region for all classes and for nothing, which sum to 1."""
-        logits = self.classifier.logits(state.trained, words.text, words.class_ids)
-        outside = MaskPooling(self.tower).logits(state.frozen, words.text, words.class_ids)
+        logits = self.classifier.logits(state.trained, words)
+        outside = self._pooling.logits(state.frozen, words)
         share = torch.where(words.seen, self.settings.seen_share, self.settings.unseen_share)
         mixed = geometric_ensemble(logits[..., :-1], outside, share * state.visible[..., None])
         scores = renormalised(append_nothing(mixed, logits.softmax(-1)[..., -1]))
@@ -120,17 +132,23 @@ class FCClip(RegionModel):
             text: ``(K, E)`` unit text, one row per class; or classes with several words each.
         """
         words = text if isinstance(text, ClassWords) else ClassWords.plain(text)
-        proposals = self.proposer(self._maps(images))
+        proposals = self.proposer(self._maps(images)[0])
         predictions = (
-            SegmentPrediction(
-                self.classifier.logits(self.classifier.embed(each), words.text, words.class_ids), each.masks
-            )
+            SegmentPrediction(self.classifier.logits(self.classifier.embed(each), words), each.masks)
             for each in (*proposals.earlier, proposals)
         )
         return SegmentOutput(tuple(predictions))
 
-    @torch.no_grad()
-    def _maps(self, images: Tensor) -> tuple[Tensor, ...]:
-        """The frozen tower's maps at strides 4, 8, 16 and 32."""
+    @property
+    def _pooling(self) -> MaskPooling:
+        return MaskPooling(self.tower if self.stages is None else PatchPooling(self.settings.scale))
+
+    def _maps(self, images: Tensor) -> tuple[tuple[Tensor, ...], Tensor]:
+        """Maps at four scales, each half as large as the one before, and the frozen one that regions are pooled from."""
         self.tower.grid(images)
-        return self.tower.stage_maps(images)
+        with torch.no_grad():
+            if self.stages is None:
+                maps: tuple[Tensor, ...] = self.tower.stage_maps(images)
+                return maps, maps[-1]
+            patches = self.tower.dense_features(images)
+        return self.stages(patches), patches

@@ -9,52 +9,64 @@ from lexiseg.types import GroupSettings
 
 
 def group_parameters(
-    parameters: Iterable[tuple[str, nn.Parameter]], optim: GroupSettings, *, prompts: str = "prompts."
+    parameters: Iterable[tuple[str, nn.Parameter]],
+    optim: GroupSettings,
+    *,
+    prompts: str = "prompts.",
+    scratch: tuple[str, ...] = (),
 ) -> list[dict[str, Any]]:
-    """Trainable parameters in groups for AdamW; frozen ones are left out.
+    """Trainable parameters in groups for the optimiser; frozen ones are left out.
 
     Args:
         parameters: As ``named_parameters`` gives them.
         optim: Rates and decay.
         prompts: Beginning of the names of those that learn at ``prompt_lr_scale``.
+        scratch: Beginnings of the names of those that no pretrained network brings, which learn at ``scratch_lr_scale``.
 
     Returns:
-        One group; more where norms and biases (every parameter of one axis) are exempt from decay, or prompts have a
-        learning rate of their own.
+        One group; more where norms and biases (every parameter of one axis) are exempt from decay, or prompts or new
+        parts have a learning rate of their own.
     """
     groups: dict[tuple[float, float], list[nn.Parameter]] = {}
     for name, parameter in parameters:
         if parameter.requires_grad:
             decays = optim.decay_norms or parameter.ndim > 1
             scale = optim.prompt_lr_scale if name.startswith(prompts) else 1.0
+            scale *= optim.scratch_lr_scale if name.startswith(scratch) else 1.0
             key = (optim.lr * scale, optim.weight_decay if decays else 0.0)
             groups.setdefault(key, []).append(parameter)
     return [{"params": params, "lr": lr, "weight_decay": decay} for (lr, decay), params in groups.items()]
 
 
-def group_by_module(model: nn.Module, optim: GroupSettings) -> list[dict[str, Any]]:
+def group_by_module(
+    model: nn.Module, optim: GroupSettings, *, slow: nn.Module | None = None, slow_scale: float = 1.0
+) -> list[dict[str, Any]]:
     """Trainable parameters in groups for AdamW, exempt from decay by the kind of module that holds them.
 
-    As Mask2Former and its followers: all of a norm or an embedding is exempt, and nothing else, biases included.
+    As Mask2Former and its followers: all of a norm or an embedding is exempt, Swin's tables of relative positions too, and
+    nothing else, biases included.
 
     Args:
         model: Its parameters.
         optim: Rates and decay; with ``decay_norms`` nothing is exempt.
+        slow: A part of it, such as a pre-trained backbone, that learns at ``slow_scale`` times the rate.
+        slow_scale: See ``slow``.
 
     Returns:
-        One group, or two.
+        One group per rate and decay.
     """
     exempt = {
         id(parameter)
         for module in model.modules()
+        for name, parameter in module.named_parameters(recurse=False)
         if isinstance(module, nn.LayerNorm | nn.GroupNorm | nn.BatchNorm2d | nn.Embedding)
-        for parameter in module.parameters(recurse=False)
+        or name == "relative_position_bias_table"
     }
-    decayed: list[nn.Parameter] = []
-    spared: list[nn.Parameter] = []
+    scaled = {id(parameter) for parameter in slow.parameters()} if slow is not None else set()
+    groups: dict[tuple[float, float], list[nn.Parameter]] = {}
     for parameter in model.parameters():
         if parameter.requires_grad:
-            spare = id(parameter) in exempt and not optim.decay_norms
-            (spared if spare else decayed).append(parameter)
-    groups = ((decayed, optim.weight_decay), (spared, 0.0))
-    return [{"params": params, "lr": optim.lr, "weight_decay": decay} for params, decay in groups if params]
+            spared = id(parameter) in exempt and not optim.decay_norms
+            rate = optim.lr * (slow_scale if id(parameter) in scaled else 1.0)
+            groups.setdefault((rate, 0.0 if spared else optim.weight_decay), []).append(parameter)
+    return [{"params": params, "lr": lr, "weight_decay": decay} for (lr, decay), params in groups.items()]

@@ -7,6 +7,7 @@ import torch
 from torch import Tensor, nn
 
 from lexiseg.errors import ConfigError
+from lexiseg.losses.open_seg_criterion import OpenSegLossSettings
 from lexiseg.losses.segment_criterion import SegmentLossSettings
 from lexiseg.models.parameter_groups import group_parameters
 from lexiseg.types import (
@@ -46,7 +47,7 @@ class RegionModel(nn.Module):
     words_together = True
     offers_features = False
     smallest_grid = 2
-    own_loss = SegmentLossSettings()
+    own_loss: SegmentLossSettings | OpenSegLossSettings = SegmentLossSettings()
     crop_templates: str | None = None
 
     _mean: Tensor

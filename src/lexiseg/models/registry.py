@@ -10,7 +10,15 @@ from typing import Any
 
 from lexiseg.errors import ConfigError
 from lexiseg.models.cascade_clip import CascadeCLIP
+from lexiseg.models.fc_clip import FCClip, FCClipSettings
+from lexiseg.models.lseg import LSeg
+from lexiseg.models.lseg_settings import LSegSettings
+from lexiseg.models.open_seg import OpenSeg, OpenSegSettings
+from lexiseg.models.ovseg import OVSeg, OVSegSettings
 from lexiseg.models.presets import CASCADE_CLIP, FROZEN_CLIP, SPT_SEG, ZEGCLIP
+from lexiseg.models.san import SAN
+from lexiseg.models.san_settings import SAN_L14, SANSettings
+from lexiseg.models.zegformer import ZegFormer, ZegFormerSettings
 from lexiseg.types import ImageTower, MaskModel
 
 
@@ -34,6 +42,13 @@ MODELS: dict[str, Registered] = {
         Registered(CascadeCLIP, ZEGCLIP),
         Registered(CascadeCLIP, FROZEN_CLIP),
         Registered(CascadeCLIP, SPT_SEG),
+        Registered(LSeg, LSegSettings()),
+        Registered(OpenSeg, OpenSegSettings()),
+        Registered(ZegFormer, ZegFormerSettings()),
+        Registered(OVSeg, OVSegSettings()),
+        Registered(FCClip, FCClipSettings()),
+        Registered(SAN, SANSettings()),
+        Registered(SAN, SAN_L14),
     )
 }
 """Every trainable model."""

@@ -111,7 +111,7 @@ class SAN(RegionModel):
         """Scores of every region for all classes and for nothing, which sum to 1; the best of a class's words counts."""
         if state.embeddings is None:
             raise ValueError("expected the state that encode gives")
-        scores = self.classifier.logits(state.embeddings, words.text, words.class_ids).softmax(-1)
+        scores = self.classifier.logits(state.embeddings, words).softmax(-1)
         return ClassifiedMasks(state.masks, scores[..., :-1], scores[..., -1])
 
     def forward(self, images: Tensor, text: Tensor | ClassWords) -> SegmentOutput:
@@ -127,6 +127,6 @@ class SAN(RegionModel):
         predictions = []
         for each in (*found.earlier, found):
             embeddings = self.classifier.embed(each, early, self.tower)
-            logits = self.classifier.logits(embeddings, words.text, words.class_ids)
+            logits = self.classifier.logits(embeddings, words)
             predictions.append(SegmentPrediction(logits, each.masks))
         return SegmentOutput(tuple(predictions))

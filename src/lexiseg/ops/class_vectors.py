@@ -8,9 +8,17 @@ _LARGEST_SCALE = 100.0
 """CLIP never lets the scale of its cosines grow above this."""
 
 
-def mean_vectors(text: Tensor, class_ids: Tensor) -> Tensor:
-    """Unit ``(K, E)`` mean over the words of each class, of unit ``(M, E)`` rows."""
-    count = int(class_ids[-1]) + 1
+def mean_vectors(text: Tensor, class_ids: Tensor, classes: int | None = None) -> Tensor:
+    """Unit ``(K, E)`` mean over the words of each class.
+
+    Args:
+        text: ``(M, E)`` unit rows.
+        class_ids: ``(M,)`` class of each row, ascending from 0.
+        classes: K, where it is known beforehand: a traced program cannot look into ``class_ids``.
+    """
+    count = int(class_ids[-1]) + 1 if classes is None else classes
+    if count == text.shape[0]:
+        return text
     sums = text.new_zeros(count, text.shape[1]).index_add_(0, class_ids, text)
     return F.normalize(sums, dim=-1)
 

@@ -20,7 +20,7 @@ _TINY_AREA = 1e-6
 
 
 @dataclass(frozen=True)
-class Segment:
+class PanopticSegment:
     """One segment of a panoptic map.
 
     Attributes:
@@ -48,7 +48,7 @@ class PanopticMap:
     """
 
     ids: Tensor
-    segments: tuple[Segment, ...]
+    segments: tuple[PanopticSegment, ...]
 
 
 @dataclass(frozen=True)
@@ -143,7 +143,7 @@ def panoptic_map(
         return PanopticMap(ids, ())
     best, class_ids, shown = best[kept], class_ids[kept], masks[kept].sigmoid()
     owner = (best[:, None, None] * shown).argmax(dim=0)
-    segments: list[Segment] = []
+    segments: list[PanopticSegment] = []
     for region, (score, class_id) in enumerate(zip(best.tolist(), class_ids.tolist(), strict=True)):
         inside, own = shown[region] >= 0.5, owner == region
         visible, whole, seen = int(own.sum()), int(inside.sum()), own & inside
@@ -152,10 +152,10 @@ def panoptic_map(
         thing, area = bool(things[class_id]), int(seen.sum())
         same = next((each for each in segments if each.class_id == class_id and not thing), None)
         if same is None:
-            same = Segment(len(segments) + 1, class_id, thing, area, score)
+            same = PanopticSegment(len(segments) + 1, class_id, thing, area, score)
             segments.append(same)
         else:
-            segments[same.id - 1] = Segment(
+            segments[same.id - 1] = PanopticSegment(
                 same.id, class_id, thing, same.area + area, max(same.score, score)
             )
         ids[seen] = same.id

@@ -20,7 +20,7 @@ def shadow_mask(bias: Tensor) -> Tensor:
         ``(B, M, T, T)``, T = N + 1 + P; rows look at columns.
     """
     images, heads, shadows, patches = bias.shape
-    itself = bias.new_full((shadows, shadows), _CLOSED).fill_diagonal_(0.0)
+    itself = _CLOSED * (1 - torch.eye(shadows, dtype=bias.dtype, device=bias.device))
     classes = bias.new_full((shadows, 1), _CLOSED)
     seen = torch.cat([itself, classes], dim=1).expand(images, heads, -1, -1)
     upper = torch.cat([seen, bias], dim=-1)  # (B, M, N, T)

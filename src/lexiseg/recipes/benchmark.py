@@ -3,6 +3,7 @@
 import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,7 @@ from lexiseg.errors import ConfigError, DataError, LexisegError
 from lexiseg.evaluation.benchmark import Benchmark, MethodChoice, cell_key, measure, prepare
 from lexiseg.evaluation.benchmark_table import Cell, read_cells, to_markdown, write_cells
 from lexiseg.inference.devices import pick_device
+from lexiseg.interruption import Kept, keeping
 from lexiseg.progress import with_progress
 from lexiseg.recipes.settings import require_changes, require_limit
 from lexiseg.storage import write_text
@@ -80,7 +82,8 @@ def measure_all(run: BenchmarkRun, refused: Refused) -> str:
         ConfigError: Nothing could be measured.
         DataError: An image or label map is unreadable.
     """
-    cells = _cells(run, refused)
+    with keeping(partial(_kept, run)):
+        cells = _cells(run, refused)
     rows, columns = [choice.label for choice in run.methods], [benchmark.name for benchmark in run.benchmarks]
     table = to_markdown(cells, rows, columns)
     if run.limit:
@@ -132,6 +135,12 @@ def _cells(run: BenchmarkRun, refused: Refused) -> dict[tuple[str, str], Cell]:
     if not cells:
         raise ConfigError(f"none of the {failures} measurements could be made; the messages above say why")
     return cells
+
+
+def _kept(run: BenchmarkRun) -> Kept:
+    there, wanted = read_cells(run.output / RESULTS_FILE), list(_pairs(run))
+    found = sum((choice.label, benchmark.name) in there for choice, benchmark in wanted)
+    return Kept(f"{run.output / RESULTS_FILE} keeps {found} of {len(wanted)} scores")
 
 
 def _pairs(run: BenchmarkRun) -> Iterator[tuple[MethodChoice, Benchmark]]:

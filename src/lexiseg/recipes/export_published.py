@@ -1,4 +1,4 @@
-"""A trained model in the layout that ZegCLIP, SPT-SEG and Cascade-CLIP released."""
+"""A trained model in the layout that its paper's authors released."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -9,7 +9,9 @@ from lexiseg.checkpoints.published_checkpoint import (
     SIDECAR_SUFFIX,
     export_published,
 )
+from lexiseg.checkpoints.published_system import export_system, system_called
 from lexiseg.checkpoints.training_file import (
+    MODEL_PREFIX,
     check_same,
     load_tensors_only,
     read_info,
@@ -35,7 +37,7 @@ class PublishedFile:
 def export_published_file(
     checkpoint: Path, out: Path, *, clip: str | None = None, sidecar: Path | None = None
 ) -> PublishedFile:
-    """Write a checkpoint in mmsegmentation's layout.
+    """Write a checkpoint in its release's layout.
 
     Args:
         checkpoint: A training file.
@@ -56,6 +58,15 @@ def export_published_file(
     check_same(info, model=info.model, fingerprint=frozen.fingerprint, path=checkpoint)
     beside = checkpoint.with_name(checkpoint.name + SIDECAR_SUFFIX)
     chosen = sidecar or (beside if beside.is_file() else None)
-    published = export_published(stored, info, frozen.tower, chosen)
+    system = system_called(info.model["name"])
+    if system is None:
+        published = export_published(stored, info, frozen.tower, chosen)
+    else:
+        ours = {
+            name.removeprefix(MODEL_PREFIX): tensor
+            for name, tensor in stored["state_dict"].items()
+            if name.startswith(MODEL_PREFIX)
+        }
+        published = export_system(system, info.model, ours, frozen.tower, chosen)
     write_atomically(out, lambda part: torch.save(published, part))
-    return PublishedFile(len(published["state_dict"]), chosen)
+    return PublishedFile(len(published["state_dict" if system is None else system.container]), chosen)

@@ -1,4 +1,4 @@
-"""A released checkpoint of ZegCLIP, SPT-SEG or Cascade-CLIP as one of ours."""
+"""A released checkpoint as one of ours."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
@@ -6,16 +6,28 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from safetensors.torch import save_file
+from torch import Tensor
 
-from lexiseg.checkpoints.published_checkpoint import SIDECAR_SUFFIX, Imported, import_published
+from lexiseg.checkpoints.published_checkpoint import (
+    SIDECAR_SUFFIX,
+    Imported,
+    import_published,
+    read_published,
+)
+from lexiseg.checkpoints.published_system import PublishedSystem, import_system, system_of
 from lexiseg.checkpoints.training_file import CHECKPOINT_KEY, CheckpointInfo
 from lexiseg.clip.loading import TOY_CLIP, load_clip
+from lexiseg.clip.templates import resolve_templates
 from lexiseg.data.class_files import read_class_file
 from lexiseg.data.splits import make_split
-from lexiseg.errors import ConfigError
-from lexiseg.inference.protocol import InferenceProtocol
+from lexiseg.errors import CheckpointError, ConfigError
+from lexiseg.inference.protocol import PUBLISHED, InferenceProtocol, suited
 from lexiseg.storage import is_same_file, write_atomically
 from lexiseg.types import ClassSplit, Setting
+
+CLIP_SUFFIX = ".clip.safetensors"
+"""Beside the checkpoint: the CLIP that was in the file."""
 
 
 @dataclass(frozen=True)
@@ -24,9 +36,10 @@ class PublishedImport:
 
     Attributes:
         file: The released checkpoint.
-        clip: What :func:`~lexiseg.clip.loading.load_clip` takes: the CLIP it was trained on.
-        templates: Prompt templates it was trained with.
-        protocol: How it is to be used.
+        clip: What :func:`~lexiseg.clip.loading.load_clip` takes: the CLIP it was trained on. Without a source: the one in
+            the file, which is then written beside the checkpoint.
+        templates: Prompt templates it was trained with; None for the release's.
+        protocol: How it is to be used; None for the release's.
         split: Settings of :func:`~lexiseg.data.splits.make_split` over its classes; None where nobody knows them.
         classes_file: Class names, one a line; None for the file's own.
         transductive: It was trained with self-training, so no class bears a penalty.
@@ -36,8 +49,8 @@ class PublishedImport:
 
     file: Path
     clip: Mapping[str, Any]
-    templates: tuple[str, ...]
-    protocol: InferenceProtocol
+    templates: tuple[str, ...] | None = None
+    protocol: InferenceProtocol | None = None
     split: Mapping[str, Any] | None = None
     classes_file: Path | None = None
     transductive: bool = False
@@ -53,11 +66,13 @@ class ImportedFile:
         content: Of the released file.
         checkpoint: Ours.
         sidecar: What the file holds and lexiseg does not use.
+        clip: The CLIP that was in the file, where none was given.
     """
 
     content: Imported
     checkpoint: Path
     sidecar: Path
+    clip: Path | None = None
 
 
 def import_published_file(release: PublishedImport) -> ImportedFile:
@@ -72,25 +87,64 @@ def import_published_file(release: PublishedImport) -> ImportedFile:
         raise ConfigError(
             f"--out {out} is the file to be read; choose another name, for example {out.stem}.ckpt"
         )
-    how = {**release.clip, "source": _lasting(release.clip["source"])}
+    published, meta = read_published(release.file)
+    system = system_of(published)
+    how = dict(release.clip)
+    contained = None
+    if how.get("source") is None:
+        contained = out.with_name(out.name + CLIP_SUFFIX)
+        how["source"] = contained
+        _write_clip(published, system, contained, release.file)
+    how["source"] = _lasting(how["source"])
     if how.get("tokenizer"):
         how["tokenizer"] = _lasting(how["tokenizer"])
     clip = load_clip(**how)
-    imported = import_published(release.file, clip.vision, decoder_heads=release.decoder_heads)
-    info = _describe(release, imported, how | {"fingerprint": clip.fingerprint})
+    if system is None:
+        imported = import_published(release.file, clip.vision, decoder_heads=release.decoder_heads)
+    else:
+        try:
+            imported = import_system(system, published, meta, clip.tower)
+        except CheckpointError as error:
+            raise CheckpointError(f"{release.file}: {error}") from error
+    info = _describe(release, imported, how | {"fingerprint": clip.fingerprint}, system)
     checkpoint = {CHECKPOINT_KEY: info.to_dict(), "state_dict": imported.state_dict}
     write_atomically(out, lambda part: torch.save(checkpoint, part))
     sidecar = out.with_name(out.name + SIDECAR_SUFFIX)
     write_atomically(sidecar, lambda part: part.write_bytes(imported.sidecar()))
-    return ImportedFile(imported, out, sidecar)
+    return ImportedFile(imported, out, sidecar, contained)
 
 
-def _describe(release: PublishedImport, imported: Imported, clip: Mapping[str, Any]) -> CheckpointInfo:
-    protocol = replace(release.protocol, seen_penalty=0.0) if release.transductive else release.protocol
+def _write_clip(
+    published: Mapping[str, Tensor], system: PublishedSystem | None, path: Path, file: Path
+) -> None:
+    """The CLIP inside a released file as a file of its own.
+
+    Raises:
+        ConfigError: There is none in it.
+    """
+    state = {} if system is None else system.clip(published)
+    if not state:
+        raise ConfigError(
+            f"{file} does not bring its whole CLIP along; say with --clip which it was trained on"
+        )
+    tensors = {name: tensor.contiguous().clone() for name, tensor in state.items()}
+    write_atomically(path, lambda part: save_file(tensors, part))
+
+
+def _describe(
+    release: PublishedImport, imported: Imported, clip: Mapping[str, Any], system: PublishedSystem | None
+) -> CheckpointInfo:
+    own = PUBLISHED["cascade" if system is None else system.protocol]
+    protocol = release.protocol or own
+    if own.activation != "linear":  # scores stay scores, whichever sizes were chosen
+        protocol = suited(protocol, gives_scores=own.activation == "scores")
+    if release.transductive:
+        protocol = replace(protocol, seen_penalty=0.0)
+    templates = resolve_templates("single" if system is None else system.templates)
     return CheckpointInfo(
         model=imported.settings,
         clip=dict(clip),
-        templates=release.templates,
+        templates=release.templates or templates,
         split=_split(release, imported.classes),
         protocol=protocol.to_dict(),
     )
@@ -109,6 +163,7 @@ def _split(release: PublishedImport, classes: tuple[str, ...]) -> ClassSplit:
     return make_split(classes, **{**release.split, "setting": setting})
 
 
-def _lasting(source: str) -> str:
+def _lasting(source: str | Path) -> str:
     """A path that still holds from another folder; names stay names."""
+    source = str(source)
     return str(Path(source).resolve()) if source != TOY_CLIP and Path(source).exists() else source

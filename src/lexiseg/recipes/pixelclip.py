@@ -1,6 +1,7 @@
 """Tune a CLIP image tower with masks without names, and write it as a CLIP like any other (PixelCLIP)."""
 
 import logging
+import shutil
 import time
 import warnings
 from collections.abc import Callable, Mapping, Sequence
@@ -30,6 +31,7 @@ from lexiseg.recipes.settings import (
     require_seed,
 )
 from lexiseg.recipes.trainer import check_trainer, make_trainer, quiet, tell_once
+from lexiseg.storage import folder_or_nothing
 from lexiseg.training.checkpointing import KeepCheckpoints
 from lexiseg.training.cluster_examples import TypicalMasks
 from lexiseg.training.cluster_panels import ClusterPanels
@@ -136,13 +138,18 @@ def tune(run: TuneRun) -> Path:
     """
     quiet()
     check_trainer(run.trainer, "gradient_clip_val")
-    folder, tuned = run.folder, run.output_dir / CLIP_FOLDER
+    folder = run.folder
     read_words(run.pictures.words)  # what is wrong in itself is told before what is wrong for this folder
     if folder.finished(run.trainer.max_steps) is not None:
         run.tell(f"the run in {run.output_dir} is complete; resume=false starts it anew")
-        return tuned
-    started = time.monotonic()
+        return run.output_dir / CLIP_FOLDER
     resume_from = folder.resume_from()
+    with folder.keeping(resume_from):
+        return _tune(run, resume_from)
+
+
+def _tune(run: TuneRun, resume_from: Path | None) -> Path:
+    folder, tuned, started = run.folder, run.output_dir / CLIP_FOLDER, time.monotonic()
     step = resumed_step(resume_from, read_tuning_info)
     if resume_from is not None:
         tell_once(run.tell, folder.tell_other_length(run.trainer.max_steps))
@@ -241,6 +248,8 @@ def _callbacks(
 
 
 def _export(clip: FrozenCLIP, model: PixelCLIP, folder: Path) -> None:
-    """Write the CLIP with its tuned image tower, in the layout that its kind of tower has."""
+    """Write the CLIP with its tuned image tower, in the layout that its kind of tower has, whole or not at all."""
     clip.tower = model.tuned_tower().cpu()
-    save_clip(clip.cpu(), folder)
+    with folder_or_nothing(folder) as part:
+        save_clip(clip.cpu(), part)
+        shutil.rmtree(folder, ignore_errors=True)  # of a run that was stopped before its result

@@ -1,11 +1,13 @@
 """One photograph segmented and kept: labels, overlay, scores and every setting, under the photograph's name."""
 
-from dataclasses import dataclass, replace
+from contextlib import AbstractContextManager
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from lexiseg.errors import ConfigError
 from lexiseg.inference.result import Segmentation
 from lexiseg.inference.segmenter import Segmenter
+from lexiseg.interruption import Kept, keeping
 from lexiseg.progress import doing
 from lexiseg.recipes.given_masks import GivenMasks
 from lexiseg.recipes.photographs import Photograph
@@ -33,6 +35,7 @@ class Prediction:
         masks: One class per mask of these; None: every pixel for itself.
         overlay: Write the photograph coloured by class.
         score_png: Write the score of each pixel.
+        written: The photographs whose results are there.
     """
 
     segmenter: Segmenter
@@ -40,6 +43,7 @@ class Prediction:
     masks: GivenMasks | None = None
     overlay: bool = True
     score_png: bool = False
+    written: list[Path] = field(default_factory=list)
 
     def keep(self, photograph: Photograph) -> Segmentation:
         """Segment one photograph and write its results; the protocol says which masks voted.
@@ -60,4 +64,11 @@ class Prediction:
                 overlay=self.overlay,
                 score_png=self.score_png,
             )
+        self.written.append(photograph.path)
         return result
+
+    def keeping(self, total: int) -> AbstractContextManager[None]:
+        """What is kept of so many photographs if the work is stopped in here."""
+        return keeping(
+            lambda: Kept(f"{len(self.written)} of {total} photographs are segmented, results in {self.out}")
+        )

@@ -19,11 +19,10 @@ from lexiseg.data.mask_datamodule import MaskDataModule
 from lexiseg.errors import ConfigError, LexisegError
 from lexiseg.evaluation.benchmark import Benchmark, MethodChoice
 from lexiseg.inference.protocol import InferenceProtocol
-from lexiseg.losses.fused import MaskLossWeights
-from lexiseg.losses.segment_criterion import SegmentLossSettings
 from lexiseg.masks.store import MaskStore
 from lexiseg.models.pixel_clip_settings import PixelCLIPOptimSettings, PixelCLIPSettings
 from lexiseg.recipes.benchmark import BenchmarkRun
+from lexiseg.recipes.criteria import loss_settings
 from lexiseg.recipes.demo import Stage
 from lexiseg.recipes.evaluate import TARGET, Evaluation
 from lexiseg.recipes.pixelclip import PictureSettings, TuneRun
@@ -67,7 +66,6 @@ _TRAINING_KEYS = (
 )  # fmt: skip
 _TUNING_KEYS = (*_RUN_KEYS, "mask_data", "masks", "pictures")
 _TRAINER_KEYS = ("max_steps", "accelerator", "devices", "precision", "accumulate_grad_batches", "strategy")
-_LOSSES: dict[str, Any] = {"mask": MaskLossWeights, "segments": SegmentLossSettings}
 _log = logging.getLogger(__name__)
 
 
@@ -87,7 +85,7 @@ def training_run(record: Record, tell: Tell = _log.info) -> TrainRun:
     settings: dict[str, Any] = {
         "clip": known_settings(ClipSource, record["clip"], "clip"),
         "split": known_settings(SplitSettings, record["split"], "split"),
-        "loss": _loss(record["loss"]),
+        "loss": loss_settings(record["loss"]),
         "optim": known_settings(OptimSettings, record["optim"], "optim"),
         "protocol": InferenceProtocol.from_dict(record["protocol"]),
         "self_training": known_settings(SelfTrainingSettings, record["self_training"], "self_training"),
@@ -269,16 +267,6 @@ def _wandb(logger: object) -> Mapping[str, Any] | None:
     if not isinstance(logger, Mapping) or not isinstance(logger.get("wandb"), Mapping | None):
         raise ConfigError(f"logger: expected wandb with its settings, or with null, got {logger!r}")
     return logger.get("wandb")
-
-
-def _loss(values: object) -> MaskLossWeights | SegmentLossSettings:
-    """Which of the losses says ``kind``: ``mask`` where it is missing."""
-    if not isinstance(values, Mapping):
-        raise ConfigError(f"loss: expected settings by name, got {values!r}")
-    kind, own = values.get("kind", "mask"), {key: value for key, value in values.items() if key != "kind"}
-    if not isinstance(kind, str) or kind not in _LOSSES:
-        raise ConfigError(f"loss.kind: expected one of {', '.join(_LOSSES)}, got {kind!r}")
-    return known_settings(_LOSSES[kind], own, "loss")
 
 
 def _trainer(values: object) -> TrainerSettings:

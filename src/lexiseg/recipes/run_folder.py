@@ -2,14 +2,16 @@
 
 import json
 from collections.abc import Callable, Mapping
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import yaml
 
-from lexiseg.checkpoints.training_file import load_tensors_only
+from lexiseg.checkpoints.training_file import load_tensors_only, read_step
 from lexiseg.errors import CheckpointError, ConfigError
+from lexiseg.interruption import Kept, keeping
 from lexiseg.recipes.settings import Resume
 from lexiseg.storage import is_there, make_folder, write_json, write_text
 from lexiseg.training.checkpointing import LAST
@@ -177,9 +179,31 @@ class RunFolder:
         )
         return log
 
+    def keeping(self, resume_from: Path | None) -> AbstractContextManager[None]:
+        """What this run has kept if it is stopped in here: its last checkpoint, not one that stood here before it."""
+        last = self.path / LAST
+        foreign = None if resume_from == last else _stamp(last)
+
+        def tell() -> Kept:
+            stamp = _stamp(last)
+            if stamp is None or stamp == foreign:
+                return Kept(f"no checkpoint in {self.path} yet")
+            step = read_step(last)
+            return Kept(f"step {step} is kept in {last}", () if self.resume == "auto" else ("resume=auto",))
+
+        return keeping(tell)
+
     def write_result(self, result: Mapping[str, Any]) -> None:
         """Say that the run is complete, and how it went."""
         write_json(result, self.path / RESULT_FILE)
+
+
+def _stamp(path: Path) -> tuple[int, int] | None:
+    """What changes whenever a file is written anew; None where there is none."""
+    if not path.is_file():
+        return None
+    found = path.stat()
+    return found.st_ino, found.st_mtime_ns
 
 
 def read_record(path: Path) -> dict[str, Any]:

@@ -2,13 +2,15 @@
 
 import json
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 
 from lexiseg.errors import CheckpointError
+from lexiseg.interruption import Kept, keeping, without_interrupts
 from lexiseg.recipes.ablations import AblationRow
 from lexiseg.recipes.run_folder import RESULT_FILE
 from lexiseg.storage import write_json, write_text
@@ -49,6 +51,21 @@ def read_results(
         paths = {seed: run_folder(output, row.name, seed) / RESULT_FILE for seed in seeds}
         found[row.name] = tuple(_read(path, seed) for seed, path in paths.items() if path.is_file())
     return found
+
+
+@contextmanager
+def keeping_runs(
+    output: Path, rows: Sequence[AblationRow], seeds: Sequence[int], *, processes: int = 1
+) -> Iterator[None]:
+    """What is kept if the sweep is stopped in here: its complete runs. Of several processes, this one alone hears Ctrl-C."""
+    results = [run_folder(output, row.name, seed) / RESULT_FILE for row in rows for seed in seeds]
+
+    def tell() -> Kept:
+        complete = sum(path.is_file() for path in results)
+        return Kept(f"{complete} of {len(results)} runs in {output} are complete")
+
+    with keeping(tell), without_interrupts(heard=True) if processes != 1 else nullcontext():
+        yield
 
 
 def write_report(

@@ -3,6 +3,7 @@
 import inspect
 import logging
 import os
+import signal
 import warnings
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -14,6 +15,7 @@ from pytorch_lightning.utilities import rank_zero_only
 from pytorch_lightning.utilities.exceptions import MisconfigurationException
 
 from lexiseg.errors import ConfigError
+from lexiseg.interruption import interrupted, reclaim_signals
 from lexiseg.recipes.settings import TrainerSettings
 from lexiseg.training.checkpointing import AtomicCheckpointIO
 from lexiseg.training.csv_log import CsvLog
@@ -97,7 +99,7 @@ def make_trainer(
         **settings.arguments(),
         **more,
         logger=loggers,
-        callbacks=list(callbacks),
+        callbacks=[*callbacks, EndTogether()],
         plugins=[AtomicCheckpointIO()],
         enable_checkpointing=False,
         enable_progress_bar=False,
@@ -107,6 +109,26 @@ def make_trainer(
         log_every_n_steps=10,
         default_root_dir=str(folder),
     )
+
+
+class EndTogether(pl.Callback):
+    """Lightning's own answer to SIGTERM waits for a batch and for other processes; ours stands, in all processes at once."""
+
+    def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Lightning has just set its handler."""
+        reclaim_signals()
+
+    def on_validation_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """So it has where only a validation is run."""
+        reclaim_signals()
+
+    def on_exception(
+        self, trainer: pl.Trainer, pl_module: pl.LightningModule, exception: BaseException
+    ) -> None:
+        """Processes that Lightning launched hear of a SIGTERM that only this one got."""
+        launcher = trainer.strategy.launcher
+        if interrupted() and launcher is not None:
+            launcher.kill(signal.SIGTERM)
 
 
 def tell_once(tell: Callable[[str], None], sentence: str) -> None:

@@ -24,12 +24,10 @@ from lexiseg.data.datamodule import SegmentationDataModule
 from lexiseg.errors import ConfigError
 from lexiseg.inference.pipeline import Pipeline
 from lexiseg.inference.protocol import InferenceProtocol, suited
-from lexiseg.losses.criterion import MaskCriterion
-from lexiseg.losses.fused import MaskLossWeights
-from lexiseg.losses.segment_criterion import SegmentCriterion, SegmentLossSettings
 from lexiseg.models.cascade_settings import CascadeSettings
 from lexiseg.models.region_model import RegionModel
 from lexiseg.models.registry import build_model, complete_settings, model_settings
+from lexiseg.recipes.criteria import LossSettings, make_criterion
 from lexiseg.recipes.record import merged, plain_record
 from lexiseg.recipes.run_folder import RunFolder, resumed_step
 from lexiseg.recipes.settings import (
@@ -70,7 +68,7 @@ class TrainRun:
         clip: The CLIP underneath.
         model: The settings of a mask model; or ``name`` and settings as plain values.
         templates: A template set's name, or templates with ``{}`` in each.
-        loss: Weights of the mask loss, or of the set criterion of a model that names regions; None for the model's own.
+        loss: Settings of a loss that fits the model; None for the model's own.
         optim: Optimiser and schedule.
         protocol: How validation images are read; its seen penalty holds in the inductive setting only.
         self_training: Whether, and how, a transductive run follows an inductive one.
@@ -94,7 +92,7 @@ class TrainRun:
     clip: ClipSource = field(default_factory=ClipSource)
     model: CascadeSettings | Mapping[str, Any] = field(default_factory=CascadeSettings)
     templates: str | Sequence[str] = "single"
-    loss: MaskLossWeights | SegmentLossSettings | None = None
+    loss: LossSettings | None = None
     optim: OptimSettings = field(default_factory=OptimSettings)
     protocol: InferenceProtocol = NATIVE
     self_training: SelfTrainingSettings = field(default_factory=SelfTrainingSettings)
@@ -194,8 +192,15 @@ def _train_once(run: TrainRun) -> tuple[dict[str, float], float]:
         # JSON has no NaN: a score that none of the images could give stands there as null.
         scores = {name: math.nan if score is None else score for name, score in result["val"].items()}
         return scores, float(result["seconds"])
-    started = time.monotonic()
     resume_from = folder.resume_from()
+    with folder.keeping(resume_from):
+        return _fit(run, split, data, resume_from)
+
+
+def _fit(
+    run: TrainRun, split: ClassSplit, data: SegmentationDataModule, resume_from: Path | None
+) -> tuple[dict[str, float], float]:
+    folder, started = run.folder, time.monotonic()
     step = resumed_step(resume_from, read_info)
     if resume_from is not None and not run.optim.schedule_steps:
         tell_once(run.tell, folder.tell_other_length(run.trainer.max_steps))
@@ -224,7 +229,7 @@ def build_task(run: TrainRun, clip: FrozenCLIP, split: ClassSplit) -> Segmentati
     if run.init_from:
         _start_from(run.init_from, model, clip)
     protocol = run.protocol if split.setting == "inductive" else replace(run.protocol, seen_penalty=0.0)
-    if model.names_regions and split.setting == "transductive":
+    if isinstance(model, RegionModel) and split.setting == "transductive":
         raise ConfigError(
             f"model '{model.settings.name}' names regions, and self-training labels pixels by a pixel model's sigmoid; set "
             "split.setting=inductive and self_training=none"
@@ -244,29 +249,12 @@ def build_task(run: TrainRun, clip: FrozenCLIP, split: ClassSplit) -> Segmentati
         model,
         segmenter.embeddings.vectors,
         split,
-        criterion=_criterion(model, run),
+        criterion=make_criterion(model, run.loss),
         optim=run.optim,
         info=info,
         labeller=lambda image: segmenter.segment(image, scores=False).labels,
         self_training=run.self_training,
     )
-
-
-def _criterion(model: MaskModel, run: TrainRun) -> MaskCriterion | SegmentCriterion:
-    """The loss that a run names, or the model's own.
-
-    Raises:
-        ConfigError: A loss of masks for a model that names regions, or the other way round.
-    """
-    regions = isinstance(model, RegionModel)
-    loss = run.loss or (model.own_loss if isinstance(model, RegionModel) else MaskLossWeights())
-    if isinstance(loss, SegmentLossSettings) != regions:
-        fitting = "loss=segments" if regions else "loss=mask"
-        raise ConfigError(
-            f"model '{model.settings.name}' {'names regions' if regions else 'gives a mask per class'}, which this loss cannot "
-            f"compare; take {fitting}"
-        )
-    return SegmentCriterion(loss) if isinstance(loss, SegmentLossSettings) else MaskCriterion(loss)
 
 
 def _build_trainer(run: TrainRun, log: CsvLog, data: SegmentationDataModule) -> pl.Trainer:

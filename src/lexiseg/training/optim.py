@@ -2,23 +2,30 @@
 
 import math
 from dataclasses import dataclass
+from typing import Literal
 
 import torch
 
 from lexiseg.plain_settings import require_plain_settings, within
 from lexiseg.types import MaskModel
 
+OptimizerKind = Literal["adamw", "sgd"]
+
 
 @dataclass(frozen=True)
 class OptimSettings:
-    """AdamW with polynomial decay after a linear warm-up; defaults as released.
+    """AdamW or SGD with polynomial decay after a linear warm-up; defaults as Cascade-CLIP released them.
 
     Attributes:
+        kind: ``adamw``, or ``sgd`` with ``momentum``, whose weight decay is not decoupled.
         lr: Peak learning rate of everything that trains.
         prompt_lr_scale: Prompts learn at this times ``lr``; released: 1.
+        scratch_lr_scale: What starts from scratch beside a pretrained network of the model's own learns at this times
+            ``lr``; LSeg: 10.
         weight_decay: Decoupled weight decay.
         decay_norms: Decay layer norms and biases too. The released configuration means to exempt norms, but its
             rule never applies, so the published numbers decay everything: the default.
+        momentum: Of SGD.
         betas: AdamW's moments.
         eps: AdamW's epsilon.
         power: Of the polynomial.
@@ -29,10 +36,13 @@ class OptimSettings:
             through a longer schedule names the longer one.
     """
 
+    kind: OptimizerKind = "adamw"
     lr: float = within(2e-4, above=0)
     prompt_lr_scale: float = within(1.0, at_least=0)
+    scratch_lr_scale: float = within(1.0, at_least=0)
     weight_decay: float = within(0.01, at_least=0)
     decay_norms: bool = True
+    momentum: float = within(0.9, at_least=0, below=1)
     betas: tuple[float, float] = within((0.9, 0.999), at_least=0, below=1)
     eps: float = within(1e-8, above=0)
     power: float = within(0.9, at_least=0)
@@ -60,10 +70,14 @@ def polynomial_with_warmup(step: int, max_steps: int, settings: OptimSettings) -
 
 def build_optimizer(
     model: MaskModel, settings: OptimSettings, max_steps: int
-) -> tuple[torch.optim.AdamW, torch.optim.lr_scheduler.LambdaLR]:
-    """AdamW over the model's own parameter groups, and its schedule to be stepped once per optimiser step."""
+) -> tuple[torch.optim.Optimizer, torch.optim.lr_scheduler.LambdaLR]:
+    """The optimiser over the model's own parameter groups, and its schedule to be stepped once per optimiser step."""
     groups = model.parameter_groups(settings)
-    optimizer = torch.optim.AdamW(groups, betas=settings.betas, eps=settings.eps)
+    optimizer: torch.optim.Optimizer
+    if settings.kind == "sgd":
+        optimizer = torch.optim.SGD(groups, momentum=settings.momentum)
+    else:
+        optimizer = torch.optim.AdamW(groups, betas=settings.betas, eps=settings.eps)
 
     def factor(step: int) -> float:
         return polynomial_with_warmup(step, max_steps, settings) / settings.lr

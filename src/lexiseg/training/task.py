@@ -19,10 +19,12 @@ from lexiseg.checkpoints.training_file import (
 from lexiseg.errors import TrainingError
 from lexiseg.label_codes import label_codes
 from lexiseg.losses.criterion import MaskCriterion
+from lexiseg.losses.open_seg_criterion import OpenSegCriterion
 from lexiseg.losses.segment_criterion import SegmentCriterion
 from lexiseg.losses.segment_targets import instance_targets, segment_targets
 from lexiseg.metrics.segmentation import ZeroShotMetric
 from lexiseg.models.momentum_teacher import MomentumTeacher
+from lexiseg.models.region_model import RegionModel
 from lexiseg.segments import SegmentMap
 from lexiseg.training.optim import OptimSettings, build_optimizer
 from lexiseg.training.resumable_task import RESUMED, ResumableTask
@@ -40,7 +42,7 @@ class SegmentationTask(ResumableTask):
         model: The mask model; its frozen tower is no part of the state dict.
         text: ``(K, E)`` unit text embeddings of all classes of the split, in label-id order.
         split: Seen and unseen classes.
-        criterion: The mask loss; the set criterion for a model that names regions.
+        criterion: The mask loss; a loss of regions for a model that names them.
         optim: Optimiser and schedule.
         info: Description written into every checkpoint.
         labeller: Whole-image segmentation over all classes, for validation.
@@ -56,7 +58,7 @@ class SegmentationTask(ResumableTask):
         text: Tensor,
         split: ClassSplit,
         *,
-        criterion: MaskCriterion | SegmentCriterion,
+        criterion: MaskCriterion | SegmentCriterion | OpenSegCriterion,
         optim: OptimSettings,
         info: CheckpointInfo,
         labeller: Labeller,
@@ -92,7 +94,7 @@ class SegmentationTask(ResumableTask):
         """
         queries = self._queries(batch)
         images = self.model.normalize(batch.images)
-        if self.model.names_regions:
+        if isinstance(self.model, RegionModel):
             ignore = label_codes(len(self.text)).ignore
             images, queries = _padded(images, queries, self.model.patch_size, ignore)
         output = self.model(images, self.text)

@@ -7,7 +7,7 @@ import torch.nn.functional as F
 import side_cases
 from lexiseg.models.early_blocks import EarlyTokens
 from lexiseg.models.region_classifiers.shadow_tokens import ShadowTokens
-from lexiseg.types import Proposals
+from lexiseg.types import ClassWords, Proposals
 
 GRID, SIDE_GRID, EARLY = (5, 3), (4, 7), 1
 
@@ -108,7 +108,8 @@ def test_one_region():
 def test_class_logits():
     module, text = classifier(), side_cases.words(4)
     embeddings = F.normalize(torch.randn(2, 5, side_cases.EMBED), dim=-1)
-    logits = module.logits(embeddings, text, torch.tensor([0, 1, 1, 2]))
+    words = ClassWords(text, torch.tensor([0, 1, 1, 2]), torch.zeros(3, dtype=torch.bool))
+    logits = module.logits(embeddings, words)
     cosines = torch.stack(
         [F.cosine_similarity(embeddings, row.expand_as(embeddings), dim=-1) for row in text], -1
     )

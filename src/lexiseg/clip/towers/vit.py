@@ -1,5 +1,6 @@
 """CLIP's image tower, frozen, stepped block by block; MetaCLIP 2's too, which is the same with other weights."""
 
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -52,6 +53,7 @@ class VisionTower(ClipBlocks):
         position_mode: PositionMode = "bicubic",
         class_embedding_twice: bool = False,
         positions: Tensor | None = None,
+        change_patches: Callable[[Tensor], Tensor] | None = None,
     ) -> Tensor:
         """Patches to the tokens that enter the first block.
 
@@ -61,6 +63,7 @@ class VisionTower(ClipBlocks):
             class_embedding_twice: Add the class embedding a second time, as ZegCLIP, SPT-SEG and Cascade-CLIP do
                 (their positional row for the class token already holds it).
             positions: Instead of :attr:`positions`, of the same shape: a trained copy.
+            change_patches: Applied to the patch vectors ``(B, h*w, D)`` before class token and positions come to them.
 
         Returns:
             ``(B, 1 + h*w, D)``, class token first, after the first layer norm.
@@ -68,6 +71,8 @@ class VisionTower(ClipBlocks):
         embeddings = self.vision.embeddings
         grid = self.grid(images)
         patches = embeddings.patch_embedding(images).flatten(2).transpose(1, 2)  # (B, N, D)
+        if change_patches is not None:
+            patches = change_patches(patches)
         native = self.positions if positions is None else positions
         position = resize_position_embedding(native, grid, position_mode)
         cls = embeddings.class_embedding + position[0]

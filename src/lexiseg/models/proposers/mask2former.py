@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from lexiseg.errors import ConfigError
+from lexiseg.ops.tracing import is_exporting
 from lexiseg.plain_settings import require_plain_settings, within
 from lexiseg.types import Proposals
 
@@ -92,7 +93,14 @@ class Mask2Former(nn.Module):
         Returns:
             Masks ``(B, N, H / 4, W / 4)``, normed queries ``(B, N, width)`` and the map of ``width`` channels that the
             masks were read from; ``earlier`` holds the prediction before the first layer and after each but the last.
+
+        Raises:
+            ConfigError: A program is traced: transformers' decoders hold the sizes that they were traced with.
         """
+        if is_exporting():
+            raise ConfigError(
+                "Mask2Former's decoders cannot be traced for images of any size; export the model --to folder"
+            )
         with torch.autocast(maps[0].device.type, enabled=False):
             dtype = self.pixel_decoder.level_embed.dtype
             pixels = self.pixel_decoder([each.to(dtype) for each in maps])

@@ -80,7 +80,7 @@ class SideAdapter(nn.Module):
         embedded = self.patches(images)
         height, width = embedded.shape[-2:]
         grid, count = (height, width), self.queries.shape[1]
-        tokens = torch.cat([self.queries.expand(len(images), -1, -1), map_to_tokens(embedded)], dim=1)
+        tokens = torch.cat([self.queries.expand(images.shape[0], -1, -1), map_to_tokens(embedded)], dim=1)
         patch_positions = resize_position_embedding(self.positions[0], grid, "bicubic", prefix=0)
         positions = torch.cat([self.query_positions[0], patch_positions])
         found, decoded = [], self.decoded[-1:] if last_only else self.decoded

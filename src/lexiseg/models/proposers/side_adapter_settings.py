@@ -3,7 +3,6 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import pairwise
-from typing import Any
 
 from lexiseg.errors import ConfigError
 from lexiseg.plain_settings import require_plain_settings, within
@@ -48,23 +47,22 @@ class SideAdapterSettings:
         object.__setattr__(self, "decoded", _checked_decoded(self.decoded, self.depth))
 
 
-def _checked_fusion(given: Any, depth: int) -> tuple[tuple[int, int], ...]:
-    expected = (
-        f"model.fusion: expected pairs of a CLIP block and a side block such as [[0,0],[3,1]], got {given!r}"
-    )
-    pairs = [_whole_numbers(pair) for pair in given] if _is_list(given) else [()]
-    if any(len(pair) != 2 or min(pair) < 0 for pair in pairs):
-        raise ConfigError(expected)
+def _checked_fusion(given: Sequence[Sequence[int]], depth: int) -> tuple[tuple[int, int], ...]:
+    pairs = [(block, side) for block, side in given]
+    if any(min(pair) < 0 for pair in pairs):
+        raise ConfigError(
+            f"model.fusion: expected pairs of a CLIP block and a side block such as [[0,0],[3,1]], got {given!r}"
+        )
     sides = [side for _, side in pairs]
     if max(sides, default=0) > depth:
         raise ConfigError(f"model.fusion: there is no side block {max(sides)}, only {depth}")
     if len(set(sides)) != len(sides):
         raise ConfigError(f"model.fusion: only one CLIP block may enter after a side block, got {given!r}")
-    return tuple((block, side) for block, side in pairs)
+    return tuple(pairs)
 
 
-def _checked_decoded(given: Any, depth: int) -> tuple[int, ...]:
-    blocks = _whole_numbers(given)
+def _checked_decoded(given: Sequence[int], depth: int) -> tuple[int, ...]:
+    blocks = tuple(given)
     if (
         not blocks
         or blocks[0] < 1
@@ -73,12 +71,3 @@ def _checked_decoded(given: Any, depth: int) -> tuple[int, ...]:
     ):
         raise ConfigError(f"model.decoded: expected ascending side blocks from 1 to {depth}, got {given!r}")
     return blocks
-
-
-def _is_list(given: Any) -> bool:
-    return isinstance(given, Sequence) and not isinstance(given, str)
-
-
-def _whole_numbers(given: Any) -> tuple[int, ...]:
-    """Nothing where it is no list of whole numbers."""
-    return tuple(given) if _is_list(given) and all(type(number) is int for number in given) else ()

@@ -5,7 +5,7 @@ from torch import Tensor
 
 from lexiseg.ops.class_vectors import best_word, scaled_cosines
 from lexiseg.ops.mask_pooling import regions_on_grid
-from lexiseg.types import Proposals, StageTower
+from lexiseg.types import ClassWords, Proposals, RegionPooling
 
 
 class MaskPooling:
@@ -15,10 +15,10 @@ class MaskPooling:
     its pooling looks at each region of it.
 
     Args:
-        tower: Frozen.
+        tower: Frozen, or what pools in its place.
     """
 
-    def __init__(self, tower: StageTower) -> None:
+    def __init__(self, tower: RegionPooling) -> None:
         self.tower = tower
 
     @torch.no_grad()
@@ -39,6 +39,7 @@ class MaskPooling:
             seen = torch.ones_like(seen)
         return self.tower.pool_regions(features, regions), seen
 
-    def logits(self, embeddings: Tensor, text: Tensor, class_ids: Tensor) -> Tensor:
-        """Class logits ``(B, N, K)`` by CLIP's own scale: the best word of each class of unit ``text (M, E)``."""
-        return best_word(scaled_cosines(embeddings, text, self.tower.logit_scale), class_ids)
+    def logits(self, embeddings: Tensor, words: ClassWords) -> Tensor:
+        """Class logits ``(B, N, K)`` of embedded regions by CLIP's own scale: the best word of each class."""
+        cosines = scaled_cosines(embeddings, words.text, self.tower.logit_scale)
+        return best_word(cosines, words.class_ids, words.classes)

@@ -6,9 +6,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from lexiseg.models.perceptron import perceptron
 from lexiseg.ops.class_vectors import best_word, scaled_cosines
 from lexiseg.ops.mask_pooling import mean_in_regions, regions_on_grid
-from lexiseg.types import Proposals
+from lexiseg.types import ClassWords, Proposals
 
 _SCALE = math.log(1 / 0.07)
 """CLIP's own start."""
@@ -27,13 +28,7 @@ class PooledQueries(nn.Module):
     def __init__(self, width: int, embed_dim: int) -> None:
         super().__init__()
         self.pooling = nn.Sequential(nn.LayerNorm(width), nn.Linear(width, width))
-        self.embedding = nn.Sequential(
-            nn.Linear(width, width),
-            nn.ReLU(),
-            nn.Linear(width, width),
-            nn.ReLU(),
-            nn.Linear(width, embed_dim),
-        )
+        self.embedding = perceptron(width, width, width, embed_dim)
         self.nothing = nn.Embedding(1, embed_dim)
         self.logit_scale = nn.Parameter(torch.tensor(_SCALE))
 
@@ -51,17 +46,16 @@ class PooledQueries(nn.Module):
         pooled = mean_in_regions(proposals.pixels, regions)
         return self.embedding(self.pooling(pooled) + proposals.embeddings)
 
-    def logits(self, embeddings: Tensor, text: Tensor, class_ids: Tensor) -> Tensor:
+    def logits(self, embeddings: Tensor, words: ClassWords) -> Tensor:
         """Class logits of embedded regions.
 
         Args:
             embeddings: ``(B, N, E)`` of :meth:`embed`.
-            text: ``(M, E)`` unit text, one row per word.
-            class_ids: ``(M,)`` the class of each row.
+            words: K classes with their unit text.
 
         Returns:
             ``(B, N, K + 1)``: the best word of each class, and "no object" last, a trained row of its own.
         """
-        rows = torch.cat([text, F.normalize(self.nothing.weight, dim=-1)])
-        ids = torch.cat([class_ids, class_ids[-1:] + 1])
-        return best_word(scaled_cosines(embeddings, rows, self.logit_scale), ids)
+        rows = torch.cat([words.text, F.normalize(self.nothing.weight, dim=-1)])
+        ids = torch.cat([words.class_ids, words.class_ids[-1:] + 1])
+        return best_word(scaled_cosines(embeddings, rows, self.logit_scale), ids, words.classes + 1)

@@ -10,7 +10,8 @@ from lexiseg.models.perceptron import perceptron
 from lexiseg.ops.attention import attend
 from lexiseg.ops.class_vectors import best_word
 from lexiseg.ops.shadow_attention import shadow_mask
-from lexiseg.types import Proposals
+from lexiseg.ops.window_max import window_max
+from lexiseg.types import ClassWords, Proposals
 
 
 class ShadowTokens(nn.Module):
@@ -63,29 +64,28 @@ class ShadowTokens(nn.Module):
             ``(B, N, E)``, unit.
         """
         regions = self.bias(proposals)
-        pooled = F.adaptive_max_pool2d(
-            regions.flatten(0, 1), early.grid
-        )  # windows overlap where grids do not divide
+        pooled = window_max(regions.flatten(0, 1), early.grid)
         mask = shadow_mask(pooled.unflatten(0, regions.shape[:2]).flatten(3))
         count = regions.shape[2]
         tokens = torch.cat([early.tokens[:, :1].expand(-1, count, -1), early.tokens], dim=1)
         for index in range(early.last, tower.depth):
             query, key, value = tower.qkv(index, tower.norm1(index, tokens))
-            tokens = tokens + tower.attention_output(index, attend(query, key, value, bias=mask))
+            # Contiguous, for a traced program cannot tell in which order torch's attention lays out what it gives.
+            heads = attend(query, key, value, bias=mask).contiguous()
+            tokens = tokens + tower.attention_output(index, heads)
             tokens = tokens + tower.mlp(index, tokens)
         return F.normalize(tower.project(tokens[:, :count]), dim=-1)
 
-    def logits(self, embeddings: Tensor, text: Tensor, class_ids: Tensor) -> Tensor:
+    def logits(self, embeddings: Tensor, words: ClassWords) -> Tensor:
         """Class logits of embedded regions.
 
         Args:
             embeddings: ``(B, N, E)`` of :meth:`embed`.
-            text: ``(M, E)`` unit text, one row per word.
-            class_ids: ``(M,)`` the class of each row.
+            words: Of K classes.
 
         Returns:
             ``(B, N, K + 1)``: the best word of each class, and "nothing" last, a trained row of its own.
         """
-        rows = torch.cat([text, F.normalize(self.nothing, dim=-1)])
-        ids = torch.cat([class_ids, class_ids[-1:] + 1])
-        return best_word(self.scale * (embeddings @ rows.T), ids)
+        named = best_word(embeddings @ words.text.T, words.class_ids, words.classes)
+        nothing = embeddings @ F.normalize(self.nothing, dim=-1).T
+        return self.scale * torch.cat([named, nothing], dim=-1)
