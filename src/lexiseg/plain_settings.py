@@ -202,3 +202,13 @@ def require_known_keys(settings: Mapping[str, Any], kind: type, group: str) -> N
     unknown = sorted(str(key) for key in set(settings) - set(known))
     if unknown:
         raise ConfigError(f"{group}: no setting {', '.join(unknown)}; there are {', '.join(known)}")
+
+
+def require_seed(seed: object) -> None:
+    """Refuse what no generator takes.
+
+    Raises:
+        ConfigError: Not a whole number from 0.
+    """
+    if type(seed) is not int or not 0 <= seed < 2**32:
+        raise ConfigError(f"seed: expected a whole number of at least 0 and below 2**32, got {seed!r}")
