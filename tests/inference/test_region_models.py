@@ -71,15 +71,15 @@ def published(image, protocol, *, combine):
     padded = F.pad(model.normalize(pixels), (0, full[1] - working[1], 0, full[0] - working[0]))
     found = model.classify(model.encode(padded, working), EMBEDDED.class_words(torch.device("cpu")))
 
-    def up(maps):
-        maps = F.interpolate(maps, size=full, mode="bilinear", align_corners=False)
-        maps = maps[..., : working[0], : working[1]]
+    def on(maps):
         return F.interpolate(maps, size=(height, width), mode="bilinear", align_corners=False)
 
+    masks = F.interpolate(found.masks, size=full, mode="bilinear", align_corners=False)
+    masks = masks[..., : working[0], : working[1]]
     if combine == "masks":
-        maps = torch.einsum("bnk,bnhw->bkhw", found.scores, up(found.masks).sigmoid())[0]
+        maps = torch.einsum("bnk,bnhw->bkhw", found.scores, on(masks).sigmoid())[0]
     else:
-        maps = up(torch.einsum("bnk,bnhw->bkhw", found.scores, found.masks.sigmoid()))[0]
+        maps = on(torch.einsum("bnk,bnhw->bkhw", found.scores, masks.sigmoid()))[0]
     maps[1] -= protocol.seen_penalty
     best, labels = maps.max(0)
     return labels.numpy(), (best + protocol.seen_penalty * (labels == 1)).numpy()
@@ -102,7 +102,9 @@ def test_as_published(combine, short_side, penalty):
 def test_the_two_orders_differ():
     results = [
         Segmenter(
-            RegionsOfColour(), EMBEDDED, InferenceProtocol(activation="scores", combine=combine)
+            RegionsOfColour(),
+            EMBEDDED,
+            InferenceProtocol(short_side=61, activation="scores", combine=combine),
         ).segment(picture())
         for combine in ("masks", "scores")
     ]

@@ -75,6 +75,7 @@ SYSTEMS = (
         zegformer.optional_shapes,
         zegformer.clip_of_zegformer,
         templates="pixelclip_train",  # "A photo of a {} in the scene", on COCO-Stuff and VOC
+        protocol="region_scores",
     ),
     PublishedSystem(
         "OVSeg",
@@ -84,6 +85,7 @@ SYSTEMS = (
         ovseg.ovseg_layout,
         ovseg.optional_shapes,
         ovseg.clip_of_ovseg,
+        protocol="region_scores",
     ),
     PublishedSystem(
         "LSeg",

@@ -138,7 +138,8 @@ class _Contest:
             maps = logits[0]
             count = len(maps) if isinstance(maps, ClassifiedMasks) else maps.shape[1]
             if count:
-                merge = self.layout.merge(logits, self.protocol.activation, self.protocol.logit_scale)
+                protocol = self.protocol
+                merge = self.layout.merge(logits, protocol.activation, protocol.logit_scale, protocol.combine)
                 yield slice(first, first + count), merge, maps.device
             first += count
 

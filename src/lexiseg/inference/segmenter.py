@@ -288,7 +288,7 @@ class Segmenter:
         named: list[tuple[EncodedWindows, ClassifiedMasks]] = [
             (batch, self._encoder.classify(batch.state, classes)) for batch in encoded.batches
         ]
-        if encoded.layout.is_whole and self.protocol.combine == "masks":
+        if encoded.layout.is_whole:
             yield slice(0, len(classes)), (named[0][1],)
             return
         grid = named[0][1].masks.shape[-2:]
