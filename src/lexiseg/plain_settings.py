@@ -95,7 +95,7 @@ def require_plain_settings(settings: Any, group: str) -> None:
             raise ConfigError(f"{name}: expected {_spoken(hints[item.name])}, got {given!r}") from None
         allowed = item.metadata.get(_RANGE)
         for number in _numbers(value):
-            if not math.isfinite(number):
+            if isinstance(number, float) and not math.isfinite(number):
                 raise ConfigError(f"{name}: expected a finite number, got {number}")
             if abs(number) > _LARGEST:
                 raise ConfigError(f"{name}: expected a number that 32 bits hold, got {number}")
@@ -123,8 +123,10 @@ def _fitted(value: Any, hint: Any) -> Any:
         return _require(same, value)
     if origin in (tuple, list, Sequence):
         return _fitted_list(value, tuple if origin is tuple else None, parts)
-    if hint is float and type(value) is int:
+    if hint is float and type(value) is int and abs(value) <= _LARGEST:
         return float(value)
+    if hint is float and type(value) is int:
+        return value  # too large for any number here, which whoever looks at its range says
     if hint in _SPOKEN:
         return _require(isinstance(value, Path) if hint is Path else type(value) is hint, value)
     return value

@@ -193,5 +193,32 @@ def test_known_classes_are_those_with_a_word_of_training():
     split = ClassSplit("s", ("Red", "grass", "sky"), unseen=("sky",))
     assert known_class_ids(Vocabulary.from_text("white; red, sky, Grass"), split) == (0, 2)
     assert known_class_ids(Vocabulary.from_text("red"), None) == ()
+    supervised = ClassSplit("s", ("red", "sky"), unseen=("sky",), setting="supervised")
+    assert known_class_ids(Vocabulary.from_text("sky, sea"), supervised) == (0,)
     all_seen = ClassSplit("s", ("red", "sky"))
     assert known_class_ids(Vocabulary.from_text("sky, sea"), all_seen) == (0,)
+
+
+@pytest.mark.parametrize("combine", ["masks", "scores"])
+@pytest.mark.parametrize("window", [None, 24])
+def test_half_precision_comes_to_the_same(combine, window):
+    def answer(precision):
+        protocol = InferenceProtocol(
+            activation="scores", combine=combine, window=window, stride=window and 16, precision=precision
+        )
+        model = RegionsOfColour()
+        if precision == "bfloat16":  # as of a model whose last product is one of autocast's
+            named = model.classify
+            model.classify = lambda *given: ClassifiedMasks(
+                named(*given).masks.bfloat16(), named(*given).scores
+            )
+        return Segmenter(model, EMBEDDED, protocol).segment(picture(40, 56))
+
+    exact, rough = answer("float32"), answer("bfloat16")
+    np.testing.assert_allclose(rough.scores, exact.scores, atol=0.03)
+    assert (rough.labels != exact.labels).mean() < 0.02
+
+
+def test_a_model_of_regions_needs_its_padding_at_the_end():
+    with pytest.raises(ConfigError, match=r"protocol\.padding=bottom_right"):
+        Segmenter(RegionsOfColour(), EMBEDDED, InferenceProtocol(activation="scores", padding="centre"))

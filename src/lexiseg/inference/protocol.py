@@ -190,6 +190,9 @@ REGIONS = InferenceProtocol(
 )
 """SAN: detectron2's resizing, the whole image."""
 
+FC_CLIP = replace(REGIONS, name="fc_clip", short_side=800, long_side=1333)
+"""FC-CLIP, but for Cityscapes and Mapillary (1024 / 2560); ``combine="scores"`` for ADE20K-847, PASCAL Context and VOC."""
+
 REGION_SCORES = replace(REGIONS, name="region_scores", combine="scores")
 """ZegFormer on COCO-Stuff, OVSeg with Swin-B."""
 
@@ -198,6 +201,6 @@ LSEG = InferenceProtocol(name="lseg", window=480, stride=320, activation="linear
 
 PUBLISHED = {
     protocol.name: protocol
-    for protocol in (REGIONS, REGION_SCORES, LSEG, CASCADE, CASCADE_TRANSDUCTIVE, TRAINING_FREE)
+    for protocol in (REGIONS, FC_CLIP, REGION_SCORES, LSEG, CASCADE, CASCADE_TRANSDUCTIVE, TRAINING_FREE)
 }
 """Published protocols by name."""
