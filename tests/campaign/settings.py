@@ -138,7 +138,7 @@ _UNREAD = {
 
 _OTHERS: dict[str, tuple[Any, Range]] = {
     "seed": (int, Range(at_least=0, below=2**32)),
-    "data.seed": (int, Range(at_least=0)),
+    "data.seed": (int | None, Range(at_least=0)),
     "data.train.length": (int, Range(at_least=1)),
     "data.val.length": (int, Range(at_least=1)),
     "data.train.seed": (int, Range(at_least=0)),

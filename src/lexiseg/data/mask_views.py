@@ -149,7 +149,7 @@ class TwoViews:
         ConfigError: A size below 1 or a probability that is none.
     """
 
-    short_side: int = within(1024, at_least=1)
+    short_side: int = within(1024, at_least=1, at_most=65536)
     crop: int = within(640, at_least=1, at_most=8192)
     size: int = within(320, at_least=1, at_most=8192)
     mask_size: int = within(256, at_least=1, at_most=8192)
