@@ -101,8 +101,8 @@ _WORDS_AND_RULES = (
         "penalty-of-unseen",
         "the penalty is taken from the classes that training had no label for",
         "src/lexiseg/inference/words.py",
-        "seen = {_plain(name) for name in trained.seen}",
-        "seen = {_plain(name) for name in trained.unseen}",
+        'labelled = trained.classes if trained.setting == "supervised" else trained.seen',
+        "labelled = trained.unseen",
         ("tests/inference/test_words.py",),
     ),
     Slip(
@@ -258,8 +258,8 @@ _PHOTOGRAPH_TO_LABELS = (
         "logit-scale",
         "the protocol's logit scale is ignored",
         "src/lexiseg/inference/decision.py",
-        "self.layout.merge(logits, self.protocol.activation, self.protocol.logit_scale)",
-        "self.layout.merge(logits, self.protocol.activation, 1.0)",
+        "logits, protocol.activation, protocol.logit_scale, protocol.combine",
+        "logits, protocol.activation, 1.0, protocol.combine",
         ("tests/inference/test_segmenter.py",),
     ),
     Slip(

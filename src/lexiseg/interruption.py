@@ -249,7 +249,8 @@ class _Watch:
         try:
             if not self._said and _rank() == 0:
                 self._said = True
-                os.write(2, (_CLEAR_LINE if os.isatty(2) else b"") + self._line().encode())
+                with suppress(OSError):  # nobody may be there to read it
+                    os.write(2, (_CLEAR_LINE if os.isatty(2) else b"") + self._line().encode())
             if hasattr(signal, "SIGCHLD"):  # torch's handler would raise for each worker that ends
                 signal.signal(signal.SIGCHLD, signal.SIG_DFL)
             multiprocessing = sys.modules.get("multiprocessing")

@@ -95,7 +95,7 @@ def require_plain_settings(settings: Any, group: str) -> None:
             raise ConfigError(f"{name}: expected {_spoken(hints[item.name])}, got {given!r}") from None
         allowed = item.metadata.get(_RANGE)
         for number in _numbers(value):
-            if not math.isfinite(number):
+            if isinstance(number, float) and not math.isfinite(number):
                 raise ConfigError(f"{name}: expected a finite number, got {number}")
             if abs(number) > _LARGEST:
                 raise ConfigError(f"{name}: expected a number that 32 bits hold, got {number}")
@@ -123,8 +123,10 @@ def _fitted(value: Any, hint: Any) -> Any:
         return _require(same, value)
     if origin in (tuple, list, Sequence):
         return _fitted_list(value, tuple if origin is tuple else None, parts)
-    if hint is float and type(value) is int:
+    if hint is float and type(value) is int and abs(value) <= _LARGEST:
         return float(value)
+    if hint is float and type(value) is int:
+        return value  # too large for any number here, which whoever looks at its range says
     if hint in _SPOKEN:
         return _require(isinstance(value, Path) if hint is Path else type(value) is hint, value)
     return value
@@ -202,3 +204,13 @@ def require_known_keys(settings: Mapping[str, Any], kind: type, group: str) -> N
     unknown = sorted(str(key) for key in set(settings) - set(known))
     if unknown:
         raise ConfigError(f"{group}: no setting {', '.join(unknown)}; there are {', '.join(known)}")
+
+
+def require_seed(seed: object) -> None:
+    """Refuse what no generator takes.
+
+    Raises:
+        ConfigError: Not a whole number from 0.
+    """
+    if type(seed) is not int or not 0 <= seed < 2**32:
+        raise ConfigError(f"seed: expected a whole number of at least 0 and below 2**32, got {seed!r}")

@@ -77,7 +77,7 @@ class Doing:
         steps, spent = self.done - self._first, self.seconds(now)
         if self.total is None or steps < 1:
             return f"{spent:.0f} s"
-        return f"{_clock(spent / steps * (self.total - self.done))} left"
+        return f"{_clock(spent / steps * max(self.total - self.done, 0))} left"
 
 
 @contextmanager
@@ -111,7 +111,7 @@ def with_progress(items: Iterable[T], description: str, total: int) -> Iterator[
 @contextmanager
 def shown() -> Iterator[None]:
     """Say on standard error what is being done inside; of several processes of one run only the first one speaks."""
-    follows = any(os.environ.get(name, "0") != "0" for name in ("RANK", "LOCAL_RANK"))
+    follows = any(os.environ.get(name, "0") != "0" for name in ("RANK", "LOCAL_RANK", "SLURM_PROCID"))
     if _Display.present is not None or follows or os.environ.get(QUIET_VARIABLE):
         yield
         return

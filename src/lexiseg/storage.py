@@ -9,12 +9,12 @@ import tempfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
-
-import numpy as np
-from PIL import Image
+from typing import TYPE_CHECKING, Any
 
 from lexiseg.errors import LexisegError
+
+if TYPE_CHECKING:
+    from PIL.Image import Image
 
 _SHOWN_LETTERS = 1024
 _LONGEST_TEXT = 2**26
@@ -65,12 +65,12 @@ def read_words(path: Path) -> str:
     return content.decode("utf-8-sig").replace("\r\n", "\n").replace("\r", "\n")
 
 
-def write_png(image: Image.Image, path: Path) -> None:
+def write_png(image: "Image", path: Path) -> None:
     """Write a picture as PNG."""
     write_atomically(path, lambda part: image.save(part, format="PNG"))
 
 
-def png_bytes(image: Image.Image) -> bytes:
+def png_bytes(image: "Image") -> bytes:
     """What :func:`write_png` writes."""
     content = io.BytesIO()
     image.save(content, format="PNG")
@@ -208,6 +208,8 @@ def _force_to_disk(path: Path) -> None:
 
 
 def _plain(value: Any) -> Any:
+    import numpy as np  # whoever writes values has them loaded already
+
     if isinstance(value, np.generic):
         value = value.item()
     if isinstance(value, float):

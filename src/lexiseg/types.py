@@ -568,7 +568,7 @@ class ClassifiedMasks:
     @property
     def maps(self) -> Tensor:
         """Class maps ``(B, K, h, w)``: the sum over regions of score times sigmoid of the mask (MaskFormer, sec. 3.4)."""
-        return torch.einsum("bnk,bnhw->bkhw", self.scores, self.masks.sigmoid())
+        return torch.einsum("bnk,bnhw->bkhw", self.scores.float(), self.masks.float().sigmoid())
 
 
 class RegionSegmentable(Segmentable, Protocol):

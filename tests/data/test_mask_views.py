@@ -193,7 +193,7 @@ def test_published_sizes_and_every_corner_is_reached():
 @pytest.mark.parametrize(
     ("settings", "message"),
     [
-        ({"crop": 0}, "views.crop: expected at least 1, got 0"),
+        ({"crop": 0}, "views.crop: expected .*, got 0"),
         ({"size": 3.5}, "views.size: expected a whole number, got 3.5"),
         ({"flip": 2}, "views.flip: expected from 0 to 1, got 2.0"),
         ({"cut_masks": "no"}, "views.cut_masks: expected true or false, got 'no'"),

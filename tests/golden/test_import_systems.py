@@ -5,8 +5,10 @@ import pytest
 import torch
 from fc_clip_cases import clip_of_fc_clip, folders_with, load
 
+from lexiseg.checkpoints.published_system import SYSTEMS
 from lexiseg.checkpoints.training_file import load_tensors_only
-from lexiseg.errors import CheckpointError, ConfigError
+from lexiseg.clip.vocabulary import TextEmbeddings, Vocabulary
+from lexiseg.errors import CheckpointError, ConfigError, LexisegError
 from lexiseg.inference.pipeline import Pipeline
 from lexiseg.recipes.export_published import export_published_file
 from lexiseg.recipes.import_published import PublishedImport, import_published_file
@@ -53,7 +55,9 @@ def test_a_released_file_is_used_and_written_back_with_the_same_bytes(folder, na
     assert written.clip is not None
     pipeline = Pipeline.load(written.checkpoint, device="cpu")
     assert pipeline.protocol.activation == "scores"
-    assert (pipeline.protocol.short_side, pipeline.protocol.resize) == (640, "pillow")
+    sides = (800, 1333) if "fcclip" in name else (640, 2560)
+    assert (pipeline.protocol.short_side, pipeline.protocol.long_side) == sides
+    assert (pipeline.protocol.resize, pipeline.protocol.combine) == ("pillow", "masks")
     assert len(pipeline.templates) == 14
     again = export_published_file(written.checkpoint, tmp_path / "again.pth")
     assert again.tensors == len(published)
@@ -76,7 +80,7 @@ def test_a_wrong_file_is_refused_by_key(folder, name, text, tmp_path):
     torch.save({"model": broken}, tmp_path / "broken.pth")
     with pytest.raises(CheckpointError, match=rf"missing: {lost}.*unknown: extra\.weight"):
         import_published_file(PublishedImport(tmp_path / "broken.pth", where))
-    assert not (tmp_path / "broken.ckpt").exists()
+    assert [path.name for path in tmp_path.iterdir()] == ["broken.pth"]
 
 
 @each_case
@@ -90,6 +94,21 @@ def test_without_its_side_car_nothing_is_written(folder, name, text, tmp_path):
     with pytest.raises(CheckpointError, match="give --sidecar"):
         export_published_file(written.checkpoint, tmp_path / "again.pth")
     assert not (tmp_path / "again.pth").exists()
+
+
+@each_case
+def test_another_clip_is_not_taken_for_the_one_inside(folder, name, text, tmp_path):
+    published, _ = released(folder, name, text)
+    torch.save({"model": published}, tmp_path / "released.pth")
+    with pytest.raises(ConfigError, match="leave --clip out"):
+        import_published_file(PublishedImport(tmp_path / "released.pth", {"source": "toy"}))
+
+
+def test_a_file_that_holds_a_mark_and_nothing_else_is_refused(tmp_path):
+    for system in SYSTEMS:
+        torch.save({"model": {system.mark: torch.zeros(1, 2)}}, tmp_path / "x.pth")
+        with pytest.raises(LexisegError):
+            import_published_file(PublishedImport(tmp_path / "x.pth", {"source": "toy"}))
 
 
 def test_a_file_of_the_cascade_family_needs_its_clip_named(tmp_path):
@@ -107,9 +126,13 @@ def test_an_imported_model_segments_a_photograph(folder, name, text, tmp_path, m
     )
     pipeline = Pipeline.load(written.checkpoint, device="cpu")
     monkeypatch.setenv("LEXISEG_CACHE", str(tmp_path / "cache"))
-    pipeline.clip.text_tower.tokenizer = lambda texts, length: torch.randint(
-        1, 99, (len(texts), length), generator=torch.Generator().manual_seed(sum(map(len, texts)))
+    width = pipeline.clip.tower.embed_dim
+    vectors = torch.nn.functional.normalize(
+        torch.randn(4, width, generator=torch.Generator().manual_seed(1)), dim=-1
     )
+    monkeypatch.setattr(
+        Vocabulary, "embed", lambda *_: TextEmbeddings(vectors, torch.tensor([0, 1, 1, 2]))
+    )  # the file brings no tokenizer
     picture = np.random.default_rng(3).integers(0, 256, (61, 83, 3), dtype=np.uint8)
     result = pipeline.segmenter("dog, cat; kitten, sky").segment(picture)
     assert result.labels.shape == (61, 83)

@@ -71,15 +71,15 @@ def published(image, protocol, *, combine):
     padded = F.pad(model.normalize(pixels), (0, full[1] - working[1], 0, full[0] - working[0]))
     found = model.classify(model.encode(padded, working), EMBEDDED.class_words(torch.device("cpu")))
 
-    def up(maps):
-        maps = F.interpolate(maps, size=full, mode="bilinear", align_corners=False)
-        maps = maps[..., : working[0], : working[1]]
+    def on(maps):
         return F.interpolate(maps, size=(height, width), mode="bilinear", align_corners=False)
 
+    masks = F.interpolate(found.masks, size=full, mode="bilinear", align_corners=False)
+    masks = masks[..., : working[0], : working[1]]
     if combine == "masks":
-        maps = torch.einsum("bnk,bnhw->bkhw", found.scores, up(found.masks).sigmoid())[0]
+        maps = torch.einsum("bnk,bnhw->bkhw", found.scores, on(masks).sigmoid())[0]
     else:
-        maps = up(torch.einsum("bnk,bnhw->bkhw", found.scores, found.masks.sigmoid()))[0]
+        maps = on(torch.einsum("bnk,bnhw->bkhw", found.scores, masks.sigmoid()))[0]
     maps[1] -= protocol.seen_penalty
     best, labels = maps.max(0)
     return labels.numpy(), (best + protocol.seen_penalty * (labels == 1)).numpy()
@@ -102,7 +102,9 @@ def test_as_published(combine, short_side, penalty):
 def test_the_two_orders_differ():
     results = [
         Segmenter(
-            RegionsOfColour(), EMBEDDED, InferenceProtocol(activation="scores", combine=combine)
+            RegionsOfColour(),
+            EMBEDDED,
+            InferenceProtocol(short_side=61, activation="scores", combine=combine),
         ).segment(picture())
         for combine in ("masks", "scores")
     ]
@@ -191,5 +193,32 @@ def test_known_classes_are_those_with_a_word_of_training():
     split = ClassSplit("s", ("Red", "grass", "sky"), unseen=("sky",))
     assert known_class_ids(Vocabulary.from_text("white; red, sky, Grass"), split) == (0, 2)
     assert known_class_ids(Vocabulary.from_text("red"), None) == ()
+    supervised = ClassSplit("s", ("red", "sky"), unseen=("sky",), setting="supervised")
+    assert known_class_ids(Vocabulary.from_text("sky, sea"), supervised) == (0,)
     all_seen = ClassSplit("s", ("red", "sky"))
     assert known_class_ids(Vocabulary.from_text("sky, sea"), all_seen) == (0,)
+
+
+@pytest.mark.parametrize("combine", ["masks", "scores"])
+@pytest.mark.parametrize("window", [None, 24])
+def test_half_precision_comes_to_the_same(combine, window):
+    def answer(precision):
+        protocol = InferenceProtocol(
+            activation="scores", combine=combine, window=window, stride=window and 16, precision=precision
+        )
+        model = RegionsOfColour()
+        if precision == "bfloat16":  # as of a model whose last product is one of autocast's
+            named = model.classify
+            model.classify = lambda *given: ClassifiedMasks(
+                named(*given).masks.bfloat16(), named(*given).scores
+            )
+        return Segmenter(model, EMBEDDED, protocol).segment(picture(40, 56))
+
+    exact, rough = answer("float32"), answer("bfloat16")
+    np.testing.assert_allclose(rough.scores, exact.scores, atol=0.03)
+    assert (rough.labels != exact.labels).mean() < 0.02
+
+
+def test_a_model_of_regions_needs_its_padding_at_the_end():
+    with pytest.raises(ConfigError, match=r"protocol\.padding=bottom_right"):
+        Segmenter(RegionsOfColour(), EMBEDDED, InferenceProtocol(activation="scores", padding="centre"))

@@ -1,6 +1,7 @@
 """FC-CLIP as a whole, on tiny towers of both kinds; its published numbers are in ``tests/golden``."""
 
 from dataclasses import replace
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -173,11 +174,38 @@ def test_norms_and_embeddings_are_spared_from_decay(tiny_clip) -> None:
     assert len(all_of_them["params"]) == len(named) == len(decayed["params"]) + len(names)
 
 
-def test_another_tower_is_refused(tiny_clip) -> None:
+def test_another_tower_is_refused() -> None:
+    other = SimpleNamespace(kind="vision model")
     with pytest.raises(
-        ConfigError, match="model 'fc_clip' needs a CLIP with a ConvNeXt or ResNet; got a ViT"
+        ConfigError, match="needs a CLIP with a ConvNeXt or ResNet or ViT; got a vision model"
     ):
-        FCClip(VisionTower(tiny_clip))
+        FCClip(other)
+
+
+@torch.no_grad()
+def test_a_vit_is_read_at_four_scales_and_pooled_patch_by_patch(tiny_clip) -> None:
+    torch.manual_seed(5)
+    tower = VisionTower(tiny_clip)
+    model = FCClip(tower, FCClipSettings(**SMALL)).eval()
+    side = tower.patch_size
+    pictures = torch.randn(2, 3, 6 * side, 4 * side)
+    maps, patches = model._maps(pictures)
+    assert [each.shape[-2:] for each in maps] == [(24, 16), (12, 8), (6, 4), (3, 2)]
+    torch.testing.assert_close(patches, tower.dense_features(pictures))
+    state = model.encode(pictures)
+    assert state.masks.shape == (2, SMALL["queries"], 24, 16)
+    coarse = torch.nn.functional.interpolate(state.masks, size=(6, 4), mode="bilinear") > 0
+    for image in range(2):
+        for region in range(SMALL["queries"]):
+            inside = coarse[image, region]
+            assert bool(state.visible[image, region]) == bool(inside.any())
+            if inside.any():
+                expected = patches[image][:, inside].mean(1)
+                torch.testing.assert_close(state.frozen[image, region], expected, rtol=1e-4, atol=1e-6)
+    alone = model.encode(pictures[1:])
+    torch.testing.assert_close(alone.masks, state.masks[1:], rtol=1e-4, atol=1e-4)
+    with pytest.raises(ConfigError, match="no multiple"):
+        model.encode(torch.zeros(1, 3, side + 1, side))
 
 
 @each_kind

@@ -184,7 +184,13 @@ def with_sidecar(live: Mapping[str, Tensor], sidecar: Path) -> tuple[dict[str, T
             "give the side-car that was written with it"
         )
     tensors = {**live, **rest}
-    return {name: own_memory(tensors[name]).to(getattr(torch, kind)) for name, kind in order.items()}, meta
+    kinds = {kind: getattr(torch, str(kind), None) for kind in order.values()}
+    wrong = [kind for kind, found in kinds.items() if not isinstance(found, torch.dtype)]
+    if wrong:
+        raise CheckpointError(
+            f"{sidecar}: damaged, it tells of tensors of type {wrong[0]!r}; import the file again"
+        )
+    return {name: own_memory(tensors[name]).to(kinds[kind]) for name, kind in order.items()}, meta
 
 
 def _complete(live: dict[str, Tensor], layout: PublishedLayout, tower: VisionTower) -> dict[str, Tensor]:

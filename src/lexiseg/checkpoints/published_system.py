@@ -65,6 +65,7 @@ SYSTEMS = (
         fc_clip.fc_clip_layout,
         fc_clip.optional_shapes,
         fc_clip.clip_of_fc_clip,
+        protocol="fc_clip",
     ),
     PublishedSystem(
         "ZegFormer",
@@ -75,6 +76,7 @@ SYSTEMS = (
         zegformer.optional_shapes,
         zegformer.clip_of_zegformer,
         templates="pixelclip_train",  # "A photo of a {} in the scene", on COCO-Stuff and VOC
+        protocol="region_scores",
     ),
     PublishedSystem(
         "OVSeg",
@@ -84,6 +86,7 @@ SYSTEMS = (
         ovseg.ovseg_layout,
         ovseg.optional_shapes,
         ovseg.clip_of_ovseg,
+        protocol="region_scores",
     ),
     PublishedSystem(
         "LSeg",
@@ -125,9 +128,14 @@ def import_system(
     Raises:
         CheckpointError: Keys missing, superfluous or of a wrong shape; all kinds are named. Or a CLIP of another size.
     """
-    found = system.detect(published)
-    model = build_model(found if isinstance(found, Mapping) else asdict(found), tower)
-    layout = system.layout(model.settings, tower)
+    try:
+        found = system.detect(published)
+        model = build_model(found if isinstance(found, Mapping) else asdict(found), tower)
+        layout = system.layout(model.settings, tower)
+    except (KeyError, IndexError, AttributeError, TypeError, ValueError) as error:
+        raise CheckpointError(
+            f"no file of {system.title} as released, or of another kind of CLIP than the {tower.kind} given ({error!r})"
+        ) from error
     shapes = {name: tuple(tensor.shape) for name, tensor in published.items()}
     check_keys(
         _expected(layout, system, shapes, whole=bool(system.clip(published))),
@@ -176,6 +184,7 @@ def export_system(
 def _expected(
     layout: PublishedLayout, system: PublishedSystem, found: Mapping[str, Shape], *, whole: bool
 ) -> dict[str, Shape]:
-    """Names and shapes of a file; of one without its CLIP those that stand here too."""
-    shapes = layout.shapes if whole else {name: layout.shapes[name] for name in layout.live}
+    """Names and shapes of a file; one without its CLIP may leave out what does not stand here."""
+    needed = layout.live | (layout.shapes.keys() if whole else found.keys())
+    shapes = {name: shape for name, shape in layout.shapes.items() if name in needed}
     return free_lengths_taken(shapes | system.optional_shapes(found), found)

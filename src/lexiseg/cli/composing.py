@@ -108,11 +108,13 @@ def _of_its_model(command: str, config: "DictConfig", given: Sequence[str]) -> l
     model = plain(config.model)
     typed = {override.lstrip("+~").partition("=")[0] for override in given}
     along = plain(config.get(_WITH_MODEL, {})).get(model["name"], {})
-    if typed & set(groups(command)) & along.keys():
-        along = {}  # another file was chosen, and its values are not these
+    for group in (
+        typed & set(groups(command)) & along.keys()
+    ):  # another file was chosen: its values are not these
+        along = {key: value for key, value in along.items() if not key.startswith(group)}
     settings = settings_for_model(command, model, plain(config.get(_MODELS, {})))
     return [
-        *(f"{key}={value}" for key, value in along.items() if key not in typed),
+        *(f"{key}={value}" for key, value in along.items() if key.lstrip("+") not in typed),
         *(f"model.{key}={json.dumps(value)}" for key, value in settings.items()),
     ]
 

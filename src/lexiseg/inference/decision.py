@@ -12,6 +12,7 @@ from lexiseg.dense.multi_view import TileSource
 from lexiseg.inference.layout import ImageLayout, WindowMaps
 from lexiseg.inference.protocol import InferenceProtocol
 from lexiseg.inference.refine import MaskVote, PreparedPAMR
+from lexiseg.label_codes import MOST_CLASSES, label_codes
 from lexiseg.ops.class_chunks import Running, running_argmax
 from lexiseg.types import ClassifiedMasks, chunks
 
@@ -138,7 +139,8 @@ class _Contest:
             maps = logits[0]
             count = len(maps) if isinstance(maps, ClassifiedMasks) else maps.shape[1]
             if count:
-                merge = self.layout.merge(logits, self.protocol.activation, self.protocol.logit_scale)
+                protocol = self.protocol
+                merge = self.layout.merge(logits, protocol.activation, protocol.logit_scale, protocol.combine)
                 yield slice(first, first + count), merge, maps.device
             first += count
 
@@ -202,5 +204,5 @@ def _look_up(words: Tensor, table: Tensor) -> Tensor:
 
 
 def _to_numpy(labels: Tensor, ids: int) -> npt.NDArray[np.integer]:
-    kind = np.uint8 if ids <= 2**8 else np.uint16 if ids <= 2**16 else np.int32
+    kind = np.int32 if ids > MOST_CLASSES else label_codes(ids).dtype
     return labels.cpu().numpy().astype(kind, copy=False)

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from lexiseg.dense.multi_view import SINGLE_VIEW, FusedTiles, MultiView, TileSource, View, route_through
 from lexiseg.errors import DataError
-from lexiseg.inference.protocol import InferenceProtocol
+from lexiseg.inference.protocol import Combine, InferenceProtocol
 from lexiseg.ops.class_chunks import Activation, LinearMerge, SigmoidMerge
 from lexiseg.ops.region_merge import RegionMerge
 from lexiseg.ops.resize import fit_within, keep_ratio_size, shortest_edge_size
@@ -163,19 +163,26 @@ class ImageLayout:
         """Whether one window of one view covers the photograph."""
         return len(self.views) == 1 and len(self.windows[0].windows) == 1
 
-    def merge(self, logits: tuple[WindowMaps, ...], activation: Activation, scale: float) -> TileSource:
+    def merge(
+        self,
+        logits: tuple[WindowMaps, ...],
+        activation: Activation,
+        scale: float,
+        combine: Combine = "masks",
+    ) -> TileSource:
         """Scores at the photograph's pixels, made when asked for.
 
         Args:
             logits: Per view, of all its windows; regions only where :attr:`is_whole`.
             activation: As in the protocol.
             scale: Factor on the logits.
+            combine: As in the protocol.
         """
         first = logits[0]
         if isinstance(first, ClassifiedMasks):
             masks = first.masks[0].float()
             axes = self.windows[0].axes((masks.shape[-2], masks.shape[-1]), masks.device)
-            return RegionMerge(masks, first.scores[0] * scale, *axes)
+            return RegionMerge(masks, first.scores[0] * scale, *axes, sums_travel=combine == "scores")
         kind = SigmoidMerge if activation == "sigmoid" else LinearMerge
         plans: dict[WindowLayout, tuple[AxisPlan, AxisPlan]] = {}  # a view and its mirror image share theirs
         for maps, layout in zip(logits, self.windows, strict=True):

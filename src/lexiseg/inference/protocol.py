@@ -19,8 +19,8 @@ Resize = Literal["opencv", "pillow"]
 """``opencv``: bilinear without antialiasing, as mmsegmentation's pipelines. ``pillow``: with, as detectron2's."""
 
 Combine = Literal["masks", "scores"]
-"""What of a model of regions reaches the photograph's size: the ``masks``, which are then weighted by their classes' scores
-and summed, or the sums, made on the masks' own grid: the class ``scores`` of its pixels."""
+"""What of a model of regions goes on from the working image to the photograph's size: the ``masks``, which are then weighted by
+their classes' scores and summed; or the sums, the class ``scores`` of its pixels."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -57,7 +57,7 @@ class InferenceProtocol:
             takes 10.
         padding: Where the zeros of the padding lie.
         resize: Whose arithmetic resizes the photograph.
-        combine: See :data:`Combine`; with several windows or views it is always the scores.
+        combine: See :data:`Combine`; with several windows or views the sums are made on the masks' own grid.
         precision: Of the model's own arithmetic; merging is always in float32.
         window_batch: Windows per pass of the tower.
 
@@ -188,12 +188,19 @@ TRAINING_FREE = InferenceProtocol.training_free()
 REGIONS = InferenceProtocol(
     name="regions", short_side=640, long_side=2560, resize="pillow", activation="scores"
 )
-"""SAN, ZegFormer on COCO-Stuff and OVSeg with Swin-B: detectron2's resizing, the whole image."""
+"""SAN: detectron2's resizing, the whole image."""
+
+FC_CLIP = replace(REGIONS, name="fc_clip", short_side=800, long_side=1333)
+"""FC-CLIP, but for Cityscapes and Mapillary (1024 / 2560); ``combine="scores"`` for ADE20K-847, PASCAL Context and VOC."""
+
+REGION_SCORES = replace(REGIONS, name="region_scores", combine="scores")
+"""ZegFormer on COCO-Stuff, OVSeg with Swin-B."""
 
 LSEG = InferenceProtocol(name="lseg", window=480, stride=320, activation="linear")
 """LSeg at one scale; the released test sums six scales and their mirror images."""
 
 PUBLISHED = {
-    protocol.name: protocol for protocol in (REGIONS, LSEG, CASCADE, CASCADE_TRANSDUCTIVE, TRAINING_FREE)
+    protocol.name: protocol
+    for protocol in (REGIONS, FC_CLIP, REGION_SCORES, LSEG, CASCADE, CASCADE_TRANSDUCTIVE, TRAINING_FREE)
 }
 """Published protocols by name."""

@@ -69,8 +69,9 @@ class Segmenter:
 
     Args:
         model: A dense encoder or a trained mask model.
-        words: Class names with synonyms, and their embeddings; a class scores the maximum over its words. Classes that
-            bear the seen penalty are among them; the others are hatched in overlays if any do.
+        words: Class names with synonyms, and their embeddings; a class scores the maximum over its words, unless the model
+            names regions and has a rule of its own. Classes that bear the seen penalty are among them; the others are
+            hatched in overlays if any do.
         protocol: Every setting between photograph and labels.
         embed: Makes other words usable, by the rules of these.
         masks: Makes the masks of each photograph that comes without any.
@@ -153,7 +154,7 @@ class Segmenter:
         scores: bool = True,
         masks: Sequence[npt.NDArray[np.bool_]] | None = None,
     ) -> list[Segmentation]:
-        """Label several photographs, of any sizes; their windows share the tower's batches.
+        """Label several photographs, of any sizes; their windows share the tower's batches, but for a model of regions.
 
         Args:
             images: As in :meth:`segment`.
@@ -288,7 +289,7 @@ class Segmenter:
         named: list[tuple[EncodedWindows, ClassifiedMasks]] = [
             (batch, self._encoder.classify(batch.state, classes)) for batch in encoded.batches
         ]
-        if encoded.layout.is_whole and self.protocol.combine == "masks":
+        if encoded.layout.is_whole:
             yield slice(0, len(classes)), (named[0][1],)
             return
         grid = named[0][1].masks.shape[-2:]
@@ -369,6 +370,11 @@ def _check_reading(model: Segmentable, protocol: InferenceProtocol) -> None:
     Raises:
         ConfigError: The protocol would put a sigmoid or a soft-max on scores, or none on logits.
     """
+    if model.names_regions and protocol.padding != "bottom_right":
+        raise ConfigError(
+            f"{type(model).__name__} looks for its regions at the top left of a padded picture, but protocol.padding is "
+            f"{protocol.padding}; set protocol.padding=bottom_right"
+        )
     if model.gives_scores and protocol.activation != "scores":
         raise ConfigError(
             f"{type(model).__name__} gives scores, but protocol.activation is {protocol.activation}; set "

@@ -94,7 +94,8 @@ def known_class_ids(vocabulary: Vocabulary, trained: ClassSplit | None) -> tuple
     """
     if trained is None:
         return ()
-    seen = {_plain(name) for name in trained.seen}
+    labelled = trained.classes if trained.setting == "supervised" else trained.seen
+    seen = {_plain(name) for name in labelled}
     groups = enumerate(vocabulary.words)
     return tuple(index for index, group in groups if any(_plain(word) in seen for word in group))
 

@@ -42,7 +42,7 @@ class FCClipSettings(Mask2FormerSettings):
     """
 
     name: str = "fc_clip"
-    scale: float = within(100.0, above=0)
+    scale: float = within(100.0, above=0, at_most=100)
     seen_share: float = within(0.4, at_least=0, at_most=1)
     unseen_share: float = within(0.8, at_least=0, at_most=1)
 

@@ -75,7 +75,7 @@ class ZegFormer(RegionModel):
     """MaskFormer whose class scores are cosines with words.
 
     The paper's calibration, a penalty on seen classes, is the protocol's ``seen_penalty``. A class with several words has
-    the mean of their vectors.
+    the mean of their unit vectors, where the release averages all sentences of all words at once: the same for one template.
 
     Args:
         tower: Frozen CLIP; not part of the state dict.

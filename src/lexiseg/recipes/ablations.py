@@ -5,8 +5,8 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from lexiseg.errors import ConfigError
+from lexiseg.plain_settings import require_seed
 from lexiseg.recipes.conf_files import choices, own_folder, read_conf
-from lexiseg.recipes.settings import require_seed
 
 
 @dataclass(frozen=True)

@@ -1,8 +1,10 @@
 """A released checkpoint as one of ours."""
 
+import logging
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import torch
@@ -25,6 +27,8 @@ from lexiseg.errors import CheckpointError, ConfigError
 from lexiseg.inference.protocol import PUBLISHED, InferenceProtocol, suited
 from lexiseg.storage import is_same_file, write_atomically
 from lexiseg.types import ClassSplit, Setting
+
+_log = logging.getLogger(__name__)
 
 CLIP_SUFFIX = ".clip.safetensors"
 """Beside the checkpoint: the CLIP that was in the file."""
@@ -89,16 +93,25 @@ def import_published_file(release: PublishedImport) -> ImportedFile:
         )
     published, meta = read_published(release.file)
     system = system_of(published)
-    how = dict(release.clip)
-    contained = None
-    if how.get("source") is None:
-        contained = out.with_name(out.name + CLIP_SUFFIX)
-        how["source"] = contained
-        _write_clip(published, system, contained, release.file)
-    how["source"] = _lasting(how["source"])
+    how, inside = dict(release.clip), {} if system is None else system.clip(published)
+    if inside and how.get("source") is not None:
+        raise ConfigError(
+            f"{release.file} brings the CLIP along that it was trained on; leave --clip out, and give --tokenizer"
+        )
+    contained = out.with_name(out.name + CLIP_SUFFIX) if inside else None
+    if contained is None and how.get("source") is None:
+        raise ConfigError(
+            f"{release.file} does not bring its whole CLIP along; say with --clip which it was trained on"
+        )
     if how.get("tokenizer"):
         how["tokenizer"] = _lasting(how["tokenizer"])
-    clip = load_clip(**how)
+    with (
+        TemporaryDirectory() as folder
+    ):  # nothing is written beside the checkpoint before every key has been checked
+        if contained is not None:
+            how["source"] = Path(folder) / contained.name
+            _write_clip(inside, how["source"])
+        clip = load_clip(**how)
     if system is None:
         imported = import_published(release.file, clip.vision, decoder_heads=release.decoder_heads)
     else:
@@ -106,6 +119,14 @@ def import_published_file(release: PublishedImport) -> ImportedFile:
             imported = import_system(system, published, meta, clip.tower)
         except CheckpointError as error:
             raise CheckpointError(f"{release.file}: {error}") from error
+    if contained is not None:
+        _write_clip(inside, contained)
+    how["source"] = _lasting(contained or how["source"])
+    if system is not None and not _split(release, imported.classes).classes:
+        _log.warning(
+            "%s does not name its classes, so all words count as new to the model; give --classes-file",
+            release.file,
+        )
     info = _describe(release, imported, how | {"fingerprint": clip.fingerprint}, system)
     checkpoint = {CHECKPOINT_KEY: info.to_dict(), "state_dict": imported.state_dict}
     write_atomically(out, lambda part: torch.save(checkpoint, part))
@@ -114,19 +135,8 @@ def import_published_file(release: PublishedImport) -> ImportedFile:
     return ImportedFile(imported, out, sidecar, contained)
 
 
-def _write_clip(
-    published: Mapping[str, Tensor], system: PublishedSystem | None, path: Path, file: Path
-) -> None:
-    """The CLIP inside a released file as a file of its own.
-
-    Raises:
-        ConfigError: There is none in it.
-    """
-    state = {} if system is None else system.clip(published)
-    if not state:
-        raise ConfigError(
-            f"{file} does not bring its whole CLIP along; say with --clip which it was trained on"
-        )
+def _write_clip(state: Mapping[str, Tensor], path: Path) -> None:
+    """The CLIP inside a released file as a file of its own."""
     tensors = {name: tensor.contiguous().clone() for name, tensor in state.items()}
     write_atomically(path, lambda part: save_file(tensors, part))
 

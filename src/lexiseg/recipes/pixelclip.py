@@ -20,16 +20,10 @@ from lexiseg.data.toy.world import TOY_CLASSES
 from lexiseg.errors import ConfigError
 from lexiseg.models.pixel_clip import PixelCLIP
 from lexiseg.models.pixel_clip_settings import PixelCLIPOptimSettings, PixelCLIPSettings
+from lexiseg.plain_settings import require_seed
 from lexiseg.recipes.record import plain_record
 from lexiseg.recipes.run_folder import RunFolder, resumed_step
-from lexiseg.recipes.settings import (
-    CheckpointSettings,
-    ClipSource,
-    Resume,
-    TrainerSettings,
-    require_resume,
-    require_seed,
-)
+from lexiseg.recipes.settings import CheckpointSettings, ClipSource, Resume, TrainerSettings, require_resume
 from lexiseg.recipes.trainer import check_trainer, make_trainer, quiet, tell_once
 from lexiseg.storage import folder_or_nothing
 from lexiseg.training.checkpointing import KeepCheckpoints

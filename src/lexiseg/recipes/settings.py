@@ -224,13 +224,3 @@ def require_resume(resume: object, init_from: object = None) -> None:
         raise ConfigError(f"resume: expected auto, true, false or the path of a checkpoint, got {resume!r}")
     if not isinstance(init_from, str | Path | None):
         raise ConfigError(f"init_from: expected the path of a checkpoint, or null, got {init_from!r}")
-
-
-def require_seed(seed: object) -> None:
-    """Refuse what no generator takes.
-
-    Raises:
-        ConfigError: Not a whole number from 0.
-    """
-    if type(seed) is not int or not 0 <= seed < 2**32:
-        raise ConfigError(f"seed: expected a whole number of at least 0 and below 2**32, got {seed!r}")

@@ -27,6 +27,7 @@ from lexiseg.inference.protocol import InferenceProtocol, suited
 from lexiseg.models.cascade_settings import CascadeSettings
 from lexiseg.models.region_model import RegionModel
 from lexiseg.models.registry import build_model, complete_settings, model_settings
+from lexiseg.plain_settings import require_seed
 from lexiseg.recipes.criteria import LossSettings, make_criterion
 from lexiseg.recipes.record import merged, plain_record
 from lexiseg.recipes.run_folder import RunFolder, resumed_step
@@ -39,7 +40,6 @@ from lexiseg.recipes.settings import (
     TrainingData,
     ValidationSettings,
     require_resume,
-    require_seed,
 )
 from lexiseg.recipes.trainer import check_trainer, make_trainer, quiet, tell_once
 from lexiseg.training.checkpointing import LAST, KeepCheckpoints

@@ -5,9 +5,9 @@ from pathlib import Path
 from lexiseg.cli.parsers.shared import Command, Flag
 from lexiseg.clip.templates import TEMPLATE_SETS
 
-_TOLD = """Read a checkpoint that ZegCLIP, SPT-SEG or Cascade-CLIP (mmsegmentation's layout), or SAN or FC-CLIP (detectron2's)
-released, without either and without running anything in it. Every key is checked. The CLIP inside a file of the first three
-is compared with the one given; the other files bring theirs along, and it is written beside the checkpoint.
+_TOLD = """Read a checkpoint that ZegCLIP, SPT-SEG or Cascade-CLIP (mmsegmentation's layout), SAN, FC-CLIP, ZegFormer or OVSeg
+(detectron2's), or LSeg released, without their code and without running anything in it. Every key is checked. The CLIP inside a
+file of the first three is compared with the one given; the others bring theirs along, which is written beside the checkpoint.
 
   lexiseg import cascade_voc.pth --clip ViT-B-16.pt --tokenizer bpe_simple_vocab_16e6.txt.gz --split voc_15_5 --out voc.ckpt
   lexiseg import san_vit_b_16.pth --tokenizer bpe_simple_vocab_16e6.txt.gz --classes-file coco_stuff.txt --out san.ckpt
@@ -28,7 +28,7 @@ COMMAND = Command(
     _TOLD,
     takes=(
         Flag("file", "FILE.pth", "the released checkpoint", kind=Path),
-        Flag("--clip", "NAME|PATH", "the CLIP it was trained on (default: the one in the file)"),
+        Flag("--clip", "NAME|PATH", "the CLIP it was trained on, where the file does not bring it along"),
         Flag("--tokenizer", "PATH", "of that CLIP, where its file brings none"),
         Flag("--vision-heads", "N", "heads of the image tower (default: width / 64)", kind=int),
         Flag("--text-heads", "N", "heads of the text tower (default: width / 64)", kind=int),

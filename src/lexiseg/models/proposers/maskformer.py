@@ -93,7 +93,10 @@ class MaskFormer(nn.Module):
             "decoder_ffn_dim": settings.query_feedforward,
             "decoder_layers": settings.query_layers,
             "num_queries": settings.queries,
+            # The release's layers have one rate for all three.
             "dropout": settings.query_dropout,
+            "attention_dropout": settings.query_dropout,
+            "activation_dropout": settings.query_dropout,
         }
         config = MaskFormerConfig(decoder_config=DetrConfig(**sizes))
         self.transformer = MaskFormerTransformerModule(in_features=channels[-1], config=config)
