@@ -28,8 +28,11 @@ def run_sweep(overrides: Sequence[str]) -> int:
     require_output_dir(config.output, "output")
     require_processes(config.processes)
     rows, seeds = choose_rows(config.ablation, plain(config.rows)), choose_seeds(plain(config.seeds))
-    compose_training([f"ablation={config.ablation}/{rows[0].name}", *of_runs])
+    from lexiseg.recipes.records import training_run
     from lexiseg.recipes.sweep_table import keeping_runs
+
+    # A mistake shows before the first run.
+    training_run(plain(compose_training([f"ablation={config.ablation}/{rows[0].name}", *of_runs])))
 
     try:
         with keeping_runs(Path(config.output), rows, seeds, processes=config.processes):

@@ -198,6 +198,10 @@ class Pad:
         return padded, ids
 
 
+_MOST_PIXELS = 2**16
+"""Of a side: more than any photograph has."""
+
+
 def train_recipe(
     *,
     base: Sequence[int] = (2048, 512),
@@ -222,8 +226,8 @@ def train_recipe(
     """
     for key, pair in (("base", base), ("ratio", ratio), ("crop", crop)):
         numbers = isinstance(pair, Sequence) and all(isinstance(n, int | float) for n in pair)
-        if not numbers or len(pair) != 2 or not all(0 < n < float("inf") for n in pair):
-            raise ConfigError(f"{key} is {pair}; expected two positive numbers")
+        if not numbers or len(pair) != 2 or not all(0 < n <= _MOST_PIXELS for n in pair):
+            raise ConfigError(f"{key} is {pair}; expected two positive numbers up to {_MOST_PIXELS}")
     if ratio[0] > ratio[1]:
         raise ConfigError(f"ratio is {list(ratio)}; expected the smaller number first")
     for key, share in (("cat_max_ratio", cat_max_ratio), ("flip", flip)):

@@ -33,7 +33,7 @@ _WORKING_PIXELS = 2**28
 _WINDOW_PATCHES = 2**15
 """Most patches that a tower reads at once: its attention holds a number per pair of them and head."""
 
-_MERGING_BYTES = 2**31
+_MERGING_BYTES = 9 * 2**27
 """Most that the matrices from windows to pixels may take, of all views together."""
 
 

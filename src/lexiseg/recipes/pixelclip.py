@@ -193,7 +193,7 @@ def read_words(words: str | Sequence[str]) -> tuple[str, ...]:
     Raises:
         LexisegError: No such list, or a file that is none.
     """
-    if not isinstance(words, str | list | tuple):
+    if not isinstance(words, str | list | tuple) or not words:
         raise ConfigError(
             f"pictures.words: expected a class list's name, a text file or a list of words, got {words!r}"
         )
