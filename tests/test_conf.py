@@ -306,3 +306,7 @@ def test_a_loss_that_a_model_cannot_learn_by(toy_clip, model, loss, fitting):
     run = training_run(plain(compose_training(["experiment=toy", f"model={model}", f"loss={loss}"])))
     with pytest.raises(ConfigError, match=f"model '{model}' .*; take loss={fitting}"):
         training.build_task(run, toy_clip, run.split.of(run.data.train.classes))
+
+
+def test_a_model_whose_name_is_none_is_left_to_who_reads_it():
+    assert compose_training(["model.name=[x]"]).model.name == ["x"]

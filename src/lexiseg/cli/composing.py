@@ -113,6 +113,8 @@ def _of_its_model(command: str, config: "DictConfig", given: Sequence[str]) -> l
     if not {_MODELS, _WITH_MODEL} & config.keys():
         return []
     model = plain(config.model)
+    if not isinstance(model["name"], str):
+        return []  # whoever reads the settings refuses it
     typed = {override.lstrip("+~").partition("=")[0] for override in given}
     told = plain(config.get(_WITH_MODEL, {}))
     names = models_below(command, model["name"])
