@@ -3,6 +3,7 @@
 import signal
 import subprocess
 import sys
+import tempfile
 
 import pytest
 import torch
@@ -92,7 +93,7 @@ def test_a_folder_that_cannot_be_made(tmp_path):
         RunFolder(tmp_path / "out", "auto", {}).open(None, 0)
 
 
-def test_two_runs_at_once_into_one_folder(tmp_path):
+def test_two_runs_at_once_into_one_folder(tmp_path, monkeypatch):
     holder = (
         "import sys; from pathlib import Path; from lexiseg.recipes.run_folder import RunFolder\n"
         f"with RunFolder(Path({str(tmp_path)!r}), 'auto', {{}}).held(): print('held', flush=True); sys.stdin.read()"
@@ -108,5 +109,9 @@ def test_two_runs_at_once_into_one_folder(tmp_path):
         pass
     process.kill()
     process.communicate()
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path / "tmp"))
+    (tmp_path / "tmp").mkdir()
     with RunFolder(tmp_path, "auto", {}).held(), RunFolder(tmp_path / "again", "auto", {}).held():
-        assert list(tmp_path.iterdir()) == [], "the lock lies elsewhere"
+        assert [path.name for path in tmp_path.iterdir()] == ["tmp"], "the lock lies elsewhere"
+        assert len(list((tmp_path / "tmp").iterdir())) == 2
+    assert list((tmp_path / "tmp").iterdir()) == []

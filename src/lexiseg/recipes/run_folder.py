@@ -179,8 +179,8 @@ class RunFolder:
     def held(self) -> Iterator[None]:
         """Hold the folder for one run of this machine: two into one folder would spoil each other's checkpoints.
 
-        The first process of a run holds it for all. The lock is a file among the system's temporary ones, so that it goes with
-        the process, however that ends.
+        The first process of a run holds it for all. The lock lies among the system's temporary files and goes with the process,
+        however that ends.
 
         Raises:
             ConfigError: Another process trains in it.
@@ -189,8 +189,9 @@ class RunFolder:
             yield
             return
         key = hashlib.sha256(str(self.path.resolve()).encode()).hexdigest()[:24]
+        lock = Path(tempfile.gettempdir()) / f"lexiseg-run-{key}.lock"
         try:
-            file = (Path(tempfile.gettempdir()) / f"lexiseg-run-{key}.lock").open("a+")
+            file = lock.open("a+")
         except OSError:  # another user's, or no place to write to: as good as none
             yield
             return
@@ -207,7 +208,10 @@ class RunFolder:
             file.truncate(0)
             file.write(str(os.getpid()))
             file.flush()
-            yield
+            try:
+                yield
+            finally:
+                lock.unlink(missing_ok=True)
 
     def open(self, resume_from: Path | None, step: int) -> CsvLog:
         """Make the folder, write the record into it, and open its log at the step the run goes on from."""
