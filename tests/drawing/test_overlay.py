@@ -86,3 +86,10 @@ def test_panels_stand_side_by_side_under_their_titles():
     assert panels(pictures, ["a", "b"], min_side=60).height > 60
     with pytest.raises(ValueError, match="2 pictures with 1 titles"):
         panels(pictures, ["a"])
+
+
+def test_a_thin_picture_is_not_enlarged_beyond_measure():
+    image, label = np.zeros((3, 2000, 3), dtype=np.uint8), np.zeros((3, 2000), dtype=np.uint8)
+    sheet = annotate(image, label, ["a"])
+    assert sheet.width < 9000
+    assert panels([image], ["thin"], min_side=300).width < 9000

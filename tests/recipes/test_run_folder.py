@@ -1,6 +1,8 @@
 """A run lies in a folder of its own."""
 
 import signal
+import subprocess
+import sys
 
 import pytest
 import torch
@@ -88,3 +90,23 @@ def test_a_folder_that_cannot_be_made(tmp_path):
     (tmp_path / "out").write_text("in the way")
     with pytest.raises(LexisegError, match="cannot write .*out.*choose another folder"):
         RunFolder(tmp_path / "out", "auto", {}).open(None, 0)
+
+
+def test_two_runs_at_once_into_one_folder(tmp_path):
+    holder = (
+        "import sys; from pathlib import Path; from lexiseg.recipes.run_folder import RunFolder\n"
+        f"with RunFolder(Path({str(tmp_path)!r}), 'auto', {{}}).held(): print('held', flush=True); sys.stdin.read()"
+    )
+    process = subprocess.Popen(
+        [sys.executable, "-c", holder], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+    )
+    assert process.stdout.readline() == "held\n"
+    told = rf"another run \(process {process.pid}\) is at work in"
+    with pytest.raises(ConfigError, match=told), RunFolder(tmp_path, "auto", {}).held():
+        pass
+    with RunFolder(tmp_path / "other", "auto", {}).held():
+        pass
+    process.kill()
+    process.communicate()
+    with RunFolder(tmp_path, "auto", {}).held(), RunFolder(tmp_path / "again", "auto", {}).held():
+        assert list(tmp_path.iterdir()) == [], "the lock lies elsewhere"

@@ -7,7 +7,14 @@ from typing import TYPE_CHECKING, Any
 
 from lexiseg.errors import ConfigError
 from lexiseg.recipes.conf_errors import lacking_key, tell_near_key, told_of_hydra
-from lexiseg.recipes.conf_files import checked_choices, conf_dir, groups, own_folder, settings_for_model
+from lexiseg.recipes.conf_files import (
+    checked_choices,
+    conf_dir,
+    groups,
+    models_below,
+    own_folder,
+    settings_for_model,
+)
 
 if TYPE_CHECKING:
     from omegaconf import DictConfig
@@ -107,16 +114,22 @@ def _of_its_model(command: str, config: "DictConfig", given: Sequence[str]) -> l
         return []
     model = plain(config.model)
     typed = {override.lstrip("+~").partition("=")[0] for override in given}
-    along = plain(config.get(_WITH_MODEL, {})).get(model["name"], {})
+    told = plain(config.get(_WITH_MODEL, {}))
+    names = models_below(command, model["name"])
+    along = {key: value for name in names for key, value in told.get(name, {}).items()}
     for group in (
         typed & set(groups(command)) & along.keys()
     ):  # another file was chosen: its values are not these
         along = {key: value for key, value in along.items() if not key.startswith(group)}
     settings = settings_for_model(command, model, plain(config.get(_MODELS, {})))
     return [
-        *(f"{key}={value}" for key, value in along.items() if key.lstrip("+") not in typed),
+        *(f"{key}={_typed(value)}" for key, value in along.items() if key.lstrip("+") not in typed),
         *(f"model.{key}={json.dumps(value)}" for key, value in settings.items()),
     ]
+
+
+def _typed(value: Any) -> str:
+    return value if isinstance(value, str) else json.dumps(value)
 
 
 def _own_groups(command: str) -> list[str]:

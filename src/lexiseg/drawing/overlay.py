@@ -18,6 +18,8 @@ _LEGEND_LIMIT = 24
 """Legend rows before the rest is summed up in one line."""
 
 _LETTERS = 60
+_LONGEST = 8192
+"""To which a picture may be enlarged: of a thin one the short side would never be long enough."""
 
 
 def palette_image(label: npt.NDArray[np.uint8], names: Sequence[str]) -> Image.Image:
@@ -86,7 +88,8 @@ def annotate(
         names: Class names in label-id order.
         hatched: Names drawn with stripes and called "unseen" in the legend.
         alpha: Opacity of the class colours.
-        min_side: Pictures with a smaller short side are enlarged by a whole number, so that text fits beside.
+        min_side: Pictures with a smaller short side are enlarged by a whole number, so that text fits beside; the long side
+            stays below 8192 pixels.
     """
     image, label = _enlarged(image, label, min_side)
     picture = Image.fromarray(blend(image, label, names, hatched=hatched, alpha=alpha))
@@ -181,7 +184,7 @@ def elided(text: str, letters: int) -> str:
 
 def _as_image(picture: Image.Image | npt.NDArray[np.uint8], min_side: int) -> Image.Image:
     image = picture if isinstance(picture, Image.Image) else Image.fromarray(picture)
-    factor = _factor(min(image.size), min_side)
+    factor = min(_factor(min(image.size), min_side), max(_LONGEST // max(image.size), 1))
     return image.resize((image.width * factor, image.height * factor), Image.Resampling.NEAREST)
 
 
@@ -241,7 +244,7 @@ def _factor(side: int, min_side: int) -> int:
 def _enlarged(
     image: npt.NDArray[np.uint8], label: LabelMap, min_side: int
 ) -> tuple[npt.NDArray[np.uint8], LabelMap]:
-    factor = _factor(min(label.shape), min_side)
+    factor = min(_factor(min(label.shape), min_side), max(_LONGEST // max(label.shape), 1))
     if factor == 1:
         return image, label
     height, width = label.shape

@@ -137,9 +137,10 @@ def tune(run: TuneRun) -> Path:
     if folder.finished(run.trainer.max_steps) is not None:
         run.tell(f"the run in {run.output_dir} is complete; resume=false starts it anew")
         return run.output_dir / CLIP_FOLDER
-    resume_from = folder.resume_from()
-    with folder.keeping(resume_from):
-        return _tune(run, resume_from)
+    with folder.held():
+        resume_from = folder.resume_from()
+        with folder.keeping(resume_from):
+            return _tune(run, resume_from)
 
 
 def _tune(run: TuneRun, resume_from: Path | None) -> Path:

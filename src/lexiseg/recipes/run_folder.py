@@ -1,13 +1,17 @@
 """A run's folder: it goes on only as the run that it holds, and a finished run is left alone."""
 
+import hashlib
 import json
-from collections.abc import Callable, Mapping
-from contextlib import AbstractContextManager
+import os
+import tempfile
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import yaml
+from pytorch_lightning.utilities import rank_zero_only
 
 from lexiseg.checkpoints.training_file import load_tensors_only, read_step
 from lexiseg.errors import CheckpointError, ConfigError
@@ -18,6 +22,11 @@ from lexiseg.training.checkpointing import LAST
 from lexiseg.training.csv_log import FILE_NAME as LOG_FILE
 from lexiseg.training.csv_log import CsvLog
 from lexiseg.training.random_state import RANDOM_STATE_KEY
+
+try:
+    import fcntl
+except ImportError:  # Windows has no such locks
+    fcntl = None  # type: ignore[assignment]
 
 RECORD_FILE = "config.yaml"
 RESULT_FILE = "result.json"
@@ -165,6 +174,40 @@ class RunFolder:
             f"note: this run was planned for {planned} steps and goes on to {max_steps}; so far its learning rate followed the "
             f"schedule of {planned}, so it is not the run that one planned for {max_steps} steps would be"
         )
+
+    @contextmanager
+    def held(self) -> Iterator[None]:
+        """Hold the folder for one run of this machine: two into one folder would spoil each other's checkpoints.
+
+        The first process of a run holds it for all. The lock is a file among the system's temporary ones, so that it goes with
+        the process, however that ends.
+
+        Raises:
+            ConfigError: Another process trains in it.
+        """
+        if fcntl is None or getattr(rank_zero_only, "rank", 0) != 0:
+            yield
+            return
+        key = hashlib.sha256(str(self.path.resolve()).encode()).hexdigest()[:24]
+        try:
+            file = (Path(tempfile.gettempdir()) / f"lexiseg-run-{key}.lock").open("a+")
+        except OSError:  # another user's, or no place to write to: as good as none
+            yield
+            return
+        with file:
+            try:
+                fcntl.lockf(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except OSError as error:
+                file.seek(0)
+                who = file.read(32).strip()
+                told = f" (process {who})" if who else ""
+                raise ConfigError(
+                    f"another run{told} is at work in {self.path}; wait for it, or choose another name"
+                ) from error
+            file.truncate(0)
+            file.write(str(os.getpid()))
+            file.flush()
+            yield
 
     def open(self, resume_from: Path | None, step: int) -> CsvLog:
         """Make the folder, write the record into it, and open its log at the step the run goes on from."""

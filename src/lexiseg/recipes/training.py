@@ -26,7 +26,7 @@ from lexiseg.inference.pipeline import Pipeline
 from lexiseg.inference.protocol import InferenceProtocol, suited
 from lexiseg.models.cascade_settings import CascadeSettings
 from lexiseg.models.region_model import RegionModel
-from lexiseg.models.registry import build_model, complete_settings, model_settings
+from lexiseg.models.registry import MODELS, build_model, complete_settings, model_settings
 from lexiseg.plain_settings import require_seed
 from lexiseg.recipes.criteria import LossSettings, make_criterion
 from lexiseg.recipes.record import merged, plain_record
@@ -136,6 +136,8 @@ def train(run: TrainRun) -> dict[str, float]:
     """
     quiet()
     check_trainer(run.trainer, "val_check_interval", "check_val_every_n_epoch")
+    if run.self_training.enabled:
+        _require_pixels(_named(run.model)["name"])
     return _train_twice(run) if run.self_training.enabled else _train_once(run)[0]
 
 
@@ -192,9 +194,10 @@ def _train_once(run: TrainRun) -> tuple[dict[str, float], float]:
         # JSON has no NaN: a score that none of the images could give stands there as null.
         scores = {name: math.nan if score is None else score for name, score in result["val"].items()}
         return scores, float(result["seconds"])
-    resume_from = folder.resume_from()
-    with folder.keeping(resume_from):
-        return _fit(run, split, data, resume_from)
+    with folder.held():
+        resume_from = folder.resume_from()
+        with folder.keeping(resume_from):
+            return _fit(run, split, data, resume_from)
 
 
 def _fit(
@@ -229,11 +232,8 @@ def build_task(run: TrainRun, clip: FrozenCLIP, split: ClassSplit) -> Segmentati
     if run.init_from:
         _start_from(run.init_from, model, clip)
     protocol = run.protocol if split.setting == "inductive" else replace(run.protocol, seen_penalty=0.0)
-    if isinstance(model, RegionModel) and split.setting == "transductive":
-        raise ConfigError(
-            f"model '{model.settings.name}' names regions, and self-training labels pixels by a pixel model's sigmoid; set "
-            "split.setting=inductive and self_training=none"
-        )
+    if split.setting == "transductive":
+        _require_pixels(model.settings.name)
     protocol = suited(protocol, gives_scores=model.gives_scores)
     _warn_of_unknown_words(clip, split)
     info = CheckpointInfo(
@@ -255,6 +255,20 @@ def build_task(run: TrainRun, clip: FrozenCLIP, split: ClassSplit) -> Segmentati
         labeller=lambda image: segmenter.segment(image, scores=False).labels,
         self_training=run.self_training,
     )
+
+
+def _require_pixels(name: str) -> None:
+    """Refuse self-training of a model of regions before any of its stages begins.
+
+    Raises:
+        ConfigError: It is one.
+    """
+    network = MODELS[name].network
+    if isinstance(network, type) and issubclass(network, RegionModel):
+        raise ConfigError(
+            f"model '{name}' names regions, and self-training labels pixels by a pixel model's sigmoid; set "
+            "split.setting=inductive and self_training=none"
+        )
 
 
 def _build_trainer(run: TrainRun, log: CsvLog, data: SegmentationDataModule) -> pl.Trainer:
