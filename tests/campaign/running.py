@@ -1,6 +1,7 @@
 """Cases in processes of their own, forked from one that has imported everything: no start, no harm, and a peak to measure."""
 
 import contextlib
+import gc
 import logging
 import os
 import pickle
@@ -231,3 +232,5 @@ def warm_up() -> None:
         ):
             main(predicting("photo.png"))
             main(["train", "--config"])
+    gc.collect()
+    gc.freeze()  # children need not look at what they inherit, and so do not copy it

@@ -62,9 +62,9 @@ def test_seeds_that_no_generator_takes(seeds):
         choose_seeds(seeds)
 
 
-@pytest.mark.parametrize("processes", [0, -7, 1.5, True, "two", None])
+@pytest.mark.parametrize("processes", [0, -7, 1.5, True, "two", None, 10**21])
 def test_no_number_of_processes(processes):
-    with pytest.raises(ConfigError, match="processes: expected a whole number of at least 1, or -1"):
+    with pytest.raises(ConfigError, match="processes: expected a whole number from 1 to 4096, or -1"):
         require_processes(processes)
 
 

@@ -105,13 +105,16 @@ def choose_seeds(given: int | Sequence[int]) -> list[int]:
     return seeds
 
 
+_MOST_PROCESSES = 4096
+
+
 def require_processes(processes: object) -> None:
     """Refuse a number of runs at a time that is none.
 
     Raises:
-        ConfigError: Not a whole number from 1, nor -1 for one per processor.
+        ConfigError: Not a whole number from 1 to 4096, nor -1 for one per processor.
     """
-    if type(processes) is not int or (processes < 1 and processes != -1):
+    if type(processes) is not int or not (1 <= processes <= _MOST_PROCESSES or processes == -1):
         raise ConfigError(
-            f"processes: expected a whole number of at least 1, or -1 for one per processor, got {processes!r}"
+            f"processes: expected a whole number from 1 to {_MOST_PROCESSES}, or -1 for one per processor, got {processes!r}"
         )
