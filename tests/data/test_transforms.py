@@ -172,6 +172,7 @@ def test_recipe_is_reproducible_leaves_its_input_alone_and_gives_one_size():
     ("arguments", "message"),
     [
         ({"flip": 2}, "flip is 2; expected a number from 0 to 1"),
+        ({"flip": True}, "flip is True; expected a number from 0 to 1"),
         ({"cat_max_ratio": -1}, "cat_max_ratio is -1; expected a number from 0 to 1"),
         ({"base": "abc"}, "base is abc; expected two positive numbers"),
         ({"crop": [512]}, r"crop is \[512\]; expected two positive numbers"),

@@ -231,7 +231,7 @@ def train_recipe(
     if ratio[0] > ratio[1]:
         raise ConfigError(f"ratio is {list(ratio)}; expected the smaller number first")
     for key, share in (("cat_max_ratio", cat_max_ratio), ("flip", flip)):
-        if not isinstance(share, int | float) or not 0 <= share <= 1:
+        if isinstance(share, bool) or not isinstance(share, int | float) or not 0 <= share <= 1:
             raise ConfigError(f"{key} is {share!r}; expected a number from 0 to 1")
     window = (int(crop[0]), int(crop[1]))
     colours: list[Transform] = [PhotometricDistortion()] if distort else []
