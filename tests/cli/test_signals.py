@@ -46,7 +46,7 @@ TOLD = {
     "predict": r"\d+ of 41 photographs are segmented",
     "masks": r"\d+ of 41 photographs have their masks",
     "benchmark": r"results\.json keeps \d of 3 scores",
-    "sweep": r"0 of 2 runs in .* are complete; step \d is kept in .*last\.ckpt",
+    "sweep": r"[01] of 2 runs in .* are complete; step \d is kept in .*last\.ckpt",
 }
 
 
