@@ -44,7 +44,7 @@ def _process(rank, store, folder):
 
 def test_two_processes_see_each_others_pairs(tmp_path):
     """The loss of all pairs, in each process; and the gradient of its own."""
-    mp.start_processes(_process, args=(tmp_path / "store", tmp_path), nprocs=2, start_method="fork")
+    mp.start_processes(_process, args=(tmp_path / "store", tmp_path), nprocs=2, start_method="spawn")
     images, texts = (each.requires_grad_() for each in features())
     loss = contrastive_loss(images, texts, SCALE)
     loss.backward()

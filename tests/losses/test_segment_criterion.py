@@ -229,7 +229,7 @@ def _process(rank, store, folder):
 
 
 def test_two_processes_divide_by_their_mean(tmp_path):
-    mp.start_processes(_process, args=(tmp_path / "store", tmp_path), nprocs=2, start_method="fork")
+    mp.start_processes(_process, args=(tmp_path / "store", tmp_path), nprocs=2, start_method="spawn")
     for rank, goals in enumerate((targets(3, 2), targets(1, 0))):
         torch.manual_seed(10)
         alone = SegmentCriterion(SETTINGS)([prediction()], goals)

@@ -20,7 +20,7 @@ def images(count):
 
 
 def _process(rank, world, store, out):
-    torch.set_num_threads(1)  # a forked process has lost its parent's others
+    torch.set_num_threads(1)
     torch.distributed.init_process_group("gloo", init_method=f"file://{store}", rank=rank, world_size=world)
     metric = ZeroShotMetric(SPLIT)
     for index, pair in enumerate(images(7)):
@@ -35,7 +35,7 @@ def test_two_processes_equal_one_to_the_last_digit(tmp_path):
     metric = ZeroShotMetric(SPLIT)
     for pair in images(7):
         metric.update(*pair)
-    mp.start_processes(_process, args=(2, tmp_path / "store", tmp_path), nprocs=2, start_method="fork")
+    mp.start_processes(_process, args=(2, tmp_path / "store", tmp_path), nprocs=2, start_method="spawn")
     expected = metric.compute().summary()
     for rank in (0, 1):
         assert json.loads((tmp_path / f"{rank}.json").read_text()) == expected

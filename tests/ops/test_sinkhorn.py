@@ -96,7 +96,7 @@ COUNTS = ((23, 14), (23, 23), (23, 0), (2, 1), (0, 0))
 
 
 def _process(rank, world, store, folder):
-    torch.set_num_threads(1)  # a forked process has lost its parent's others
+    torch.set_num_threads(1)
     torch.distributed.init_process_group("gloo", init_method=f"file://{store}", rank=rank, world_size=world)
     for total, first in COUNTS:
         logits = 100 * cosines(total, 7)
@@ -106,7 +106,7 @@ def _process(rank, world, store, folder):
 
 
 def test_two_processes_equal_one(tmp_path):
-    mp.start_processes(_process, args=(2, tmp_path / "store", tmp_path), nprocs=2, start_method="fork")
+    mp.start_processes(_process, args=(2, tmp_path / "store", tmp_path), nprocs=2, start_method="spawn")
     for total, first in COUNTS:
         parts = [torch.load(tmp_path / f"{total}-{first}-{rank}.pt", weights_only=True) for rank in (0, 1)]
         assert len(parts[0]) == first
