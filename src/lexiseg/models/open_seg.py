@@ -46,6 +46,11 @@ class OpenSegSettings(CrossAttentionSettings):
     temperature: float = within(0.01, above=0)
     reading: Literal["regions", "pixels"] = "regions"
 
+    @property
+    def gives_scores(self) -> bool:
+        """Of regions, not logits of pixels."""
+        return self.reading == "regions"
+
 
 class OpenSegState(NamedTuple):
     """Photographs before any word is known.
@@ -79,8 +84,8 @@ class OpenSeg(RegionModel):
         self.proposer = CrossAttentionProposer(settings)
         self.alignment = convolutional_head(settings.features, tower.embed_dim)
         self.classifier = SoftPooling(settings.temperature)
-        regions = settings.reading == "regions"
-        self.names_regions = self.gives_scores = self.depends_on_text = self.words_together = regions
+        self.names_regions = self.depends_on_text = self.words_together = settings.gives_scores
+        self.gives_scores = settings.gives_scores
 
     def encode(self, images: Tensor, content: tuple[int, int] | None = None) -> OpenSegState:
         """Find regions, before any word is known.

@@ -68,6 +68,17 @@ def build_model(settings: Mapping[str, Any], tower: ImageTower) -> MaskModel:
     return MODELS[chosen.name].network(tower, chosen)
 
 
+def gives_scores(settings: Mapping[str, Any]) -> bool:
+    """Whether the answer of a model of these settings is scores of regions, known before it is built.
+
+    Raises:
+        ConfigError: No such model, or a setting that it does not have.
+    """
+    chosen = _choose(settings)
+    by_settings = getattr(chosen, "gives_scores", None)
+    return bool(MODELS[chosen.name].network.gives_scores if by_settings is None else by_settings)  # type: ignore[attr-defined]
+
+
 def complete_settings(settings: Mapping[str, Any]) -> dict[str, Any]:
     """``settings`` with every one that it does not name at its default: checkpoints may be older than a setting.
 
