@@ -11,13 +11,14 @@ from lexiseg.models.patch_stages import PatchPooling, PatchStages
 from lexiseg.models.proposers.mask2former import Mask2Former, Mask2FormerSettings
 from lexiseg.models.region_classifiers.mask_pooling import MaskPooling
 from lexiseg.models.region_classifiers.pooled_queries import PooledQueries
-from lexiseg.models.region_model import RegionModel, require_tower
+from lexiseg.models.region_model import RegionModel, require_tower, with_given_masks
 from lexiseg.ops.score_ensemble import append_nothing, geometric_ensemble, renormalised
 from lexiseg.plain_settings import within
 from lexiseg.types import (
     ClassifiedMasks,
     ClassWords,
     GroupSettings,
+    Proposals,
     SegmentOutput,
     SegmentPrediction,
     StageTower,
@@ -111,7 +112,17 @@ class FCClip(RegionModel):
         """
         del content
         maps, last = self._maps(images)
-        proposals = self.proposer(maps)
+        return self._embedded(self.proposer(maps), last)
+
+    def encode_masks(
+        self, images: Tensor, masks: Tensor, content: tuple[int, int] | None = None
+    ) -> FCClipState:
+        """Each with the query of the proposal that it overlaps most; both classifiers pool under the given mask itself."""
+        del content
+        maps, last = self._maps(images)
+        return self._embedded(with_given_masks(self.proposer(maps), masks), last)
+
+    def _embedded(self, proposals: Proposals, last: Tensor) -> FCClipState:
         frozen, visible = self._pooling.embed(proposals, last)
         return FCClipState(proposals.masks, self.classifier.embed(proposals), frozen, visible)
 

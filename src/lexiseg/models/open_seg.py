@@ -94,6 +94,15 @@ class OpenSeg(RegionModel):
         features = self.alignment(merged)
         return OpenSegState(proposals, features, self.classifier.embed(proposals, features))
 
+    def encode_masks(
+        self, images: Tensor, masks: Tensor, content: tuple[int, int] | None = None
+    ) -> OpenSegState:
+        """The map is averaged under the given masks."""
+        del content
+        _, merged = self.proposer(images)
+        features, given = self.alignment(merged), Proposals(masks)
+        return OpenSegState(given, features, self.classifier.embed(given, features))
+
     def classify(self, state: OpenSegState, words: ClassWords) -> ClassifiedMasks:
         """Name the regions: the soft-max over classes, whose vector is the mean of their words' (the release's way)."""
         text = mean_vectors(words.text, words.class_ids, words.classes)

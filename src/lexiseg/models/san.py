@@ -107,6 +107,14 @@ class SAN(RegionModel):
         found = self.proposer(images, early, last_only=True)
         return Proposals(found.masks, self.classifier.embed(found, early, self.tower))
 
+    def encode_masks(
+        self, images: Tensor, masks: Tensor, content: tuple[int, int] | None = None
+    ) -> Proposals:
+        """Shadow tokens look at the patches that the given region touches; the side adapter is not asked."""
+        del content
+        early, given = self.early(self.tower, images), Proposals(masks)
+        return Proposals(masks, self.classifier.embed(given, early, self.tower))
+
     def classify(self, state: Proposals, words: ClassWords) -> ClassifiedMasks:
         """Scores of every region for all classes and for nothing, which sum to 1; the best of a class's words counts."""
         if state.embeddings is None:
