@@ -3,39 +3,19 @@
 import pytest
 import torch
 
-import program_cases
 import region_model_cases
-import stage_towers
+import two_stage_cases
 from lexiseg.errors import ConfigError
-from lexiseg.models.registry import MODELS, Registered, build_model
+from lexiseg.models.registry import MODELS, Registered
 from lexiseg.types import ClassWords
 from region_probe import RegionProbe, RegionProbeSettings
 
-SETTINGS = {
-    "san": program_cases.SMALL_SAN,
-    "fc_clip": stage_towers.SMALL,
-    "zegformer": region_model_cases.SIZES,
-    "ovseg": region_model_cases.SIZES | {"backbone": "resnet", "class_hidden": 13, "prompt_depth": 1},
-    "open_seg": program_cases.SMALL_OPEN_SEG,
-    "region_probe": {},
-}
 CLASSES = 5
 
 
 @pytest.fixture(autouse=True)
 def _registered(monkeypatch):
     monkeypatch.setitem(MODELS, "region_probe", Registered(RegionProbe, RegionProbeSettings(sharpness=15)))
-
-
-def model_of(name, **more):
-    tower = region_model_cases.tiny_tower()
-    torch.manual_seed(4)
-    model = build_model({"name": name, **SETTINGS[name], **more}, tower).eval()
-    with torch.no_grad():
-        for parameter in model.parameters():
-            if parameter.ndim:
-                parameter.add_(0.1 * torch.randn_like(parameter))
-    return model
 
 
 def given_masks(model, images):
@@ -48,9 +28,9 @@ def given_masks(model, images):
     return masks
 
 
-@pytest.mark.parametrize("name", SETTINGS)
+@pytest.mark.parametrize("name", [*two_stage_cases.PUBLISHED, "region_probe"])
 def test_scores_of_given_masks(name):
-    model = model_of(name)
+    model = two_stage_cases.published(name)
     images, words = region_model_cases.photographs(model, 1), region_model_cases.spoken(model.tower.embed_dim)
     masks = given_masks(model, images)
     scores = model.name_masks(images, masks, words)
@@ -82,7 +62,7 @@ def test_scores_of_given_masks(name):
 @torch.no_grad()
 def test_its_own_regions_get_its_own_scores(name, more):
     """Each proposal overlaps itself most, so what the model found and is given back is named as it was."""
-    model = model_of(name, **more)
+    model = two_stage_cases.published(name, **more)
     images, words = region_model_cases.photographs(model, 1), region_model_cases.spoken(model.tower.embed_dim)
     found = model.named(model.encode(images), words)
     pixels = found.masks[0].flatten(1) > 0
@@ -97,7 +77,7 @@ def test_its_own_regions_get_its_own_scores(name, more):
 
 
 def test_ovseg_names_regions_that_it_would_not_draw():
-    everything, best = (model_of("ovseg", drawn=drawn) for drawn in ("all", "best"))
+    everything, best = (two_stage_cases.published("ovseg", drawn=drawn) for drawn in ("all", "best"))
     images, words = (
         region_model_cases.photographs(best, 1),
         region_model_cases.spoken(best.tower.embed_dim),
@@ -109,7 +89,7 @@ def test_ovseg_names_regions_that_it_would_not_draw():
 
 
 def test_san_reads_the_mask_and_not_its_side_adapter():
-    model = model_of("san")
+    model = two_stage_cases.published("san")
     images, words = region_model_cases.photographs(model, 1), region_model_cases.spoken(model.tower.embed_dim)
     masks = given_masks(model, images)
     before = model.name_masks(images, masks, words)
@@ -120,7 +100,7 @@ def test_san_reads_the_mask_and_not_its_side_adapter():
 
 @pytest.mark.parametrize(("count", "axes"), [(2, (3, 64, 96)), (1, (1, 3, 64, 96))])
 def test_one_photograph_at_a_time(count, axes):
-    model = model_of("region_probe")
+    model = two_stage_cases.published("region_probe")
     images = region_model_cases.photographs(model, count)
     with pytest.raises(ConfigError, match="name_masks: expected one photograph .* after the other"):
         model.name_masks(images, torch.zeros(axes), ClassWords.plain(torch.eye(model.tower.embed_dim)))

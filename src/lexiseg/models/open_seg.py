@@ -9,6 +9,7 @@ from torch import Tensor
 
 from lexiseg.losses.open_seg_criterion import OpenSegLossSettings
 from lexiseg.models.proposers.cross_attention import (
+    GREY,
     CrossAttentionProposer,
     CrossAttentionSettings,
     convolutional_head,
@@ -20,16 +21,12 @@ from lexiseg.plain_settings import within
 from lexiseg.types import (
     ClassifiedMasks,
     ClassWords,
-    Color,
     ImageTower,
     MaskOutput,
     Proposals,
     SegmentOutput,
     SegmentPrediction,
 )
-
-_GREY: Color = (128 / 255, 128 / 255, 128 / 255)
-"""Mean and deviation of its images, as its demonstration prepares them."""
 
 
 @dataclass(frozen=True)
@@ -75,7 +72,7 @@ class OpenSeg(RegionModel):
 
     def __init__(self, tower: ImageTower, settings: OpenSegSettings | None = None) -> None:
         settings = settings or OpenSegSettings()
-        super().__init__(tower, settings, colors=(_GREY, _GREY), stride=32)
+        super().__init__(tower, settings, colors=(GREY, GREY), stride=32)
         self.proposer = CrossAttentionProposer(settings)
         self.alignment = convolutional_head(settings.features, tower.embed_dim)
         self.classifier = SoftPooling(settings.temperature)

@@ -15,9 +15,9 @@ from lexiseg.models.region_classifiers.mask_prompts import MaskPrompts
 from lexiseg.models.region_classifiers.masked_crops import CropEmbeddings, MaskedCrops
 from lexiseg.models.region_classifiers.segment_embedding import SegmentEmbedding
 from lexiseg.models.region_model import RegionModel, with_given_masks
+from lexiseg.models.region_parts import Scene
 from lexiseg.ops.class_vectors import mean_vectors
 from lexiseg.ops.given_regions import CERTAIN
-from lexiseg.ops.region_crops import change_colors
 from lexiseg.ops.region_scores import best_region_of_each_class, geometric_mean
 from lexiseg.plain_settings import within
 from lexiseg.types import (
@@ -141,10 +141,9 @@ class OVSeg(RegionModel):
         padded = (images.shape[-2], images.shape[-1])
         if self.settings.branch == "segment":
             return OVSegState(proposals, None, padded)
-        tower, content = self.tower, content or padded
-        mean, std = (images.new_tensor(values).view(3, 1, 1) * 255 for values in (tower.mean, tower.std))
-        pictures = change_colors(images, content, self.normalization, (mean, std))
-        return OVSegState(proposals, self.crops(tower, pictures, proposals, content), padded)
+        scene = Scene(self.tower, images, content, self.normalization)
+        crops = self.crops(scene.tower, scene.pictures, proposals, scene.content)
+        return OVSegState(proposals, crops, padded)
 
     def classify(self, state: OVSegState, words: ClassWords) -> ClassifiedMasks:
         """Scores of every region for all classes; those of the ensemble are no probabilities."""

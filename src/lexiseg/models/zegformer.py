@@ -13,8 +13,8 @@ from lexiseg.models.proposers.maskformer import MaskFormer, MaskFormerSettings
 from lexiseg.models.region_classifiers.masked_crops import CropEmbeddings, MaskedCrops
 from lexiseg.models.region_classifiers.segment_embedding import SegmentEmbedding
 from lexiseg.models.region_model import RegionModel, with_given_masks
+from lexiseg.models.region_parts import Scene
 from lexiseg.ops.class_vectors import mean_vectors
-from lexiseg.ops.region_crops import change_colors
 from lexiseg.ops.region_scores import fuse_with_seen_mean, geometric_mean
 from lexiseg.plain_settings import within
 from lexiseg.types import (
@@ -118,11 +118,8 @@ class ZegFormer(RegionModel):
 
     @torch.no_grad()
     def _look(self, images: Tensor, proposals: Proposals, content: tuple[int, int] | None) -> CropEmbeddings:
-        content = content or (images.shape[-2], images.shape[-1])
-        tower = self.tower
-        mean, std = (images.new_tensor(values).view(3, 1, 1) * 255 for values in (tower.mean, tower.std))
-        pictures = change_colors(images, content, self.normalization, (mean, std))
-        crops: CropEmbeddings = self.crops(tower, pictures, proposals, content)
+        scene = Scene(self.tower, images, content, self.normalization)
+        crops: CropEmbeddings = self.crops(scene.tower, scene.pictures, proposals, scene.content)
         return crops
 
     def classify(self, state: ZegFormerState, words: ClassWords) -> ClassifiedMasks:

@@ -56,8 +56,8 @@ class ShadowTokens(nn.Module):
         """Regions to text space.
 
         Args:
-            proposals: N regions of each image, with embeddings and pixel map; of bare masks, those are the attention bias: a token
-                sees the patches that its mask touches, in every head alike, and no other.
+            proposals: N regions of each image, with embeddings and pixel map. Of bare masks, the mask is the bias: a token sees
+                the patches that its mask touches, in every head alike, and no other.
             early: CLIP's tokens before the blocks that the shadow tokens run through.
             tower: The frozen CLIP.
 

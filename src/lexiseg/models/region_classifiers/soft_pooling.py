@@ -22,7 +22,7 @@ class SoftPooling:
         """Regions to the words' space.
 
         Args:
-            proposals: Of the same images; on another grid a position belongs to a region by the share that the region has of it.
+            proposals: Of the same images. Masks on another grid are averaged over each position of the map.
             features: ``(B, E, h, w)``.
 
         Returns:
