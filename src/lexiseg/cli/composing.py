@@ -13,6 +13,7 @@ from lexiseg.recipes.conf_files import (
     groups,
     models_below,
     own_folder,
+    parts_of,
     settings_for_model,
 )
 
@@ -117,7 +118,7 @@ def _of_its_model(command: str, config: "DictConfig", given: Sequence[str]) -> l
         return []  # whoever reads the settings refuses it
     typed = {override.lstrip("+~").partition("=")[0] for override in given}
     told = plain(config.get(_WITH_MODEL, {}))
-    names = models_below(command, model["name"])
+    names = [*models_below(command, model["name"]), *parts_of(command, model)]
     along = {key: value for name in names for key, value in told.get(name, {}).items()}
     for group in (
         typed & set(groups(command)) & along.keys()
