@@ -90,6 +90,33 @@ def parts_of(command: str, model: Mapping[str, Any]) -> list[str]:
     return [f"{group}/{part.get('name')}" for group, part in chosen if isinstance(part, Mapping)]
 
 
+def kept_with(command: str, model: Mapping[str, Any]) -> list[str]:
+    """Under which names something may be kept that goes with a model: of models below it, its own, and of its parts."""
+    return [*models_below(command, model["name"]), *parts_of(command, model)]
+
+
+def _require_whole(command: str, overrides: Sequence[str], group: str) -> None:
+    """Refuse a part (``model/proposer``) of what is chosen to be something else.
+
+    Raises:
+        ConfigError: Says which choice has such a part.
+    """
+    whole, _, part = group.partition("/")
+    told = [choice for name, _, choice in (each.partition("=") for each in overrides) if name == whole]
+    holders = [
+        name
+        for name in choices(command, whole)
+        if any(
+            isinstance(entry, dict) and part in entry
+            for entry in _model_file(command, name).get("defaults", ())
+        )
+    ]
+    if not told or told[-1].removeprefix(f"{command}/") not in holders:
+        raise ConfigError(
+            f"{group} goes with {whole}={' or '.join(holders)}; choose that too, or leave it out"
+        )
+
+
 def settings_for_model(
     command: str, model: Mapping[str, Any], given: Mapping[str, Mapping[str, Any]]
 ) -> dict[str, Any]:
@@ -163,6 +190,8 @@ def checked_choices(command: str, overrides: Sequence[str]) -> list[str]:
             quoted = choice.strip("'\"").replace("'", r"\'")
             checked += [f"clip={_OWN_CLIP}", f"clip.source='{quoted}'"]
             continue
+        if "/" in group:
+            _require_whole(command, overrides, group)
         if choice not in choices(command, group):
             raise ConfigError(
                 f"{group}={choice}: `lexiseg {command}` has no such {group}; choose from "

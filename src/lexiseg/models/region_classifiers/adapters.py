@@ -305,8 +305,9 @@ class ByShadowTokens(_Classifier):
         """Shadow tokens after CLIP's last block."""
         if self.bare:
             proposals = Proposals(proposals.masks)
-        early = found.early if self.blocks is None else self.blocks(scene.tower, scene.pictures)
-        return Embedded(self.network.embed(proposals, early, scene.tower))
+        vit: Any = scene.tower
+        early: Any = found.early if self.blocks is None else self.blocks(vit, scene.pictures)
+        return Embedded(self.network.embed(proposals, early, vit))
 
     def logits(self, vectors: Tensor, words: ClassWords) -> Tensor:
         """``(B, N, K + 1)``."""
