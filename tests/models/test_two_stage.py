@@ -166,6 +166,10 @@ def test_a_clip_that_does_not_fit(proposer, classifier, message, tiny_clip):
             "model.proposer.options: expected settings by name",
         ),
         (
+            {"proposer": {"name": "given", "options": {"rgions": [5]}}},
+            "^model.proposer.options: superpixels does not take .*rgions",
+        ),
+        (
             {"classifier": {"name": "masked_crops", "prompt_depth": 1}},
             "^model.classifier.style: mask prompt tokens read crops of style 'region', got 'cropmask'; .* model.classifier.p",
         ),

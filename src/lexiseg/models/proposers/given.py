@@ -49,7 +49,7 @@ class GivenMasksSettings:
 class GivenMasks(nn.Module):
     """Masks of a :class:`~lexiseg.masks.provider.MaskProvider`, without embeddings; there is nothing to train.
 
-    A provider with a model is loaded when the first photograph comes, onto the device of its image. It belongs to no
+    A provider with a model is loaded when the first photograph comes, onto the device of its image, and is part of no
     checkpoint.
 
     Args:
@@ -73,6 +73,8 @@ class GivenMasks(nn.Module):
         super().__init__()
         self.settings = settings
         self.provider: MaskProvider | None = None
+        if settings.provider is not None and find_provider(settings.provider).model is None:
+            self.provider = self._build(torch.device("cpu"))
 
     def forward(self, scene: Scene, *, every_layer: bool = False) -> Found:
         """Masks ``(B, N, H, W)`` at the image's size, certain of every pixel; padding belongs to none.
@@ -92,14 +94,23 @@ class GivenMasks(nn.Module):
     def _masks(self, photograph: "Picture", device: torch.device) -> Tensor:
         """``(N, H, W)`` bool of one photograph."""
         if self.provider is None:
-            if self.settings.provider is None:
-                raise ConfigError(
-                    "proposer 'given' has no provider; hand masks in with each photograph, or set model.proposer.provider"
-                )
-            self.provider = build_provider(
+            self.provider = self._build(device)
+        return torch.from_numpy(self.provider(photograph).largest(self.settings.most).arrays())
+
+    def _build(self, device: torch.device) -> "MaskProvider":
+        if self.settings.provider is None:
+            raise ConfigError(
+                "proposer 'given' has no provider; hand masks in with each photograph, or set model.proposer.provider"
+            )
+        try:
+            return build_provider(
                 self.settings.provider, self.settings.options, model=self.settings.weights, device=device
             )
-        return torch.from_numpy(self.provider(photograph).largest(self.settings.most).arrays())
+        except TypeError as error:
+            raise ConfigError(
+                f"model.options: {self.settings.provider} does not take {dict(self.settings.options)} ({error}); take settings "
+                f"that `lexiseg masks build --provider {self.settings.provider} --help` lists, or none"
+            ) from error
 
 
 def _filled(masks: Tensor, count: int, images: Tensor) -> Tensor:
