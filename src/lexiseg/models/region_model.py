@@ -140,7 +140,7 @@ class RegionModel(nn.Module):
             )
         if not len(masks):
             return images.new_zeros(0, words.classes)
-        state = self.encode_masks(images, certain_logits(masks.to(images.device))[None], content)
+        state = self.encode_masks(images, certain_logits(masks).to(images)[None], content)
         return self.named(state, words).scores[0]
 
     def named(self, state: Any, words: ClassWords) -> ClassifiedMasks:

@@ -65,7 +65,7 @@ class Scene:
         """B photographs ``(H, W, 3)`` RGB in 0-255, without the padding, as a provider of masks takes them."""
         mean, std = self._colors or self._clip_colors
         height, width = self.content
-        raw = (self.images[..., :height, :width] * std + mean).round().clamp(0, 255)
+        raw = (self.images[..., :height, :width].float() * std + mean).round().clamp(0, 255)
         return list(raw.to(torch.uint8).permute(0, 2, 3, 1).contiguous().cpu().numpy())
 
     @cached_property

@@ -115,7 +115,7 @@ class GivenMasks(nn.Module):
 
 def _filled(masks: Tensor, count: int, images: Tensor) -> Tensor:
     """Logits ``(count, H, W)`` over the padded image of bool masks over the picture in it."""
-    logits = certain_logits(masks).to(images.device)
+    logits = certain_logits(masks).to(images)
     height, width = images.shape[-2:]
     padding = (0, width - masks.shape[2], 0, height - masks.shape[1], 0, count - len(masks))
     return F.pad(logits, padding, value=-CERTAIN)
