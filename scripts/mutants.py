@@ -723,8 +723,8 @@ _DATA_AND_RUNS = (
         "protocol-of-eval",
         "`eval protocol.KEY=VALUE` is read and dropped",
         "src/lexiseg/recipes/evaluate.py",
-        "pipeline.protocol.to_dict() | dict(task.protocol)",
-        "dict(task.protocol) | pipeline.protocol.to_dict()",
+        "InferenceProtocol.from_dict(own | dict(task.protocol))",
+        "InferenceProtocol.from_dict(dict(task.protocol) | own)",
         ("tests/recipes/test_evaluate.py::test_what_the_task_names_wins_over_the_checkpoint",),
     ),
     Slip(
