@@ -107,7 +107,8 @@ def decide(
     mask_classes = None
     if touches.vote is not None:
         means = contest.means(passes, touches.vote) if named is None else named
-        chosen = class_ids[(means if penalty is None else means - penalty[:, None]).argmax(dim=0)]
+        best = (means if penalty is None else means - penalty[:, None]).argmax(dim=0)
+        chosen = class_ids[best]
         labels = touches.vote.paint(labels, chosen)
         mask_classes = touches.vote.as_given(chosen).long().cpu().numpy()
     return Decided(

@@ -57,7 +57,8 @@ class GivenMasks:
         ours, listed = store.path(photograph.path), store.find(photograph.path)
         ids = self.folder / f"{photograph.stem}.png"
         # A PNG photograph may lie in the folder itself, and so may a result of this command, called STEM.json.
-        if ids.is_file() and listed != ours and not ids.samefile(photograph.path):
+        own = photograph.path.is_file() and ids.is_file() and ids.samefile(photograph.path)
+        if ids.is_file() and listed != ours and not own:
             return read_masks(ids, size), str(ids)
         if listed is None:
             raise DataError(
