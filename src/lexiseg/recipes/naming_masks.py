@@ -11,8 +11,9 @@ import numpy.typing as npt
 from lexiseg.errors import ConfigError
 from lexiseg.evaluation.naming import GROUND_TRUTH, GroundTruthMasks, MaskSource
 from lexiseg.masks.provider import MaskProvider
+from lexiseg.models.mask_providers import PROVIDERS
 from lexiseg.recipes.given_masks import REGIONS, SUPERPIXELS, GivenMasks, mask_arrays
-from lexiseg.recipes.mask_providers import PROVIDERS, make_provider
+from lexiseg.recipes.mask_providers import make_provider
 from lexiseg.recipes.photographs import Photograph
 from lexiseg.storage import leads_somewhere
 from lexiseg.types import Sample, SegmentationDataset
