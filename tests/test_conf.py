@@ -22,11 +22,13 @@ from lexiseg.recipes.ablations import choose_rows, read_table
 from lexiseg.recipes.conf_files import choices, conf_dir, groups
 from lexiseg.recipes.records import build, training_run, tuning_run
 from lexiseg.recipes.settings import SplitSettings
+from lexiseg.training.optim import OptimSettings, learning_rate
 
 COMMANDS = ("train", "eval", "pixelclip", "sweep", "benchmark")
 NEEDED = {"eval": ["checkpoint=x.ckpt"], "sweep": ["ablation=table8"]}
 FITTING = {
     "train/model/san_l14": ("model.early_blocks=9", "model.fusion=[[0,0],[9,3]]"),
+    "train/experiment/san_l14_coco": ("model.early_blocks=9", "model.fusion=[[0,0],[9,3]]"),
     "train/loss/segments": ("model=san",),
     "train/loss/maskformer": ("model=zegformer",),
     "train/loss/open_seg": ("model=open_seg",),
@@ -280,6 +282,32 @@ def test_mistakes_name_the_key_and_what_there_is(overrides, message):
 def test_bad_values_are_told_before_anything_is_read(override, message):
     with pytest.raises(ConfigError, match=message):
         training_run(plain(compose_training([override])))
+
+
+@pytest.mark.parametrize(
+    ("name", "steps", "batch", "rate", "decay", "classes"),
+    [
+        ("san_coco", 60000, 32, 1e-4, 1e-4, 171),
+        ("san_l14_coco", 60000, 32, 1e-4, 1e-4, 171),
+        ("fc_clip_coco", 368750, 16, 1e-4, 0.05, 133),
+        ("zegformer_coco", 60000, 32, 1e-4, 1e-4, 171),
+        ("ovseg_coco", 120000, 32, 6e-5, 0.01, 171),
+    ],
+)
+def test_published_recipes_of_regions(name, steps, batch, rate, decay, classes):
+    config = plain(compose_training([f"experiment={name}"]))
+    optim = OptimSettings(**config["optim"])
+    assert (config["trainer"]["max_steps"], config["trainer"]["gradient_clip_val"]) == (steps, 0.01)
+    assert config["data"]["batch_size"] * {32: 8, 16: 4}[batch] == batch
+    assert (optim.lr, optim.weight_decay, optim.decay_norms) == (rate, decay, False)
+    last = learning_rate(steps - 1, steps, optim)
+    assert last < rate * (0.011 if optim.schedule == "steps" else 1e-4), "it has decayed by the end"
+    assert learning_rate(2000, steps, optim) > 0.9 * rate
+    assert config["data"]["train_transform"]["fill"] == [128, 128, 128]
+    build(config["data"]["train_transform"])
+    assert config["protocol"]["activation"] == "scores"
+    assert config["protocol"]["resize"] == "pillow"
+    assert classes == {"coco_stuff": 171, "coco": 133}[config["data"]["root"].split("/")[-1].removesuffix("164k")]
 
 
 def test_help_names_every_group():
