@@ -11,7 +11,7 @@ import yaml
 from lexiseg.cli import composing
 from lexiseg.cli.ablations import compose_training
 from lexiseg.cli.composing import compose_config, plain
-from lexiseg.cli.parsers.usage import usage
+from lexiseg.recipes.usage import usage
 from lexiseg.cli.pixelclip import compose_tuning
 from lexiseg.clip.loading import load_clip
 from lexiseg.errors import ConfigError, DataError

@@ -164,6 +164,37 @@ class SegBatch:
 
 
 @dataclass(frozen=True)
+class PairBatch:
+    """Several regions, cut out of their photographs, and a word for each.
+
+    Attributes:
+        regions: ``(B, 3, S, S)`` normalised for the tower that reads them, zero outside the region.
+        masks: ``(B, S, S)`` bool, the region in each.
+        words: ``(B,)`` int64 into the words that there are.
+        names: B photograph names.
+    """
+
+    regions: Tensor
+    masks: Tensor
+    words: Tensor
+    names: tuple[str, ...] = ()
+
+    def to(self, device: torch.device | str, **kwargs: Any) -> "PairBatch":
+        """Return the batch on ``device``; Lightning calls this."""
+        moved = (each.to(device, **kwargs) for each in (self.regions, self.masks, self.words))
+        return PairBatch(*moved, self.names)
+
+    def pin_memory(self) -> "PairBatch":
+        """Return the batch in page-locked memory; the data loader calls this."""
+        return PairBatch(
+            self.regions.pin_memory(), self.masks.pin_memory(), self.words.pin_memory(), self.names
+        )
+
+    def __len__(self) -> int:
+        return len(self.regions)
+
+
+@dataclass(frozen=True)
 class MaskBatch:
     """Several unlabelled photographs in two views, and the masks that both views share.
 

@@ -20,7 +20,9 @@ from lexiseg.errors import ConfigError, LexisegError
 from lexiseg.evaluation.benchmark import Benchmark, MethodChoice
 from lexiseg.inference.protocol import InferenceProtocol
 from lexiseg.masks.store import MaskStore
+from lexiseg.models.mask_adaptation import AdaptationSettings
 from lexiseg.models.pixel_clip_settings import PixelCLIPOptimSettings, PixelCLIPSettings
+from lexiseg.recipes.adaptation import AdaptRun, PairSettings
 from lexiseg.recipes.benchmark import BenchmarkRun
 from lexiseg.recipes.criteria import loss_settings
 from lexiseg.recipes.demo import Stage
@@ -65,6 +67,7 @@ _TRAINING_KEYS = (
     *_RUN_KEYS, "data", "split", "loss", "protocol", "self_training", "validation", "templates", "init_from",
 )  # fmt: skip
 _TUNING_KEYS = (*_RUN_KEYS, "mask_data", "masks", "pictures")
+_ADAPTING_KEYS = (*_RUN_KEYS, "pairs", "templates")
 _TRAINER_KEYS = ("max_steps", "accelerator", "devices", "precision", "accumulate_grad_batches", "strategy")
 _log = logging.getLogger(__name__)
 
@@ -130,6 +133,38 @@ def tuning_run(record: Record, tell: Tell = _log.info) -> TuneRun:
         trainer=_trainer(record["trainer"]),
         checkpoint=known_settings(CheckpointSettings, record["checkpoint"], "checkpoint"),
         pictures=known_settings(PictureSettings, record["pictures"], "pictures"),
+        seed=record["seed"],
+        resume=record["resume"],
+        wandb=_wandb(record["logger"]),
+        record=record,
+        tell=tell,
+    )
+
+
+def adaptation_run(record: Record, tell: Tell = _log.info) -> AdaptRun:
+    """The run that a record of ``conf/adapt.yaml`` describes; its data set to be judged on is opened, where there is one.
+
+    Args:
+        record: With every key of the root; it becomes the run's own record.
+        tell: Takes a sentence about the run's progress.
+
+    Raises:
+        LexisegError: A setting that does not exist, a bad value, or labelled data that are not there.
+    """
+    _require_keys(record, "adapt", *_ADAPTING_KEYS)
+    require_run_name(record["name"])
+    require_output_dir(record["output_dir"])
+    judged_on = record.get("data")
+    return AdaptRun(
+        pairs=known_settings(PairSettings, record["pairs"], "pairs"),
+        output_dir=Path(record["output_dir"]),
+        clip=known_settings(ClipSource, record["clip"], "clip"),
+        model=known_settings(AdaptationSettings, record["model"], "model"),
+        templates=record["templates"],
+        optim=known_settings(OptimSettings, record["optim"], "optim"),
+        trainer=_trainer(record["trainer"]),
+        checkpoint=known_settings(CheckpointSettings, record["checkpoint"], "checkpoint"),
+        judged_on=None if judged_on is None else build(judged_on["val"]),
         seed=record["seed"],
         resume=record["resume"],
         wandb=_wandb(record["logger"]),

@@ -11,6 +11,7 @@ from typing import Any
 import pytorch_lightning as pl
 from pytorch_lightning.utilities import rank_zero_only
 
+from lexiseg.checkpoints.mask_prompts import read_mask_prompts
 from lexiseg.checkpoints.training_file import (
     CheckpointInfo,
     check_same,
@@ -25,6 +26,7 @@ from lexiseg.errors import ConfigError
 from lexiseg.inference.pipeline import Pipeline
 from lexiseg.inference.protocol import InferenceProtocol, suited
 from lexiseg.models.cascade_settings import CascadeSettings
+from lexiseg.models.ovseg import OVSeg
 from lexiseg.models.region_model import RegionModel
 from lexiseg.models.registry import MODELS, build_model, complete_settings, model_settings
 from lexiseg.plain_settings import require_seed
@@ -229,6 +231,7 @@ def build_task(run: TrainRun, clip: FrozenCLIP, split: ClassSplit) -> Segmentati
         LexisegError: A model that does not fit the CLIP, or a checkpoint to start from that is another model's.
     """
     model = build_model(_named(run.model), clip.tower)
+    _take_prompts(model, run.clip.source)
     if run.init_from:
         _start_from(run.init_from, model, clip)
     protocol = run.protocol if split.setting == "inductive" else replace(run.protocol, seen_penalty=0.0)
@@ -297,6 +300,16 @@ def _build_trainer(run: TrainRun, log: CsvLog, data: SegmentationDataModule) -> 
 def _monitored(monitor: str, split: ClassSplit) -> str:
     """The score that decides ``best.ckpt``; without unseen classes there is no unseen or harmonic one."""
     return "val/miou" if not split.unseen and monitor in ("val/unseen", "val/harmonic") else monitor
+
+
+def _take_prompts(model: MaskModel, clip: str) -> None:
+    """Give OVSeg the mask prompt tokens that `lexiseg adapt` left beside its CLIP, if it did.
+
+    Raises:
+        LexisegError: They do not fit the model, or their file is damaged.
+    """
+    if isinstance(model, OVSeg) and (tokens := read_mask_prompts(clip)) is not None:
+        model.take_prompts(tokens)
 
 
 def _start_from(path: str | Path, model: MaskModel, clip: FrozenCLIP) -> None:
