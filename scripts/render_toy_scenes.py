@@ -12,12 +12,12 @@ import random
 from pathlib import Path
 
 from PIL import Image
-from toy_captions import caption
 
 from lexiseg.data.toy.scene import ToyScene
 from lexiseg.data.toy.world import ToyWorld
 from lexiseg.progress import with_progress
 from lexiseg.storage import write_json, write_png
+from toy_captions import caption
 
 _MOST_TOLD = 3
 """Objects that a caption names: people seldom name everything."""

@@ -63,7 +63,13 @@ def test_short_sides_as_the_segmenter_shows_them():
 def test_a_recipe_of_short_sides_filled_with_grey():
     image, label = sample()
     recipe = train_recipe(
-        base=[97, 41], short_sides=[29], crop=[43, 61], cat_max_ratio=1.0, flip=0.0, distort=False, fill=[128] * 3
+        base=[97, 41],
+        short_sides=[29],
+        crop=[43, 61],
+        cat_max_ratio=1.0,
+        flip=0.0,
+        distort=False,
+        fill=[128] * 3,
     )
     shown, ids = recipe(image, label, rng())
     assert shown.shape == (43, 61, 3)
@@ -75,8 +81,15 @@ def test_a_recipe_of_short_sides_filled_with_grey():
 
 @pytest.mark.parametrize(
     ("key", "value"),
-    [("short_sides", []), ("short_sides", "640"), ("short_sides", [0]), ("short_sides", [1.5]), ("fill", [128, 128])]
-    + [("fill", [128, 128, 256]), ("fill", 128)],
+    [
+        ("short_sides", []),
+        ("short_sides", "640"),
+        ("short_sides", [0]),
+        ("short_sides", [1.5]),
+        ("fill", [128, 128]),
+        ("fill", [128, 128, 256]),
+        ("fill", 128),
+    ],
 )
 def test_sides_and_colours_that_are_none(key, value):
     with pytest.raises(ConfigError, match=f"{key} is "):

@@ -9,6 +9,8 @@ from lexiseg.lazy import locate
 CaptionWords = Callable[[str], tuple[str, ...]]
 """A caption to its words, each once, in the order in which they stand there."""
 
+_PLURAL = "NNS"
+_NOUN_TAGS = ("NN", _PLURAL)
 _TOKEN = re.compile(r"[^\W_]+(?:'[^\W_]+)?")
 _IRREGULAR = {
     "people": "person",
@@ -82,8 +84,8 @@ class TaggedNouns:
                 "words=nouns needs NLTK's tokenizer and tagger; get them once: python -m nltk.downloader punkt_tab "
                 "averaged_perceptron_tagger_eng"
             ) from error
-        nouns = {"NN": str, "NNS": singular}
-        return tuple(dict.fromkeys(nouns[tag](word.lower()) for word, tag in tagged if tag in nouns))
+        nouns = [(word.lower(), tag) for word, tag in tagged if tag in _NOUN_TAGS]
+        return tuple(dict.fromkeys(singular(word) if tag == _PLURAL else word for word, tag in nouns))
 
 
 def singular(word: str) -> str:
@@ -94,7 +96,9 @@ def singular(word: str) -> str:
         return f"{word[:-3]}y"
     if word.endswith(("sses", "shes", "ches", "xes", "zes")):
         return word[:-2]
-    return word[:-1] if len(word) > 2 and word.endswith("s") and not word.endswith(("ss", "us", "is")) else word
+    return (
+        word[:-1] if len(word) > 2 and word.endswith("s") and not word.endswith(("ss", "us", "is")) else word
+    )
 
 
 def _tokens(text: str) -> tuple[str, ...]:

@@ -1,4 +1,4 @@
-"""Batches of regions with a word each, cut out of their photographs: reproducible by position, exact under several processes."""
+"""Batches of regions with a word each: reproducible by position, exact under several processes."""
 
 import math
 from collections.abc import Sequence
@@ -172,7 +172,9 @@ class PairDataModule(ResumingDataModule):
 
     def train_dataloader(self) -> DataLoader[DrawnPair]:
         """An endless loader of `PairBatch` from ``start_position`` on."""
-        return self.loader(self.stream, self.training_sampler(len(self.pairs)), self.batch_size, collate_pairs)
+        return self.loader(
+            self.stream, self.training_sampler(len(self.pairs)), self.batch_size, collate_pairs
+        )
 
 
 def collate_pairs(drawn: Sequence[DrawnPair]) -> PairBatch:
@@ -185,9 +187,7 @@ def collate_pairs(drawn: Sequence[DrawnPair]) -> PairBatch:
     )
 
 
-def random_part(
-    size: tuple[int, int], rng: np.random.Generator, least_share: float
-) -> tuple[slice, slice]:
+def random_part(size: tuple[int, int], rng: np.random.Generator, least_share: float) -> tuple[slice, slice]:
     """Rows and columns of a random part of a picture, as torchvision's random resized crop draws it.
 
     Its share of the area is uniform from ``least_share`` to 1, the ratio of its sides log-uniform from 3/4 to 4/3. Differs from

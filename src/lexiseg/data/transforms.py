@@ -289,9 +289,7 @@ def _lengths(short_sides: object) -> tuple[int, ...]:
     if not isinstance(short_sides, Sequence) or isinstance(short_sides, str) or not short_sides:
         raise ConfigError(f"short_sides is {short_sides!r}; expected a list of lengths in pixels, or null")
     if not all(type(side) is int and 0 < side <= _MOST_PIXELS for side in short_sides):
-        raise ConfigError(
-            f"short_sides is {short_sides}; expected whole numbers from 1 to {_MOST_PIXELS}"
-        )
+        raise ConfigError(f"short_sides is {short_sides}; expected whole numbers from 1 to {_MOST_PIXELS}")
     return tuple(short_sides)
 
 

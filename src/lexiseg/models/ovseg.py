@@ -133,10 +133,12 @@ class OVSeg(RegionModel):
         """
         own = None if self.crops.prompts is None else self.crops.prompts.tokens
         if own is None or own.shape != tokens.shape:
-            have = "none" if own is None else "x".join(map(str, own.shape))
+            came, have = (
+                "none" if each is None else "x".join(map(str, each.shape)) for each in (tokens, own)
+            )
             raise ConfigError(
-                f"the CLIP brings mask prompt tokens of {'x'.join(map(str, tokens.shape))} (depth x patches x width), the model "
-                f"has {have}; set model.prompt_depth={len(tokens)}"
+                f"the CLIP brings mask prompt tokens of {came} (depth x patches x width), the model has {have}; set "
+                f"model.prompt_depth={len(tokens)}"
             )
         with torch.no_grad():
             own.copy_(tokens)

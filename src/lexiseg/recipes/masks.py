@@ -85,7 +85,9 @@ class MaskSummary:
         ]
         counts = [outcome.masks for outcome in self.ready]
         if counts:
-            told.append(f"{self.things} each: mean {np.mean(counts):.1f}, least {min(counts)}, most {max(counts)}")
+            told.append(
+                f"{self.things} each: mean {np.mean(counts):.1f}, least {min(counts)}, most {max(counts)}"
+            )
         if self.dropped:
             told.append(f"{self.dropped} empty masks left out")
         return told

@@ -15,7 +15,8 @@ from torch import Tensor
 from lexiseg.clip.model import FrozenCLIP
 from lexiseg.clip.templates import resolve_templates
 from lexiseg.clip.vocabulary import embed_words
-from lexiseg.data.caption_words import CaptionWords, ListedWords, TaggedNouns
+from lexiseg.data.caption_words import CaptionWords
+from lexiseg.data.captioned_regions import NOUNS, caption_finder
 from lexiseg.data.datasets.coco_captions import read_captions
 from lexiseg.data.io import read_image
 from lexiseg.data.word_lists import word_groups
@@ -29,9 +30,6 @@ from lexiseg.masks.store import MaskStore
 from lexiseg.models.region_classifiers.masked_crops import MaskedCrops
 from lexiseg.recipes.masks import mask_tasks
 from lexiseg.recipes.settings import ClipSource
-
-NOUNS = "nouns"
-"""``words``: whatever NLTK takes for a noun, instead of a list."""
 
 _DIGITS = 16
 
@@ -110,7 +108,7 @@ def start_pairs(build: PairBuild) -> tuple[int, Iterator[Outcome]]:
     """
     tasks = mask_tasks(build.images, build.output)
     captions = read_captions(build.captions)
-    find = TaggedNouns() if build.words == NOUNS else ListedWords(word_groups(build.words))
+    find = caption_finder(build.words)
     stores = {task.image: MaskStore(build.masks, task.store.root) for task in tasks}
     said = {task.image.name: _said(captions, task.image.name, build, find) for task in tasks}
     words = tuple(sorted({word for found in said.values() for word in found}))

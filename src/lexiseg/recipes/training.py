@@ -10,6 +10,7 @@ from typing import Any
 
 import pytorch_lightning as pl
 from pytorch_lightning.utilities import rank_zero_only
+from torch import Tensor
 
 from lexiseg.checkpoints.mask_prompts import read_mask_prompts
 from lexiseg.checkpoints.training_file import (
@@ -21,11 +22,14 @@ from lexiseg.checkpoints.training_file import (
 )
 from lexiseg.clip.model import FrozenCLIP
 from lexiseg.clip.templates import resolve_templates
+from lexiseg.clip.vocabulary import embed_words
+from lexiseg.data.captioned_regions import CaptionedRegions
 from lexiseg.data.datamodule import SegmentationDataModule
 from lexiseg.errors import ConfigError
 from lexiseg.inference.pipeline import Pipeline
 from lexiseg.inference.protocol import InferenceProtocol, suited
 from lexiseg.models.cascade_settings import CascadeSettings
+from lexiseg.models.open_seg import OpenSeg
 from lexiseg.models.ovseg import OVSeg
 from lexiseg.models.region_model import RegionModel
 from lexiseg.models.registry import MODELS, build_model, complete_settings, model_settings
@@ -247,6 +251,7 @@ def build_task(run: TrainRun, clip: FrozenCLIP, split: ClassSplit) -> Segmentati
         protocol=protocol.to_dict(),
     )
     segmenter = Pipeline.trained(model, clip, info).segmenter(split)
+    caption_text = _caption_text(run, model, clip)
     clip.text_tower = None
     return SegmentationTask(
         model,
@@ -257,7 +262,23 @@ def build_task(run: TrainRun, clip: FrozenCLIP, split: ClassSplit) -> Segmentati
         info=info,
         labeller=lambda image: segmenter.segment(image, scores=False).labels,
         self_training=run.self_training,
+        caption_text=caption_text,
     )
+
+
+def _caption_text(run: TrainRun, model: MaskModel, clip: FrozenCLIP) -> Tensor | None:
+    """Embeddings of the words of captions, where the training data are captions.
+
+    Raises:
+        ConfigError: A model that cannot learn from them.
+    """
+    if not isinstance(run.data.train, CaptionedRegions):
+        return None
+    if not isinstance(model, OpenSeg):
+        raise ConfigError(
+            f"the training data are captions, which model '{model.settings.name}' cannot learn from; take model=open_seg"
+        )
+    return embed_words(clip, run.data.train.words, resolve_templates(run.templates))
 
 
 def _require_pixels(name: str) -> None:

@@ -68,7 +68,13 @@ _PAIRED = (
     CLIP,
     *SENTENCES,
     Flag("--captions-each", "N", "captions of a photograph that count", default=1, kind=int),
-    Flag("--min-similarity", "COSINE", "least, of a region and its word (default: none)", default=-1.0, kind=float),
+    Flag(
+        "--min-similarity",
+        "COSINE",
+        "least, of a region and its word (default: none)",
+        default=-1.0,
+        kind=float,
+    ),
     Flag("--device", "DEVICE", "auto, cpu, cuda, cuda:1, mps", default="auto"),
     Flag("--overwrite", None, "replace pairs made otherwise, or of another version of the photograph"),
 )

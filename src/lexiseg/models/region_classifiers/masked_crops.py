@@ -144,7 +144,9 @@ class MaskedCrops(nn.Module):
             ``(N, E)``, not normalised.
         """
         device = next(cast(nn.Module, tower).parameters()).device
-        mean, std = (torch.tensor(values, device=device).view(3, 1, 1) * 255 for values in (tower.mean, tower.std))
+        mean, std = (
+            torch.tensor(values, device=device).view(3, 1, 1) * 255 for values in (tower.mean, tower.std)
+        )
         picture = (torch.from_numpy(photograph).to(device).permute(2, 0, 1) - mean) / std
         parts = [picture.new_zeros(0, tower.embed_dim)]
         for part in chunks(len(masks), self.batch):
