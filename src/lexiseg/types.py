@@ -188,8 +188,8 @@ class PairBatch:
 
     def to(self, device: torch.device | str, **kwargs: Any) -> "PairBatch":
         """Return the batch on ``device``; Lightning calls this."""
-        moved = (each.to(device, **kwargs) for each in (self.regions, self.masks, self.words))
-        return PairBatch(*moved, self.names)
+        regions, masks, words = (each.to(device, **kwargs) for each in (self.regions, self.masks, self.words))
+        return PairBatch(regions, masks, words, self.names)
 
     def pin_memory(self) -> "PairBatch":
         """Return the batch in page-locked memory; the data loader calls this."""

@@ -1,6 +1,6 @@
 """Photographs with masks without names and with sentences: what OpenSeg learns from in the place of label maps."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -56,7 +56,7 @@ class CaptionedRegions:
         words: str | Sequence[str],
         classes: str | Sequence[str],
     ) -> None:
-        if not hasattr(photographs, "__getitem__"):
+        if isinstance(photographs, str | Mapping) or not hasattr(photographs, "__getitem__"):
             raise ConfigError(f"photographs: expected photographs with masks, got {photographs!r}")
         self.classes = tuple(group[0] for group in word_groups(classes, "classes"))
         find = caption_finder(words)

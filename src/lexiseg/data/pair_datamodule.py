@@ -30,7 +30,9 @@ _TRIES = 10
 class NamedMasks(Protocol):
     """Masks of one photograph that bear a word each."""
 
-    words: tuple[str, ...]
+    @property
+    def words(self) -> tuple[str, ...]:
+        """One per mask."""
 
     def chosen(self, indices: npt.NDArray[np.integer]) -> Any:
         """Some of them."""
@@ -212,4 +214,4 @@ def random_part(size: tuple[int, int], rng: np.random.Generator, least_share: fl
 
 def _hit(mask: npt.NDArray[np.bool_]) -> tuple[npt.NDArray[np.bool_], npt.NDArray[np.bool_]]:
     """Which rows and which columns a mask touches."""
-    return mask.any(1), mask.any(0)
+    return np.asarray(mask.any(1)), np.asarray(mask.any(0))

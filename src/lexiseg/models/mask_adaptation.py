@@ -99,7 +99,7 @@ class MaskAdaptation(nn.Module):
     def read(self, regions: Tensor, masks: Tensor) -> Tensor:
         """Embeddings ``(B, E)`` of regions, not normalised; shapes as of :meth:`forward`."""
         if self.prompts is None:
-            return cast(Tensor, self.tower(regions))
+            return self.tower(regions)
         return cast(Tensor, self.prompts(self.tower, regions, masks))
 
     @torch.no_grad()

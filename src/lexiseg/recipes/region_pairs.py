@@ -118,7 +118,8 @@ def start_pairs(build: PairBuild) -> tuple[int, Iterator[Outcome]]:
         )
     frozen = build.clip.load().to(pick_device(build.device))
     texts = embed_words(frozen, words, resolve_templates(build.templates))
-    settings = _settings(build, frozen, next((stores[task.image].find(task.image) for task in tasks), None))
+    files = (stores[task.image].find(task.image) for task in tasks)
+    settings = _settings(build, frozen, next((file for file in files if file is not None), None))
     matcher = WordMatcher(frozen, dict(zip(words, texts, strict=True)), least=build.least, settings=settings)
 
     def read(image: Path) -> Any:
@@ -153,9 +154,9 @@ class WordMatcher:
         self._crops = MaskedCrops("region")
 
     @torch.no_grad()
-    def __call__(self, photograph: Any) -> MaskSet:
-        """The pairs: masks of the photograph with a word each."""
-        own: CaptionedPhotograph = photograph
+    def __call__(self, image: Any) -> MaskSet:
+        """The pairs of a :class:`CaptionedPhotograph`: some of its masks, with a word each."""
+        own: CaptionedPhotograph = image
         if not own.words or not len(own.masks):
             return own.masks.chosen(np.zeros(0, dtype=np.int64))
         vectors = self._crops.embed_regions(self._clip.tower, own.image, own.masks.arrays())
