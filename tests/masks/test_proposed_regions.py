@@ -7,8 +7,8 @@ import torch
 from lexiseg.errors import ConfigError
 from lexiseg.inference.pipeline import Pipeline
 from lexiseg.masks.proposed_regions import ProposedRegions, ProposedRegionsSettings
-from lexiseg.recipes.mask_models import _FindRegions
 from lexiseg.recipes.mask_providers import make_provider
+from lexiseg.recipes.proposed_regions import FindRegions
 from mask_cases import photograph
 from trained_regions import TrainedRegions
 
@@ -41,7 +41,7 @@ def test_masks_of_a_model_are_those_that_it_draws(trained):
     """A region's mask is where its own logits, brought to the photograph's size as labels are, pass the threshold."""
     pipeline = Pipeline.load(trained, device="cpu")
     image = photograph(47, 61)
-    masks, confidence = _FindRegions(pipeline)(image, 0.5)
+    masks, confidence = FindRegions(pipeline)(image, 0.5)
     model = pipeline.model
     pixels = model.normalize(torch.from_numpy(image.copy()).permute(2, 0, 1)[None].float())
     padded = torch.nn.functional.pad(pixels, (0, 3, 0, 17))

@@ -19,6 +19,7 @@ from lexiseg.inference.protocol import InferenceProtocol
 from lexiseg.recipes.conf_files import conf_dir
 from lexiseg.recipes.run_folder import RECORD_FILE
 from lexiseg.recipes.settings import SplitSettings, require_changes, require_limit
+from lexiseg.storage import leads_somewhere, require_file_place
 from lexiseg.types import ClassSplit, SegmentationDataset
 
 _PACKAGE = "lexiseg"
@@ -159,12 +160,16 @@ def report_place(output: object, checkpoint: Path | str) -> Path:
 
     Raises:
         ConfigError: No path.
+        LexisegError: It cannot be written.
     """
-    if output is None:
-        return default_output(checkpoint)
-    if not isinstance(output, str | Path) or not str(output).strip():
+    if output is not None and (not isinstance(output, str | Path) or not str(output).strip()):
         raise ConfigError(f"output: expected the path of a result file, got {output!r}")
-    return Path(output)
+    place = default_output(checkpoint) if output is None else Path(output)
+    if output is not None or leads_somewhere(
+        place.parent
+    ):  # else there is no checkpoint, which is told later
+        require_file_place(place, "output")
+    return place
 
 
 def default_output(checkpoint: Path | str) -> Path:
