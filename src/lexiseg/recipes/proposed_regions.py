@@ -37,6 +37,7 @@ class FindRegions:
 
     @torch.no_grad()
     def __call__(self, image: Picture, threshold: float) -> tuple[npt.NDArray[np.bool_], list[float]]:
+        """Every region; see :data:`~lexiseg.masks.proposed_regions.FindRegions`."""
         layout = lay_out((image.shape[0], image.shape[1]), self._protocol, self._model.patch_size)
         (batch,) = self._encoder.encode([image], [layout])
         found = self._encoder.classify(batch.state, self._words)
