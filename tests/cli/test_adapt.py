@@ -206,6 +206,14 @@ def test_a_run_goes_on_bit_for_bit(run, scenes, tmp_path):
             "has no such model; choose from prompts, tower",
         ),
         (["pairs.images=PHOTOS", "pairs.folder=x", "templates=[no]"], "every template needs exactly one {}"),
+        (
+            ["pairs.images=PHOTOS", "pairs.folder=x", "data=toy", "data.val=3"],
+            "data: expected a data set with val",
+        ),
+        (["pairs.images=0.5", "pairs.folder=x"], "pairs.images: expected"),
+        (["pairs.images=PHOTOS", "pairs.folder=null"], "pairs.folder: expected"),
+        (["pairs.images=PHOTOS", "pairs.folder=x", "optim.milestones=[word]"], "optim.milestones: expected"),
+        (["pairs.images=PHOTOS", "pairs.folder=x", "optim.schedule=none"], "optim.schedule: expected"),
     ],
 )
 def test_mistakes_of_adapt(run, scenes, tmp_path, overrides, message):

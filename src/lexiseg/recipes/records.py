@@ -9,7 +9,7 @@ import logging
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from pkgutil import resolve_name
-from typing import Any
+from typing import Any, cast
 
 import torch
 
@@ -44,7 +44,7 @@ from lexiseg.recipes.training import TrainRun
 from lexiseg.storage import leads_somewhere
 from lexiseg.training.optim import OptimSettings
 from lexiseg.training.self_training import SelfTrainingSettings
-from lexiseg.types import ClassSplit
+from lexiseg.types import ClassSplit, SegmentationDataset
 
 Record = Mapping[str, Any]
 Tell = Callable[[str], None]
@@ -156,7 +156,6 @@ def adaptation_run(record: Record, tell: Tell = _log.info) -> AdaptRun:
     _require_keys(record, "adapt", *_ADAPTING_KEYS)
     require_run_name(record["name"])
     require_output_dir(record["output_dir"])
-    judged_on = record.get("data")
     return AdaptRun(
         pairs=known_settings(PairSettings, record["pairs"], "pairs"),
         output_dir=Path(record["output_dir"]),
@@ -166,7 +165,7 @@ def adaptation_run(record: Record, tell: Tell = _log.info) -> AdaptRun:
         optim=known_settings(OptimSettings, record["optim"], "optim"),
         trainer=_trainer(record["trainer"]),
         checkpoint=known_settings(CheckpointSettings, record["checkpoint"], "checkpoint"),
-        judged_on=None if judged_on is None else build(judged_on["val"]),
+        judged_on=_judged_on(record.get("data")),
         seed=record["seed"],
         resume=record["resume"],
         wandb=_wandb(record["logger"]),
@@ -288,6 +287,16 @@ def build(record: Any) -> Any:
         raise
     except Exception as error:  # whatever class a configuration names, what it refuses is the user's to mend
         raise ConfigError(f"{TARGET} {place}: {error}; check its name and its keys") from error
+
+
+def _judged_on(data: object) -> SegmentationDataset | None:
+    """The validation data of a choice of ``conf/data``, if one was made."""
+    found = build(data["val"]) if isinstance(data, Mapping) and "val" in data else data
+    if found is not None and not hasattr(found, "classes"):
+        raise ConfigError(
+            f"data: expected a data set with val, whose regions are to be named, or null, got {found!r}"
+        )
+    return cast("SegmentationDataset | None", found)
 
 
 def _require_keys(record: Record, command: str, *keys: str) -> None:
