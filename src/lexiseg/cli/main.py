@@ -38,7 +38,7 @@ HYDRA_COMMANDS = {
     "pixelclip": "tune a CLIP with masks without names, and write it as a CLIP like any other",
     "adapt": "adapt a CLIP to regions cut out of photographs, on pairs of a region and a word (OVSeg)",
     "sweep": "train the rows of one of the paper's tables over several seeds",
-    "benchmark": "put training-free methods side by side in one table",
+    "benchmark": "put methods and trained models side by side in one table",
 }
 """Commands that take Hydra overrides, each ``run_NAME`` in a module of its name."""
 
