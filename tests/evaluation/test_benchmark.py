@@ -217,3 +217,16 @@ def test_a_key_knows_the_templates_themselves(clip, monkeypatch):
     before = cell_key(choice, bench, prepare(choice, bench, clip), clip, None)
     monkeypatch.setattr("lexiseg.inference.pipeline.published_templates", lambda name: "single")
     assert cell_key(choice, bench, prepare(choice, bench, clip), clip, None) != before
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"strength": "word"}, "tg-clip.strength: expected a number or null, got 'word'"),
+        ({"strength": -0.5}, "tg-clip.strength: expected at least 0, got -0.5"),
+        ({"temperature": 0}, "tg-clip.temperature: expected above 0, got 0"),
+    ],
+)
+def test_a_recalibration_that_cannot_be(settings, message):
+    with pytest.raises(ConfigError, match=message):
+        MethodChoice.from_entry({"name": "tg-clip", **settings})

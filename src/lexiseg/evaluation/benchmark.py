@@ -24,6 +24,7 @@ from lexiseg.evaluation.trained_row import TrainedRow
 from lexiseg.inference.pipeline import Pipeline
 from lexiseg.inference.protocol import InferenceProtocol
 from lexiseg.inference.segmenter import Segmenter
+from lexiseg.plain_settings import require_plain_settings, within
 from lexiseg.progress import doing
 from lexiseg.types import ClassSplit, SegmentationDataset
 
@@ -51,8 +52,8 @@ class MethodChoice:
     name: str
     label: str = ""
     settings: Mapping[str, Any] = field(default_factory=dict)
-    strength: float | None = None
-    temperature: float = 2.0
+    strength: float | None = within(None, at_least=0)
+    temperature: float = within(2.0, above=0)
     views: MultiView | None = None
     templates: str | None = None
     protocol: Mapping[str, Any] = field(default_factory=dict)
@@ -63,6 +64,7 @@ class MethodChoice:
             raise ConfigError(
                 f"no training-free method '{self.name}'; choose from {', '.join(METHODS)}, or all"
             )
+        require_plain_settings(self, f"methods: {self.name}")
         if not self.label:
             object.__setattr__(self, "label", self.name)
 
