@@ -17,14 +17,15 @@ from lexiseg.data.class_files import builtin_classes
 from lexiseg.data.datamodule import SegmentationDataModule
 from lexiseg.data.mask_datamodule import MaskDataModule
 from lexiseg.errors import ConfigError, LexisegError
-from lexiseg.evaluation.benchmark import Benchmark, MethodChoice
+from lexiseg.evaluation.benchmark import Benchmark
 from lexiseg.inference.protocol import InferenceProtocol
 from lexiseg.masks.store import MaskStore
 from lexiseg.models.pixel_clip_settings import PixelCLIPOptimSettings, PixelCLIPSettings
-from lexiseg.recipes.benchmark import BenchmarkRun
+from lexiseg.recipes.benchmark import BenchmarkRun, table_rows
 from lexiseg.recipes.criteria import loss_settings
 from lexiseg.recipes.demo import Stage
 from lexiseg.recipes.evaluate import TARGET, Evaluation
+from lexiseg.recipes.naming_masks import open_masks, require_masks
 from lexiseg.recipes.pixelclip import PictureSettings, TuneRun
 from lexiseg.recipes.run_folder import require_output_dir, require_run_name
 from lexiseg.recipes.settings import (
@@ -152,7 +153,7 @@ def evaluation(record: Record) -> Evaluation:
         split=known_settings(SplitSettings, record["split"], "split").of(dataset.classes),
         protocol=record["protocol"] or {},
         data=record["data"]["val"],
-        **{key: record[key] for key in ("checkpoint", "clip", "templates", "limit", "device")},
+        **{key: record[key] for key in ("checkpoint", "clip", "templates", "limit", "device", "masks")},
     )
 
 
@@ -188,8 +189,19 @@ def demo_stage(record: Record) -> Stage:
     return Stage(data.val, split, clip, record["templates"], InferenceProtocol.from_dict(record["protocol"]))
 
 
+def require_benchmark(record: Record) -> None:
+    """Refuse a record of ``conf/benchmark.yaml`` whose rows, masks or output cannot be, before anything is opened.
+
+    Raises:
+        LexisegError: An unknown method, two rows of one label, no such masks, or a place that cannot be written to.
+    """
+    table_rows(record["methods"], record["checkpoints"])
+    require_masks(record["masks"])
+    require_output_dir(record["output"], "output")
+
+
 def benchmark_run(record: Record, benchmarks: Sequence[Benchmark], device: torch.device) -> BenchmarkRun:
-    """The run that a record of ``conf/benchmark.yaml`` describes, its CLIP loaded.
+    """The run that a record of ``conf/benchmark.yaml`` describes, its CLIP and trained models loaded.
 
     Args:
         record: With every key of the root.
@@ -197,11 +209,14 @@ def benchmark_run(record: Record, benchmarks: Sequence[Benchmark], device: torch
         device: Where the CLIP goes.
 
     Raises:
-        LexisegError: An unknown method, or a CLIP that cannot be loaded.
+        LexisegError: An unknown method, or a CLIP or checkpoint that cannot be loaded.
     """
-    require_output_dir(record["output"], "output")
-    methods = MethodChoice.many(record["methods"])
-    clip = known_settings(ClipSource, record["clip"], "clip").load().to(device)
+    require_benchmark(record)
+    methods, checkpoints = table_rows(record["methods"], record["checkpoints"])
+    masks = open_masks(record["masks"], str(device))
+    source = known_settings(ClipSource, record["clip"], "clip")
+    trained = [choice.load(templates=record["templates"], device=str(device)) for choice in checkpoints]
+    clip = source.load().to(device) if methods else None
     same = ("templates", "limit", "images_per_batch", "compile")
     return BenchmarkRun(
         methods,
@@ -209,6 +224,8 @@ def benchmark_run(record: Record, benchmarks: Sequence[Benchmark], device: torch
         clip,
         Path(record["output"]),
         protocol=record["protocol"] or {},
+        trained=trained,
+        masks=masks,
         **{key: record[key] for key in same},
     )
 
