@@ -16,7 +16,7 @@ from lexiseg.clip.loading import load_clip
 from lexiseg.errors import ConfigError, DataError
 from lexiseg.inference.protocol import InferenceProtocol
 from lexiseg.models.registry import MODELS, complete_settings
-from lexiseg.recipes import adaptation, conf_files, pixelclip, training
+from lexiseg.recipes import adaptation, conf_files, pixelclip, records, training
 from lexiseg.recipes.ablations import choose_rows, read_table
 from lexiseg.recipes.conf_files import choices, conf_dir, groups
 from lexiseg.recipes.records import adaptation_run, build, training_run, tuning_run
@@ -70,6 +70,7 @@ def toy_clip():
 def no_data(tmp_path_factory):
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("LEXISEG_DATA", "/nowhere")
+        patch.setattr(records, "_require_photographs", lambda _: None)  # a run is built without any
         patch.setenv("LEXISEG_CACHE", str(tmp_path_factory.mktemp("cache")))
         yield
 
