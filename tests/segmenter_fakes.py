@@ -10,7 +10,7 @@ from lexiseg.clip.vocabulary import TextEmbeddings, Vocabulary
 from lexiseg.inference.pipeline import Pipeline
 from lexiseg.inference.segmenter import Segmenter
 from lexiseg.inference.words import EmbeddedWords
-from lexiseg.types import MaskOutput
+from lexiseg.types import NO_NEEDS, MaskOutput
 
 
 def make_segmenter(model, vocabulary, embeddings, protocol, seen_ids=(), **kwargs):
@@ -25,6 +25,7 @@ class ColourModel:
     depends_on_text = False
     words_together = False
     names_regions = False
+    needs = NO_NEEDS
     gives_scores = False
     offers_features = True
 

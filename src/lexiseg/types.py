@@ -261,6 +261,21 @@ class MaskOutput:
     stage_logits: tuple[Tensor, ...] = field(default=())
 
 
+@dataclass(frozen=True)
+class Needs:
+    """What a model must be given beside a photograph; asked before any work.
+
+    Attributes:
+        masks: Masks of the photograph, class-agnostic: ``encode`` takes ``regions``, ``(B, H, W)`` int64 ids as of
+            :mod:`lexiseg.ops.region_ids` at the windows' own pixels, and afterwards every region has one label.
+    """
+
+    masks: bool = False
+
+
+NO_NEEDS = Needs()
+
+
 class ImageTower(Protocol):
     """A frozen image encoder whose patches can be read: a ViT, a ConvNeXt, a SigLIP, a DINO, a tuned copy of any.
 
@@ -421,6 +436,10 @@ class Segmentable(Protocol):
         """Whether ``decode`` gives scores of at least 0, to be averaged and compared as they are, instead of logits."""
 
     @property
+    def needs(self) -> Needs:
+        """What it must be given beside a photograph."""
+
+    @property
     def names_regions(self) -> bool:
         """Whether it is a :class:`RegionSegmentable`, which answers with regions and a score of each class for each."""
 
@@ -442,6 +461,13 @@ class Segmentable(Protocol):
 
     def decode(self, state: Any, text: Tensor) -> MaskOutput:
         """State and unit text embeddings ``(K, D)`` to mask logits ``(B, K, h, w)``."""
+
+
+class MaskedSegmentable(Segmentable, Protocol):
+    """What reads a photograph inside masks: its ``needs.masks`` is true."""
+
+    def encode(self, images: Tensor, regions: Tensor | None = None) -> Any:
+        """As of every model; ``regions`` as :class:`Needs` has them, None for a photograph without a mask."""
 
 
 class GroupSettings(Protocol):

@@ -12,7 +12,7 @@ from lexiseg.inference.protocol import InferenceProtocol, suited
 from lexiseg.inference.segmenter import Segmenter
 from lexiseg.inference.words import EmbeddedWords, known_class_ids
 from lexiseg.ops.class_vectors import best_word
-from lexiseg.types import ClassifiedMasks, ClassSplit
+from lexiseg.types import NO_NEEDS, ClassifiedMasks, ClassSplit
 from segmenter_fakes import ColourModel, colour_embeddings
 
 STRIDE = 8
@@ -25,6 +25,7 @@ class RegionsOfColour:
 
     names_regions = gives_scores = depends_on_text = words_together = True
     offers_features = False
+    needs = NO_NEEDS
     crop_templates = None
     patch_size = STRIDE
 

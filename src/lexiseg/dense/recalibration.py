@@ -65,15 +65,16 @@ class Recalibrated(nn.Module):
         self.unit_features = unit_features
         self.patch_size = encoder.patch_size
         self.cosine_logits = True
+        self.needs = encoder.needs
         self.depends_on_text = strength > 0 or encoder.depends_on_text
 
     def normalize(self, images: Tensor) -> Tensor:
         """As the encoder does."""
         return self.encoder.normalize(images)
 
-    def encode(self, images: Tensor) -> Any:
-        """As the encoder does: the words come later."""
-        return self.encoder.encode(images)
+    def encode(self, images: Tensor, **given: Tensor | None) -> Any:
+        """As the encoder does, with what it needs: the words come later."""
+        return self.encoder.encode(images, **given)
 
     def features(self, state: Any, text: Tensor | None = None) -> Tensor:
         """Unit features ``(B, E, h, w)`` recalibrated by these words; without words, the encoder's own."""
