@@ -268,9 +268,12 @@ class Needs:
     Attributes:
         masks: Masks of the photograph, class-agnostic: ``encode`` takes ``regions``, ``(B, H, W)`` int64 ids as of
             :mod:`lexiseg.ops.region_ids` at the windows' own pixels, and afterwards every region has one label.
+        overlap: The masks as they are instead: ``regions`` is ``(B, M, H, W)`` bool as :func:`lexiseg.ops.late_matching.with_rest`
+            has them, in none of which padding lies; ``decode`` answers at the windows' pixels, and these keep their labels.
     """
 
     masks: bool = False
+    overlap: bool = False
 
 
 NO_NEEDS = Needs()

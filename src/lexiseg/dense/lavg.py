@@ -12,7 +12,7 @@ from lexiseg.errors import ConfigError
 from lexiseg.ops.grid import PositionMode
 from lexiseg.ops.late_matching import first_region, match_late, silence_foreground
 from lexiseg.ops.mask_pooling import pool_by_masks
-from lexiseg.types import BlockTower, MaskOutput
+from lexiseg.types import BlockTower, MaskOutput, Needs
 
 
 @dataclass(frozen=True)
@@ -49,6 +49,7 @@ class LaVG(SCLIP):
     """
 
     cosine_logits = False
+    needs = Needs(masks=True, overlap=True)
 
     def __init__(
         self,
@@ -68,7 +69,7 @@ class LaVG(SCLIP):
 
         Args:
             images: Normalised ``(B, 3, H, W)``.
-            regions: ``(B, M, H, W)`` bool, the rest of the photograph first; pixels of the padding are in none.
+            regions: ``(B, M, H, W)`` bool, the rest of the photograph first; padding lies in none.
         """
         unit = F.normalize(super().encode(images).features.float(), dim=1)
         if regions is None:

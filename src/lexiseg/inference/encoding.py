@@ -15,9 +15,8 @@ from torch import Tensor, nn
 from lexiseg.dense.multi_view import render_view
 from lexiseg.inference.layout import ImageLayout, WindowLayout
 from lexiseg.inference.protocol import Precision, Resize
-from lexiseg.inference.regions import PictureRegions
+from lexiseg.inference.regions import PictureRegions, in_batch
 from lexiseg.ops.mask_pooling import masks_on_grid
-from lexiseg.ops.region_ids import OUTSIDE
 from lexiseg.ops.resize import resize_image, resize_image_pillow
 from lexiseg.ops.window_merge import padding_before
 from lexiseg.progress import Doing, doing
@@ -41,7 +40,7 @@ class _Waiting:
         place: Whose window it is.
         pixels: ``(3, h, w)`` normalised, padded.
         content: Height and width before the padding.
-        ids: ``(h, w)`` regions, padded; None where the model needs none.
+        ids: ``(h, w)`` regions or ``(M, h, w)`` masks, padded; None where the model needs none.
     """
 
     place: Place
@@ -199,7 +198,9 @@ class WindowEncoder:
                 )
                 for top, left, bottom, right in of_view.windows.boxes:
                     window = self.model.normalize(rendered[None, :, top:bottom, left:right])
-                    cut = None if ids is None else _pad(ids[top:bottom, left:right], of_view, OUTSIDE)
+                    cut = None
+                    if of_image is not None and ids is not None:
+                        cut = _pad(ids[..., top:bottom, left:right], of_view, of_image.outside)
                     size = (bottom - top, right - left)
                     yield _Waiting((index, number), _pad(window, of_view)[0], size, cut)
 
@@ -212,7 +213,7 @@ class WindowEncoder:
             if self.model.names_regions:
                 state = cast(RegionSegmentable, self.model).encode(windows, content)
             elif ids:
-                regions = torch.stack(ids).to(windows.device)
+                regions = in_batch(ids).to(windows.device)
                 state = cast(MaskedSegmentable, self.model).encode(windows, regions=regions)
             else:
                 state = self.model.encode(windows)

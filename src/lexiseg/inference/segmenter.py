@@ -289,7 +289,7 @@ class Segmenter:
             return None, None
         size = (picture.shape[0], picture.shape[1])
         if self.model.needs.masks:
-            return None, PictureRegions(masks, size)
+            return None, PictureRegions(masks, size, overlap=self.model.needs.overlap)
         return MaskVote.of(masks, size), None
 
     def _regions(self, picture: Picture, masks: npt.NDArray[np.bool_] | None = None) -> PictureRegions | None:
@@ -417,7 +417,9 @@ class Segmenter:
         count = len(words.embeddings.vectors)
         if self.protocol.views.compares_words or self.model.words_together:
             return count
-        return max(1, min(_WORDS_PER_PASS, _LOGIT_BYTES // (4 * layout.patches)))
+        # A model that takes masks as they are answers at every pixel, for that is where they end.
+        cells = layout.patches * (self.model.patch_size**2 if self.model.needs.overlap else 1)
+        return max(1, min(_WORDS_PER_PASS, _LOGIT_BYTES // (4 * cells)))
 
     def _text(self, words: EmbeddedWords) -> Tensor:
         return words.embeddings.vectors.to(self._encoder.device)

@@ -28,11 +28,12 @@ def region_ids(masks: Tensor) -> Tensor:
 
 
 def ids_at(ids: Tensor, size: tuple[int, int]) -> Tensor:
-    """Ids ``(…, H, W)`` at another size, the nearest pixel's (torch's ``nearest``)."""
+    """Ids, or bool masks, ``(…, H, W)`` at another size, the nearest pixel's (torch's ``nearest``)."""
     if tuple(ids.shape[-2:]) == size:
         return ids
-    flat = ids.reshape(1, -1, *ids.shape[-2:]).double()  # exact for every id
-    return F.interpolate(flat, size=size, mode="nearest").long().view(*ids.shape[:-2], *size)
+    kind = torch.uint8 if ids.dtype == torch.bool else torch.float64  # exact for every id
+    flat = ids.reshape(1, -1, *ids.shape[-2:]).to(kind)
+    return F.interpolate(flat, size=size, mode="nearest").to(ids.dtype).view(*ids.shape[:-2], *size)
 
 
 def one_label_per_region(labels: Tensor, ids: Tensor) -> Tensor:
