@@ -1063,7 +1063,7 @@ _CAPTIONS_AND_PAIRS = (
         "src/lexiseg/recipes/training.py",
         "(tokens := read_mask_prompts(clip)) is not None",
         '(tokens := read_mask_prompts("")) is not None',
-        ("tests/cli/test_adapt.py",),
+        ("tests/cli/test_maskadapt.py",),
     ),
 )
 

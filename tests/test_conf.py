@@ -24,11 +24,11 @@ from lexiseg.recipes.settings import SplitSettings
 from lexiseg.recipes.usage import usage
 from lexiseg.training.optim import OptimSettings, learning_rate
 
-COMMANDS = ("train", "eval", "pixelclip", "adapt", "sweep", "benchmark")
+COMMANDS = ("train", "eval", "pixelclip", "maskadapt", "sweep", "benchmark")
 NEEDED = {
     "eval": ["checkpoint=x.ckpt"],
     "sweep": ["ablation=table8"],
-    "adapt": ["pairs.images=/nowhere/photos", "pairs.folder=/nowhere/pairs"],
+    "maskadapt": ["pairs.images=/nowhere/photos", "pairs.folder=/nowhere/pairs"],
 }
 PARTS = [
     f"{group}/{name}" for group in ("proposer", "classifier") for name in choices("train", f"model/{group}")
@@ -123,7 +123,7 @@ def build_pixelclip(overrides, clip):
 
 
 def build_adapt(overrides, clip):
-    run = unless_absent(lambda: adaptation_run(plain(compose_config("adapt", overrides))))
+    run = unless_absent(lambda: adaptation_run(plain(compose_config("maskadapt", overrides))))
     if run is None:  # what it would be judged on is not there
         return
     task = adaptation.build_task(run, clip, ("red circle", "bricks"))
@@ -149,7 +149,7 @@ BUILD = {
     "train": build_train,
     "eval": build_eval,
     "pixelclip": build_pixelclip,
-    "adapt": build_adapt,
+    "maskadapt": build_adapt,
     "sweep": build_sweep,
     "benchmark": build_benchmark,
 }
@@ -360,7 +360,7 @@ def test_published_recipes_of_regions(name, steps, batch, rate, decay, classes):
 
 
 def test_help_names_every_group():
-    for command in ("train", "pixelclip", "adapt", "eval"):
+    for command in ("train", "pixelclip", "maskadapt", "eval"):
         told = usage(command)
         assert all(f"  {group}" in told for group in groups(command))
 

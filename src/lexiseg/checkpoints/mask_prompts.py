@@ -27,9 +27,9 @@ def read_mask_prompts(clip: str | Path) -> Tensor | None:
     path = Path(clip) / FILE
     if not path.is_file():
         return None
-    tensors = read_tensors(path, expected="mask prompt tokens of `lexiseg adapt`")
+    tensors = read_tensors(path, expected="mask prompt tokens of `lexiseg maskadapt`")
     if set(tensors) != {_NAME} or tensors[_NAME].ndim != 3:
         raise CheckpointError(
-            f"{path}: expected '{_NAME}' of three axes, as `lexiseg adapt` writes them, got {', '.join(tensors) or 'nothing'}"
+            f"{path}: expected '{_NAME}' of three axes, as `lexiseg maskadapt` writes, got {', '.join(tensors) or 'nothing'}"
         )
     return tensors[_NAME]

@@ -21,9 +21,9 @@ PIXEL_CLIP_KEY = "lexiseg_pixelclip"
 """The same in a checkpoint of PixelCLIP, which is no model to predict with: its result is a CLIP."""
 
 ADAPTATION_KEY = "lexiseg_adapt"
-"""The same in a checkpoint of `lexiseg adapt`."""
+"""The same in a checkpoint of `lexiseg maskadapt`."""
 
-TUNINGS = {PIXEL_CLIP_KEY: "pixelclip", ADAPTATION_KEY: "adapt"}
+TUNINGS = {PIXEL_CLIP_KEY: "pixelclip", ADAPTATION_KEY: "maskadapt"}
 """Where the description of a CLIP in training stands, and which command trains it."""
 
 MODEL_PREFIX = "model."

@@ -36,7 +36,7 @@ HYDRA_COMMANDS = {
     "train": "train a model on the seen classes of a split",
     "eval": "judge a checkpoint on seen and unseen classes",
     "pixelclip": "tune a CLIP with masks without names, and write it as a CLIP like any other",
-    "adapt": "adapt a CLIP to regions cut out of photographs, on pairs of a region and a word (OVSeg)",
+    "maskadapt": "adapt a CLIP to regions cut out of photographs, on pairs of a region and a word (OVSeg)",
     "sweep": "train the rows of one of the paper's tables over several seeds",
     "benchmark": "put methods and trained models side by side in one table",
 }
@@ -54,7 +54,7 @@ FLAG_COMMANDS = {
 }
 """Commands with flags, and the modules of ``parsers`` that know these."""
 
-_NEED_OVERRIDES = ("eval", "sweep", "adapt")
+_NEED_OVERRIDES = ("eval", "sweep", "maskadapt")
 """They cannot guess what to work on, so the bare command shows its help."""
 
 

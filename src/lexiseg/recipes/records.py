@@ -145,7 +145,7 @@ def tuning_run(record: Record, tell: Tell = _log.info) -> TuneRun:
 
 
 def adaptation_run(record: Record, tell: Tell = _log.info) -> AdaptRun:
-    """The run that a record of ``conf/adapt.yaml`` describes; its data set to be judged on is opened, where there is one.
+    """The run that a record of ``conf/maskadapt.yaml`` describes; its data set to be judged on is opened, where there is one.
 
     Args:
         record: With every key of the root; it becomes the run's own record.
@@ -154,7 +154,7 @@ def adaptation_run(record: Record, tell: Tell = _log.info) -> AdaptRun:
     Raises:
         LexisegError: A setting that does not exist, a bad value, or labelled data that are not there.
     """
-    _require_keys(record, "adapt", *_ADAPTING_KEYS)
+    _require_keys(record, "maskadapt", *_ADAPTING_KEYS)
     require_run_name(record["name"])
     require_output_dir(record["output_dir"])
     return AdaptRun(

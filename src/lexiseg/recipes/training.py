@@ -338,7 +338,7 @@ def _monitored(monitor: str, split: ClassSplit) -> str:
 
 
 def _take_prompts(model: MaskModel, clip: str) -> None:
-    """Give OVSeg the mask prompt tokens that `lexiseg adapt` left beside its CLIP, if it did.
+    """Give OVSeg the mask prompt tokens that `lexiseg maskadapt` left beside its CLIP, if it did.
 
     Raises:
         LexisegError: They do not fit the model, or their file is damaged.

@@ -36,7 +36,7 @@ _SHOW_EXAMPLES = """examples:
   lexiseg masks show photos/ --masks masks/ --output looked_at"""
 
 _PAIRS = f"""Pair regions of photographs with words of their captions, as OVSeg does: each word takes the region that CLIP finds
-nearest to it. `lexiseg adapt` learns from the pairs.
+nearest to it. `lexiseg maskadapt` learns from the pairs.
 
 Masks have to be there already (`lexiseg masks build`, for OVSeg with --provider regions and a trained model). A pair is a
 mask with a "word" in FOLDER/photo.jpg{MASKS_SUFFIX}. Stop it whenever you like: the same command goes on."""

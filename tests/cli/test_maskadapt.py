@@ -1,4 +1,4 @@
-"""From captions to an adapted CLIP: `masks pairs`, `adapt` in both steps, and OVSeg on what came of it."""
+"""From captions to an adapted CLIP: `masks pairs`, `maskadapt` in both steps, and OVSeg on what came of it."""
 
 import json
 
@@ -124,7 +124,7 @@ def test_both_steps_and_ovseg_on_what_they_leave(run, scenes, tmp_path):
     given = [f"pairs.images={photos}", f"pairs.folder={tmp_path / 'pairs'}", "trainer.max_steps=2"]
     judged = ["data=toy", "data.val.length=2"]
     first = tmp_path / "first"
-    status, printed = run("adapt", *SMALL, *given, *judged, f"output_dir={first}", "optim.lr=1e-3")
+    status, printed = run("maskadapt", *SMALL, *given, *judged, f"output_dir={first}", "optim.lr=1e-3")
     assert status == 0, printed
     assert f"done: the adapted CLIP is {first / 'clip'}" in printed
     result = json.loads((first / "result.json").read_text())
@@ -139,7 +139,7 @@ def test_both_steps_and_ovseg_on_what_they_leave(run, scenes, tmp_path):
 
     second = tmp_path / "second"
     more = ["model=prompts", "model.prompt_depth=2", f"clip={first / 'clip'}", f"output_dir={second}"]
-    status, printed = run("adapt", *SMALL[1:], *given, *more)
+    status, printed = run("maskadapt", *SMALL[1:], *given, *more)
     assert status == 0, printed
     tokens = read_mask_prompts(second / "clip")
     assert tokens.shape == (2, 36, toy.tower.width)
@@ -167,25 +167,27 @@ def test_a_run_goes_on_bit_for_bit(run, scenes, tmp_path):
         "checkpoint.every_steps=2",
     ]
     given += ["optim.schedule_steps=4"]
-    run("adapt", *SMALL, *given, "trainer.max_steps=4", f"output_dir={tmp_path / 'whole'}")
+    run("maskadapt", *SMALL, *given, "trainer.max_steps=4", f"output_dir={tmp_path / 'whole'}")
     for steps in (2, 4):
         status, printed = run(
-            "adapt", *SMALL, *given, f"trainer.max_steps={steps}", f"output_dir={tmp_path / 'parts'}"
+            "maskadapt", *SMALL, *given, f"trainer.max_steps={steps}", f"output_dir={tmp_path / 'parts'}"
         )
         assert status == 0, printed
     whole, parts = (read_mask_prompts(tmp_path / name / "clip") for name in ("whole", "parts"))
     assert torch.equal(whole, parts)
     checkpoint = torch.load(tmp_path / "parts" / "last.ckpt", weights_only=True)
     assert set(checkpoint["state_dict"]) == {"model.prompts.tokens", "model.logit_scale"}, "nothing frozen"
-    status, printed = run("adapt", *SMALL, *given, "trainer.max_steps=4", f"output_dir={tmp_path / 'parts'}")
+    status, printed = run(
+        "maskadapt", *SMALL, *given, "trainer.max_steps=4", f"output_dir={tmp_path / 'parts'}"
+    )
     assert "is complete" in printed
     status, printed = run(
         "predict", photos, "--classes", "bricks", "--checkpoint", tmp_path / "parts" / "last.ckpt"
     )
     assert status == 2
-    assert "the training state of `lexiseg adapt`" in printed
+    assert "the training state of `lexiseg maskadapt`" in printed
     status, printed = run(
-        "adapt", *SMALL, *given, "model.prompt_depth=1", "trainer.max_steps=4", f"output_dir={tmp_path / 'other'}",
+        "maskadapt", *SMALL, *given, "model.prompt_depth=1", "trainer.max_steps=4", f"output_dir={tmp_path / 'other'}",
         f"resume={tmp_path / 'parts' / 'last.ckpt'}",
     )  # fmt: skip
     assert status == 2
@@ -219,7 +221,7 @@ def test_a_run_goes_on_bit_for_bit(run, scenes, tmp_path):
 def test_mistakes_of_adapt(run, scenes, tmp_path, overrides, message):
     overrides = [each.replace("PHOTOS", str(scenes[0])) for each in overrides]
     status, printed = run(
-        "adapt", *SMALL, *overrides, "trainer.max_steps=1", f"output_dir={tmp_path / 'run'}"
+        "maskadapt", *SMALL, *overrides, "trainer.max_steps=1", f"output_dir={tmp_path / 'run'}"
     )
     assert status == 2
     assert printed.startswith("lexiseg: ")

@@ -1,13 +1,13 @@
-"""``lexiseg adapt``: compose an adaptation, adapt, tell."""
+"""``lexiseg maskadapt``: compose an adaptation, adapt, tell."""
 
 from collections.abc import Sequence
 
 from lexiseg.cli.composing import compose_config, plain, print_config
 
 
-def run_adapt(overrides: Sequence[str]) -> int:
+def run_maskadapt(overrides: Sequence[str]) -> int:
     """The command: overrides in, exit status out."""
-    config = compose_config("adapt", [o for o in overrides if o != "--config"])
+    config = compose_config("maskadapt", [o for o in overrides if o != "--config"])
     if "--config" in overrides:
         return print_config(config)
     from lexiseg.recipes.adaptation import adapt
