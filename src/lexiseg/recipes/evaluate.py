@@ -1,7 +1,7 @@
 """Judge a checkpoint on a labelled data set, with the whole protocol beside the score."""
 
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any
@@ -14,8 +14,10 @@ from lexiseg.checkpoints.training_file import CheckpointInfo
 from lexiseg.clip.templates import resolve_templates
 from lexiseg.errors import CheckpointError, ConfigError
 from lexiseg.evaluation.evaluate import EvaluationReport, evaluate
+from lexiseg.evaluation.evaluate_segments import SegmentReport, evaluate_segments
 from lexiseg.inference.pipeline import Pipeline
 from lexiseg.inference.protocol import InferenceProtocol
+from lexiseg.inference.segment_finding import SegmentKind, require_kind
 from lexiseg.recipes.conf_files import conf_dir
 from lexiseg.recipes.run_folder import RECORD_FILE
 from lexiseg.recipes.settings import SplitSettings, require_changes, require_limit
@@ -38,6 +40,8 @@ class Evaluation:
         clip: Where the CLIP weights lie, if not where training found them.
         templates: Other templates than in training; a set's name, or templates with ``{}`` in each.
         protocol: Changes to the checkpoint's protocol.
+        segments: Judge segments instead of pixels: ``panoptic`` or ``instances``.
+        stuff: Names of the classes that are not counted one by one, for segments; None: as the data set says.
         limit: Only the first so many images.
         device: See :func:`~lexiseg.inference.devices.pick_device`.
         data: What the report shall say of the data set, plain values.
@@ -49,6 +53,8 @@ class Evaluation:
     clip: str | None = None
     templates: str | list[str] | None = None
     protocol: Mapping[str, Any] = field(default_factory=dict)
+    segments: SegmentKind | None = None
+    stuff: Sequence[str] | None = None
     limit: int | None = None
     device: str = "auto"
     data: Mapping[str, Any] = field(default_factory=dict)
@@ -57,11 +63,12 @@ class Evaluation:
         """Refuse what cannot be judged by before a weight is read."""
         require_limit(self.limit)
         require_changes(self.protocol)
+        require_kind(self.segments, self.stuff)
         if self.templates is not None:
             resolve_templates(self.templates)
 
 
-def judge(task: Evaluation) -> EvaluationReport:
+def judge(task: Evaluation) -> EvaluationReport | SegmentReport:
     """Evaluate a checkpoint on the classes of the data given.
 
     Raises:
@@ -74,19 +81,17 @@ def judge(task: Evaluation) -> EvaluationReport:
         raise CheckpointError(
             f"{task.checkpoint}: says nothing of its training; expected a lexiseg checkpoint"
         )
-    return evaluate(
-        _changed(pipeline, task).segmenter(task.split),
-        task.dataset,
-        task.split,
-        limit=task.limit,
-        context={
-            "checkpoint": str(task.checkpoint),
-            "model": info.model,
-            "clip": info.clip,
-            "trained_on": describe_training(info, task.split),
-            "data": task.data,
-        },
-    )
+    judged = (_changed(pipeline, task).segmenter(task.split), task.dataset, task.split)
+    context = {
+        "checkpoint": str(task.checkpoint),
+        "model": info.model,
+        "clip": info.clip,
+        "trained_on": describe_training(info, task.split),
+        "data": task.data,
+    }
+    if task.segments is None:
+        return evaluate(*judged, limit=task.limit, context=context)
+    return evaluate_segments(*judged, task.segments, stuff=task.stuff, limit=task.limit, context=context)
 
 
 def _changed(pipeline: Pipeline, task: Evaluation) -> Pipeline:
@@ -154,14 +159,15 @@ def _own_classes() -> set[str]:
     return {str(yaml.safe_load(path.read_text(encoding="utf-8"))["val"][TARGET]) for path in files}
 
 
-def report_place(output: object, checkpoint: Path | str) -> Path:
-    """The result file that was asked for, or the default one.
+def report_place(output: object, checkpoint: Path | str, segments: str | None = None) -> Path:
+    """The result file that was asked for, or the default one; that of segments does not take the place of another.
 
     Raises:
         ConfigError: No path.
     """
     if output is None:
-        return default_output(checkpoint)
+        place = default_output(checkpoint)
+        return place if segments is None else place.with_name(f"{place.stem}_{segments}.json")
     if not isinstance(output, str | Path) or not str(output).strip():
         raise ConfigError(f"output: expected the path of a result file, got {output!r}")
     return Path(output)

@@ -150,7 +150,10 @@ def evaluation(record: Record) -> Evaluation:
         split=known_settings(SplitSettings, record["split"], "split").of(dataset.classes),
         protocol=record["protocol"] or {},
         data=record["data"]["val"],
-        **{key: record[key] for key in ("checkpoint", "clip", "templates", "limit", "device")},
+        **{
+            key: record[key]
+            for key in ("checkpoint", "clip", "templates", "segments", "stuff", "limit", "device")
+        },
     )
 
 
