@@ -14,7 +14,7 @@ from lexiseg.segments import Segments
 from lexiseg.types import ClassSplit
 
 
-@dataclass(frozen=True)
+@dataclass
 class MaskAPScores:
     """Mask AP, as fractions of 1; means are over things with a true mask, NaN over no class.
 

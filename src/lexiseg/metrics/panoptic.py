@@ -12,7 +12,7 @@ from lexiseg.segments import NO_SEGMENT, Segments
 from lexiseg.types import ClassSplit
 
 
-@dataclass(frozen=True)
+@dataclass
 class PanopticScores:
     """Panoptic quality and its two factors, as fractions of 1; means are over classes that were there or were found.
 
