@@ -93,6 +93,24 @@ def test_a_few_rows_at_a_time_are_all_at_once(monkeypatch) -> None:
     assert parts.segments == whole.segments
 
 
+def test_never_all_regions_of_all_pixels_at_once(monkeypatch) -> None:
+    masks, scores, nothing = regions(5, (31, 17), seed=4)
+    asked = []
+
+    class Told(HeldMaps):
+        def tile(self, rows, columns, words):
+            found = super().tile(rows, columns, words)
+            asked.append(found.numel())
+            return found
+
+    monkeypatch.setattr(mask_classification, "_TILE_BYTES", 4 * 600)
+    panoptic_map(Told(masks), scores, nothing, THINGS, size=(31, 17))
+    assert max(asked) <= 600 < masks.numel()
+    asked.clear()
+    instances(Told(masks), scores, THINGS, size=(31, 17))
+    assert max(asked) == 31 * 17, "one region at a time"
+
+
 def test_a_share_that_is_just_enough_is_enough() -> None:
     masks = torch.full((2, 2, 5), -9.0)
     masks[0], masks[1, :, 4] = 5.0, 9.0
