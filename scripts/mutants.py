@@ -149,9 +149,25 @@ _WORDS_AND_RULES = (
         "penalty-after-self-training",
         "a transductive run keeps the penalty of inductive ones",
         "src/lexiseg/recipes/training.py",
-        'protocol = run.protocol if split.setting == "inductive" else replace(run.protocol, seen_penalty=0.0)',
-        "protocol = run.protocol",
+        'protocol = self.protocol if setting == "inductive" else replace(self.protocol, seen_penalty=0.0)',
+        "protocol = self.protocol",
         ("tests/recipes/test_training.py::test_only_inductive_models_bear_the_penalty",),
+    ),
+    Slip(
+        "stale-record-of-a-photograph",
+        "a result written anew keeps the JSON of the old one until the end",
+        "src/lexiseg/inference/result.py",
+        'remove_file(paths["json"])',
+        "pass",
+        ("tests/inference/test_result.py::test_where_the_json_stands_the_others_do",),
+    ),
+    Slip(
+        "record-of-what-was-asked",
+        "config.yaml says the protocol before model and split changed it",
+        "src/lexiseg/recipes/training.py",
+        'merged(asked, {"protocol": suits})',
+        "asked",
+        ("tests/recipes/test_training.py::test_the_record_says_the_protocol_that_the_run_takes",),
     ),
     Slip(
         "penalty-of-a-program",
@@ -812,6 +828,41 @@ _FC_CLIP = (
     ),
 )
 
+_COMPOSED = (
+    Slip(
+        "overlap-by-intersection",
+        "a given region takes the embedding of the largest proposal that covers it",
+        "src/lexiseg/ops/given_regions.py",
+        "(shared / union.clamp(min=1)).argmax(1)",
+        "shared.argmax(1)",
+        ("tests/ops/test_given_regions.py",),
+    ),
+    Slip(
+        "bare-masks-open-everything",
+        "shadow tokens of bare masks see every patch",
+        "src/lexiseg/ops/shadow_attention.py",
+        "masked_fill(~touched, _CLOSED)",
+        "masked_fill(~touched, 0.0)",
+        ("tests/models/region_classifiers/test_shadow_tokens.py::test_bare_masks_are_the_bias",),
+    ),
+    Slip(
+        "nothing-beside-one-class",
+        "whether a region is a thing is weighed against no class's logit",
+        "src/lexiseg/ops/region_scores.py",
+        "nothing = logits.logsumexp(-1) - things",
+        "nothing = -things",
+        ("tests/ops/test_region_scores.py::test_things_by_hand",),
+    ),
+    Slip(
+        "invisible-regions-count",
+        "a region that a composed model's classifier cannot see has scores all the same",
+        "src/lexiseg/models/two_stage.py",
+        "scores if embedded.visible is None else scores * embedded.visible[..., None]",
+        "scores",
+        ("tests/models/test_two_stage.py::test_a_region_that_the_classifier_cannot_see_adds_nothing",),
+    ),
+)
+
 _CUT_OUT_REGIONS = (
     Slip(
         "fusion-exponents",
@@ -974,6 +1025,7 @@ SLIPS = (
     + _DATA_AND_RUNS
     + _FC_CLIP
     + _SIDE_ADAPTER
+    + _COMPOSED
     + _CUT_OUT_REGIONS
 )
 """Every slip."""

@@ -27,7 +27,14 @@ from lexiseg.inference.pretrained import PretrainedSegmenter, largest_difference
 from lexiseg.inference.protocol import InferenceProtocol, suited
 from lexiseg.losses.segment_criterion import SegmentLossSettings
 from lexiseg.models.region_model import RegionModel
-from lexiseg.models.registry import MODELS, Registered, build_model, complete_settings, model_settings
+from lexiseg.models.registry import (
+    MODELS,
+    Registered,
+    build_model,
+    complete_settings,
+    gives_scores,
+    model_settings,
+)
 from lexiseg.recipes.criteria import make_criterion
 from lexiseg.recipes.export_published import export_published_file
 from lexiseg.training.checkpointing import AtomicCheckpointIO
@@ -50,6 +57,10 @@ SETTINGS = {name: {**program_cases.SETTINGS, "stages": [[1], [2]]} for name in p
     "lseg": program_cases.SMALL_LSEG,
     "open_seg": program_cases.SMALL_OPEN_SEG,
     "zegformer": MASKFORMER,
+    "two_stage": {
+        "proposer": {"name": "maskformer", **region_model_cases.SIZES},
+        "classifier": {"name": "segment_embedding"},
+    },
     "ovseg": MASKFORMER | {"backbone": "resnet", "class_hidden": 13, "prompt_depth": 0},
 }
 """What a tower of two blocks needs, and small sizes of models that bring a backbone; programs hold no crops. Other models are
@@ -204,6 +215,7 @@ def test_it_trains_and_its_checkpoint_is_the_same_model(kind, trained, clip_fold
     assert (masks(untrained) - masks(task.model)).abs().max() > 1e-3, "two steps move it"
     checkpoint = load_tensors_only(path)
     info = read_info(checkpoint, path)
+    assert gives_scores(info.model) == task.model.gives_scores
     assert (
         info.model
         == model_settings(task.model)

@@ -18,6 +18,7 @@ from lexiseg.recipes.benchmark import (
 )
 from lexiseg.recipes.conf_files import benchmark_names, require_benchmarks
 from lexiseg.recipes.records import benchmark, benchmark_run
+from lexiseg.recipes.run_folder import require_output_dir
 
 
 def run_benchmark(overrides: Sequence[str]) -> int:
@@ -45,6 +46,7 @@ def read_run(overrides: Sequence[str]) -> BenchmarkRun:
     config = compose_config("benchmark", own)
     record = plain(config)
     MethodChoice.many(record["methods"])  # a mistake shows before any data are opened
+    require_output_dir(record["output"], "output")
     names = require_benchmarks(record["benchmarks"])
     benchmarks = [load_benchmark(name, config, of_benchmarks.get(name, ())) for name in names]
     return benchmark_run(record, benchmarks, join_processes(config.device))

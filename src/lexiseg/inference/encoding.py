@@ -17,7 +17,7 @@ from lexiseg.inference.layout import ImageLayout, WindowLayout
 from lexiseg.inference.protocol import Precision, Resize
 from lexiseg.ops.resize import resize_image, resize_image_pillow
 from lexiseg.ops.window_merge import padding_before
-from lexiseg.progress import doing
+from lexiseg.progress import Doing, doing
 from lexiseg.types import ClassifiedMasks, ClassWords, RegionSegmentable, Segmentable
 
 Picture = npt.NDArray[np.uint8]
@@ -98,13 +98,11 @@ class WindowEncoder:
                 group = waiting.setdefault(kind, [])
                 group.append((place, window))
                 if len(group) == self.window_batch:
-                    yield self._run_tower(group, content)
-                    work.advance(len(group))
+                    yield self._run_tower(group, content, work)
                     group.clear()
             for (_, content), group in waiting.items():
                 if group:
-                    yield self._run_tower(group, content)
-                    work.advance(len(group))
+                    yield self._run_tower(group, content, work)
 
     def decode(self, state: Any, text: Tensor) -> Tensor:
         """Logits ``(W, M, h, w)`` of some words ``(M, D)`` in a batch of windows, float32."""
@@ -145,13 +143,16 @@ class WindowEncoder:
                     window = self.model.normalize(rendered[None, :, top:bottom, left:right])
                     yield (index, number), _pad(window, of_view)[0], (bottom - top, right - left)
 
-    def _run_tower(self, group: Sequence[tuple[Place, Tensor]], content: tuple[int, int]) -> EncodedWindows:
+    def _run_tower(
+        self, group: Sequence[tuple[Place, Tensor]], content: tuple[int, int], work: Doing
+    ) -> EncodedWindows:
         windows = torch.stack([window for _, window in group])
         with self._autocast(windows.device):
             if self.model.names_regions:
                 state = cast(RegionSegmentable, self.model).encode(windows, content)
             else:
                 state = self.model.encode(windows)
+        work.advance(len(group))  # read, whatever its reader does with it before the next is asked for
         return EncodedWindows(state, tuple(place for place, _ in group))
 
     def _autocast(self, device: torch.device) -> AbstractContextManager[Any]:

@@ -14,7 +14,7 @@ from lexiseg.data.io import ImageSource, read_image
 from lexiseg.errors import ConfigError, LexisegError
 from lexiseg.inference.pictures import label_image, overlay_image, score_image
 from lexiseg.ops.run_length import encode_rle
-from lexiseg.storage import json_text, png_bytes, write_atomically
+from lexiseg.storage import json_text, png_bytes, remove_file, write_atomically
 from lexiseg.types import chunks
 
 _COUNTED_PIXELS = 2**22
@@ -235,7 +235,7 @@ class Segmentation:
         json: bool = True,
         score_png: bool = False,
     ) -> dict[str, Path]:
-        """Write the chosen files; each appears whole or not at all.
+        """Write the chosen files; each appears whole or not at all, and the JSON last: where it stands, so do the others.
 
         Args:
             folder: Is made if need be.
@@ -256,13 +256,15 @@ class Segmentation:
         wanted: dict[Kind, bool] = {
             "labels": label_png,
             "overlay": overlay and image is not None,
-            "json": json,
             "scores": score_png,
+            "json": json,
         }
-        paths: dict[str, Path] = {}
-        for kind in (kind for kind, chosen in wanted.items() if chosen):
-            paths[kind] = Path(folder) / f"{stem}{_SUFFIXES[kind]}"
-            content = self.to_bytes(kind, image=image)
+        chosen = [kind for kind, asked in wanted.items() if asked]
+        paths: dict[str, Path] = {kind: Path(folder) / f"{stem}{_SUFFIXES[kind]}" for kind in chosen}
+        contents = {kind: self.to_bytes(kind, image=image) for kind in chosen}
+        if json:
+            remove_file(paths["json"])
+        for kind, content in contents.items():
             write_atomically(paths[kind], partial(_write, content=content))
         return paths
 

@@ -21,6 +21,7 @@ from lexiseg.inference.segment_finding import SegmentKind, require_kind
 from lexiseg.recipes.conf_files import conf_dir
 from lexiseg.recipes.run_folder import RECORD_FILE
 from lexiseg.recipes.settings import SplitSettings, require_changes, require_limit
+from lexiseg.storage import leads_somewhere, require_file_place
 from lexiseg.types import ClassSplit, SegmentationDataset
 
 _PACKAGE = "lexiseg"
@@ -164,13 +165,18 @@ def report_place(output: object, checkpoint: Path | str, segments: str | None = 
 
     Raises:
         ConfigError: No path.
+        LexisegError: It cannot be written.
     """
-    if output is None:
-        place = default_output(checkpoint)
-        return place if segments is None else place.with_name(f"{place.stem}_{segments}.json")
-    if not isinstance(output, str | Path) or not str(output).strip():
+    if output is not None and (not isinstance(output, str | Path) or not str(output).strip()):
         raise ConfigError(f"output: expected the path of a result file, got {output!r}")
-    return Path(output)
+    place = default_output(checkpoint) if output is None else Path(output)
+    if output is None and segments is not None:
+        place = place.with_name(f"{place.stem}_{segments}.json")
+    if output is not None or leads_somewhere(
+        place.parent
+    ):  # else the checkpoint is missing, which is told later
+        require_file_place(place, "output")
+    return place
 
 
 def default_output(checkpoint: Path | str) -> Path:

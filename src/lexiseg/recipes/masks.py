@@ -17,8 +17,9 @@ from lexiseg.errors import ConfigError, DataError
 from lexiseg.masks.build import MaskTask, Outcome, Status, build_masks
 from lexiseg.masks.provider import Picture
 from lexiseg.masks.store import MaskStore
-from lexiseg.recipes.mask_providers import find_provider, make_provider
-from lexiseg.storage import is_there
+from lexiseg.models.mask_providers import find_provider
+from lexiseg.recipes.mask_providers import make_provider
+from lexiseg.storage import is_there, require_folder
 
 _MOST_WORKERS = 16
 _SHOWN_SIDE = 640
@@ -33,7 +34,7 @@ class MaskBuild:
     Attributes:
         images: Photographs, or folders with all their subfolders.
         output: Where masks go; None for beside each photograph.
-        provider: A key of :data:`~lexiseg.recipes.mask_providers.PROVIDERS`.
+        provider: A key of :data:`~lexiseg.models.mask_providers.PROVIDERS`.
         settings: Of the provider, those that differ from its defaults.
         model: Weights of a provider that needs a model, by hub name or folder; None for its own choice.
         device: Where a model runs.
@@ -114,9 +115,11 @@ def start_masks(build: MaskBuild) -> tuple[int, Iterator[Outcome]]:
     Raises:
         ConfigError: A setting that cannot be, or the output is a file.
         DataError: A place that does not exist, or a folder without images.
-        LexisegError: The model cannot be loaded.
+        LexisegError: The model cannot be loaded, or the output not be written to.
     """
     tasks = mask_tasks(build.images, build.output)
+    if build.output is not None:
+        require_folder(build.output, "--output")
     workers = min(count_workers(build.provider, build.workers), len(tasks))
     provider = make_provider(build.provider, build.settings, model=build.model, device=build.device)
     outcomes = build_masks(tasks, provider, read_image, workers=workers, overwrite=build.overwrite)

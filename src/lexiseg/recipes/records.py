@@ -39,6 +39,7 @@ from lexiseg.recipes.settings import (
 from lexiseg.recipes.superpixels import make_superpixels
 from lexiseg.recipes.trainer import trainer_arguments
 from lexiseg.recipes.training import TrainRun
+from lexiseg.storage import leads_somewhere
 from lexiseg.training.optim import OptimSettings
 from lexiseg.training.self_training import SelfTrainingSettings
 from lexiseg.types import ClassSplit
@@ -121,6 +122,7 @@ def tuning_run(record: Record, tell: Tell = _log.info) -> TuneRun:
     _require_keys(record, "pixelclip", *_TUNING_KEYS)
     require_run_name(record["name"])
     require_output_dir(record["output_dir"])
+    _require_photographs(record["mask_data"])
     return TuneRun(
         open_data=lambda: _open_photographs(record, tell),
         output_dir=Path(record["output_dir"]),
@@ -291,6 +293,20 @@ def _trainer(values: object) -> TrainerSettings:
     own = {key: value for key, value in values.items() if key in _TRAINER_KEYS}
     more = {key: value for key, value in values.items() if key not in _TRAINER_KEYS}
     return TrainerSettings(**own, more=more)
+
+
+def _require_photographs(mask_data: object) -> None:
+    """Refuse a folder of photographs that is not there before a CLIP is loaded.
+
+    Raises:
+        ConfigError: Says which key names it.
+    """
+    train = mask_data.get("train") if isinstance(mask_data, Mapping) else None
+    images = train.get("images") if isinstance(train, Mapping) else None
+    if isinstance(images, str) and not leads_somewhere(images):
+        raise ConfigError(
+            f"no folder of photographs at {images}; say images=FOLDER, or experiment=pixelclip/toy for the toy world"
+        )
 
 
 def _open_photographs(record: Record, tell: Tell) -> MaskDataModule:

@@ -26,7 +26,7 @@ from lexiseg.inference.pipeline import Pipeline
 from lexiseg.inference.protocol import InferenceProtocol, suited
 from lexiseg.models.cascade_settings import CascadeSettings
 from lexiseg.models.region_model import RegionModel
-from lexiseg.models.registry import MODELS, build_model, complete_settings, model_settings
+from lexiseg.models.registry import MODELS, build_model, complete_settings, gives_scores, model_settings
 from lexiseg.plain_settings import require_seed
 from lexiseg.recipes.criteria import LossSettings, make_criterion
 from lexiseg.recipes.record import merged, plain_record
@@ -116,13 +116,24 @@ class TrainRun:
 
     @property
     def folder(self) -> RunFolder:
-        """The run's folder, with its record."""
-        told = self.record
-        if told is None:
-            unsaid = ("record", "tell", "wandb")
-            own = [item.name for item in fields(self) if item.name not in unsaid]
-            told = {name: plain_record(getattr(self, name)) for name in own}
-        return RunFolder(self.output_dir, self.resume, told)
+        """The run's folder, with its record: of the protocol it says what the run takes."""
+        asked, taken = self.asked, self.protocol_of(self.split.setting)
+        suits = {"activation": taken.activation, "seen_penalty": taken.seen_penalty}
+        return RunFolder(self.output_dir, self.resume, merged(asked, {"protocol": suits}), asked)
+
+    @property
+    def asked(self) -> Mapping[str, Any]:
+        """The record before the protocol was brought in line with model and split."""
+        if self.record is not None:
+            return self.record
+        unsaid = ("record", "tell", "wandb")
+        own = [item.name for item in fields(self) if item.name not in unsaid]
+        return {name: plain_record(getattr(self, name)) for name in own}
+
+    def protocol_of(self, setting: str) -> InferenceProtocol:
+        """The protocol that the model and a split's setting leave of :attr:`protocol`."""
+        protocol = self.protocol if setting == "inductive" else replace(self.protocol, seen_penalty=0.0)
+        return suited(protocol, gives_scores=gives_scores(_named(self.model)))
 
 
 def train(run: TrainRun) -> dict[str, float]:
@@ -178,7 +189,7 @@ def _changed(run: TrainRun, **changes: Any) -> TrainRun:
         name: replace(getattr(run, name), **change) if isinstance(change, Mapping) else change
         for name, change in changes.items()
     }
-    return replace(run, record=merged(run.folder.record, changes), **groups)
+    return replace(run, record=merged(run.asked, changes), **groups)
 
 
 def _train_once(run: TrainRun) -> tuple[dict[str, float], float]:
@@ -211,11 +222,16 @@ def _fit(
     task = build_task(run, run.clip.load(), split)
     data.check_training_labels()
     trainer = _build_trainer(run, folder.open(resume_from, step), data)
-    trainer.fit(task, datamodule=data, ckpt_path=resume_from, weights_only=True)
-    if (
-        not task.last_scores
-    ):  # killed between the last step and its result: no step was left to be judged after
+    learns = any(parameter.requires_grad for parameter in task.model.parameters())
+    if learns:
+        trainer.fit(task, datamodule=data, ckpt_path=resume_from, weights_only=True)
+    else:  # masks that are given, named by a frozen CLIP
+        run.tell(f"model '{task.model.settings.name}' as chosen has nothing to train; it is judged as it is")
+    # Where a run was killed between the last step and its result, no step was left to be judged after.
+    if not task.last_scores:
         trainer.validate(task, datamodule=data, verbose=False)
+    if not learns:
+        trainer.save_checkpoint(run.output_dir / LAST)
     seconds = time.monotonic() - started
     if trainer.is_global_zero:
         folder.write_result({"step": trainer.global_step, "val": task.last_scores, "seconds": seconds})
@@ -231,17 +247,15 @@ def build_task(run: TrainRun, clip: FrozenCLIP, split: ClassSplit) -> Segmentati
     model = build_model(_named(run.model), clip.tower)
     if run.init_from:
         _start_from(run.init_from, model, clip)
-    protocol = run.protocol if split.setting == "inductive" else replace(run.protocol, seen_penalty=0.0)
     if split.setting == "transductive":
         _require_pixels(model.settings.name)
-    protocol = suited(protocol, gives_scores=model.gives_scores)
     _warn_of_unknown_words(clip, split)
     info = CheckpointInfo(
         model=model_settings(model),
         clip=_describe_clip(run.clip, clip),
         templates=resolve_templates(run.templates),
         split=split,
-        protocol=protocol.to_dict(),
+        protocol=run.protocol_of(split.setting).to_dict(),
     )
     segmenter = Pipeline.trained(model, clip, info).segmenter(split)
     clip.text_tower = None

@@ -8,7 +8,7 @@ from typing import Any
 import pytorch_lightning as pl
 from rich.console import Console
 
-from lexiseg.progress import Doing, doing
+from lexiseg.progress import Doing, doing, tell_seconds
 
 
 class TrainingProgress(pl.Callback):
@@ -45,7 +45,8 @@ class TrainingProgress(pl.Callback):
     def on_validation_end(self, trainer: pl.Trainer, pl_module: Any) -> None:
         """Leave a line with the scores."""
         self._validating.close()
-        if trainer.is_global_zero and not trainer.sanity_checking:
+        # Before any step there is neither a loss nor a speed: a model that has nothing to train is only judged.
+        if trainer.is_global_zero and not trainer.sanity_checking and trainer.global_step:
             self._print(trainer, pl_module)
 
     def on_train_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
@@ -63,7 +64,7 @@ class TrainingProgress(pl.Callback):
         done, left = trainer.global_step, trainer.max_steps - trainer.global_step
         remaining = left / max(self._rate(trainer), 1e-9)
         self._console.print(
-            f"step {done}/{trainer.max_steps}  {self._told(trainer, pl_module)}  {remaining / 60:.1f} min left",
+            f"step {done}/{trainer.max_steps}  {self._told(trainer, pl_module)}  {tell_seconds(remaining)} left",
             highlight=False,
         )
 
