@@ -182,3 +182,11 @@ def test_texts_of_people(tmp_path):
     (tmp_path / "c.txt").write_bytes(b"\xff")
     with pytest.raises(UnicodeDecodeError):
         read_words(tmp_path / "c.txt")
+
+
+@pytest.mark.parametrize("target", ["out", "gone"], ids=["itself", "nothing"])
+def test_a_dead_link_takes_no_results(tmp_path, target):
+    (tmp_path / "out").symlink_to(target)
+    for path in (tmp_path / "out", tmp_path / "out" / "mine"):
+        with pytest.raises(LexisegError, match="out is a link that leads nowhere; choose a folder"):
+            require_folder(path, "output_dir")

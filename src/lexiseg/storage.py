@@ -31,7 +31,7 @@ def json_text(content: Mapping[str, Any] | Sequence[Any]) -> str:
 
 
 def require_folder(path: Path, name: str) -> None:
-    """Refuse a folder for results that is a file, lies below one, or may not be written to; nothing is made.
+    """Refuse a folder for results that is a file or a dead link, lies below one, or may not be written to; nothing is made.
 
     Args:
         path: Where results shall go.
@@ -41,7 +41,14 @@ def require_folder(path: Path, name: str) -> None:
         LexisegError: It can be no folder, or nothing can be written there.
     """
     with writing(path):
-        there = next(place for place in (path, *path.absolute().parents) if place.exists())
+        there = next(
+            place for place in (path, *path.absolute().parents) if place.exists() or place.is_symlink()
+        )
+        nowhere = not there.exists()
+    if nowhere:
+        raise LexisegError(
+            f"{name} {path}: {there} is a link that leads nowhere; choose a folder for the results"
+        )
     if not there.is_dir():
         raise LexisegError(f"{name} {path}: {there} is a file; choose a folder for the results")
     with writing(path), tempfile.TemporaryFile(dir=there):

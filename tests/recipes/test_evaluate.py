@@ -118,6 +118,8 @@ def test_segments_of_a_model_of_pixels_are_refused(checkpoint):
         judge(evaluation(checkpoint, segments="panoptic"))
     with pytest.raises(ConfigError, match="expected panoptic or instances"):
         evaluation(checkpoint, segments="boxes")
+    with pytest.raises(ConfigError, match="leave out masks or segments"):
+        evaluation(checkpoint, segments="panoptic", masks="ground_truth")
     assert default_output(checkpoint).name == "eval.json"
     assert report_place(None, checkpoint, "instances") == checkpoint.parent / "eval_instances.json"
     assert report_place("told.json", checkpoint, "instances").name == "told.json"

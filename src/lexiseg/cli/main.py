@@ -37,7 +37,7 @@ HYDRA_COMMANDS = {
     "eval": "judge a checkpoint on seen and unseen classes",
     "pixelclip": "tune a CLIP with masks without names, and write it as a CLIP like any other",
     "sweep": "train the rows of one of the paper's tables over several seeds",
-    "benchmark": "put training-free methods side by side in one table",
+    "benchmark": "put methods and trained models side by side in one table",
 }
 """Commands that take Hydra overrides, each ``run_NAME`` in a module of its name."""
 

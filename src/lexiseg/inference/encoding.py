@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from lexiseg.dense.multi_view import render_view
 from lexiseg.inference.layout import ImageLayout, WindowLayout
 from lexiseg.inference.protocol import Precision, Resize
+from lexiseg.ops.mask_pooling import masks_on_grid
 from lexiseg.ops.resize import resize_image, resize_image_pillow
 from lexiseg.ops.window_merge import padding_before
 from lexiseg.progress import Doing, doing
@@ -124,6 +125,22 @@ class WindowEncoder:
         with self._autocast(words.text.device):
             return cast(RegionSegmentable, self.model).classify(state, words)
 
+    def name_masks(self, image: Picture, layout: ImageLayout, masks: Tensor, words: ClassWords) -> Tensor:
+        """Scores ``(N, K)`` of masks of a photograph, by a model that :func:`can_name_masks`.
+
+        Args:
+            image: The photograph.
+            layout: Of one window of one view.
+            masks: ``(N, H, W)`` bool at the photograph's size; they are read where the window has the photograph.
+            words: All classes.
+        """
+        ((_, window, content),) = self._windows([image], [layout])
+        height, width = window.shape[-2:]
+        on_window = F.pad(masks_on_grid(masks, content), (0, width - content[1], 0, height - content[0]))
+        with self._autocast(window.device):
+            named: Tensor = cast(Any, self.model).name_masks(window[None], on_window, words, content)
+        return named.float()
+
     def working(self, image: Picture, layout: ImageLayout) -> Tensor:
         """The photograph ``(3, H, W)`` uint8 at the protocol's size, before any view."""
         first = layout.windows[0]
@@ -159,6 +176,11 @@ class WindowEncoder:
         if self.precision == "float32":
             return nullcontext()
         return torch.autocast(device.type, dtype=torch.bfloat16)
+
+
+def can_name_masks(model: Segmentable) -> bool:
+    """Whether a model looks under masks that it is given, by ``name_masks(images, masks, words, content)``."""
+    return model.names_regions and callable(getattr(model, "name_masks", None))
 
 
 def collect(maps: dict[Place, list[Tensor]], places: Sequence[Place], logits: Tensor) -> None:

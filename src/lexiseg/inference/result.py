@@ -44,6 +44,7 @@ class Segmentation:
         id2label: Class name per id.
         unseen: Names of classes without training labels, where the model knows which were seen.
         protocol: The settings that led here, as plain values.
+        mask_classes: ``(M,)`` int64 class id of each mask that was given, in their order; None where none were.
     """
 
     labels: npt.NDArray[np.integer[Any]]
@@ -51,6 +52,7 @@ class Segmentation:
     id2label: Mapping[int, str]
     unseen: tuple[str, ...] = ()
     protocol: Mapping[str, Any] = field(default_factory=dict)
+    mask_classes: npt.NDArray[np.int64] | None = None
 
     def __repr__(self) -> str:
         scored = "" if self.scores is None else ", with scores"

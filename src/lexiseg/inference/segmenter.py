@@ -23,6 +23,7 @@ from lexiseg.inference.encoding import (
     Picture,
     Place,
     WindowEncoder,
+    can_name_masks,
     collect,
 )
 from lexiseg.inference.instances import InstanceSegmentation
@@ -381,19 +382,41 @@ class Segmenter:
         if self.model.names_regions:  # it has taken the words of a class together
             class_ids = torch.arange(len(vocabulary))
         with doing("labelling pixels"):
-            labels, values = decide(
+            decided = decide(
                 passes,
                 encoded.layout,
                 self.protocol,
                 class_ids=class_ids.to(self._encoder.device),
                 seen_ids=seen_ids,
                 scores=scores,
-                touches=LastTouches(self._refinement(encoded.image, encoded.layout), vote),
+                touches=LastTouches(
+                    self._refinement(encoded.image, encoded.layout),
+                    vote,
+                    None if vote is None else self._named(encoded, words, vote),
+                ),
             )
         id2label = vocabulary.id2label
         if self.protocol.rejects:
             id2label[len(id2label)] = NO_CLASS
-        return Segmentation(labels, values, id2label, words.unseen, self.protocol.to_dict())
+        return Segmentation(
+            decided.labels,
+            decided.scores,
+            id2label,
+            words.unseen,
+            self.protocol.to_dict(),
+            decided.mask_classes,
+        )
+
+    def _named(self, encoded: EncodedImage, words: EmbeddedWords, vote: MaskVote) -> Tensor | None:
+        """``(K, M)`` scores of the vote's masks by a model that looks under them; None: its maps are all that is there.
+
+        A photograph that is read in several windows or views has no picture that holds a whole mask.
+        """
+        if not can_name_masks(self.model) or not encoded.layout.is_whole or not len(vote.masks):
+            return None
+        encoder = self._encoder
+        masks = vote.masks.to(encoder.device)
+        return encoder.name_masks(encoded.image, encoded.layout, masks, words.class_words(encoder.device)).T
 
     def _refinement(self, image: Picture, layout: ImageLayout) -> PreparedPAMR | None:
         """Colours of the resized photograph, brought back to its own size as NACLIP does."""

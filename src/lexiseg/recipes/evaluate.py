@@ -10,15 +10,17 @@ import yaml
 
 from lexiseg.checkpoints.model_folder import is_hub_name
 from lexiseg.checkpoints.run_checkpoint import checkpoint_of
-from lexiseg.checkpoints.training_file import CheckpointInfo
 from lexiseg.clip.templates import resolve_templates
 from lexiseg.errors import CheckpointError, ConfigError
 from lexiseg.evaluation.evaluate import EvaluationReport, evaluate
 from lexiseg.evaluation.evaluate_segments import SegmentReport, evaluate_segments
+from lexiseg.evaluation.naming import NAMING_PROTOCOL
+from lexiseg.evaluation.trained_row import describe_training
 from lexiseg.inference.pipeline import Pipeline
 from lexiseg.inference.protocol import InferenceProtocol
 from lexiseg.inference.segment_finding import SegmentKind, require_kind
 from lexiseg.recipes.conf_files import conf_dir
+from lexiseg.recipes.naming_masks import Masks, open_masks, require_masks
 from lexiseg.recipes.run_folder import RECORD_FILE
 from lexiseg.recipes.settings import SplitSettings, require_changes, require_limit
 from lexiseg.storage import leads_somewhere, require_file_place
@@ -41,11 +43,12 @@ class Evaluation:
         clip: Where the CLIP weights lie, if not where training found them.
         templates: Other templates than in training; a set's name, or templates with ``{}`` in each.
         protocol: Changes to the checkpoint's protocol.
-        segments: Judge segments instead of pixels: ``panoptic`` or ``instances``.
-        stuff: Names of the classes that are not counted one by one, for segments; None: as the data set says.
         limit: Only the first so many images.
         device: See :func:`~lexiseg.inference.devices.pick_device`.
         data: What the report shall say of the data set, plain values.
+        segments: Judge segments instead of pixels: ``panoptic`` or ``instances``.
+        stuff: Names of the classes that are not counted one by one, for segments; None: as the data set says.
+        masks: Give the model these, and judge the names alone; see :mod:`~lexiseg.recipes.naming_masks`.
     """
 
     checkpoint: Path | str
@@ -54,17 +57,23 @@ class Evaluation:
     clip: str | None = None
     templates: str | list[str] | None = None
     protocol: Mapping[str, Any] = field(default_factory=dict)
-    segments: SegmentKind | None = None
-    stuff: Sequence[str] | None = None
     limit: int | None = None
     device: str = "auto"
     data: Mapping[str, Any] = field(default_factory=dict)
+    segments: SegmentKind | None = None
+    stuff: Sequence[str] | None = None
+    masks: Masks = None
 
     def __post_init__(self) -> None:
         """Refuse what cannot be judged by before a weight is read."""
         require_limit(self.limit)
         require_changes(self.protocol)
+        require_masks(self.masks)
         require_kind(self.segments, self.stuff)
+        if self.segments is not None and self.masks is not None:
+            raise ConfigError(
+                "masks are judged by their names alone, segments are what the model finds itself; leave out masks or segments"
+            )
         if self.templates is not None:
             resolve_templates(self.templates)
 
@@ -91,13 +100,15 @@ def judge(task: Evaluation) -> EvaluationReport | SegmentReport:
         "data": task.data,
     }
     if task.segments is None:
-        return evaluate(*judged, limit=task.limit, context=context)
+        masks = open_masks(task.masks, task.device)
+        return evaluate(*judged, limit=task.limit, context=context, masks=masks)
     return evaluate_segments(*judged, task.segments, stuff=task.stuff, limit=task.limit, context=context)
 
 
 def _changed(pipeline: Pipeline, task: Evaluation) -> Pipeline:
     """With the protocol's settings and the templates that the task names in place of its own."""
-    protocol = InferenceProtocol.from_dict(pipeline.protocol.to_dict() | dict(task.protocol))
+    own = pipeline.protocol.to_dict() | ({} if task.masks is None else dict(NAMING_PROTOCOL))
+    protocol = InferenceProtocol.from_dict(own | dict(task.protocol))
     templates = tuple(task.templates) if isinstance(task.templates, list) else task.templates
     return replace(pipeline, protocol=protocol, templates=templates or pipeline.templates)
 
@@ -189,21 +200,3 @@ def default_output(checkpoint: Path | str) -> Path:
         if path.is_dir()
         else path.parent / "eval.json"
     )
-
-
-def describe_training(info: CheckpointInfo, split: ClassSplit) -> dict[str, Any]:
-    """What a checkpoint was trained on, and which of the judged classes it met there under the same name.
-
-    Args:
-        info: The checkpoint's description.
-        split: What it is judged on.
-    """
-    trained = info.split
-    labelled = trained.classes if trained.setting == "supervised" else trained.seen
-    return {
-        "split": trained.name,
-        "setting": trained.setting,
-        "same_classes": trained.classes == split.classes,
-        "labelled": [name for name in split.classes if name in labelled],
-        "not_labelled": [name for name in split.classes if name not in labelled],
-    }

@@ -17,14 +17,15 @@ from lexiseg.data.class_files import builtin_classes
 from lexiseg.data.datamodule import SegmentationDataModule
 from lexiseg.data.mask_datamodule import MaskDataModule
 from lexiseg.errors import ConfigError, LexisegError
-from lexiseg.evaluation.benchmark import Benchmark, MethodChoice
+from lexiseg.evaluation.benchmark import Benchmark
 from lexiseg.inference.protocol import InferenceProtocol
 from lexiseg.masks.store import MaskStore
 from lexiseg.models.pixel_clip_settings import PixelCLIPOptimSettings, PixelCLIPSettings
-from lexiseg.recipes.benchmark import BenchmarkRun
+from lexiseg.recipes.benchmark import BenchmarkRun, table_rows
 from lexiseg.recipes.criteria import loss_settings
 from lexiseg.recipes.demo import Stage
 from lexiseg.recipes.evaluate import TARGET, Evaluation
+from lexiseg.recipes.naming_masks import open_masks, require_masks
 from lexiseg.recipes.pixelclip import PictureSettings, TuneRun
 from lexiseg.recipes.run_folder import require_output_dir, require_run_name
 from lexiseg.recipes.settings import (
@@ -66,6 +67,7 @@ _TRAINING_KEYS = (
     *_RUN_KEYS, "data", "split", "loss", "protocol", "self_training", "validation", "templates", "init_from",
 )  # fmt: skip
 _TUNING_KEYS = (*_RUN_KEYS, "mask_data", "masks", "pictures")
+_JUDGING_KEYS = ("checkpoint", "clip", "templates", "limit", "device", "masks", "segments", "stuff")
 _TRAINER_KEYS = ("max_steps", "accelerator", "devices", "precision", "accumulate_grad_batches", "strategy")
 _log = logging.getLogger(__name__)
 
@@ -152,10 +154,7 @@ def evaluation(record: Record) -> Evaluation:
         split=known_settings(SplitSettings, record["split"], "split").of(dataset.classes),
         protocol=record["protocol"] or {},
         data=record["data"]["val"],
-        **{
-            key: record[key]
-            for key in ("checkpoint", "clip", "templates", "segments", "stuff", "limit", "device")
-        },
+        **{key: record[key] for key in _JUDGING_KEYS},
     )
 
 
@@ -191,8 +190,19 @@ def demo_stage(record: Record) -> Stage:
     return Stage(data.val, split, clip, record["templates"], InferenceProtocol.from_dict(record["protocol"]))
 
 
+def require_benchmark(record: Record) -> None:
+    """Refuse a record of ``conf/benchmark.yaml`` whose rows, masks or output cannot be, before anything is opened.
+
+    Raises:
+        LexisegError: An unknown method, two rows of one label, no such masks, or a place that cannot be written to.
+    """
+    table_rows(record["methods"], record["checkpoints"])
+    require_masks(record["masks"])
+    require_output_dir(record["output"], "output")
+
+
 def benchmark_run(record: Record, benchmarks: Sequence[Benchmark], device: torch.device) -> BenchmarkRun:
-    """The run that a record of ``conf/benchmark.yaml`` describes, its CLIP loaded.
+    """The run that a record of ``conf/benchmark.yaml`` describes, its CLIP and trained models loaded.
 
     Args:
         record: With every key of the root.
@@ -200,11 +210,14 @@ def benchmark_run(record: Record, benchmarks: Sequence[Benchmark], device: torch
         device: Where the CLIP goes.
 
     Raises:
-        LexisegError: An unknown method, or a CLIP that cannot be loaded.
+        LexisegError: An unknown method, or a CLIP or checkpoint that cannot be loaded.
     """
-    require_output_dir(record["output"], "output")
-    methods = MethodChoice.many(record["methods"])
-    clip = known_settings(ClipSource, record["clip"], "clip").load().to(device)
+    require_benchmark(record)
+    methods, checkpoints = table_rows(record["methods"], record["checkpoints"])
+    masks = open_masks(record["masks"], str(device))
+    source = known_settings(ClipSource, record["clip"], "clip")
+    trained = [choice.load(templates=record["templates"], device=str(device)) for choice in checkpoints]
+    clip = source.load().to(device) if methods else None
     same = ("templates", "limit", "images_per_batch", "compile")
     return BenchmarkRun(
         methods,
@@ -212,6 +225,8 @@ def benchmark_run(record: Record, benchmarks: Sequence[Benchmark], device: torch
         clip,
         Path(record["output"]),
         protocol=record["protocol"] or {},
+        trained=trained,
+        masks=masks,
         **{key: record[key] for key in same},
     )
 
