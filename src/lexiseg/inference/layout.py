@@ -180,8 +180,7 @@ class ImageLayout:
         """
         first = logits[0]
         if isinstance(first, ClassifiedMasks):
-            masks = first.masks[0].float()
-            axes = self.windows[0].axes((masks.shape[-2], masks.shape[-1]), masks.device)
+            masks, axes = self._of_regions(first)
             return RegionMerge(masks, first.scores[0] * scale, *axes, sums_travel=combine == "scores")
         kind = SigmoidMerge if activation == "sigmoid" else LinearMerge
         plans: dict[WindowLayout, tuple[AxisPlan, AxisPlan]] = {}  # a view and its mirror image share theirs
@@ -196,6 +195,16 @@ class ImageLayout:
         if len(sources) == 1:
             return sources[0]
         return FusedTiles(self.rule, sources, size=self.source, words=first.shape[1])
+
+    def merge_masks(self, regions: ClassifiedMasks) -> TileSource:
+        """Mask logits at the photograph's pixels, made when asked for; only where :attr:`is_whole`."""
+        masks, axes = self._of_regions(regions)
+        return LinearMerge(masks[None], *axes)
+
+    def _of_regions(self, regions: ClassifiedMasks) -> tuple[Tensor, tuple[AxisPlan, AxisPlan]]:
+        """Mask logits ``(N, h, w)`` of the one window, and the way to the photograph."""
+        masks = regions.masks[0].float()
+        return masks, self.windows[0].axes((masks.shape[-2], masks.shape[-1]), masks.device)
 
 
 def lay_out(source: tuple[int, int], protocol: InferenceProtocol, patch_size: int) -> ImageLayout:

@@ -178,7 +178,8 @@ class Pipeline:
             background: What else may be in a picture: a list, or a text with commas between. These words become class 0,
                 the background. True says that class 0 of the words is the background already, False that there is
                 none, None leaves it to the protocol.
-            threshold: Pixels scored below it, from 0 to below 1, go to the background or to no class.
+            threshold: Pixels scored below it, from 0 to below 1, go to the background or to no class; regions that score no
+                more are no segments.
             refine: Rounds of PAMR, which spreads scores between pixels of like colour; True for ten.
             masks: Makes the masks of each photograph that comes without any; each then takes one class.
 
@@ -190,7 +191,7 @@ class Pipeline:
         if background is not None:
             changes["background"] = "none" if background is False else "class"
         if threshold is not None:
-            changes["probability_threshold"] = threshold
+            changes["probability_threshold"] = changes["object_threshold"] = threshold
         if refine is not None:
             changes["pamr_steps"] = (REFINE_STEPS if refine else 0) if isinstance(refine, bool) else refine
         embed = partial(self._embedded, negative=negative)

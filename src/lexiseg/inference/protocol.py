@@ -58,6 +58,11 @@ class InferenceProtocol:
         padding: Where the zeros of the padding lie.
         resize: Whose arithmetic resizes the photograph.
         combine: See :data:`Combine`; with several windows or views the sums are made on the masks' own grid.
+        object_threshold: Regions whose class scores no more are no segments (panoptic and instance output); 0 in FC-CLIP, 0.8
+            in Mask2Former.
+        overlap_threshold: A segment of a panoptic map of which better ones leave less than this share is dropped.
+        most_instances: Pairs of a region and a class among which instances are looked for; stuff is left out afterwards, as
+            released.
         precision: Of the model's own arithmetic; merging is always in float32.
         window_batch: Windows per pass of the tower.
 
@@ -82,6 +87,9 @@ class InferenceProtocol:
     padding: Padding = "bottom_right"
     resize: Resize = "opencv"
     combine: Combine = "masks"
+    object_threshold: float = within(0.0, at_least=0, below=1)
+    overlap_threshold: float = within(0.8, at_least=0, at_most=1)
+    most_instances: int = within(100, at_least=1)
     precision: Precision = "float32"
     window_batch: int = within(8, at_least=1)
 

@@ -40,6 +40,12 @@ class EmbeddedWords:
     known_ids: tuple[int, ...] = ()
     crops: TextEmbeddings | None = None
 
+    @property
+    def unseen(self) -> tuple[str, ...]:
+        """Names of the classes that are not seen, if any is."""
+        seen = {self.vocabulary.names[index] for index in self.seen_ids}
+        return tuple(name for name in self.vocabulary.names if name not in seen) if seen else ()
+
     def class_words(self, device: torch.device) -> ClassWords:
         """All classes at once, for a model that names regions."""
         known = torch.zeros(len(self.vocabulary), dtype=torch.bool, device=device)

@@ -76,6 +76,17 @@ class TileSource(Protocol):
         """``(R, M, C)`` scores, which the caller may overwrite."""
 
 
+class HeldMaps:
+    """Whole maps ``(M, H, W)`` as a source of tiles."""
+
+    def __init__(self, maps: Tensor) -> None:
+        self._maps = maps
+
+    def tile(self, rows: slice, columns: slice, words: slice) -> Tensor:
+        """``(R, M, C)``, a copy: the caller may overwrite it."""
+        return self._maps[words, rows, columns].transpose(0, 1).clone()
+
+
 class LinearMerge:
     """Tiles of window-averaged logits at source size: one product of three matrices.
 

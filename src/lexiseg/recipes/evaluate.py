@@ -1,7 +1,7 @@
 """Judge a checkpoint on a labelled data set, with the whole protocol beside the score."""
 
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any
@@ -13,10 +13,12 @@ from lexiseg.checkpoints.run_checkpoint import checkpoint_of
 from lexiseg.clip.templates import resolve_templates
 from lexiseg.errors import CheckpointError, ConfigError
 from lexiseg.evaluation.evaluate import EvaluationReport, evaluate
+from lexiseg.evaluation.evaluate_segments import SegmentReport, evaluate_segments
 from lexiseg.evaluation.naming import NAMING_PROTOCOL
 from lexiseg.evaluation.trained_row import describe_training
 from lexiseg.inference.pipeline import Pipeline
 from lexiseg.inference.protocol import InferenceProtocol
+from lexiseg.inference.segment_finding import SegmentKind, require_kind
 from lexiseg.recipes.conf_files import conf_dir
 from lexiseg.recipes.naming_masks import Masks, open_masks, require_masks
 from lexiseg.recipes.run_folder import RECORD_FILE
@@ -44,6 +46,8 @@ class Evaluation:
         limit: Only the first so many images.
         device: See :func:`~lexiseg.inference.devices.pick_device`.
         data: What the report shall say of the data set, plain values.
+        segments: Judge segments instead of pixels: ``panoptic`` or ``instances``.
+        stuff: Names of the classes that are not counted one by one, for segments; None: as the data set says.
         masks: Give the model these, and judge the names alone; see :mod:`~lexiseg.recipes.naming_masks`.
     """
 
@@ -56,6 +60,8 @@ class Evaluation:
     limit: int | None = None
     device: str = "auto"
     data: Mapping[str, Any] = field(default_factory=dict)
+    segments: SegmentKind | None = None
+    stuff: Sequence[str] | None = None
     masks: Masks = None
 
     def __post_init__(self) -> None:
@@ -63,11 +69,16 @@ class Evaluation:
         require_limit(self.limit)
         require_changes(self.protocol)
         require_masks(self.masks)
+        require_kind(self.segments, self.stuff)
+        if self.segments is not None and self.masks is not None:
+            raise ConfigError(
+                "masks are judged by their names alone, segments are what the model finds itself; leave out masks or segments"
+            )
         if self.templates is not None:
             resolve_templates(self.templates)
 
 
-def judge(task: Evaluation) -> EvaluationReport:
+def judge(task: Evaluation) -> EvaluationReport | SegmentReport:
     """Evaluate a checkpoint on the classes of the data given.
 
     Raises:
@@ -80,20 +91,18 @@ def judge(task: Evaluation) -> EvaluationReport:
         raise CheckpointError(
             f"{task.checkpoint}: says nothing of its training; expected a lexiseg checkpoint"
         )
-    return evaluate(
-        _changed(pipeline, task).segmenter(task.split),
-        task.dataset,
-        task.split,
-        limit=task.limit,
-        context={
-            "checkpoint": str(task.checkpoint),
-            "model": info.model,
-            "clip": info.clip,
-            "trained_on": describe_training(info, task.split),
-            "data": task.data,
-        },
-        masks=open_masks(task.masks, task.device),
-    )
+    judged = (_changed(pipeline, task).segmenter(task.split), task.dataset, task.split)
+    context = {
+        "checkpoint": str(task.checkpoint),
+        "model": info.model,
+        "clip": info.clip,
+        "trained_on": describe_training(info, task.split),
+        "data": task.data,
+    }
+    if task.segments is None:
+        masks = open_masks(task.masks, task.device)
+        return evaluate(*judged, limit=task.limit, context=context, masks=masks)
+    return evaluate_segments(*judged, task.segments, stuff=task.stuff, limit=task.limit, context=context)
 
 
 def _changed(pipeline: Pipeline, task: Evaluation) -> Pipeline:
@@ -162,8 +171,8 @@ def _own_classes() -> set[str]:
     return {str(yaml.safe_load(path.read_text(encoding="utf-8"))["val"][TARGET]) for path in files}
 
 
-def report_place(output: object, checkpoint: Path | str) -> Path:
-    """The result file that was asked for, or the default one.
+def report_place(output: object, checkpoint: Path | str, segments: str | None = None) -> Path:
+    """The result file that was asked for, or the default one; that of segments does not take the place of another.
 
     Raises:
         ConfigError: No path.
@@ -172,9 +181,11 @@ def report_place(output: object, checkpoint: Path | str) -> Path:
     if output is not None and (not isinstance(output, str | Path) or not str(output).strip()):
         raise ConfigError(f"output: expected the path of a result file, got {output!r}")
     place = default_output(checkpoint) if output is None else Path(output)
+    if output is None and segments is not None:
+        place = place.with_name(f"{place.stem}_{segments}.json")
     if output is not None or leads_somewhere(
         place.parent
-    ):  # else there is no checkpoint, which is told later
+    ):  # else the checkpoint is missing, which is told later
         require_file_place(place, "output")
     return place
 

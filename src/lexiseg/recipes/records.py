@@ -70,6 +70,7 @@ _TRAINING_KEYS = (
 )  # fmt: skip
 _TUNING_KEYS = (*_RUN_KEYS, "mask_data", "masks", "pictures")
 _ADAPTING_KEYS = (*_RUN_KEYS, "pairs", "templates")
+_JUDGING_KEYS = ("checkpoint", "clip", "templates", "limit", "device", "masks", "segments", "stuff")
 _TRAINER_KEYS = ("max_steps", "accelerator", "devices", "precision", "accumulate_grad_batches", "strategy")
 _log = logging.getLogger(__name__)
 
@@ -187,7 +188,7 @@ def evaluation(record: Record) -> Evaluation:
         split=known_settings(SplitSettings, record["split"], "split").of(dataset.classes),
         protocol=record["protocol"] or {},
         data=record["data"]["val"],
-        **{key: record[key] for key in ("checkpoint", "clip", "templates", "limit", "device", "masks")},
+        **{key: record[key] for key in _JUDGING_KEYS},
     )
 
 

@@ -8,6 +8,9 @@ Results lie at the photograph's own size:
   STEM_labels.png    class ids as pixel values: palette PNG, or 16-bit grey beyond 255 classes
   STEM_overlay.png   the photograph coloured by class, with a legend; unseen classes hatched
   STEM.json          areas, scores, and every setting
+or in COCO's form, of a trained model of regions, with STEM_KIND_overlay.png:
+  panoptic/STEM.png, panoptic.json     --output panoptic: each thing, each kind of stuff
+  instances.json                       --output instances: things one by one, with scores
 
 Without --checkpoint a training-free reading of CLIP answers. An unreadable photograph is reported and
 skipped; the run goes on and ends with status 1."""
@@ -23,6 +26,7 @@ _EXAMPLES = """examples:
   lexiseg predict photos/ --classes "dog, grass" --masks sam/              one class per mask of sam/STEM.png
   lexiseg predict photos/ --classes "dog, grass" --masks photos/           ... that `lexiseg masks build` made there
   lexiseg predict photo.jpg --classes "road, car" --checkpoint runs/camvid/best.ckpt
+  lexiseg predict photos/ --classes "car, road" --stuff road --output panoptic --checkpoint runs/mine/best.ckpt
   lexiseg predict scene.png --classes "red circle, bricks" --clip toy      offline, toy scenes only"""
 
 _REFINE_STEPS = 10
@@ -51,10 +55,23 @@ COMMAND = Command(
         CLIP,
         *SENTENCES,
         Flag(
-            "--threshold", "P", "pixels scored below P (0 to 1) go to the background or no class", kind=float
+            "--threshold",
+            "P",
+            "pixels scored below P (0 to 1) go to the background or no class; regions are no segments",
+            kind=float,
         ),
         Flag("--refine", "STEPS", _REFINE, kind=int, more={"nargs": "?", "const": _REFINE_STEPS}),
         Flag("--masks", "DIR|superpixels", _MASKS),
+        Flag(
+            "--output",
+            None,
+            "what is told of a photograph",
+            "semantic",
+            choices=("semantic", "panoptic", "instances"),
+        ),
+        Flag(
+            "--stuff", "WORDS", "classes that are not counted one by one, such as sky; the others are things"
+        ),
         *place("predictions"),
         Flag("--no-overlay", None, "write no overlay pictures"),
         Flag("--scores", None, "write STEM_scores.png as well: score of each pixel, white is 1"),
