@@ -140,20 +140,6 @@ class LSeg(nn.Module):
         """
         return MaskOutput(self._maps(torch.einsum("behw,ke->bkhw", state, text.to(state.dtype))))
 
-    def decode_each(self, state: Tensor, text: Tensor) -> Tensor:
-        """Mask logits of words of each image's own, as the few-shot protocol asks: "others" against the image's class.
-
-        That protocol's models have no block, so none is applied, whatever the settings say.
-
-        Args:
-            state: From :meth:`encode`.
-            text: ``(B, K, E)`` unit text embeddings; there, "others" is the first of two.
-
-        Returns:
-            ``(B, K, h, w)``.
-        """
-        return self._upsampled(self._sharpened(torch.einsum("behw,bke->bkhw", state, text.to(state.dtype))))
-
     def forward(self, images: Tensor, text: Tensor) -> MaskOutput:
         """Normalised images ``(B, 3, H, W)`` and unit text ``(K, E)`` to mask logits ``(B, K, h, w)``, in one pass."""
         return self.decode(self.encode(images), text)

@@ -8,6 +8,7 @@ from torch import Tensor, nn
 from lexiseg.clip.towers.vit import VisionTower
 from lexiseg.errors import ConfigError
 from lexiseg.models.early_blocks import EarlyBlocks
+from lexiseg.models.parameter_groups import group_exempting
 from lexiseg.models.proposers.side_adapter import SideAdapter
 from lexiseg.models.region_classifiers.shadow_tokens import ShadowTokens
 from lexiseg.models.region_model import RegionModel, require_tower
@@ -86,11 +87,7 @@ class SAN(RegionModel):
             for parameter in module.parameters()
         )
         exempt = {id(parameter) for parameter in (*embeddings, *(() if optim.decay_norms else norms))}
-        trained = [parameter for parameter in self.parameters() if parameter.requires_grad]
-        decayed = [parameter for parameter in trained if id(parameter) not in exempt]
-        spared = [parameter for parameter in trained if id(parameter) in exempt]
-        groups = ((decayed, optim.weight_decay), (spared, 0.0))
-        return [{"params": some, "lr": optim.lr, "weight_decay": decay} for some, decay in groups if some]
+        return group_exempting(self, optim, exempt)
 
     def encode(self, images: Tensor, content: tuple[int, int] | None = None) -> Proposals:
         """Find regions and embed them.

@@ -207,10 +207,5 @@ def running_argmax(
                 running.update(scores, rows, columns, first_word + part.start)
 
 
-def merged_maps(merge: TileSource, size: tuple[int, int], words: int) -> Tensor:
-    """All scores ``(M, H, W)`` at once, for callers that need them whole; memory grows with the words."""
-    return merge.tile(slice(0, size[0]), slice(0, size[1]), slice(0, words)).transpose(0, 1)
-
-
 def _length(part: slice) -> int:
     return part.stop - part.start

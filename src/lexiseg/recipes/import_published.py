@@ -93,7 +93,7 @@ def import_published_file(release: PublishedImport) -> ImportedFile:
         )
     published, meta = read_published(release.file)
     system = system_of(published)
-    how, inside = dict(release.clip), {} if system is None else system.clip(published)
+    how, inside = dict(release.clip), {} if system is None else _clip_inside(system, published, release.file)
     if inside and how.get("source") is not None:
         raise ConfigError(
             f"{release.file} brings the CLIP along that it was trained on; leave --clip out, and give --tokenizer"
@@ -133,6 +133,18 @@ def import_published_file(release: PublishedImport) -> ImportedFile:
     sidecar = out.with_name(out.name + SIDECAR_SUFFIX)
     write_atomically(sidecar, lambda part: part.write_bytes(imported.sidecar()))
     return ImportedFile(imported, out, sidecar, contained)
+
+
+def _clip_inside(system: PublishedSystem, published: Mapping[str, Tensor], path: Path) -> dict[str, Tensor]:
+    """The CLIP in a released file, empty where it has none.
+
+    Raises:
+        CheckpointError: Its names are not those of the release.
+    """
+    try:
+        return dict(system.clip(published))
+    except (KeyError, ValueError) as error:
+        raise CheckpointError(f"{path}: no file of {system.title} as released ({error!r})") from error
 
 
 def _write_clip(state: Mapping[str, Tensor], path: Path) -> None:
