@@ -85,6 +85,7 @@ def test_another_data_set_with_its_own_words(checkpoint, folder):
         "same_classes": False,
         "labelled": ["bricks"],
         "not_labelled": ["red triangle", "zebra"],
+        "known_words": ["bricks"],
     }
 
 

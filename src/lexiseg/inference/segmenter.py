@@ -343,7 +343,9 @@ class Segmenter:
             id2label[len(id2label)] = NO_CLASS
         seen = {vocabulary.names[index] for index in seen_ids}
         unseen = tuple(name for name in vocabulary.names if name not in seen) if seen else ()
-        return Segmentation(labels, values, id2label, unseen, self.protocol.to_dict())
+        return Segmentation(
+            labels, values, id2label, unseen, self.protocol.to_dict(), known_words=words.known_words
+        )
 
     def _refinement(self, image: Picture, layout: ImageLayout) -> PreparedPAMR | None:
         """Colours of the resized photograph, brought back to its own size as NACLIP does."""

@@ -12,10 +12,12 @@ from lexiseg.checkpoints.model_folder import is_hub_name
 from lexiseg.checkpoints.run_checkpoint import checkpoint_of
 from lexiseg.checkpoints.training_file import CheckpointInfo
 from lexiseg.clip.templates import resolve_templates
+from lexiseg.clip.vocabulary import Vocabulary
 from lexiseg.errors import CheckpointError, ConfigError
 from lexiseg.evaluation.evaluate import EvaluationReport, evaluate
 from lexiseg.inference.pipeline import Pipeline
 from lexiseg.inference.protocol import InferenceProtocol
+from lexiseg.inference.words import known_words
 from lexiseg.recipes.conf_files import conf_dir
 from lexiseg.recipes.run_folder import RECORD_FILE
 from lexiseg.recipes.settings import SplitSettings, require_changes, require_limit
@@ -182,6 +184,9 @@ def default_output(checkpoint: Path | str) -> Path:
 def describe_training(info: CheckpointInfo, split: ClassSplit) -> dict[str, Any]:
     """What a checkpoint was trained on, and which of the judged classes it met there under the same name.
 
+    ``known_words`` says for which of them a model that weighs known classes otherwise (FC-CLIP, ZegFormer) does so: whatever
+    the case, and for synonyms too.
+
     Args:
         info: The checkpoint's description.
         split: What it is judged on.
@@ -194,4 +199,5 @@ def describe_training(info: CheckpointInfo, split: ClassSplit) -> dict[str, Any]
         "same_classes": trained.classes == split.classes,
         "labelled": [name for name in split.classes if name in labelled],
         "not_labelled": [name for name in split.classes if name not in labelled],
+        "known_words": list(known_words(Vocabulary.from_names(split.classes), trained, info.synonyms)),
     }

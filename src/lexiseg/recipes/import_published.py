@@ -21,7 +21,7 @@ from lexiseg.checkpoints.published_system import PublishedSystem, import_system,
 from lexiseg.checkpoints.training_file import CHECKPOINT_KEY, CheckpointInfo
 from lexiseg.clip.loading import TOY_CLIP, load_clip
 from lexiseg.clip.templates import resolve_templates
-from lexiseg.data.class_files import read_class_file
+from lexiseg.data.class_files import Words, read_class_file
 from lexiseg.data.splits import make_split
 from lexiseg.errors import CheckpointError, ConfigError
 from lexiseg.inference.protocol import PUBLISHED, InferenceProtocol, suited
@@ -45,7 +45,7 @@ class PublishedImport:
         templates: Prompt templates it was trained with; None for the release's.
         protocol: How it is to be used; None for the release's.
         split: Settings of :func:`~lexiseg.data.splits.make_split` over its classes; None where nobody knows them.
-        classes_file: Class names, one a line; None for the file's own.
+        classes_file: Class names, one a line with its synonyms; None for the file's own.
         transductive: It was trained with self-training, so no class bears a penalty.
         decoder_heads: Of its decoders.
         out: The checkpoint to write; None for beside the file.
@@ -163,19 +163,27 @@ def _describe(
     if release.transductive:
         protocol = replace(protocol, seen_penalty=0.0)
     templates = resolve_templates("single" if system is None else system.templates)
+    groups = _groups(release, imported.classes)
     return CheckpointInfo(
         model=imported.settings,
         clip=dict(clip),
         templates=release.templates or templates,
         split=_split(release, imported.classes),
         protocol=protocol.to_dict(),
+        synonyms={name: tuple(others) for name, *others in groups if others},
+    )
+
+
+def _groups(release: PublishedImport, classes: tuple[str, ...]) -> Words:
+    """Per class its name and then its synonyms: the class file's, else the released file's own names."""
+    return (
+        read_class_file(release.classes_file) if release.classes_file else tuple((name,) for name in classes)
     )
 
 
 def _split(release: PublishedImport, classes: tuple[str, ...]) -> ClassSplit:
     setting: Setting = "transductive" if release.transductive else "inductive"
-    if release.classes_file:
-        classes = tuple(words[0] for words in read_class_file(release.classes_file))
+    classes = tuple(name for name, *_ in _groups(release, classes))
     if release.split is None:
         return ClassSplit("imported", classes, setting=setting)
     if not classes:
