@@ -25,7 +25,7 @@ class ColourModel:
     depends_on_text = False
     words_together = False
     names_regions = False
-    gives_scores = False
+    activation = "linear"
     offers_features = True
 
     def __init__(self, patch_size=4):

@@ -94,7 +94,7 @@ def test_a_penalty_for_all_classes_alike_changes_no_label(checkpoint, folder, mo
     overrides = ("data=folder", f"data.root={folder}", "split=all")
     ours = evaluate(checkpoint, *overrides)
     monkeypatch.setattr(
-        "lexiseg.inference.pipeline.seen_class_ids", lambda words, trained, judged: judged.seen_ids
+        "lexiseg.inference.pipeline.seen_class_ids", lambda words, trained, judged, synonyms: judged.seen_ids
     )
     published = evaluate(checkpoint, *overrides)
     assert published["seen_ids"] == [0, 1, 2]

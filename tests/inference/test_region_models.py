@@ -23,7 +23,8 @@ EMBEDDED = EmbeddedWords(WORDS, colour_embeddings(WORDS), seen_ids=(1,), known_i
 class RegionsOfColour:
     """A region for each corner of the colour cube, at half the stride, named by its mean colour."""
 
-    names_regions = gives_scores = depends_on_text = words_together = True
+    names_regions = depends_on_text = words_together = True
+    activation = "scores"
     offers_features = False
     crop_templates = None
     patch_size = STRIDE
@@ -182,11 +183,13 @@ def test_scores_are_read_as_scores_and_logits_are_not():
 
 def test_a_protocol_for_training_takes_the_models_activation():
     sigmoid = InferenceProtocol(seen_penalty=0.1)
-    assert suited(sigmoid, gives_scores=False) is sigmoid
-    assert suited(sigmoid, gives_scores=True) == InferenceProtocol(activation="scores")
+    assert suited(sigmoid, "sigmoid") is sigmoid
+    assert suited(sigmoid, "scores") == InferenceProtocol(activation="scores")
+    assert suited(sigmoid, "linear") == InferenceProtocol(activation="linear")
     calibrated = InferenceProtocol(activation="scores", seen_penalty=0.1)
-    assert suited(calibrated, gives_scores=True) is calibrated
-    assert suited(calibrated, gives_scores=False) == InferenceProtocol(seen_penalty=0.1)
+    assert suited(calibrated, "scores") is calibrated
+    assert suited(calibrated, "sigmoid") == InferenceProtocol(seen_penalty=0.1)
+    assert suited(calibrated, "linear") == InferenceProtocol(activation="linear")
 
 
 def test_known_classes_are_those_with_a_word_of_training():

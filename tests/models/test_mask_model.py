@@ -109,7 +109,7 @@ def make_task(kind, clip, split=SPLIT, **self_training):
         {"source": clip.source, "fingerprint": clip.fingerprint},
         ("a {}.",),
         split,
-        suited(PROTOCOL, gives_scores=model.gives_scores).to_dict(),
+        suited(PROTOCOL, model.activation).to_dict(),
     )
     return SegmentationTask(
         model,

@@ -14,7 +14,7 @@ from lexiseg.clip.loading import FrozenCLIP
 from lexiseg.clip.towers.text import TextTower
 from lexiseg.errors import CheckpointError, ConfigError
 from lexiseg.inference.devices import pick_device
-from lexiseg.types import MaskOutput, chunks
+from lexiseg.types import Activation, MaskOutput, chunks
 
 if TYPE_CHECKING:
     from onnxruntime import InferenceSession
@@ -115,7 +115,7 @@ class ExportedModel:
     def __init__(self, run: Callable[[Tensor, Tensor], Tensor], card: ProgramCard) -> None:
         self._run = run
         self._patch_size = card.patch_size
-        self.gives_scores = card.info.protocol.get("activation") == "scores"
+        self.activation: Activation = card.info.protocol.get("activation", "sigmoid")
         self._mean, self._std = (torch.tensor(values).view(3, 1, 1) for values in (card.mean, card.std))
 
     @property

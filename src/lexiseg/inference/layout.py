@@ -10,7 +10,7 @@ from torch import Tensor
 from lexiseg.dense.multi_view import SINGLE_VIEW, FusedTiles, MultiView, TileSource, View, route_through
 from lexiseg.errors import DataError
 from lexiseg.inference.protocol import Combine, InferenceProtocol
-from lexiseg.ops.class_chunks import Activation, LinearMerge, SigmoidMerge
+from lexiseg.ops.class_chunks import LinearMerge, SigmoidMerge
 from lexiseg.ops.region_merge import RegionMerge
 from lexiseg.ops.resize import fit_within, keep_ratio_size, shortest_edge_size
 from lexiseg.ops.sliding_window import WindowGrid, window_grid
@@ -22,7 +22,7 @@ from lexiseg.ops.window_merge import (
     padding_before,
     plan_axis,
 )
-from lexiseg.types import ClassifiedMasks
+from lexiseg.types import Activation, ClassifiedMasks
 
 WindowMaps = Tensor | ClassifiedMasks
 """``(W, M, h, w)`` of all windows of a view; or the regions of the one window that covers the image."""

@@ -377,12 +377,12 @@ def _check_reading(model: Segmentable, protocol: InferenceProtocol) -> None:
             f"{type(model).__name__} looks for its regions at the top left of a padded picture, but protocol.padding is "
             f"{protocol.padding}; set protocol.padding=bottom_right"
         )
-    if model.gives_scores and protocol.activation != "scores":
+    if model.activation == "scores" and protocol.activation != "scores":
         raise ConfigError(
             f"{type(model).__name__} gives scores, but protocol.activation is {protocol.activation}; set "
             "protocol.activation=scores"
         )
-    if protocol.activation == "scores" and not model.gives_scores:
+    if protocol.activation == "scores" and model.activation != "scores":
         raise ConfigError(
             f"protocol.activation is scores, but {type(model).__name__} gives logits; set sigmoid (trained mask models) or "
             "linear (training-free methods)"

@@ -12,7 +12,7 @@ from lexiseg.models.image_pyramids import FusionDecoder, ResNetPyramid, VitPyram
 from lexiseg.models.lseg_settings import LSegSettings
 from lexiseg.models.parameter_groups import group_parameters
 from lexiseg.models.spatial_regularization import SpatialRegularization
-from lexiseg.types import Color, GroupSettings, ImageTower, MaskOutput
+from lexiseg.types import Activation, Color, GroupSettings, ImageTower, MaskOutput
 
 _HALF: Color = (0.5, 0.5, 0.5)
 """Mean and deviation of the ViT's images."""
@@ -36,7 +36,7 @@ class LSeg(nn.Module):
     """
 
     offers_features = False
-    gives_scores = False
+    activation: Activation = "linear"
     names_regions = False
     smallest_grid = 2
 

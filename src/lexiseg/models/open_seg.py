@@ -80,7 +80,8 @@ class OpenSeg(RegionModel):
         self.alignment = convolutional_head(settings.features, tower.embed_dim)
         self.classifier = SoftPooling(settings.temperature)
         regions = settings.reading == "regions"
-        self.names_regions = self.gives_scores = self.depends_on_text = self.words_together = regions
+        self.names_regions = self.depends_on_text = self.words_together = regions
+        self.activation = "scores" if regions else "linear"
 
     def encode(self, images: Tensor, content: tuple[int, int] | None = None) -> OpenSegState:
         """Find regions, before any word is known.

@@ -11,6 +11,7 @@ from lexiseg.losses.open_seg_criterion import OpenSegLossSettings
 from lexiseg.losses.segment_criterion import SegmentLossSettings
 from lexiseg.models.parameter_groups import group_parameters
 from lexiseg.types import (
+    Activation,
     ClassifiedMasks,
     ClassWords,
     Color,
@@ -42,7 +43,7 @@ class RegionModel(nn.Module):
     """
 
     names_regions = True
-    gives_scores = True
+    activation: Activation = "scores"
     depends_on_text = True
     words_together = True
     offers_features = False

@@ -157,9 +157,9 @@ def _describe(
     release: PublishedImport, imported: Imported, clip: Mapping[str, Any], system: PublishedSystem | None
 ) -> CheckpointInfo:
     own = PUBLISHED["cascade" if system is None else system.protocol]
-    protocol = release.protocol or own
-    if own.activation != "linear":  # scores stay scores, whichever sizes were chosen
-        protocol = suited(protocol, gives_scores=own.activation == "scores")
+    protocol = suited(
+        release.protocol or own, own.activation
+    )  # scores stay scores, whichever sizes were chosen
     if release.transductive:
         protocol = replace(protocol, seen_penalty=0.0)
     templates = resolve_templates("single" if system is None else system.templates)

@@ -234,7 +234,7 @@ def build_task(run: TrainRun, clip: FrozenCLIP, split: ClassSplit) -> Segmentati
     protocol = run.protocol if split.setting == "inductive" else replace(run.protocol, seen_penalty=0.0)
     if split.setting == "transductive":
         _require_pixels(model.settings.name)
-    protocol = suited(protocol, gives_scores=model.gives_scores)
+    protocol = suited(protocol, model.activation)
     _warn_of_unknown_words(clip, split)
     info = CheckpointInfo(
         model=model_settings(model),
