@@ -796,6 +796,41 @@ _FC_CLIP = (
     ),
 )
 
+_COMPOSED = (
+    Slip(
+        "overlap-by-intersection",
+        "a given region takes the embedding of the largest proposal that covers it",
+        "src/lexiseg/ops/given_regions.py",
+        "(shared / union.clamp(min=1)).argmax(1)",
+        "shared.argmax(1)",
+        ("tests/ops/test_given_regions.py",),
+    ),
+    Slip(
+        "bare-masks-open-everything",
+        "shadow tokens of bare masks see every patch",
+        "src/lexiseg/ops/shadow_attention.py",
+        "masked_fill(~touched, _CLOSED)",
+        "masked_fill(~touched, 0.0)",
+        ("tests/models/region_classifiers/test_shadow_tokens.py::test_bare_masks_are_the_bias",),
+    ),
+    Slip(
+        "nothing-beside-one-class",
+        "whether a region is a thing is weighed against no class's logit",
+        "src/lexiseg/ops/region_scores.py",
+        "nothing = logits.logsumexp(-1) - things",
+        "nothing = -things",
+        ("tests/ops/test_region_scores.py::test_things_by_hand",),
+    ),
+    Slip(
+        "invisible-regions-count",
+        "a region that a composed model's classifier cannot see has scores all the same",
+        "src/lexiseg/models/two_stage.py",
+        "scores if embedded.visible is None else scores * embedded.visible[..., None]",
+        "scores",
+        ("tests/models/test_two_stage.py::test_a_region_that_the_classifier_cannot_see_adds_nothing",),
+    ),
+)
+
 _CUT_OUT_REGIONS = (
     Slip(
         "fusion-exponents",
@@ -958,6 +993,7 @@ SLIPS = (
     + _DATA_AND_RUNS
     + _FC_CLIP
     + _SIDE_ADAPTER
+    + _COMPOSED
     + _CUT_OUT_REGIONS
 )
 """Every slip."""

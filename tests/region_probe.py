@@ -35,9 +35,14 @@ class RegionProbe(RegionModel):
         patches = self.tower.dense_features(images)
         mapped = self.map(patches.movedim(1, -1)).movedim(-1, 1)
         masks = torch.einsum("nd,bdhw->bnhw", self.queries, F.normalize(mapped, dim=1))
-        weight = masks.sigmoid()
-        pooled = torch.einsum("bnhw,bdhw->bnd", weight, mapped) / weight.sum((-2, -1))[..., None]
-        return masks, pooled
+        return masks, self.pooled(masks.sigmoid(), mapped)
+
+    def encode_masks(self, images, masks, content=None):
+        mapped = self.map(self.tower.dense_features(images).movedim(1, -1)).movedim(-1, 1)
+        return masks, self.pooled(F.interpolate(masks.sigmoid(), size=mapped.shape[-2:], mode="area"), mapped)
+
+    def pooled(self, weight, mapped):
+        return torch.einsum("bnhw,bdhw->bnd", weight, mapped) / weight.sum((-2, -1))[..., None]
 
     def logits(self, pooled, words):
         pooled = self.settings.sharpness * F.normalize(pooled, dim=-1)

@@ -25,11 +25,16 @@ from lexiseg.recipes.settings import SplitSettings
 
 COMMANDS = ("train", "eval", "pixelclip", "sweep", "benchmark")
 NEEDED = {"eval": ["checkpoint=x.ckpt"], "sweep": ["ablation=table8"]}
+PARTS = [
+    f"{group}/{name}" for group in ("proposer", "classifier") for name in choices("train", f"model/{group}")
+]
 FITTING = {
     "train/model/san_l14": ("model.early_blocks=9", "model.fusion=[[0,0],[9,3]]"),
     "train/loss/segments": ("model=san",),
     "train/loss/maskformer": ("model=zegformer",),
     "train/loss/open_seg": ("model=open_seg",),
+    "train/model/proposer/given": ("model=two_stage", "model/classifier=shadow_tokens"),
+    **{f"train/model/{part}": ("model=two_stage",) for part in PARTS if part != "proposer/given"},
 }
 """What goes with a choice on the toy's CLIP of 12 blocks."""
 FILES = sorted(path.relative_to(conf_dir()).with_suffix("").as_posix() for path in conf_dir().rglob("*.yaml"))
@@ -44,8 +49,8 @@ def selections(file):
         return [("train", (f"ablation={rest[-1]}/{row}",)) for row in read_table(rest[-1])]
     if first == "benchmark":
         return [("benchmark", (f"benchmarks=[{rest[0]}]",))]
-    own = [first] if len(rest) == 2 else COMMANDS
-    group, choice = file.split("/")[-2:]
+    own = [first] if len(rest) >= 2 else COMMANDS
+    group, _, choice = ("/".join(rest) if len(rest) >= 2 else file).rpartition("/")
     needed = ("clip.source=x",) if choice == "file" else FITTING.get(file, ())
     return [(name, (f"{group}={choice}", *needed)) for name in own if group in groups(name)]
 
@@ -224,6 +229,27 @@ def test_what_is_typed_or_said_of_the_model_itself_wins(foreign_model, tmp_path)
         compose_training(["experiment=wrong"])
 
 
+def test_settings_for_a_part_reach_it_wherever_it_is_chosen():
+    chosen = ["model=two_stage", "model/proposer=maskformer"]
+    alone, small = (plain(compose_training([*more, *chosen]).model) for more in ((), ("experiment=toy",)))
+    assert alone["proposer"]["queries"] == 100
+    assert small["proposer"] == alone["proposer"] | {
+        **{"queries": 24, "backbone_width": 32, "backbone_depths": [1, 1, 1, 1], "stem_width": 16},
+        **{
+            "feature_width": 64,
+            "mask_width": 64,
+            "query_width": 64,
+            "query_heads": 4,
+            "query_feedforward": 128,
+        },
+        **{"query_layers": 3, "query_dropout": 0.0},
+    }
+    typed = compose_training(["experiment=toy", *chosen, "model.proposer.queries=7"]).model.proposer
+    assert (typed.queries, typed.query_width) == (7, 64)
+    assert compose_training(chosen).loss.compared == "pixels", "the loss that goes with the part"
+    assert compose_training(["model=two_stage"]).loss.compared == "points"
+
+
 def test_a_clip_may_be_a_place():
     composed = plain(
         compose_training(["experiment=cascade_voc", "clip=/my weights/it's.pt", "clip.text_heads=2"])
@@ -239,6 +265,11 @@ def test_a_clip_may_be_a_place():
         (["model.prompt_lenght=3"], "prompt_lenght"),
         (["data=cocostuff"], "data=cocostuff: .* choose from ade20k, .*camvid"),
         (["clip=file"], "clip.source has no default"),
+        (
+            ["model=two_stage", "model/proposer=boxes"],
+            "has no such model/proposer; choose from cross_attention, given",
+        ),
+        (["model=san", "model/proposer=given"], "model/proposer goes with model=two_stage; choose that too"),
         (["trainer.max_steps"], "trainer.max_steps"),
         (
             ["nonsense=1"],

@@ -6,7 +6,7 @@ or weights are read.
 
 import math
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, fields
+from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 from types import NoneType, UnionType
 from typing import Any, Literal, TypeVar, Union, get_args, get_origin, get_type_hints
@@ -204,6 +204,15 @@ def require_known_keys(settings: Mapping[str, Any], kind: type, group: str) -> N
     unknown = sorted(str(key) for key in set(settings) - set(known))
     if unknown:
         raise ConfigError(f"{group}: no setting {', '.join(unknown)}; there are {', '.join(known)}")
+
+
+def plain_fields(settings: Any) -> dict[str, Any]:
+    """Every field of a settings dataclass as a plain value: tuples become lists."""
+    return {key: _plain(value) for key, value in asdict(settings).items()}
+
+
+def _plain(value: Any) -> Any:
+    return [_plain(item) for item in value] if isinstance(value, tuple) else value
 
 
 def require_seed(seed: object) -> None:

@@ -50,6 +50,10 @@ SETTINGS = {name: {**program_cases.SETTINGS, "stages": [[1], [2]]} for name in p
     "lseg": program_cases.SMALL_LSEG,
     "open_seg": program_cases.SMALL_OPEN_SEG,
     "zegformer": MASKFORMER,
+    "two_stage": {
+        "proposer": {"name": "maskformer", **region_model_cases.SIZES},
+        "classifier": {"name": "segment_embedding"},
+    },
     "ovseg": MASKFORMER | {"backbone": "resnet", "class_hidden": 13, "prompt_depth": 0},
 }
 """What a tower of two blocks needs, and small sizes of models that bring a backbone; programs hold no crops. Other models are

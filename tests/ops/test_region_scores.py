@@ -4,6 +4,7 @@ import pytest
 import torch
 
 from lexiseg.ops.region_scores import (
+    append_thing_logit,
     best_region_of_each_class,
     fuse_with_seen_mean,
     geometric_mean,
@@ -49,3 +50,12 @@ def test_scores_that_underflow_stay_numbers(weight):
 def test_best_regions():
     scores = torch.tensor([[[0.1, 0.9, 0.2], [0.3, 0.8, 0.1], [0.2, 0.1, 0.1], [0.0, 0.0, 0.0]]])
     assert best_region_of_each_class(scores).tolist() == [[True, True, False, False]]
+
+
+def test_things_by_hand():
+    """``p(class) = sigmoid(t) softmax(l)``, and the rest is nothing's."""
+    logits, things = torch.tensor([[1.0, 3.0, -2.0], [40.0, 0.0, 5.0]]), torch.tensor([0.7, -2.0])
+    scores = append_thing_logit(logits, things).softmax(-1)
+    expected = logits.softmax(-1) * things.sigmoid()[:, None]
+    torch.testing.assert_close(scores[:, :3], expected)
+    torch.testing.assert_close(scores[:, 3], 1 - things.sigmoid())

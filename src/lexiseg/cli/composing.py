@@ -11,7 +11,7 @@ from lexiseg.recipes.conf_files import (
     checked_choices,
     conf_dir,
     groups,
-    models_below,
+    kept_with,
     own_folder,
     settings_for_model,
 )
@@ -117,7 +117,7 @@ def _of_its_model(command: str, config: "DictConfig", given: Sequence[str]) -> l
         return []  # whoever reads the settings refuses it
     typed = {override.lstrip("+~").partition("=")[0] for override in given}
     told = plain(config.get(_WITH_MODEL, {}))
-    names = models_below(command, model["name"])
+    names = kept_with(command, model)
     along = {key: value for name in names for key, value in told.get(name, {}).items()}
     for group in (
         typed & set(groups(command)) & along.keys()

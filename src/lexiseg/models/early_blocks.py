@@ -9,6 +9,7 @@ from torch import Tensor, nn
 
 from lexiseg.clip.towers.vit import VisionTower
 from lexiseg.errors import ConfigError
+from lexiseg.types import ImageTower
 
 
 @dataclass(frozen=True)
@@ -30,6 +31,34 @@ class EarlyTokens:
     def tokens(self) -> Tensor:
         """After the last of the blocks."""
         return self.blocks[self.last]
+
+
+def trained_early_blocks(
+    tower: ImageTower, *, model: str, last: int, kept: frozenset[int], resolution: float
+) -> "EarlyBlocks":
+    """The first blocks of a CLIP, checked to be one that shadow tokens can run through, with a copy of its positions.
+
+    Args:
+        tower: The frozen CLIP.
+        model: Who asks, for the message.
+        last: See :class:`EarlyBlocks`.
+        kept: Likewise.
+        resolution: Likewise.
+
+    Raises:
+        ConfigError: The tower is of another kind, or has no block left.
+    """
+    if tower.kind != "ViT":
+        raise ConfigError(f"model '{model}' needs a CLIP with a ViT; got a {tower.kind}")
+    if not tower.takes_prompts:
+        raise ConfigError(f"model '{model}' needs a CLIP ViT with a class token and no register tokens")
+    vit: VisionTower = tower  # type: ignore[assignment]
+    if last >= vit.depth:
+        raise ConfigError(
+            f"model.early_blocks: {last} leave none of the CLIP's {vit.depth} blocks for the shadow tokens; give at most "
+            f"{vit.depth - 1}"
+        )
+    return EarlyBlocks(vit.positions, last=last, kept=kept, resolution=resolution)
 
 
 class EarlyBlocks(nn.Module):

@@ -7,26 +7,29 @@ import torch
 from torch import Tensor
 
 from lexiseg.models.parameter_groups import group_by_module
-from lexiseg.models.patch_stages import PatchPooling, PatchStages
+from lexiseg.models.patch_stages import (
+    CONVOLUTIONAL,
+    PatchStages,
+    clip_stride,
+    is_convolutional,
+    region_pooling,
+)
 from lexiseg.models.proposers.mask2former import Mask2Former, Mask2FormerSettings
 from lexiseg.models.region_classifiers.mask_pooling import MaskPooling
 from lexiseg.models.region_classifiers.pooled_queries import PooledQueries
-from lexiseg.models.region_model import RegionModel, require_tower
+from lexiseg.models.region_model import RegionModel, require_tower, with_given_masks
+from lexiseg.models.region_parts import Scene
 from lexiseg.ops.score_ensemble import append_nothing, geometric_ensemble, renormalised
 from lexiseg.plain_settings import within
 from lexiseg.types import (
     ClassifiedMasks,
     ClassWords,
     GroupSettings,
+    Proposals,
     SegmentOutput,
     SegmentPrediction,
     StageTower,
 )
-
-_STRIDE = 32
-"""Of a convolutional tower's last stage."""
-
-_CONVOLUTIONAL = ("ConvNeXt", "ResNet")
 
 
 @dataclass(frozen=True)
@@ -86,10 +89,9 @@ class FCClip(RegionModel):
 
     def __init__(self, tower: StageTower, settings: FCClipSettings | None = None) -> None:
         settings = settings or FCClipSettings()
-        require_tower(tower, model=settings.name, kinds=(*_CONVOLUTIONAL, "ViT"))
-        convolutional = tower.kind in _CONVOLUTIONAL
-        super().__init__(tower, settings, stride=_STRIDE if convolutional else 2 * tower.patch_size)
-        self.stages = None if convolutional else PatchStages(tower.embed_dim)
+        require_tower(tower, model=settings.name, kinds=(*CONVOLUTIONAL, "ViT"))
+        super().__init__(tower, settings, stride=clip_stride(tower))
+        self.stages = None if is_convolutional(tower) else PatchStages(tower.embed_dim)
         self.proposer = Mask2Former(
             tower.stage_widths if self.stages is None else self.stages.widths, settings
         )
@@ -111,7 +113,17 @@ class FCClip(RegionModel):
         """
         del content
         maps, last = self._maps(images)
-        proposals = self.proposer(maps)
+        return self._embedded(self.proposer(maps), last)
+
+    def encode_masks(
+        self, images: Tensor, masks: Tensor, content: tuple[int, int] | None = None
+    ) -> FCClipState:
+        """Each with the query of the proposal that it overlaps most; both classifiers pool under the given mask itself."""
+        del content
+        maps, last = self._maps(images)
+        return self._embedded(with_given_masks(self.proposer(maps), masks), last)
+
+    def _embedded(self, proposals: Proposals, last: Tensor) -> FCClipState:
         frozen, visible = self._pooling.embed(proposals, last)
         return FCClipState(proposals.masks, self.classifier.embed(proposals), frozen, visible)
 
@@ -141,14 +153,9 @@ class FCClip(RegionModel):
 
     @property
     def _pooling(self) -> MaskPooling:
-        return MaskPooling(self.tower if self.stages is None else PatchPooling(self.settings.scale))
+        return MaskPooling(region_pooling(self.tower, self.settings.scale))
 
     def _maps(self, images: Tensor) -> tuple[tuple[Tensor, ...], Tensor]:
         """Maps at four scales, each half as large as the one before, and the frozen one that regions are pooled from."""
-        self.tower.grid(images)
-        with torch.no_grad():
-            if self.stages is None:
-                maps: tuple[Tensor, ...] = self.tower.stage_maps(images)
-                return maps, maps[-1]
-            patches = self.tower.dense_features(images)
-        return self.stages(patches), patches
+        scene = Scene(self.tower, images)
+        return scene.stage_maps if self.stages is None else self.stages(scene.last_map), scene.last_map

@@ -9,6 +9,7 @@ from torch import Tensor
 
 from lexiseg.losses.open_seg_criterion import OpenSegLossSettings
 from lexiseg.models.proposers.cross_attention import (
+    GREY,
     CrossAttentionProposer,
     CrossAttentionSettings,
     convolutional_head,
@@ -20,16 +21,12 @@ from lexiseg.plain_settings import within
 from lexiseg.types import (
     ClassifiedMasks,
     ClassWords,
-    Color,
     ImageTower,
     MaskOutput,
     Proposals,
     SegmentOutput,
     SegmentPrediction,
 )
-
-_GREY: Color = (128 / 255, 128 / 255, 128 / 255)
-"""Mean and deviation of its images, as its demonstration prepares them."""
 
 
 @dataclass(frozen=True)
@@ -75,7 +72,7 @@ class OpenSeg(RegionModel):
 
     def __init__(self, tower: ImageTower, settings: OpenSegSettings | None = None) -> None:
         settings = settings or OpenSegSettings()
-        super().__init__(tower, settings, colors=(_GREY, _GREY), stride=32)
+        super().__init__(tower, settings, colors=(GREY, GREY), stride=32)
         self.proposer = CrossAttentionProposer(settings)
         self.alignment = convolutional_head(settings.features, tower.embed_dim)
         self.classifier = SoftPooling(settings.temperature)
@@ -94,6 +91,15 @@ class OpenSeg(RegionModel):
         proposals, merged = self.proposer(images)
         features = self.alignment(merged)
         return OpenSegState(proposals, features, self.classifier.embed(proposals, features))
+
+    def encode_masks(
+        self, images: Tensor, masks: Tensor, content: tuple[int, int] | None = None
+    ) -> OpenSegState:
+        """The map is averaged under the given masks."""
+        del content
+        _, merged = self.proposer(images)
+        features, given = self.alignment(merged), Proposals(masks)
+        return OpenSegState(given, features, self.classifier.embed(given, features))
 
     def classify(self, state: OpenSegState, words: ClassWords) -> ClassifiedMasks:
         """Name the regions: the soft-max over classes, whose vector is the mean of their words' (the release's way)."""

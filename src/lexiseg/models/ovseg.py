@@ -14,9 +14,10 @@ from lexiseg.models.proposers.maskformer import MaskFormer, MaskFormerSettings
 from lexiseg.models.region_classifiers.mask_prompts import MaskPrompts
 from lexiseg.models.region_classifiers.masked_crops import CropEmbeddings, MaskedCrops
 from lexiseg.models.region_classifiers.segment_embedding import SegmentEmbedding
-from lexiseg.models.region_model import RegionModel
+from lexiseg.models.region_model import RegionModel, with_given_masks
+from lexiseg.models.region_parts import Scene
 from lexiseg.ops.class_vectors import mean_vectors
-from lexiseg.ops.region_crops import change_colors
+from lexiseg.ops.given_regions import CERTAIN
 from lexiseg.ops.region_scores import best_region_of_each_class, geometric_mean
 from lexiseg.plain_settings import within
 from lexiseg.types import (
@@ -37,9 +38,6 @@ NotShown = Literal["one", "segment"]
 others, or the region's own score."""
 
 Drawn = Literal["all", "best"]
-
-CERTAIN = 100.0
-"""Mask logit whose sigmoid is 1 in float32, and that of its negative 0."""
 
 
 @dataclass(frozen=True)
@@ -129,6 +127,12 @@ class OVSeg(RegionModel):
         proposals = self.proposer(images)
         return self.look(images, proposals, content)
 
+    def encode_masks(
+        self, images: Tensor, masks: Tensor, content: tuple[int, int] | None = None
+    ) -> OVSegState:
+        """Each with the embedding of the proposal that it overlaps most; CLIP looks at the given region itself."""
+        return self.look(images, with_given_masks(self.proposer(images), masks), content)
+
     @torch.no_grad()
     def look(
         self, images: Tensor, proposals: Proposals, content: tuple[int, int] | None = None
@@ -137,19 +141,22 @@ class OVSeg(RegionModel):
         padded = (images.shape[-2], images.shape[-1])
         if self.settings.branch == "segment":
             return OVSegState(proposals, None, padded)
-        tower, content = self.tower, content or padded
-        mean, std = (images.new_tensor(values).view(3, 1, 1) * 255 for values in (tower.mean, tower.std))
-        pictures = change_colors(images, content, self.normalization, (mean, std))
-        return OVSegState(proposals, self.crops(tower, pictures, proposals, content), padded)
+        scene = Scene(self.tower, images, content, self.normalization)
+        crops = self.crops(scene.tower, scene.pictures, proposals, scene.content)
+        return OVSegState(proposals, crops, padded)
 
     def classify(self, state: OVSegState, words: ClassWords) -> ClassifiedMasks:
         """Scores of every region for all classes; those of the ensemble are no probabilities."""
+        return self._drawn(self.named(state, words), state)
+
+    def named(self, state: OVSegState, words: ClassWords) -> ClassifiedMasks:
+        """As :meth:`classify`, of all regions, drawn or not."""
         text = mean_vectors(words.text, words.class_ids, words.classes)
         segment = self.classifier(state.proposals.embeddings, text).log_softmax(-1)
         nothing, segment = segment[..., -1].exp(), segment[..., :-1]
         masks = state.proposals.masks
         if state.crops is None:
-            return self._drawn(ClassifiedMasks(masks, segment.exp(), nothing), state)
+            return ClassifiedMasks(masks, segment.exp(), nothing)
         spoken = text
         if words.crop_text is not None:
             spoken = mean_vectors(words.crop_text, words.class_ids, words.classes)
@@ -157,10 +164,10 @@ class OVSeg(RegionModel):
         clip = self.classifier.compare(state.crops.vectors, spoken)[..., :-1].log_softmax(-1)
         visible = state.crops.visible[..., None]
         if self.settings.branch == "clip":
-            return self._drawn(ClassifiedMasks(masks, clip.exp() * visible, nothing), state)
+            return ClassifiedMasks(masks, clip.exp() * visible, nothing)
         instead = torch.zeros_like(segment) if self.settings.not_shown == "one" else segment
         scores = geometric_mean(segment, clip.where(visible, instead), self.settings.clip_weight)
-        return self._drawn(ClassifiedMasks(masks, scores, nothing), state)
+        return ClassifiedMasks(masks, scores, nothing)
 
     def _drawn(self, found: ClassifiedMasks, state: OVSegState) -> ClassifiedMasks:
         """The regions that are drawn: all as they are, or each class's best with a hard mask on every pixel."""

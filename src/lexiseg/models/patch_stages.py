@@ -6,6 +6,23 @@ import torch
 from torch import Tensor, nn
 
 from lexiseg.ops.mask_pooling import mean_in_regions
+from lexiseg.types import ImageTower, RegionPooling
+
+CONVOLUTIONAL = ("ConvNeXt", "ResNet")
+"""Kinds of towers that give a map per stage."""
+
+_STRIDE = 32
+"""Of a convolutional tower's last stage."""
+
+
+def is_convolutional(tower: ImageTower) -> bool:
+    """Whether a tower gives maps of four stages and pools under regions by itself."""
+    return tower.kind in CONVOLUTIONAL
+
+
+def clip_stride(tower: ImageTower) -> int:
+    """Of what images must be multiples so that four scales of a tower can be read: of a ViT's, two patches."""
+    return _STRIDE if is_convolutional(tower) else 2 * tower.patch_size
 
 
 class PatchStages(nn.Module):
@@ -54,3 +71,13 @@ class PatchPooling:
     def pool_regions(self, features: Tensor, regions: Tensor) -> Tensor:
         """Mean of ``(B, E, h, w)`` over each of ``(B, N, h, w)`` regions: ``(B, N, E)``."""
         return mean_in_regions(features, regions)
+
+
+def region_pooling(tower: ImageTower, scale: float) -> RegionPooling:
+    """How regions of a tower's last map become embeddings: a convolutional tower's own pooling, or means of a ViT's patches.
+
+    Args:
+        tower: Frozen.
+        scale: Of a ViT's cosines with words; a convolutional tower brings its own.
+    """
+    return tower if is_convolutional(tower) else PatchPooling(scale)  # type: ignore[return-value]

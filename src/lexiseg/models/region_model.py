@@ -10,6 +10,7 @@ from lexiseg.errors import ConfigError
 from lexiseg.losses.open_seg_criterion import OpenSegLossSettings
 from lexiseg.losses.segment_criterion import SegmentLossSettings
 from lexiseg.models.parameter_groups import group_parameters
+from lexiseg.ops.given_regions import best_overlaps, certain_logits
 from lexiseg.types import (
     Activation,
     ClassifiedMasks,
@@ -18,6 +19,7 @@ from lexiseg.types import (
     GroupSettings,
     ImageTower,
     MaskOutput,
+    Proposals,
     SegmentOutput,
 )
 
@@ -101,6 +103,51 @@ class RegionModel(nn.Module):
         """Name the regions of :meth:`encode`'s state."""
         raise NotImplementedError
 
+    def encode_masks(self, images: Tensor, masks: Tensor, content: tuple[int, int] | None = None) -> Any:
+        """The state of :meth:`encode` for regions that are given instead of found; :meth:`classify` names them.
+
+        Args:
+            images: ``(B, 3, H, W)`` as of :meth:`encode`.
+            masks: ``(B, N, h, w)`` mask logits on any grid over the whole (padded) image.
+            content: As of :meth:`encode`.
+        """
+        raise NotImplementedError
+
+    @torch.no_grad()
+    def name_masks(
+        self, images: Tensor, masks: Tensor, words: ClassWords, content: tuple[int, int] | None = None
+    ) -> Tensor:
+        """Scores of given regions, as the model would score its own: its classifier alone is asked.
+
+        Where it reads the embedding of its own proposals, a given region takes that of the proposal that it overlaps most
+        (intersection over union). Where it reads pictures or maps, the given mask itself is read.
+
+        Args:
+            images: ``(1, 3, H, W)`` one photograph, normalised; H and W multiples of the stride.
+            masks: ``(N, h, w)`` on a grid over the whole (padded) image: bool, or mask logits.
+            words: K classes.
+            content: Height and width of the picture in the image; the rest is padding. None where there is none.
+
+        Returns:
+            ``(N, K)``, at least 0.
+
+        Raises:
+            ConfigError: Several photographs, or masks of another shape.
+        """
+        if len(images) != 1 or masks.ndim != 3:
+            raise ConfigError(
+                f"name_masks: expected one photograph (1, 3, H, W) and its masks (N, h, w), got {tuple(images.shape)} and "
+                f"{tuple(masks.shape)}; name the masks of one photograph after the other"
+            )
+        if not len(masks):
+            return images.new_zeros(0, words.classes)
+        state = self.encode_masks(images, certain_logits(masks).to(images)[None], content)
+        return self.named(state, words).scores[0]
+
+    def named(self, state: Any, words: ClassWords) -> ClassifiedMasks:
+        """As :meth:`classify`, of every region, where that leaves some out."""
+        return self.classify(state, words)
+
     def forward(self, images: Tensor, text: Tensor) -> SegmentOutput:
         """Normalised images ``(B, 3, H, W)`` and unit text ``(K, E)`` to what the loss reads, of every layer that bears one."""
         raise NotImplementedError
@@ -123,6 +170,23 @@ class RegionModel(nn.Module):
         raise ConfigError(
             f"{type(self).__name__} gives masks, not features; use one of the training-free methods"
         )
+
+
+def with_given_masks(found: Proposals, masks: Tensor) -> Proposals:
+    """Given regions with what a proposer says of the proposals that they overlap most.
+
+    Args:
+        found: Proposals of B images, with embeddings.
+        masks: ``(B, N, H, W)`` mask logits of given regions.
+
+    Returns:
+        The given masks, ``(B, N, D)`` embeddings of the best overlapping proposals, and ``found``'s pixel map.
+    """
+    if found.embeddings is None:
+        return Proposals(masks, None, found.pixels)
+    best = [best_overlaps(*each) for each in zip(masks, found.masks, strict=True)]
+    chosen = [each[index] for each, index in zip(found.embeddings, best, strict=True)]
+    return Proposals(masks, torch.stack(chosen), found.pixels)
 
 
 def require_tower(tower: ImageTower, *, model: str, kinds: Sequence[str]) -> None:

@@ -5,7 +5,7 @@ with its network and settings, a line in :data:`MODELS`, and its choice in ``con
 """
 
 from collections.abc import Callable, Mapping
-from dataclasses import asdict, dataclass, fields, replace
+from dataclasses import dataclass, fields, replace
 from typing import Any
 
 from lexiseg.errors import ConfigError
@@ -18,7 +18,10 @@ from lexiseg.models.ovseg import OVSeg, OVSegSettings
 from lexiseg.models.presets import CASCADE_CLIP, FROZEN_CLIP, SPT_SEG, ZEGCLIP
 from lexiseg.models.san import SAN
 from lexiseg.models.san_settings import SAN_L14, SANSettings
+from lexiseg.models.two_stage import TwoStage
+from lexiseg.models.two_stage_settings import TwoStageSettings
 from lexiseg.models.zegformer import ZegFormer, ZegFormerSettings
+from lexiseg.plain_settings import plain_fields
 from lexiseg.types import ImageTower, MaskModel
 
 
@@ -49,6 +52,7 @@ MODELS: dict[str, Registered] = {
         Registered(FCClip, FCClipSettings()),
         Registered(SAN, SANSettings()),
         Registered(SAN, SAN_L14),
+        Registered(TwoStage, TwoStageSettings()),
     )
 }
 """Every trainable model."""
@@ -74,12 +78,12 @@ def complete_settings(settings: Mapping[str, Any]) -> dict[str, Any]:
     Raises:
         ConfigError: No such model, or a setting that it does not have.
     """
-    return _plain_fields(_choose(settings))
+    return plain_fields(_choose(settings))
 
 
 def model_settings(model: MaskModel) -> dict[str, Any]:
     """What :func:`build_model` needs to build this model again: plain values only."""
-    return _plain_fields(model.settings)
+    return plain_fields(model.settings)
 
 
 def _choose(settings: Mapping[str, Any]) -> Any:
@@ -96,11 +100,3 @@ def _choose(settings: Mapping[str, Any]) -> Any:
             f"model '{name}' has no setting {', '.join(unknown)}; it has {', '.join(sorted(known - {'name'}))}"
         )
     return replace(published, **settings)
-
-
-def _plain_fields(settings: Any) -> dict[str, Any]:
-    return {key: _plain(value) for key, value in asdict(settings).items()}
-
-
-def _plain(value: Any) -> Any:
-    return [_plain(item) for item in value] if isinstance(value, tuple) else value

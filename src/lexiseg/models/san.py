@@ -6,12 +6,11 @@ from typing import Any
 from torch import Tensor, nn
 
 from lexiseg.clip.towers.vit import VisionTower
-from lexiseg.errors import ConfigError
-from lexiseg.models.early_blocks import EarlyBlocks
+from lexiseg.models.early_blocks import trained_early_blocks
 from lexiseg.models.parameter_groups import group_exempting
 from lexiseg.models.proposers.side_adapter import SideAdapter
 from lexiseg.models.region_classifiers.shadow_tokens import ShadowTokens
-from lexiseg.models.region_model import RegionModel, require_tower
+from lexiseg.models.region_model import RegionModel
 from lexiseg.models.san_settings import SANSettings
 from lexiseg.types import (
     ClassifiedMasks,
@@ -41,23 +40,15 @@ class SAN(RegionModel):
 
     def __init__(self, tower: VisionTower, settings: SANSettings | None = None) -> None:
         settings = settings or SANSettings()
-        require_tower(tower, model=settings.name, kinds=("ViT",))
-        if not tower.takes_prompts:
-            raise ConfigError(
-                f"model '{settings.name}' needs a CLIP ViT with a class token and no register tokens"
-            )
-        if settings.early_blocks >= tower.depth:
-            raise ConfigError(
-                f"model.early_blocks: {settings.early_blocks} leave none of the CLIP's {tower.depth} blocks for the shadow "
-                f"tokens; give at most {tower.depth - 1}"
-            )
-        super().__init__(tower, settings, stride=math.lcm(_STRIDE, settings.patch))
-        self.early = EarlyBlocks(
-            tower.positions,
+        early = trained_early_blocks(
+            tower,
+            model=settings.name,
             last=settings.early_blocks,
             kept=frozenset(block for block, _ in settings.fusion),
             resolution=settings.resolution,
         )
+        super().__init__(tower, settings, stride=math.lcm(_STRIDE, settings.patch))
+        self.early = early
         self.proposer = SideAdapter(tower.width, settings)
         self.classifier = ShadowTokens(
             pixel_width=settings.width,
@@ -103,6 +94,14 @@ class SAN(RegionModel):
         early = self.early(self.tower, images)
         found = self.proposer(images, early, last_only=True)
         return Proposals(found.masks, self.classifier.embed(found, early, self.tower))
+
+    def encode_masks(
+        self, images: Tensor, masks: Tensor, content: tuple[int, int] | None = None
+    ) -> Proposals:
+        """Shadow tokens look at the patches that the given region touches; the side adapter is not asked."""
+        del content
+        early, given = self.early(self.tower, images), Proposals(masks)
+        return Proposals(masks, self.classifier.embed(given, early, self.tower))
 
     def classify(self, state: Proposals, words: ClassWords) -> ClassifiedMasks:
         """Scores of every region for all classes and for nothing, which sum to 1; the best of a class's words counts."""

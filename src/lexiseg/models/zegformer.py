@@ -12,9 +12,9 @@ from lexiseg.models.parameter_groups import group_by_module
 from lexiseg.models.proposers.maskformer import MaskFormer, MaskFormerSettings
 from lexiseg.models.region_classifiers.masked_crops import CropEmbeddings, MaskedCrops
 from lexiseg.models.region_classifiers.segment_embedding import SegmentEmbedding
-from lexiseg.models.region_model import RegionModel
+from lexiseg.models.region_model import RegionModel, with_given_masks
+from lexiseg.models.region_parts import Scene
 from lexiseg.ops.class_vectors import mean_vectors
-from lexiseg.ops.region_crops import change_colors
 from lexiseg.ops.region_scores import fuse_with_seen_mean, geometric_mean
 from lexiseg.plain_settings import within
 from lexiseg.types import (
@@ -103,18 +103,23 @@ class ZegFormer(RegionModel):
 
         As in the release, masks and boxes may reach into the padding.
         """
-        proposals = self.proposer(images)
+        return self._named(images, self.proposer(images), content)
+
+    def encode_masks(
+        self, images: Tensor, masks: Tensor, content: tuple[int, int] | None = None
+    ) -> ZegFormerState:
+        """Each with the embedding of the proposal that it overlaps most; CLIP looks at the given region itself."""
+        return self._named(images, with_given_masks(self.proposer(images), masks), content)
+
+    def _named(self, images: Tensor, proposals: Proposals, content: tuple[int, int] | None) -> ZegFormerState:
         if self.settings.branch == "segment":
             return ZegFormerState(proposals, None)
         return ZegFormerState(proposals, self._look(images, proposals, content))
 
     @torch.no_grad()
     def _look(self, images: Tensor, proposals: Proposals, content: tuple[int, int] | None) -> CropEmbeddings:
-        content = content or (images.shape[-2], images.shape[-1])
-        tower = self.tower
-        mean, std = (images.new_tensor(values).view(3, 1, 1) * 255 for values in (tower.mean, tower.std))
-        pictures = change_colors(images, content, self.normalization, (mean, std))
-        crops: CropEmbeddings = self.crops(tower, pictures, proposals, content)
+        scene = Scene(self.tower, images, content, self.normalization)
+        crops: CropEmbeddings = self.crops(scene.tower, scene.pictures, proposals, scene.content)
         return crops
 
     def classify(self, state: ZegFormerState, words: ClassWords) -> ClassifiedMasks:

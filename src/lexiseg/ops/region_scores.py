@@ -55,3 +55,20 @@ def best_region_of_each_class(scores: Tensor) -> Tensor:
     """
     best = scores.argmax(-2, keepdim=True)  # (…, 1, K)
     return torch.zeros_like(scores, dtype=torch.bool).scatter_(-2, best, value=True).any(-1)
+
+
+def append_thing_logit(logits: Tensor, things: Tensor) -> Tensor:
+    """Class logits with one of "nothing", so that the soft-max over all is ``sigmoid(t) softmax(l)`` and ``1 - sigmoid(t)``.
+
+    For a classifier that knows classes alone, beside something else that says whether a region is a thing at all: the logit
+    of "nothing" is ``log sum exp(l) - t``.
+
+    Args:
+        logits: ``(…, N, K)`` l.
+        things: ``(…, N)`` t.
+
+    Returns:
+        ``(…, N, K + 1)``.
+    """
+    nothing = logits.logsumexp(-1) - things
+    return torch.cat([logits, nothing[..., None]], dim=-1)

@@ -3,8 +3,26 @@
 import torch
 from torch import Tensor
 
+from lexiseg.ops.window_max import window_max
+
 _CLOSED = -100.0
 """Added to the scores of what must not be seen; finite, as released."""
+
+
+def touched_patches(masks: Tensor, grid: tuple[int, int]) -> Tensor:
+    """Biases of regions that come as bare masks: 0 at a patch that the region touches, and everything else is closed.
+
+    SAN predicts its biases; without a side adapter the mask itself is the best that there is.
+
+    Args:
+        masks: ``(B, N, H, W)`` mask logits.
+        grid: ``(h, w)`` of the patches.
+
+    Returns:
+        ``(B, N, h, w)``, without a gradient.
+    """
+    touched = window_max(masks.detach(), grid) > 0
+    return torch.zeros_like(touched, dtype=masks.dtype).masked_fill(~touched, _CLOSED)
 
 
 def shadow_mask(bias: Tensor) -> Tensor:

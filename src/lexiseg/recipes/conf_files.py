@@ -73,9 +73,18 @@ def read_root(command: str) -> dict[str, Any]:
 
 
 def groups(command: str) -> list[str]:
-    """The groups of which a command takes a choice, in the order in which its root lists them."""
+    """The groups of which a command takes a choice, in the order in which its root lists them, each led to its own below it."""
     defaults = read_root(command).get("defaults", ())
-    return [group for entry in defaults if isinstance(entry, dict) for group in entry]
+    listed = [group for entry in defaults if isinstance(entry, dict) for group in entry]
+    return [
+        name for group in listed for name in (group, *(f"{group}/{part}" for part in _below(command, group)))
+    ]
+
+
+def _below(command: str, group: str) -> list[str]:
+    """The groups of parts of a group's choices (``model/proposer``): folders in the command's own folder of it."""
+    own = own_folder(command) / group
+    return sorted(path.name for path in own.iterdir() if path.is_dir()) if own.is_dir() else []
 
 
 def own_folder(command: str) -> Path:
@@ -95,7 +104,45 @@ def models_below(command: str, model: str) -> list[str]:
     if model not in choices(command, "model"):
         return [model]
     below = _model_file(command, model).get("defaults", ())
-    return [*(name for base in below if base != "_self_" for name in models_below(command, base)), model]
+    return [*(name for base in below if _is_model(base) for name in models_below(command, base)), model]
+
+
+def _is_model(base: Any) -> bool:
+    """Whether an entry of ``defaults`` is a model's file, and not the file itself or a choice of one of its parts."""
+    return isinstance(base, str) and base != "_self_"
+
+
+def parts_of(command: str, model: Mapping[str, Any]) -> list[str]:
+    """The parts that a model is composed of, ``proposer/NAME``, as ``models`` and ``with_model`` call them."""
+    chosen = ((group, model.get(group)) for group in _below(command, "model"))
+    return [f"{group}/{part.get('name')}" for group, part in chosen if isinstance(part, Mapping)]
+
+
+def kept_with(command: str, model: Mapping[str, Any]) -> list[str]:
+    """Under which names something may be kept that goes with a model: of models below it, its own, and of its parts."""
+    return [*models_below(command, model["name"]), *parts_of(command, model)]
+
+
+def _require_whole(command: str, overrides: Sequence[str], group: str) -> None:
+    """Refuse a part (``model/proposer``) of what is chosen to be something else.
+
+    Raises:
+        ConfigError: Says which choice has such a part.
+    """
+    whole, _, part = group.partition("/")
+    told = [choice for name, _, choice in (each.partition("=") for each in overrides) if name == whole]
+    holders = [
+        name
+        for name in choices(command, whole)
+        if any(
+            isinstance(entry, dict) and part in entry
+            for entry in _model_file(command, name).get("defaults", ())
+        )
+    ]
+    if not told or told[-1].removeprefix(f"{command}/") not in holders:
+        raise ConfigError(
+            f"{group} goes with {whole}={' or '.join(holders)}; choose that too, or leave it out"
+        )
 
 
 def settings_for_model(
@@ -106,23 +153,35 @@ def settings_for_model(
     Args:
         command: Whose models they are.
         model: The model's settings, as composed without it.
-        given: Settings by model; those of models that were not chosen reach nobody.
+        given: Settings by model, or by part (``proposer/NAME``); those of what was not chosen reach nobody.
 
     Returns:
-        Settings, without those that somebody has set otherwise than the model's file does.
+        Settings, without those that somebody has set otherwise than the model's file does; of a part as ``proposer.KEY``.
 
     Raises:
         ConfigError: ``given`` names a model that there is not.
     """
     names, known = models_below(command, model["name"]), choices(command, "model")
-    unknown = sorted(given.keys() - known - {model["name"]})
+    groups_below = _below(command, "model")
+    parts = [f"{group}/{name}" for group in groups_below for name in choices(command, f"model/{group}")]
+    unknown = sorted(given.keys() - known - set(parts) - {model["name"]})
     if unknown:
         raise ConfigError(f"models: no model {', '.join(unknown)}; there are {', '.join(known)}")
     filed = {
         key: value for name in names if name in known for key, value in _model_file(command, name).items()
     }
     settings = {key: value for name in names for key, value in given.get(name, {}).items()}
-    return {key: value for key, value in settings.items() if model.get(key) == filed.get(key)}
+    wanted = {key: value for key, value in settings.items() if model.get(key) == filed.get(key)}
+    for part in parts_of(command, model):
+        if part in given and part in parts:
+            group, _, _ = part.partition("/")
+            own = _model_file(command, part)
+            wanted |= {
+                f"{group}.{key}": value
+                for key, value in given[part].items()
+                if model[group].get(key) == own.get(key)
+            }
+    return wanted
 
 
 def _model_file(command: str, model: str) -> dict[str, Any]:
@@ -159,6 +218,8 @@ def checked_choices(command: str, overrides: Sequence[str]) -> list[str]:
             quoted = choice.strip("'\"").replace("'", r"\'")
             checked += [f"clip={_OWN_CLIP}", f"clip.source='{quoted}'"]
             continue
+        if "/" in group:
+            _require_whole(command, overrides, group)
         if choice not in choices(command, group):
             raise ConfigError(
                 f"{group}={choice}: `lexiseg {command}` has no such {group}; choose from "

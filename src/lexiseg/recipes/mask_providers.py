@@ -1,61 +1,14 @@
-"""Mask providers by name. Listing them imports nothing; a new one is its file in ``masks`` and an entry here."""
+"""Mask providers as commands and Python users ask for them, with the device as a user says it."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from lexiseg.errors import ConfigError
-from lexiseg.lazy import locate
+from lexiseg.models.mask_providers import build_provider
 
 if TYPE_CHECKING:
+    import torch
+
     from lexiseg.masks.provider import MaskProvider
-
-
-@dataclass(frozen=True)
-class Entry:
-    """One provider.
-
-    Attributes:
-        told: What it makes, for the help.
-        place: ``package.module:name`` of what builds it: called with its settings by keyword; or, where it needs a model,
-            with weights, device and the mapping of settings.
-        model: Its weights unless others are named, by hub name; None where it needs none, and then photographs are shared
-            among processes.
-    """
-
-    told: str
-    place: str
-    model: str | None = None
-
-
-PROVIDERS = {
-    "superpixels": Entry(
-        "regions of like colour and texture at several granularities; needs no weights; the default",
-        "lexiseg.masks.superpixels:Superpixels",
-    ),
-    "dino": Entry(
-        "patch tokens of a DINO vision transformer, clustered photograph by photograph",
-        "lexiseg.recipes.mask_models:dino",
-        model="facebook/dino-vits16",
-    ),
-    "sam": Entry(
-        "everything that a SAM, SAM 2 or SAM-HQ finds from a grid of points",
-        "lexiseg.recipes.mask_models:sam",
-        model="facebook/sam-vit-base",
-    ),
-}
-"""Every mask provider; a key is its ``name``."""
-
-
-def find_provider(name: str) -> Entry:
-    """The entry of a provider.
-
-    Raises:
-        ConfigError: No such provider.
-    """
-    if name not in PROVIDERS:
-        raise ConfigError(f"no mask provider '{name}'; choose one of {', '.join(PROVIDERS)}")
-    return PROVIDERS[name]
 
 
 def make_provider(
@@ -64,22 +17,20 @@ def make_provider(
     """A provider, with its model loaded if it has one.
 
     Args:
-        name: A key of :data:`PROVIDERS`.
+        name: A key of :data:`~lexiseg.models.mask_providers.PROVIDERS`.
         settings: Those that differ from its defaults.
         model: Hub name or folder of weights; None for its own choice.
         device: See :func:`~lexiseg.inference.devices.pick_device`.
 
     Raises:
-        ConfigError: No such provider, a setting that cannot be, or a model of another kind.
+        ConfigError: No such provider, a setting that cannot be, a model of another kind, or no such device.
         LexisegError: The model cannot be loaded.
     """
-    entry = find_provider(name)
-    build = locate(entry.place)
-    if entry.model is None:
-        made: MaskProvider = build(**settings)
-        return made
-    # Imported for a model only: what needs none should start at once, and so should its worker processes.
-    from lexiseg.inference.devices import pick_device
 
-    loaded: MaskProvider = build(model or entry.model, pick_device(device), settings)
-    return loaded
+    def place() -> "torch.device":
+        # Imported for a model only: what needs none should start at once, and so should its worker processes.
+        from lexiseg.inference.devices import pick_device
+
+        return pick_device(device)
+
+    return build_provider(name, settings, model=model, device=place)

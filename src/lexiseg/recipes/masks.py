@@ -17,7 +17,8 @@ from lexiseg.errors import ConfigError, DataError
 from lexiseg.masks.build import MaskTask, Outcome, Status, build_masks
 from lexiseg.masks.provider import Picture
 from lexiseg.masks.store import MaskStore
-from lexiseg.recipes.mask_providers import find_provider, make_provider
+from lexiseg.models.mask_providers import find_provider
+from lexiseg.recipes.mask_providers import make_provider
 from lexiseg.storage import is_there
 
 _MOST_WORKERS = 16
@@ -33,7 +34,7 @@ class MaskBuild:
     Attributes:
         images: Photographs, or folders with all their subfolders.
         output: Where masks go; None for beside each photograph.
-        provider: A key of :data:`~lexiseg.recipes.mask_providers.PROVIDERS`.
+        provider: A key of :data:`~lexiseg.models.mask_providers.PROVIDERS`.
         settings: Of the provider, those that differ from its defaults.
         model: Weights of a provider that needs a model, by hub name or folder; None for its own choice.
         device: Where a model runs.

@@ -211,11 +211,16 @@ def _fit(
     task = build_task(run, run.clip.load(), split)
     data.check_training_labels()
     trainer = _build_trainer(run, folder.open(resume_from, step), data)
-    trainer.fit(task, datamodule=data, ckpt_path=resume_from, weights_only=True)
-    if (
-        not task.last_scores
-    ):  # killed between the last step and its result: no step was left to be judged after
+    learns = any(parameter.requires_grad for parameter in task.model.parameters())
+    if learns:
+        trainer.fit(task, datamodule=data, ckpt_path=resume_from, weights_only=True)
+    else:  # masks that are given, named by a frozen CLIP
+        run.tell(f"model '{task.model.settings.name}' as chosen has nothing to train; it is judged as it is")
+    # Where a run was killed between the last step and its result, no step was left to be judged after.
+    if not task.last_scores:
         trainer.validate(task, datamodule=data, verbose=False)
+    if not learns:
+        trainer.save_checkpoint(run.output_dir / LAST)
     seconds = time.monotonic() - started
     if trainer.is_global_zero:
         folder.write_result({"step": trainer.global_step, "val": task.last_scores, "seconds": seconds})

@@ -45,7 +45,8 @@ class TrainingProgress(pl.Callback):
     def on_validation_end(self, trainer: pl.Trainer, pl_module: Any) -> None:
         """Leave a line with the scores."""
         self._validating.close()
-        if trainer.is_global_zero and not trainer.sanity_checking:
+        # Before any step there is neither a loss nor a speed: a model that has nothing to train is only judged.
+        if trainer.is_global_zero and not trainer.sanity_checking and trainer.global_step:
             self._print(trainer, pl_module)
 
     def on_train_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:

@@ -125,3 +125,27 @@ def test_proposals_without_a_part(missing):
     parts = {name: getattr(proposals(), name) for name in ("masks", "embeddings", "pixels")} | {missing: None}
     with pytest.raises(ValueError, match="need proposals with embeddings and the map"):
         classifier().bias(Proposals(**parts))
+
+
+@torch.no_grad()
+def test_bare_masks_are_the_bias():
+    """A region whose mask touches some patches is read as if those were all that there is to look at."""
+    tower, module, tokens = side_cases.tower(), classifier(), early(side_cases.tower())
+    masks = torch.randn(2, 3, 11, 7) - 1.5
+    masks[0, 0] = -9.0  # a region without a pixel looks at itself alone
+    ours = module.embed(Proposals(masks), tokens, tower)
+    assert ours.isfinite().all()
+    for image, region in torch.cartesian_prod(torch.arange(2), torch.arange(3)).tolist():
+        touched = pooled(masks[image, region]) > 0
+        plain, shadow = tokens.tokens[image, None], tokens.tokens[image, None, :1]
+        for block in range(EARLY, tower.depth):
+            q, k, v = tower.qkv(block, tower.norm1(block, shadow))
+            _, keys, values = tower.qkv(block, tower.norm1(block, plain))
+            keys = torch.cat([k, keys[:, :, 1:][:, :, touched]], 2)
+            values = torch.cat([v, values[:, :, 1:][:, :, touched]], 2)
+            weights = (q @ keys.transpose(-2, -1) / q.shape[-1] ** 0.5).softmax(-1)
+            shadow = shadow + tower.attention_output(block, weights @ values)
+            shadow = shadow + tower.mlp(block, shadow)
+            plain = tower.block(block, plain)
+        alone = F.normalize(tower.project(shadow)[0, 0], dim=-1)
+        torch.testing.assert_close(ours[image, region], alone, rtol=1e-4, atol=1e-5)

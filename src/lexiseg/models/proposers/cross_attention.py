@@ -11,7 +11,10 @@ from lexiseg.errors import ConfigError
 from lexiseg.models.image_pyramids import ResNetPyramid
 from lexiseg.ops.sine_positions import sine_positions
 from lexiseg.plain_settings import require_plain_settings, within
-from lexiseg.types import Proposals
+from lexiseg.types import Color, Proposals
+
+GREY: Color = (128 / 255, 128 / 255, 128 / 255)
+"""Mean and deviation of its images, as OpenSeg's demonstration prepares them."""
 
 _STAGES = 4
 

@@ -47,6 +47,30 @@ class SideAdapterSettings:
         object.__setattr__(self, "decoded", _checked_decoded(self.decoded, self.depth))
 
 
+@dataclass(frozen=True)
+class SideAdapterOnClipSettings(SideAdapterSettings):
+    """A side adapter, and the first blocks of the CLIP that it reads.
+
+    Attributes:
+        resolution: Side of CLIP's image as a share of the side adapter's.
+        early_blocks: CLIP blocks that run before shadow tokens join.
+        others: See :class:`SideAdapterSettings`.
+    """
+
+    resolution: float = within(0.5, above=0, at_most=1)
+    early_blocks: int = within(9, at_least=1)
+
+    def __post_init__(self) -> None:
+        """Reject impossible settings; ``ConfigError`` names them."""
+        super().__post_init__()
+        latest = max((block for block, _ in self.fusion), default=0)
+        if latest > self.early_blocks:
+            raise ConfigError(
+                f"model.fusion: CLIP block {latest} runs after the shadow tokens join; expected blocks up to "
+                f"model.early_blocks={self.early_blocks}"
+            )
+
+
 def _checked_fusion(given: Sequence[Sequence[int]], depth: int) -> tuple[tuple[int, int], ...]:
     pairs = [(block, side) for block, side in given]
     if any(min(pair) < 0 for pair in pairs):

@@ -9,7 +9,7 @@ from lexiseg.models.early_blocks import EarlyTokens
 from lexiseg.models.perceptron import perceptron
 from lexiseg.ops.attention import attend
 from lexiseg.ops.class_vectors import best_word
-from lexiseg.ops.shadow_attention import shadow_mask
+from lexiseg.ops.shadow_attention import shadow_mask, touched_patches
 from lexiseg.ops.window_max import window_max
 from lexiseg.types import ClassWords, Proposals
 
@@ -56,17 +56,22 @@ class ShadowTokens(nn.Module):
         """Regions to text space.
 
         Args:
-            proposals: N regions of each image, with embeddings and pixel map.
+            proposals: N regions of each image, with embeddings and pixel map. Of bare masks, the mask is the bias: a token sees
+                the patches that its mask touches, in every head alike, and no other.
             early: CLIP's tokens before the blocks that the shadow tokens run through.
             tower: The frozen CLIP.
 
         Returns:
             ``(B, N, E)``, unit.
         """
-        regions = self.bias(proposals)
-        pooled = window_max(regions.flatten(0, 1), early.grid)
-        mask = shadow_mask(pooled.unflatten(0, regions.shape[:2]).flatten(3))
-        count = regions.shape[2]
+        if proposals.embeddings is None:
+            bias = touched_patches(proposals.masks, early.grid)[:, None].expand(-1, self.heads, -1, -1, -1)
+        else:
+            regions = self.bias(proposals)
+            pooled = window_max(regions.flatten(0, 1), early.grid)
+            bias = pooled.unflatten(0, regions.shape[:2])
+        mask = shadow_mask(bias.flatten(3))
+        count = bias.shape[2]
         tokens = torch.cat([early.tokens[:, :1].expand(-1, count, -1), early.tokens], dim=1)
         for index in range(early.last, tower.depth):
             query, key, value = tower.qkv(index, tower.norm1(index, tokens))

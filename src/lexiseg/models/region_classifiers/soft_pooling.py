@@ -22,13 +22,16 @@ class SoftPooling:
         """Regions to the words' space.
 
         Args:
-            proposals: Of the same images, on the same grid.
+            proposals: Of the same images. Masks on another grid are averaged over each position of the map.
             features: ``(B, E, h, w)``.
 
         Returns:
             ``(B, N, E)``, not normalised.
         """
-        return soft_region_means(proposals.masks.sigmoid(), features)
+        masks, size = proposals.masks.sigmoid(), features.shape[-2:]
+        if masks.shape[-2:] != size:
+            masks = F.interpolate(masks, size=size, mode="area")
+        return soft_region_means(masks, features)
 
     def logits(self, embeddings: Tensor, text: Tensor) -> Tensor:
         """Regions or pixels ``(…, E)`` and unit ``(K, E)`` to ``(…, K)``."""

@@ -1,0 +1,121 @@
+"""Regions from outside: a provider of class-agnostic masks in the place of a trained proposer."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from lexiseg.errors import ConfigError
+from lexiseg.models.mask_providers import build_provider, find_provider
+from lexiseg.models.region_parts import Found, Scene
+from lexiseg.ops.given_regions import CERTAIN, certain_logits
+from lexiseg.ops.tracing import is_exporting
+from lexiseg.plain_settings import require_plain_settings, within
+from lexiseg.types import ImageTower, Proposals
+
+if TYPE_CHECKING:
+    from lexiseg.masks.provider import MaskProvider, Picture
+
+
+@dataclass(frozen=True)
+class GivenMasksSettings:
+    """Where the masks come from.
+
+    Attributes:
+        provider: A key of :data:`~lexiseg.models.mask_providers.PROVIDERS`; None where masks are handed in with every
+            photograph (``encode_masks``, ``name_masks``).
+        weights: Of a provider that needs a model, by hub name or folder; None for its own choice.
+        most: Regions of a photograph at most, the largest first.
+        options: Settings of the provider, those that differ from its defaults.
+    """
+
+    provider: str | None = "superpixels"
+    weights: str | None = None
+    most: int = within(128, at_least=1)
+    options: Mapping[str, Any] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        """Refuse a provider that does not exist."""
+        require_plain_settings(self, "model")
+        if not isinstance(self.options, Mapping):
+            raise ConfigError(f"model.options: expected settings by name, got {self.options!r}")
+        if self.provider is not None:
+            find_provider(self.provider)
+
+
+class GivenMasks(nn.Module):
+    """Masks of a :class:`~lexiseg.masks.provider.MaskProvider`, without embeddings; there is nothing to train.
+
+    A provider with a model is loaded when the first photograph comes, onto the device of its image, and is part of no
+    checkpoint.
+
+    Args:
+        tower: Not asked.
+        settings: Which provider.
+
+    Attributes:
+        provider: What makes the masks; may be set to any other provider. None until it is needed.
+        others: See :class:`~lexiseg.models.region_parts.Proposer`.
+    """
+
+    colors = None
+    stride = 1
+    embed_dim = pixel_dim = None
+    early = False
+    slow = None
+    slow_scale = 1.0
+
+    def __init__(self, tower: ImageTower, settings: GivenMasksSettings) -> None:
+        del tower
+        super().__init__()
+        self.settings = settings
+        self.provider: MaskProvider | None = None
+        if settings.provider is not None and find_provider(settings.provider).model is None:
+            self.provider = self._build(torch.device("cpu"))
+
+    def forward(self, scene: Scene, *, every_layer: bool = False) -> Found:
+        """Masks ``(B, N, H, W)`` at the image's size, certain of every pixel; padding belongs to none.
+
+        N is the largest number of any photograph in the batch, at least 1; what others lack is filled with empty masks.
+
+        Raises:
+            ConfigError: There is no provider, or a program is being traced.
+        """
+        del every_layer
+        if is_exporting():
+            raise ConfigError("no exported program holds a provider of masks; take a proposer that trains")
+        each = [self._masks(photograph, scene.images.device) for photograph in scene.photographs]
+        most = max(1, *map(len, each))
+        return Found(Proposals(torch.stack([_filled(one, most, scene.images) for one in each])))
+
+    def _masks(self, photograph: "Picture", device: torch.device) -> Tensor:
+        """``(N, H, W)`` bool of one photograph."""
+        if self.provider is None:
+            self.provider = self._build(device)
+        return torch.from_numpy(self.provider(photograph).largest(self.settings.most).arrays())
+
+    def _build(self, device: torch.device) -> "MaskProvider":
+        if self.settings.provider is None:
+            raise ConfigError(
+                "proposer 'given' has no provider; hand masks in with each photograph, or set model.proposer.provider"
+            )
+        try:
+            return build_provider(
+                self.settings.provider, self.settings.options, model=self.settings.weights, device=device
+            )
+        except TypeError as error:
+            raise ConfigError(
+                f"model.options: {self.settings.provider} does not take {dict(self.settings.options)} ({error}); take settings "
+                f"that `lexiseg masks build --provider {self.settings.provider} --help` lists, or none"
+            ) from error
+
+
+def _filled(masks: Tensor, count: int, images: Tensor) -> Tensor:
+    """Logits ``(count, H, W)`` over the padded image of bool masks over the picture in it."""
+    logits = certain_logits(masks).to(images)
+    height, width = images.shape[-2:]
+    padding = (0, width - masks.shape[2], 0, height - masks.shape[1], 0, count - len(masks))
+    return F.pad(logits, padding, value=-CERTAIN)
