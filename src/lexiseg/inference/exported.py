@@ -123,6 +123,25 @@ class ExportedModel:
         """Side of a patch in pixels."""
         return self._patch_size
 
+    def require_words(self, words: Sequence[Sequence[str]]) -> None:
+        """Refuse synonyms where the program was made of a model of regions.
+
+        Such a model joins the words of a class before its classes compete for a region, and the program does not know which
+        words are of one class: it would let them compete with each other.
+
+        Args:
+            words: Of each class.
+
+        Raises:
+            ConfigError: A class has several.
+        """
+        several = next((group for group in words if len(group) > 1), None)
+        if self.activation == "scores" and several is not None:
+            raise ConfigError(
+                f"an exported program of a model of regions takes one word a class, got {'; '.join(several[:4])}; leave the "
+                "synonyms out, or use the checkpoint itself"
+            )
+
     def normalize(self, images: Tensor) -> Tensor:
         """``(B, 3, H, W)`` RGB in 0-255 to what the program takes."""
         return (images - self._mean) / self._std

@@ -25,6 +25,7 @@ from lexiseg.dense.methods import (
 from lexiseg.errors import ConfigError
 from lexiseg.inference.background import negative_words, with_background
 from lexiseg.inference.devices import pick_device
+from lexiseg.inference.exported import ExportedModel
 from lexiseg.inference.loading import load_trained_model
 from lexiseg.inference.protocol import InferenceProtocol
 from lexiseg.inference.result import Segmentation
@@ -204,6 +205,8 @@ class Pipeline:
         vocabulary = self._vocabulary(words).spoken_in(templates)
         if negative is not None:
             vocabulary = with_background(vocabulary, negative)
+        if isinstance(self.model, ExportedModel):
+            self.model.require_words(vocabulary.words)
         judged = words if isinstance(words, ClassSplit) else None
         split, synonyms = self.split, {} if self.info is None else self.info.synonyms
         return EmbeddedWords(

@@ -76,6 +76,12 @@ class RegionModel(nn.Module):
         """Mean and deviation of RGB in 0-255, each ``(3, 1, 1)``, as :meth:`normalize` applies them."""
         return self._mean, self._std
 
+    @property
+    def untraceable(self) -> str | None:
+        """Why no program can be traced of it, as one of its parts says; None where one can."""
+        reasons = (getattr(part, "untraceable", None) for part in self.modules() if part is not self)
+        return next(filter(None, reasons), None)
+
     def parameter_groups(self, optim: GroupSettings) -> list[dict[str, Any]]:
         """What trains, in groups for AdamW."""
         return group_parameters(self.named_parameters(), optim)

@@ -68,6 +68,10 @@ class Mask2Former(nn.Module):
         ConfigError: Not four maps.
     """
 
+    untraceable = (
+        "Mask2Former's decoders cannot be traced for images of any size; export the model --to folder"
+    )
+
     def __init__(self, channels: Sequence[int], settings: Mask2FormerSettings) -> None:
         super().__init__()
         from transformers.models.mask2former.modeling_mask2former import (
@@ -98,9 +102,7 @@ class Mask2Former(nn.Module):
             ConfigError: A program is traced: transformers' decoders hold the sizes that they were traced with.
         """
         if is_exporting():
-            raise ConfigError(
-                "Mask2Former's decoders cannot be traced for images of any size; export the model --to folder"
-            )
+            raise ConfigError(self.untraceable)
         with torch.autocast(maps[0].device.type, enabled=False):
             dtype = self.pixel_decoder.level_embed.dtype
             pixels = self.pixel_decoder([each.to(dtype) for each in maps])

@@ -13,6 +13,8 @@ from lexiseg.ops.region_crops import CropStyle, aligned_crops, region_crops, who
 from lexiseg.ops.tracing import is_exporting
 from lexiseg.types import ImageTower, Proposals, chunks
 
+_UNTRACEABLE = "regions that CLIP looks at are cut out one by one, which no exported program can hold; export with model.branch=segment"
+
 
 @dataclass(frozen=True)
 class Crops:
@@ -53,6 +55,7 @@ class MaskedCrops(nn.Module):
         threshold: A pixel belongs to a region where the sigmoid of its mask is above this.
         batch: Pictures that CLIP reads at a time.
         prompts: Learned tokens for what is not of the region, with ``region`` only.
+        asked: Whether anybody does; a program can hold a model that has them and does not.
     """
 
     def __init__(
@@ -62,8 +65,10 @@ class MaskedCrops(nn.Module):
         threshold: float = 0.5,
         batch: int = 32,
         prompts: MaskPrompts | None = None,
+        asked: bool = True,
     ) -> None:
         super().__init__()
+        self.untraceable = _UNTRACEABLE if asked else None
         if prompts is not None and style != "region":
             raise ConfigError(f"mask prompts need crops of style 'region', got '{style}'")
         self.style, self.threshold, self.batch = style, threshold, batch
@@ -88,10 +93,7 @@ class MaskedCrops(nn.Module):
             ConfigError: A program is being traced: how a region is cut out depends on what is found.
         """
         if is_exporting():
-            raise ConfigError(
-                "regions that CLIP looks at are cut out one by one, which no exported program can hold; export with "
-                "model.branch=segment"
-            )
+            raise ConfigError(_UNTRACEABLE)
         batch, count = proposals.masks.shape[:2]
         vectors = images.new_zeros(batch, count, tower.embed_dim)
         visible = torch.zeros(batch, count, dtype=torch.bool, device=images.device)
