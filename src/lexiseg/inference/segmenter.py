@@ -25,7 +25,7 @@ from lexiseg.inference.encoding import (
     WindowEncoder,
     collect,
 )
-from lexiseg.inference.layout import ImageLayout, lay_out
+from lexiseg.inference.layout import ImageLayout, lay_out, require_room
 from lexiseg.inference.memory import memory_of_a_photograph
 from lexiseg.inference.pictures import NO_CLASS
 from lexiseg.inference.protocol import InferenceProtocol
@@ -270,7 +270,14 @@ class Segmenter:
         source = (image.shape[0], image.shape[1])
         if min(source) < 1:
             raise DataError(f"the image has no pixels ({source[0]}x{source[1]})")
-        return lay_out(source, protocol or self.protocol, self.model.patch_size)
+        protocol = protocol or self.protocol
+        layout = lay_out(source, protocol, self.model.patch_size)
+        estimate = getattr(
+            self.model, "encode_bytes", None
+        )  # what works by patches is judged by their number
+        if estimate is not None:
+            require_room(layout, protocol.window_batch, estimate)
+        return layout
 
     def _encoded(self, image: Picture) -> EncodedImage:
         layout = self._layout(image)
@@ -360,7 +367,8 @@ class Segmenter:
         count = len(words.embeddings.vectors)
         if self.protocol.views.compares_words or self.model.words_together:
             return count
-        return max(1, min(_WORDS_PER_PASS, _LOGIT_BYTES // (4 * layout.patches)))
+        cells = layout.patches * getattr(self.model, "cells_per_patch", 1)
+        return max(1, min(_WORDS_PER_PASS, _LOGIT_BYTES // (4 * cells)))
 
     def _text(self, words: EmbeddedWords) -> Tensor:
         return words.embeddings.vectors.to(self._encoder.device)

@@ -17,6 +17,9 @@ from lexiseg.types import Activation, Color, GroupSettings, ImageTower, MaskOutp
 _HALF: Color = (0.5, 0.5, 0.5)
 """Mean and deviation of the ViT's images."""
 
+_DECODED = 16
+"""Side of the decoder's map in cells per side of ``patch_size``: half the finest stride, which is an eighth of that."""
+
 _SCRATCH = ("decoder.", "head.", "block.")
 """Beginnings of the names of what no pretrained encoder brings."""
 
@@ -84,6 +87,22 @@ class LSeg(nn.Module):
     def patch_size(self) -> int:
         """What height and width of images are multiples of: twice the ViT's patches, for the coarsest level halves them."""
         return self.settings.stride
+
+    @property
+    def cells_per_patch(self) -> int:
+        """Logits of a word per ``patch_size`` squared, by which the segmenter bounds how many words it asks for at once."""
+        side = _DECODED * (self.settings.enlargement if self.settings.upsampled else 1)
+        return side * side
+
+    def encode_bytes(self, height: int, width: int) -> int:
+        """About what its largest tensors take for an image: embeddings of its pixels and their unit vectors.
+
+        Args:
+            height: In pixels, padded.
+            width: Likewise.
+        """
+        cells = height * width // self.patch_size**2 * _DECODED**2
+        return 2 * 4 * self.head.out_channels * cells
 
     @property
     def normalization(self) -> tuple[Tensor, Tensor]:

@@ -44,6 +44,10 @@ class OpenSegSettings(CrossAttentionSettings):
     reading: Literal["regions", "pixels"] = "regions"
 
 
+_FINEST = 4
+"""Stride of its maps."""
+
+
 class OpenSegState(NamedTuple):
     """Photographs before any word is known.
 
@@ -79,6 +83,7 @@ class OpenSeg(RegionModel):
         regions = settings.reading == "regions"
         self.names_regions = self.depends_on_text = self.words_together = regions
         self.activation = "scores" if regions else "linear"
+        self.cells_per_patch = (self.patch_size // _FINEST) ** 2
 
     def encode(self, images: Tensor, content: tuple[int, int] | None = None) -> OpenSegState:
         """Find regions, before any word is known.

@@ -105,8 +105,28 @@ class RegionModel(nn.Module):
         """
         raise NotImplementedError
 
+    def encode_bytes(self, height: int, width: int) -> int:
+        """About what the largest tensors of :meth:`encode` take together for one image, so that too large a one is refused.
+
+        Of the parts that say so (``encode_bytes`` of their own); 0 where none does.
+
+        Args:
+            height: In pixels, padded.
+            width: Likewise.
+        """
+        estimates = (getattr(part, "encode_bytes", None) for part in self.modules() if part is not self)
+        return sum(estimate(height, width) for estimate in estimates if estimate is not None)
+
     def classify(self, state: Any, words: ClassWords) -> ClassifiedMasks:
-        """Name the regions of :meth:`encode`'s state."""
+        """Name the regions of :meth:`encode`'s state.
+
+        Args:
+            state: Of B images with N regions each.
+            words: Of K classes.
+
+        Returns:
+            Masks ``(B, N, h, w)``, scores ``(B, N, K)`` at least 0, and ``(B, N)`` that of "nothing" where there is one.
+        """
         raise NotImplementedError
 
     def encode_masks(self, images: Tensor, masks: Tensor, content: tuple[int, int] | None = None) -> Any:

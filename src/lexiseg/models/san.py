@@ -95,6 +95,14 @@ class SAN(RegionModel):
         found = self.proposer(images, early, last_only=True)
         return Proposals(found.masks, self.classifier.embed(found, early, self.tower))
 
+    def encode_bytes(self, height: int, width: int) -> int:
+        """About what its largest tensors take for an image: the shadow tokens' mask, a number for each pair of tokens and head
+        of CLIP, and as many scores.
+        """
+        patch = self.tower.patch_size / self.early.resolution
+        tokens = self.settings.queries + 1 + int(height / patch) * int(width / patch)
+        return 2 * 4 * int(self.tower.num_heads) * tokens**2
+
     def encode_masks(
         self, images: Tensor, masks: Tensor, content: tuple[int, int] | None = None
     ) -> Proposals:

@@ -110,6 +110,10 @@ class Backbone(nn.Module):
             for stage in stages[: settings.backbone_frozen]:
                 stage.requires_grad_(requires_grad=False)
 
+    def encode_bytes(self, height: int, width: int) -> int:
+        """About what its largest tensors take for an image: three of its finest stage, at stride 4."""
+        return 3 * 4 * self.channels[0] * height * width // 16
+
     def forward(self, images: Tensor) -> tuple[Tensor, ...]:
         """Normalised ``(B, 3, H, W)`` to maps ``(B, C, h, w)`` of strides 4, 8, 16 and 32.
 

@@ -105,6 +105,10 @@ class MaskedCrops(nn.Module):
                     vectors[index, part][crops.visible] = self.read(tower, crops).to(vectors.dtype)
         return CropEmbeddings(vectors, visible)
 
+    def encode_bytes(self, height: int, width: int) -> int:
+        """About what its largest tensors take for an image: a batch of masks at its size, before and after the sigmoid."""
+        return 0 if self.untraceable is None else 2 * 4 * self.batch * height * width
+
     def cut(self, image: Tensor, masks: Tensor, side: int, content: tuple[int, int] | None = None) -> Crops:
         """Cut some regions out of one photograph.
 
