@@ -242,13 +242,14 @@ def require_room(layout: ImageLayout, window_batch: int, encode_bytes: Callable[
         DataError: It would need too much.
     """
     for view in layout.windows:
-        needed = encode_bytes(*view.padded) * min(window_batch, len(view.windows))
+        count = min(window_batch, len(view.windows))
+        needed = encode_bytes(*view.padded) * count
         if needed > _ENCODING_BYTES:
             height, width = layout.source
             raise DataError(
-                f"an image of {height}x{width} pixels (height x width), read as {min(window_batch, len(view.windows))} windows of "
-                f"{view.padded[0]}x{view.padded[1]} at once, would need about {needed / 2**30:.1f} GiB in the model, where at most "
-                f"{_ENCODING_BYTES / 2**30:.0f} are allowed; set a smaller protocol.short_side, protocol.window or window_batch"
+                f"an image of {height}x{width} pixels (height x width), read as {count} windows of "
+                f"{view.padded[0]}x{view.padded[1]} at once, would need about {needed / 2**30:.1f} GiB in the model, where "
+                f"{_ENCODING_BYTES / 2**30:.0f} are the most; set a smaller protocol.short_side, protocol.window or window_batch"
             )
 
 

@@ -96,8 +96,9 @@ class SAN(RegionModel):
         return Proposals(found.masks, self.classifier.embed(found, early, self.tower))
 
     def encode_bytes(self, height: int, width: int) -> int:
-        """About what its largest tensors take for an image: the shadow tokens' mask, a number for each pair of tokens and head
-        of CLIP, and as many scores.
+        """About what its largest tensors take for an image.
+
+        The shadow tokens' mask, a number for each pair of tokens and head of CLIP, and as many scores.
         """
         patch = self.tower.patch_size / self.early.resolution
         tokens = self.settings.queries + 1 + int(height / patch) * int(width / patch)

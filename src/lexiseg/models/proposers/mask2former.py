@@ -91,8 +91,10 @@ class Mask2Former(nn.Module):
         _initialise(self)
 
     def encode_bytes(self, height: int, width: int) -> int:
-        """About what its largest tensors take for an image: every layer's masks at stride 4, which are kept; the features at
-        all places that the deformable attention looks at; the decoder's attention at stride 8 with its mask, three times.
+        """About what its largest tensors take for an image.
+
+        Every layer's masks at stride 4, which are kept; the features at all places that the deformable attention looks at; the
+        decoder's attention at stride 8 with its mask, three times.
         """
         sizes, fine = self.settings, height * width // 16
         levels = fine * (4**LEVELS - 1) // (3 * 4**LEVELS)  # strides 8, 16 and 32 together
