@@ -248,8 +248,8 @@ def require_room(layout: ImageLayout, window_batch: int, encode_bytes: Callable[
             height, width = layout.source
             raise DataError(
                 f"an image of {height}x{width} pixels (height x width), read as {count} windows of "
-                f"{view.padded[0]}x{view.padded[1]} at once, would need about {needed / 2**30:.1f} GiB in the model, where "
-                f"{_ENCODING_BYTES / 2**30:.0f} are the most; set a smaller protocol.short_side, protocol.window or window_batch"
+                f"{view.padded[0]}x{view.padded[1]} at once, would need about {needed / 2**30:.1f} GiB in the model, at "
+                f"most {_ENCODING_BYTES / 2**30:.0f}; set a smaller protocol.short_side, protocol.window or window_batch"
             )
 
 

@@ -13,7 +13,10 @@ from lexiseg.ops.region_crops import CropStyle, aligned_crops, region_crops, who
 from lexiseg.ops.tracing import is_exporting
 from lexiseg.types import ImageTower, Proposals, chunks
 
-_UNTRACEABLE = "regions that CLIP looks at are cut out one by one, which no exported program can hold; export with model.branch=segment"
+_UNTRACEABLE = (
+    "regions that CLIP looks at are cut out one by one, which no exported program can hold; export with "
+    "model.branch=segment"
+)
 
 
 @dataclass(frozen=True)
