@@ -18,6 +18,7 @@ LEVELS = {
     "interruption": 0,
     "progress": 0,
     "lazy": 0,
+    "command_parser": 0,
     "ops": 1,
     "drawing": 1,
     "clip": 2,

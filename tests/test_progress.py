@@ -10,7 +10,7 @@ import time
 import pytest
 
 from lexiseg import progress
-from lexiseg.progress import QUIET_VARIABLE, doing, shown, with_progress
+from lexiseg.progress import QUIET_VARIABLE, doing, shown, tell_seconds, with_progress
 
 
 class Stream(io.StringIO):
@@ -28,7 +28,7 @@ class Stream(io.StringIO):
 def streams(monkeypatch):
     """Sets standard output and standard error, and makes the display hurry."""
     monkeypatch.delenv(QUIET_VARIABLE, raising=False)
-    for name, value in (("_DRAWN_AFTER", 0.1), ("_LINE_AFTER", 0.2), ("_LINE_EVERY", 0.7), ("_TICK", 0.02)):
+    for name, value in (("_DRAWN_AFTER", 0.1), ("_LINE_AFTER", (0.2, 0.3, 0.5, 9)), ("_TICK", 0.02)):
         monkeypatch.setattr(progress, name, value)
 
     def use(*, terminal):
@@ -44,9 +44,9 @@ def test_a_log_gets_whole_lines(streams):
     _, err = streams(terminal=False)
     with shown(), doing("embedding words", 7) as work:
         work.advance(3)
-        time.sleep(1.2)
+        time.sleep(1.4)
     lines = err.getvalue().splitlines()
-    assert len(lines) == 2, "after 0.2 seconds, and once more after another 0.7"
+    assert len(lines) == 3, "after 0.2, another 0.3 and another 0.5 seconds"
     assert all(line.endswith("s] embedding words 3/7") for line in lines)
     assert "\r" not in err.getvalue()
     assert "\x1b" not in err.getvalue()
@@ -55,11 +55,21 @@ def test_a_log_gets_whole_lines(streams):
 def test_short_work_says_nothing(streams):
     out, err = streams(terminal=True)
     with shown():
-        for _ in range(5):
+        for _ in range(3):
             with doing("loading"):
                 time.sleep(0.03)
     assert err.getvalue() == ""
     assert out.getvalue() == ""
+
+
+@pytest.mark.parametrize("terminal", [True, False])
+def test_much_short_work_is_not_silent(streams, terminal):
+    _, err = streams(terminal=terminal)
+    with shown():
+        for _ in range(12):
+            with doing("loading"):
+                time.sleep(0.05)
+    assert "loading" in err.getvalue()
 
 
 def test_a_terminal_gets_one_line_drawn_over_and_taken_away(streams):
@@ -76,10 +86,35 @@ def test_a_terminal_gets_one_line_drawn_over_and_taken_away(streams):
 
 def test_inner_work_stands_behind_the_outer(streams):
     _, err = streams(terminal=False)
-    with shown(), doing("judging", 3), doing("reading windows", 11) as windows:
+    with shown(), doing("judging", 3) as images, doing("reading windows", 11) as windows:
+        images.advance()
         windows.advance(4)
-        time.sleep(0.4)
-    assert err.getvalue().strip().endswith("judging 0/3 · reading windows 4/11")
+        time.sleep(0.3)
+    assert err.getvalue().strip().endswith("judging 1/3 · reading windows 4/11")
+
+
+@pytest.mark.parametrize("terminal", [True, False])
+def test_a_count_that_never_moves_is_not_told(streams, terminal):
+    _, err = streams(terminal=terminal)
+    with shown(), doing("reading windows", 64):
+        time.sleep(0.3)
+    assert "reading windows" in err.getvalue()
+    assert "0/64" not in err.getvalue()
+    assert "...." not in err.getvalue()
+
+
+def test_the_next_lines_of_the_same_work_come_later_and_later():
+    after = progress._LINE_AFTER
+    spoken = [sum(after[: count + 1]) for count in range(len(after))]
+    assert spoken[:3] == [2, 5, 10]
+    assert after[-1] == 15
+
+
+@pytest.mark.parametrize(
+    ("seconds", "told"), [(0.4, "0 s"), (59.4, "59 s"), (59.6, "1:00"), (754, "12:34"), (7384, "2:03:04")]
+)
+def test_seconds_below_a_minute(seconds, told):
+    assert tell_seconds(seconds) == told
 
 
 def test_what_is_printed_stands_on_a_clean_line(streams):
@@ -155,7 +190,7 @@ def test_a_forked_process_says_nothing():
     program = (
         "import os, sys, time\n"
         "from lexiseg import progress\n"
-        "progress._LINE_AFTER = 0.1\n"
+        "progress._LINE_AFTER = (0.1,)\n"
         "with progress.shown():\n"
         "    if not (child := os.fork()):\n"
         "        with progress.doing('below'):\n"
@@ -173,7 +208,7 @@ def test_a_forked_process_says_nothing():
 def test_a_command_tells_of_its_imports():
     """Before it has said anything itself."""
     program = (
-        "from lexiseg import progress; from lexiseg.cli.main import main; progress._LINE_AFTER = 0.3; "
+        "from lexiseg import progress; from lexiseg.cli.main import main; progress._LINE_AFTER = (0.3,); "
         "main(['predict', 'no.jpg', '--classes', 'dog', '--clip', 'toy'])"
     )
     env = {name: value for name, value in os.environ.items() if name != QUIET_VARIABLE}

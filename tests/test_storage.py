@@ -1,6 +1,7 @@
 """Files and folders appear whole or not at all, and nothing else stays behind."""
 
 import json
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -11,11 +12,48 @@ from lexiseg.storage import (
     folder_or_nothing,
     is_same_file,
     read_words,
+    require_file_place,
+    require_folder,
+    tell_unreadable,
     write_atomically,
     write_json,
     write_png,
     write_text,
 )
+
+needs_proc = pytest.mark.skipif(not Path("/proc/self").is_dir(), reason="no /proc, where nobody can write")
+
+
+def test_places_for_results_are_looked_at_and_nothing_is_made(tmp_path):
+    (tmp_path / "file").write_text("in the way")
+    require_folder(tmp_path / "new" / "deep", "--out")
+    require_file_place(tmp_path / "new" / "a.json", "output")
+    require_file_place(tmp_path / "file", "output")
+    assert [path.name for path in tmp_path.iterdir()] == ["file"]
+    with pytest.raises(LexisegError, match=r"--out .*below: .*file is a file; choose a folder"):
+        require_folder(tmp_path / "file" / "below", "--out")
+    with pytest.raises(LexisegError, match="output .* is a folder; give the name of a file"):
+        require_file_place(tmp_path, "output")
+
+
+@needs_proc
+@pytest.mark.parametrize("require", [require_folder, require_file_place])
+def test_places_where_nothing_can_be_written(require):
+    with pytest.raises(LexisegError, match=r"cannot write /proc.*; choose another folder"):
+        require(Path("/proc/none/deep"), "--out")
+
+
+def test_why_a_text_cannot_be_read(tmp_path):
+    (tmp_path / "latin.txt").write_bytes("Bäume".encode("latin-1"))
+    for name, told in (
+        ("none.txt", "no file at {path}"),
+        (".", "{path} is a folder"),
+        ("latin.txt", "{path} is no UTF-8 text ('utf-8'"),
+    ):
+        path = tmp_path / name
+        with pytest.raises((OSError, UnicodeDecodeError)) as caught:
+            read_words(path)
+        assert tell_unreadable(path, caught.value).startswith(told.format(path=path))
 
 
 @pytest.mark.parametrize("durable", [False, True])
@@ -144,3 +182,11 @@ def test_texts_of_people(tmp_path):
     (tmp_path / "c.txt").write_bytes(b"\xff")
     with pytest.raises(UnicodeDecodeError):
         read_words(tmp_path / "c.txt")
+
+
+@pytest.mark.parametrize("target", ["out", "gone"], ids=["itself", "nothing"])
+def test_a_dead_link_takes_no_results(tmp_path, target):
+    (tmp_path / "out").symlink_to(target)
+    for path in (tmp_path / "out", tmp_path / "out" / "mine"):
+        with pytest.raises(LexisegError, match="out is a link that leads nowhere; choose a folder"):
+            require_folder(path, "output_dir")

@@ -3,8 +3,8 @@
 Whatever may take long says what it does (:func:`doing`, :func:`with_progress`), and is heard only inside :func:`shown`, which
 every command stands in and Python's callers do not. On a terminal one line is drawn over and over; it goes away when the work
 is done, or when something is printed. Elsewhere nothing is ever drawn over: there are whole lines, the first when two seconds
-have passed without a word, and of the same work no more than one in twenty seconds. Nothing is imported for it, so that it
-also tells of imports.
+have passed without a word, the next of the same work 5 and 10 seconds after its silence began, and from then on one every
+fifteen. Nothing is imported for it, so that it also tells of imports.
 """
 
 import logging
@@ -25,11 +25,8 @@ QUIET_VARIABLE = "LEXISEG_QUIET"
 _DRAWN_AFTER = 1.0
 """Seconds of the same work before a terminal shows it."""
 
-_LINE_AFTER = 2.0
-"""Seconds without a word before a line is written where there is no terminal."""
-
-_LINE_EVERY = 20.0
-"""Seconds without a word before such a line is written again."""
+_LINE_AFTER = (2.0, 3.0, 5.0, 15.0)
+"""Seconds without a word before a line is written where there is no terminal: the first of some work, the second, and so on."""
 
 _TICK = 0.2
 _SPINNER = "|/-\\"
@@ -68,16 +65,16 @@ class Doing:
         return now - self._started
 
     def tell(self) -> str:
-        """What it is and how far it has come."""
-        counted = "" if self.total is None else f" {self.done}/{self.total}"
+        """What it is and how far it has come; a count that has not moved would tell nothing."""
+        counted = f" {self.done}/{self.total}" if self.total is not None and self.done else ""
         return f"{self.description}{counted}{f'  {self.told}' if self.told else ''}"
 
     def tell_time(self, now: float) -> str:
         """Time left where it can be told, else time spent."""
         steps, spent = self.done - self._first, self.seconds(now)
         if self.total is None or steps < 1:
-            return f"{spent:.0f} s"
-        return f"{_clock(spent / steps * max(self.total - self.done, 0))} left"
+            return tell_seconds(spent)
+        return f"{tell_seconds(spent / steps * max(self.total - self.done, 0))} left"
 
 
 @contextmanager
@@ -154,7 +151,7 @@ class _Display:
         self._changed = self._spoke = self._imported = time.monotonic()
         self._modules, self._ticks = len(sys.modules), 0
         self._drawn, self._mid_line = False, False
-        self._said: set[tuple[str, ...]] = set()
+        self._said: dict[tuple[str, ...], int] = {}
         self._thread = threading.Thread(target=self._run, name="lexiseg progress", daemon=True)
 
     def start(self) -> None:
@@ -212,21 +209,26 @@ class _Display:
         self._ticks += 1
         if len(sys.modules) != self._modules:
             self._modules, self._imported = len(sys.modules), now
-        works = [work for work in self._works if work.seconds(now) > _DRAWN_AFTER] or [self._unnamed(now)]
+        works = [work for work in self._works if work.seconds(now) > _DRAWN_AFTER]
+        works = works or self._works or [self._unnamed(now)]
+        silent = now - self._spoke
         if self._terminal:
-            if works[0].seconds(now) > _DRAWN_AFTER and not self._mid_line:
+            # Much short work, one after another, is no less silent than some that is long.
+            if (works[0].seconds(now) > _DRAWN_AFTER or silent > _LINE_AFTER[0]) and not self._mid_line:
+                self._spoke = now
                 self._draw(works, now)
             return
         key = tuple(work.description for work in works)
-        if now - self._spoke > (_LINE_EVERY if key in self._said else _LINE_AFTER):
-            self._said.add(key)
+        said = self._said.get(key, 0)
+        if silent > _LINE_AFTER[min(said, len(_LINE_AFTER) - 1)]:
+            self._said[key] = said + 1
             self._spoke = now
-            self._stream.write(f"[{works[0].seconds(now):.0f} s] {_chain(works)}\n")
+            self._stream.write(f"[{tell_seconds(works[0].seconds(now))}] {_chain(works)}\n")
             self._stream.flush()
 
     def _unnamed(self, now: float) -> Doing:
         """What goes on while nothing is said of it; modules that come in betray an import."""
-        importing = now - self._imported < _LINE_AFTER
+        importing = now - self._imported < _LINE_AFTER[0]
         return Doing("importing libraries" if importing else "working", _started=self._changed)
 
     def _draw(self, works: list[Doing], now: float) -> None:
@@ -264,14 +266,17 @@ def _chain(works: list[Doing]) -> str:
 
 
 def _bar(work: Doing) -> str:
-    if not work.total:
+    if not work.total or not work.done:
         return ""
     filled = min(_BAR_CELLS * work.done // work.total, _BAR_CELLS)
     return f"[{'#' * filled}{'.' * (_BAR_CELLS - filled)}] "
 
 
-def _clock(seconds: float) -> str:
+def tell_seconds(seconds: float) -> str:
+    """A time in words: seconds below a minute, then ``M:SS``, then ``H:MM:SS``."""
     minutes, rest = divmod(round(seconds), 60)
+    if not minutes:
+        return f"{rest} s"
     hours, minutes = divmod(minutes, 60)
     return f"{hours}:{minutes:02d}:{rest:02d}" if hours else f"{minutes}:{rest:02d}"
 

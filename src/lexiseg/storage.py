@@ -31,19 +31,43 @@ def json_text(content: Mapping[str, Any] | Sequence[Any]) -> str:
 
 
 def require_folder(path: Path, name: str) -> None:
-    """Refuse a folder for results that is a file, or lies below one.
+    """Refuse a folder for results that is a file or a dead link, lies below one, or may not be written to; nothing is made.
 
     Args:
         path: Where results shall go.
         name: What the user calls it, for the message.
 
     Raises:
-        LexisegError: It can be no folder, or cannot be looked for.
+        LexisegError: It can be no folder, or nothing can be written there.
     """
     with writing(path):
-        there = next(place for place in (path, *path.absolute().parents) if place.exists())
+        there = next(
+            place for place in (path, *path.absolute().parents) if place.exists() or place.is_symlink()
+        )
+        nowhere = not there.exists()
+    if nowhere:
+        raise LexisegError(
+            f"{name} {path}: {there} is a link that leads nowhere; choose a folder for the results"
+        )
     if not there.is_dir():
         raise LexisegError(f"{name} {path}: {there} is a file; choose a folder for the results")
+    with writing(path), tempfile.TemporaryFile(dir=there):
+        pass
+
+
+def require_file_place(path: Path, name: str) -> None:
+    """Refuse the name of a file to write that is a folder's, or whose folder :func:`require_folder` refuses.
+
+    Args:
+        path: The file.
+        name: What the user calls it, for the message.
+
+    Raises:
+        LexisegError: No such file can be written.
+    """
+    if is_folder(path):
+        raise LexisegError(f"{name} {path} is a folder; give the name of a file")
+    require_folder(path.parent, name)
 
 
 def write_text(text: str, path: Path) -> None:
@@ -63,6 +87,17 @@ def read_words(path: Path) -> str:
     if len(content) > _LONGEST_TEXT:
         raise OSError(errno.EFBIG, os.strerror(errno.EFBIG), str(path))
     return content.decode("utf-8-sig").replace("\r\n", "\n").replace("\r", "\n")
+
+
+def tell_unreadable(path: Path, error: Exception) -> str:
+    """Why a text could not be read, as the beginning of a sentence of ours."""
+    if isinstance(error, FileNotFoundError):
+        return f"no file at {_shown(path)}"
+    if isinstance(error, IsADirectoryError):
+        return f"{_shown(path)} is a folder"
+    if isinstance(error, UnicodeDecodeError):
+        return f"{_shown(path)} is no UTF-8 text ({error})"
+    return f"cannot read {_shown(path)} ({getattr(error, 'strerror', None) or error})"
 
 
 def write_png(image: "Image", path: Path) -> None:
@@ -162,6 +197,16 @@ def is_folder(path: Path) -> bool:
             return False
         next(path.iterdir(), None)
         return True
+
+
+def remove_file(path: Path) -> None:
+    """Remove a file that is to be written anew, if it is there.
+
+    Raises:
+        LexisegError: It stays where it is.
+    """
+    with writing(path):
+        path.unlink(missing_ok=True)
 
 
 def make_folder(path: Path) -> None:

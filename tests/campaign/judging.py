@@ -8,7 +8,6 @@ from pathlib import Path
 from campaign.case import Answer, Case, Expected
 
 _WARNING = re.compile(r"^(WARNING: |INFO: |note: |\S+\.py:\d+: \w*Warning: )")
-_USAGE = re.compile(r"^(usage: | {2,}\S)")
 _LONGEST_LINE = 2000
 _HALF_WRITTEN = (".part", ".tmp", ".partial")
 
@@ -88,16 +87,12 @@ def _form(case: Case, answer: Answer) -> str:
 def _check_refused(answer: Answer) -> None:
     """One line of our own; a layout that a message draws may follow it, one-line warnings may stand before."""
     lines = [line for line in answer.err.splitlines() if line.strip()]
-    ours = [
-        index
-        for index, line in enumerate(lines)
-        if line.startswith("lexiseg: ") or (line.startswith("lexiseg ") and ": error: " in line)
-    ]
+    ours = [index for index, line in enumerate(lines) if line.startswith("lexiseg: ")]
     assert len(ours) == 1, (
         f"expected one line of ours on standard error, got {len(ours)}: {answer.err[-600:]}"
     )
     before = lines[: ours[0]]
-    odd = [line for line in before if not _WARNING.match(line) and not _USAGE.match(line)]
+    odd = [line for line in before if not _WARNING.match(line)]
     assert not odd, f"before the message stands {odd[0][:300]!r}"
     after = [
         line

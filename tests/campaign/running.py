@@ -146,7 +146,7 @@ def _status(arguments: Sequence[str]) -> int:
 
     try:
         return main(list(arguments))
-    except SystemExit as stop:  # argparse's way
+    except SystemExit as stop:  # as after a help
         return stop.code if isinstance(stop.code, int) else 1
     except BaseException:
         traceback.print_exc()

@@ -152,6 +152,7 @@ _OTHERS: dict[str, tuple[Any, Range]] = {
     "images_per_batch": (int, Range(at_least=1)),
     "limit": (int | None, Range(at_least=1)),
     "compile": (bool, Range()),
+    "masks": (str | None, Range()),
     "name": (str, Range()),
     "output_dir": (str, Range()),
     "device": (str, Range()),
@@ -224,6 +225,7 @@ _CONTRADICTIONS: dict[str, tuple[str, ...]] = {
         "protocol.views={scales:[1e9]}", "protocol.views={flip:up}", "protocol.views={scales:[nan]}",
         "protocol.views={uncertain_above:word}", "protocol.max_windows=1 protocol.window=16",
         "clip=gone", "device=abacus", "device=cuda:99", "output=.", "output=good.ckpt/eval.json", "templates=[x]",
+        "masks=typo", "masks=.", "masks=good.ckpt", "masks=[superpixels]", "masks=ground_truth protocol.area_threshold=2",
     ),
     "benchmark": (
         "methods=[]", "methods=no_such", "methods=[{label:x}]", "methods=[{name:tg-clip,strength:word}]",
@@ -231,6 +233,9 @@ _CONTRADICTIONS: dict[str, tuple[str, ...]] = {
         "benchmarks=[]", "benchmarks=[no_such]", "benchmarks=[voc21]", "toy.nothing=1", "toy.data.length=0",
         "toy.protocol.window=word", "toy.methods={clip:{nothing:1}}", "toy.words=no_such", "protocol.window=-1",
         "protocol.nothing=2", "templates=no_such", "limit=0.5", "output=good.ckpt",
+        "masks=typo", "masks=.", "masks=good.ckpt", "checkpoints=[good.ckpt,good.ckpt]", "checkpoints=[gone.ckpt]",
+        "checkpoints=[{label:x}]", "checkpoints=[{checkpoint:good.ckpt,nothing:1}]", "checkpoints={checkpoint:good.ckpt}",
+        "checkpoints=[{checkpoint:good.ckpt,clip:gone}]", "methods=[] checkpoints=[good.ckpt]", "checkpoints=[.]",
     ),
     "sweep": (
         "rows=[]", "rows=[no_such]", "seeds=[]", "seeds=[0,0]", "seeds=[-1]", "seeds=[1.5]", "seeds=x", "ablation=no_such",

@@ -63,7 +63,6 @@ SENTENCE = "lexiseg: seed: expected a whole number, got 'x'\n"
     [
         (case(Expected.REFUSED), answer(2, err=SENTENCE)),
         (case(Expected.REFUSED), answer(2, err="WARNING: one line\n" + SENTENCE)),
-        (case(Expected.REFUSED), answer(2, err="usage: lexiseg x [-h]\nlexiseg x: error: bad number\n")),
         (case(Expected.REFUSED, keeps=True), answer(2, err=SENTENCE, wrote=("out/whole.png",))),
         (case(Expected.SKIPPED), answer(1, out="skipped: a.png is damaged\n0 of 1 photographs segmented\n")),
     ],
@@ -80,6 +79,7 @@ def test_refusals_in_order(of, came):
         (case(Expected.REFUSED), answer(2, err=SENTENCE * 2), "one line of ours on standard error, got 2"),
         (case(Expected.REFUSED), answer(2, err=""), "one line of ours on standard error, got 0"),
         (case(Expected.REFUSED), answer(2, err="lexiseg: x\n"), "says nothing"),
+        (case(Expected.REFUSED), answer(2, err="usage: x [-h]\n" + SENTENCE), "before the message"),
         (case(Expected.REFUSED), answer(2, err=SENTENCE + "and more\n"), "behind the message"),
         (case(Expected.REFUSED), answer(2, err="step 1\n" + SENTENCE), "before the message"),
         (case(Expected.REFUSED), answer(2, err="lexiseg: " + "x" * 3000), "a message of 3009 letters"),

@@ -16,7 +16,7 @@ def test_a_table_with_every_setting(tmp_path, capsys):
     methods = "methods=[clip,{name: tg-clip, strength: 0.2, label: strong}]"
     assert main(["benchmark", *SMALL, methods, f"output={out}"]) == 0
     table = (out / "table.md").read_text()
-    assert table.startswith("| method | toy | M parameters | GFLOP/image | s/image | score |")
+    assert table.startswith("| method | toy | M parameters | GFLOP/image | s/image | FPS | score |")
     assert "| strong |" in table
     stored = json.loads((out / "results.json").read_text())
     assert [cell["method"] for cell in stored] == ["clip", "strong"]

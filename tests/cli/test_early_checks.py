@@ -1,15 +1,22 @@
 """What a look at the flags can tell is told before a CLIP is loaded; and messages that lead somewhere."""
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 from PIL import Image
 
 from cli.test_eval import checkpoint  # noqa: F401  # a fixture is used by its name
 from lexiseg.cli.main import main
+from lexiseg.clip import loading as clip_loading
 from lexiseg.errors import ConfigError
 from lexiseg.inference import loading, pipeline
 from lexiseg.inference.pipeline import Pipeline
 from lexiseg.recipes import compare as compare_recipe
+from lexiseg.recipes import data as data_recipe
+from lexiseg.recipes import import_published as import_recipe
+from lexiseg.recipes import masks as masks_recipe
+from lexiseg.recipes import records
 
 
 @pytest.fixture(autouse=True)
@@ -55,6 +62,46 @@ def test_flags_are_looked_at_before_a_clip_is_loaded(command, flags, told, no_cl
     flags = [flag.format(photo=photo) for flag in flags]
     assert main([command, str(photo), "--classes", "bricks, sand", "--clip", "toy", *flags]) == 2
     assert told in " ".join(capsys.readouterr().err.split())
+
+
+@pytest.mark.skipif(not Path("/proc/self").is_dir(), reason="no /proc, where nobody can write")
+@pytest.mark.parametrize(
+    "line",
+    [
+        "predict {photo} --classes sand --clip toy --out OUT",
+        "compare {photo} --classes sand --clip toy --out OUT",
+        "eval {checkpoint} data=toy split=toy output=OUT/eval.json",
+        "benchmark clip=toy methods=[clip] output=OUT",
+        "export {checkpoint} --to onnx --out OUT",
+        "export {checkpoint} --to torch --out OUT",
+        "export {checkpoint} --to folder --out OUT",
+        "export {checkpoint} --to published --out OUT/a.pth",
+        "import {checkpoint} --clip toy --out OUT/a.ckpt",
+        "data check --data toy --out OUT",
+        "masks build {photo} --output OUT",
+        "masks show {photo} --output OUT",
+        "train experiment=toy trainer=cpu output_dir=OUT",
+        "pixelclip experiment=pixelclip/toy trainer=cpu output_dir=OUT",
+        "demo --out OUT",
+    ],
+)
+def test_places_for_results_come_first(line, photo, checkpoint, monkeypatch, capsys):  # noqa: F811
+    def work(*_, **__):
+        raise AssertionError("data or weights were read")
+
+    for module, name in (
+        (clip_loading, "_load"),
+        (records, "build"),
+        (data_recipe, "scan_labels"),
+        (masks_recipe, "build_masks"),
+        (import_recipe, "read_published"),
+    ):
+        monkeypatch.setattr(module, name, work)
+    words = line.format(photo=photo, checkpoint=checkpoint).replace("OUT", "/proc/none").split()
+    assert main(words) == 2
+    told = " ".join(capsys.readouterr().err.split())
+    assert told.startswith("lexiseg: cannot write /proc/none")
+    assert told.endswith("(No such file or directory); choose another folder")
 
 
 @pytest.mark.parametrize("command", ["predict", "compare"])
@@ -106,7 +153,35 @@ def test_the_folder_of_a_run_stands_for_its_best_checkpoint(checkpoint, photo, t
 def test_a_folder_without_a_model_is_no_run(tmp_path, photo, capsys):
     (tmp_path / "empty").mkdir()
     assert main(["predict", str(photo), "--classes", "sand", "--checkpoint", str(tmp_path / "empty")]) == 2
-    assert "empty" in capsys.readouterr().err
+    told = capsys.readouterr().err
+    assert (
+        "empty: no model in this folder; expected a run's folder, with best.ckpt or last.ckpt in it" in told
+    )
+
+
+def test_missing_files_are_told_without_the_systems_words(no_clip, photo, tmp_path, capsys):
+    flags = ("--clip", "toy", "--classes-file", str(tmp_path / "words.txt"))
+    assert main(["predict", str(photo), *flags]) == 2
+    told = capsys.readouterr().err
+    assert f"lexiseg: no file at {tmp_path / 'words.txt'}; expected a UTF-8 text file" in told
+    assert "Errno" not in told
+
+
+def test_photographs_that_are_not_there_and_the_key_that_names_them(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.delenv("LEXISEG_DATA", raising=False)
+    assert main(["pixelclip", "clip=toy", "trainer=cpu"]) == 2
+    told = capsys.readouterr().err
+    assert "no folder of photographs at data/photos; say images=FOLDER, or experiment=pixelclip/toy" in told
+    assert not (tmp_path / "runs").exists()
+
+
+def test_too_few_scenes_for_a_split(tmp_path, capsys):
+    run = ("train", "experiment=toy", "trainer=cpu", "data.train.length=2", f"output_dir={tmp_path / 'run'}")
+    assert main(run) == 2
+    assert "training label maps; give more images (scenes of the toy world: data.train.length)" in (
+        capsys.readouterr().err
+    )
 
 
 def test_short_reprs(photo, checkpoint):  # noqa: F811

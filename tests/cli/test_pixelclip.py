@@ -130,7 +130,7 @@ def test_photographs_without_a_mask_cost_nothing(tune, photos):
     ("overrides", "message"),
     [
         (["images=EMPTY"], "no image in"),
-        (["images=/nowhere/photos"], "expected a folder of images, found none at /nowhere/photos"),
+        (["images=/nowhere/photos"], "no folder of photographs at /nowhere/photos; say images=FOLDER"),
         (["images=PHOTOS"], "none of 3 images has a mask file"),
         (["images=PHOTOS", "masks=EMPTY"], "make masks first: `lexiseg masks build`"),
         (["images=EMPTY", "masks=superpixels"], "no image in"),

@@ -9,8 +9,9 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
+from lexiseg.clip import loading
 from lexiseg.clip.loading import load_clip
-from lexiseg.errors import CheckpointError, LexisegError
+from lexiseg.errors import CheckpointError, ConfigError, LexisegError
 from openai_files import openai_state, save_torchscript
 
 HEADS = {"vision_heads": 3, "text_heads": 2}
@@ -23,6 +24,14 @@ def quick_clip(tiny_clip):
         for parameter in tiny_clip.parameters():
             parameter.copy_(parameter.half().float())
     return tiny_clip
+
+
+@pytest.mark.parametrize("name", ["tyo", "TOY", "toyy"])
+def test_a_misspelled_toy_is_not_looked_for_on_the_hub(name, monkeypatch, tmp_path):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(loading, "read_settings", lambda location: pytest.fail("the hub was asked"))
+    with pytest.raises(ConfigError, match=f"no CLIP '{name}'; did you mean toy?"):
+        load_clip(name)
 
 
 def test_all_formats_agree(quick_clip, tmp_path):

@@ -26,8 +26,9 @@ def test_bad_lists_are_refused(lines, message):
 
 
 def test_missing_file_says_what_was_expected(tmp_path):
-    with pytest.raises(DataError, match="one class a line, synonyms after semicolons"):
+    with pytest.raises(DataError, match="one class a line, synonyms after semicolons") as caught:
         read_class_file(tmp_path / "none.txt")
+    assert str(caught.value).startswith(f"no file at {tmp_path / 'none.txt'}; expected")
 
 
 @pytest.mark.parametrize(

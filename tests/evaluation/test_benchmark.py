@@ -14,6 +14,8 @@ from lexiseg.errors import ConfigError
 from lexiseg.evaluation.benchmark import Benchmark, MethodChoice, cell_key, measure, prepare
 from lexiseg.evaluation.benchmark_table import Cell, read_cells, to_markdown, write_cells
 from lexiseg.evaluation.efficiency import Efficiency, count_operations, count_parameters, tg_clip_score
+from lexiseg.evaluation.naming import GroundTruthMasks
+from lexiseg.evaluation.published import Published
 
 
 @pytest.fixture(scope="module")
@@ -132,7 +134,19 @@ def test_keys_change_with_what_decides_a_score(clip):
         key(MethodChoice(name="tg-clip"), limit=2),
         key(MethodChoice(name="tg-clip"), make(ToyWorld(partition="val", length=3, seed=1))),
     ]
-    assert len({base, *others}) == 8
+    masks = GroundTruthMasks()
+    given = prepare(MethodChoice(name="tg-clip"), bench, clip, masks=masks)
+    others.append(cell_key(MethodChoice(name="tg-clip"), bench, given, clip, None, masks))
+    assert len({base, *others}) == 9
+
+
+def test_given_masks_lift_the_area_rule_unless_it_is_asked_for(clip):
+    ruled = make(protocol={"window": 48, "stride": 24, "area_threshold": 0.1})
+    assert prepare(MethodChoice(name="gem"), ruled, clip).protocol.area_threshold == 0.1
+    masks = GroundTruthMasks()
+    assert prepare(MethodChoice(name="gem"), ruled, clip, masks=masks).protocol.area_threshold == 0.0
+    asked = prepare(MethodChoice(name="gem"), ruled, clip, {"area_threshold": 0.2}, masks=masks)
+    assert asked.protocol.area_threshold == 0.2
 
 
 def cell(method, benchmark, miou, seconds=0.5):
@@ -158,11 +172,43 @@ def test_the_table():
         for c in (cell("a", "toy", 0.5), cell("a", "voc", 0.3, 1.5), cell("b", "toy", 0.25, math.nan))
     }
     lines = to_markdown(cells, ["a", "b"], ["toy", "voc"]).splitlines()
-    assert lines[0] == "| method | toy | voc | mean | M parameters | GFLOP/image | s/image | score |"
+    assert lines[0] == "| method | toy | voc | mean | M parameters | GFLOP/image | s/image | FPS | score |"
     score = 40 + np.log(1 + 1 / 1.0 + 1 / 2.0)
-    assert lines[2] == f"| a | 50.0 | 30.0 | 40.0 | 1.9 | 2.0 | 1.000 | {score:.1f} |"
-    assert lines[3] == "| b | 25.0 | – | – | 1.9 | 2.0 | – | – |"
+    assert lines[2] == f"| a | 50.0 | 30.0 | 40.0 | 1.9 | 2.0 | 1.000 | 1.0 | {score:.1f} |"
+    assert lines[3] == "| b | 25.0 | – | – | 1.9 | 2.0 | – | – | – |"
     assert to_markdown(cells, ["a"], ["toy"]).splitlines()[0].count("mean") == 0
+
+
+def test_the_table_of_other_speeds_and_unseen_operations():
+    fast = {("a", "toy"): cell("a", "toy", 0.5, 0.125)}
+    assert to_markdown(fast, ["a"], ["toy"]).splitlines()[2].split(" | ")[-3:-1] == ["0.125", "8.0"]
+    program = replace(fast["a", "toy"], efficiency=Efficiency(1_900_000, 0, 0.25))
+    assert to_markdown({("a", "toy"): program}, ["a"], ["toy"]).splitlines()[2] == (
+        "| a | 50.0 | 1.9 | – | 0.250 | 4.0 | – |"
+    )
+
+
+def test_published_numbers_stand_beside_and_below_is_where_they_are_from():
+    cells = {(row, "voc21"): cell(row, "voc21", 0.5) for row in ("a", "b")} | {
+        ("a", "toy"): cell("a", "toy", 0.3)
+    }
+    printed = {("a", "voc21"): Published(0.666, "one paper"), ("c", "voc21"): Published(0.4, "another")}
+    table = to_markdown(cells, ["b", "a", "c"], ["toy", "voc21"], printed).splitlines()
+    assert table[0].startswith("| method | toy | voc21 | voc21 published | mean |")
+    assert table[2].startswith("| b | – | 50.0 | – |")
+    assert table[3].startswith("| a | 30.0 | 50.0 | 66.6 a |")
+    assert table[4].startswith("| c | – | – | 40.0 b |")
+    assert table[-1] == "Published, on OpenAI's ViT-B/16: a one paper; b another."
+    assert "published" not in to_markdown(cells, ["b"], ["toy", "voc21"], printed)
+
+
+def test_names_of_masks_have_columns_of_their_own():
+    scores = {"miou": 0.5, "mask_accuracy": 0.25, "mask_class_accuracy": 0.125}
+    named = {("a", "toy"): replace(cell("a", "toy", 0.5), report={"scores": scores})}
+    table = to_markdown(named, ["a", "b"], ["toy"]).splitlines()
+    assert table[0].startswith("| method | toy | toy masks | toy masks by class | M parameters |")
+    assert table[2].startswith("| a | 50.0 | 25.0 | 12.5 | 1.9 |")
+    assert table[3].startswith("| b | – | – | – | – |")
 
 
 def test_a_key_knows_the_templates_themselves(clip, monkeypatch):
@@ -171,3 +217,16 @@ def test_a_key_knows_the_templates_themselves(clip, monkeypatch):
     before = cell_key(choice, bench, prepare(choice, bench, clip), clip, None)
     monkeypatch.setattr("lexiseg.inference.pipeline.published_templates", lambda name: "single")
     assert cell_key(choice, bench, prepare(choice, bench, clip), clip, None) != before
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"strength": "word"}, "tg-clip.strength: expected a number or null, got 'word'"),
+        ({"strength": -0.5}, "tg-clip.strength: expected at least 0, got -0.5"),
+        ({"temperature": 0}, "tg-clip.temperature: expected above 0, got 0"),
+    ],
+)
+def test_a_recalibration_that_cannot_be(settings, message):
+    with pytest.raises(ConfigError, match=message):
+        MethodChoice.from_entry({"name": "tg-clip", **settings})

@@ -199,7 +199,7 @@ def windows() -> Outputs:
     linear = merged_maps(LinearMerge(logits, *axes), source, CLASSES)
     yield "linear maps", linear
     protocol = InferenceProtocol(window=32, stride=21, seen_penalty=0.1, activation="sigmoid")
-    labels, scores = decide(
+    labels, scores, _ = decide(
         [(slice(0, CLASSES), (logits,))],
         ImageLayout.single(layout),
         protocol,

@@ -164,7 +164,7 @@ def test_sliding_windows(kind, folder, setting, penalty):
     source = (expected[key].shape[-2], expected[key].shape[-1])
     layout = WindowLayout(source, size, grid, model.patch_size, "bottom_right")
     assert_close(maps(logits, layout), expected[key], key)
-    labels, _ = decide(
+    labels, *_ = decide(
         [(slice(0, count), (logits,))],
         ImageLayout.single(layout),
         InferenceProtocol(window=side, stride=stride, seen_penalty=penalty),

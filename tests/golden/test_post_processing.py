@@ -46,7 +46,7 @@ def test_sclip_post_processing(path: Path, key: str):
         area_threshold=0.0 if area == "None" else float(area),
         background="class",
     )
-    labels, scores = decide(
+    labels, scores, _ = decide(
         [(slice(0, len(class_ids)), (logits,))], ImageLayout.single(layout), protocol, class_ids=class_ids
     )
     assert (labels == archive[key][0]).mean() > 0.9995

@@ -432,7 +432,7 @@ def test_sliding_window_prediction_equals_published(path: Path) -> None:
     logits = encoder(parts, case.text)
     class_ids = case.file.get("query_idx", torch.arange(len(case.text)))
     protocol = InferenceProtocol(activation="linear", logit_scale=float(case.file.get("logit_scale", 40)))
-    labels, _ = decide(
+    labels, *_ = decide(
         [(slice(0, len(case.text)), (logits,))], ImageLayout.single(layout), protocol, class_ids=class_ids
     )
     different = (torch.from_numpy(labels.astype(np.int64)) != expected).double().mean().item()

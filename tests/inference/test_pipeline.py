@@ -2,6 +2,7 @@
 
 import ast
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import nullcontext
 from dataclasses import replace
 from pathlib import Path
 
@@ -12,9 +13,12 @@ import lexiseg
 from lexiseg.checkpoints.info import CheckpointInfo
 from lexiseg.clip.vocabulary import Vocabulary
 from lexiseg.errors import ConfigError
+from lexiseg.inference import encoding
+from lexiseg.inference.encoding import WindowEncoder
 from lexiseg.inference.pipeline import Pipeline
 from lexiseg.inference.protocol import InferenceProtocol
 from lexiseg.masks.superpixels import Superpixels
+from lexiseg.progress import Doing
 from lexiseg.types import ClassSplit
 from segmenter_fakes import ColourClip, ColourModel, colour_pipeline
 
@@ -93,6 +97,18 @@ def test_templates_that_came_with_the_words_stay(pipeline):
     )
     assert given.with_words("white").vocabulary.templates == "single", "and other words are spoken in them"
     assert pipeline.templates == TEMPLATES
+
+
+def test_windows_count_as_soon_as_they_are_read(pipeline, monkeypatch):
+    layout = pipeline.segmenter(WORDS).encode(noise()).layout
+    work = Doing("reading windows")
+    monkeypatch.setattr(encoding, "doing", lambda description, total: nullcontext(work))
+    encoder = WindowEncoder(ColourModel(), window_batch=5, precision="float32")
+    counts = []
+    for batch in encoder.encode([noise()], [layout]):
+        counts.append((work.done, len(batch.places)))
+    assert len(counts) > 1
+    assert counts[0] == (5, 5)
 
 
 def test_other_words_keep_every_rule(pipeline):

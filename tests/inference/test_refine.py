@@ -67,6 +67,12 @@ def test_vote_by_logits_in_parts() -> None:
     assert (voted[2, :3] == half.argmax()).all()
 
 
+def test_classes_come_back_in_the_order_of_the_masks() -> None:
+    vote = MaskVote(masks())
+    assert [int(mask.sum()) for mask in vote.masks] == [9, 4, 0]
+    assert vote.as_given(torch.tensor([70, 40, 10])).tolist() == [40, 70, 10]
+
+
 def test_no_mask_changes_nothing() -> None:
     labels = torch.arange(15).view(3, 5)
     vote = MaskVote(torch.zeros(0, 3, 5, dtype=torch.bool))

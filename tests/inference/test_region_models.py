@@ -225,3 +225,73 @@ def test_half_precision_comes_to_the_same(combine, window):
 def test_a_model_of_regions_needs_its_padding_at_the_end():
     with pytest.raises(ConfigError, match=r"protocol\.padding=bottom_right"):
         Segmenter(RegionsOfColour(), EMBEDDED, InferenceProtocol(activation="scores", padding="centre"))
+
+
+class NamesUnderMasks(RegionsOfColour):
+    """Names given masks by the mean colour under them, and remembers what it was shown."""
+
+    def name_masks(self, images, masks, words, content=None):
+        self.shown = images, masks, content
+        colours = torch.stack([images[0][:, mask].mean(dim=1) for mask in masks])
+        return 0.5 * best_word(colours @ words.text.T, words.class_ids)
+
+
+def two_masks(height=37, width=54):
+    masks = np.zeros((2, height, width), dtype=bool)
+    masks[0, :11, 39:50] = True  # blue; the smaller one first
+    masks[1, 9:22, 26:52] = True  # mostly white
+    return masks
+
+
+@pytest.mark.parametrize("short_side", [None, 61])
+def test_a_model_that_looks_under_masks_is_asked(short_side):
+    model, masks = NamesUnderMasks(), two_masks()
+    protocol = InferenceProtocol(short_side=short_side, activation="scores", resize="pillow")
+    result = Segmenter(model, EMBEDDED, protocol).segment(picture(), masks=masks)
+    images, shown, content = model.shown
+    assert shown.shape == (2, *images.shape[-2:])
+    assert content == ((37, 54) if short_side is None else (61, 89))
+    assert not shown[:, content[0] :].any()
+    assert not shown[:, :, content[1] :].any()
+    nearest = F.interpolate(torch.from_numpy(masks)[:, None].float(), size=content, mode="nearest")[:, 0] > 0
+    assert torch.equal(shown[:, : content[0], : content[1]], nearest[[1, 0]])  # the largest first
+    colours = np.stack([picture()[mask].mean(axis=0) / 127.5 - 1 for mask in masks])
+    scores = best_word(
+        torch.from_numpy(colours).float() @ EMBEDDED.embeddings.vectors.T, EMBEDDED.embeddings.class_ids
+    )
+    assert result.mask_classes.tolist() == scores.argmax(-1).tolist()
+    assert len(set(result.mask_classes.tolist())) == 2, "or their order would not matter"
+    assert (result.labels[masks[0]] == result.mask_classes[0]).all()
+    assert (result.labels[masks[1] & ~masks[0]] == result.mask_classes[1]).all()
+
+
+def test_a_model_that_looks_under_masks_pays_the_penalty_and_drops_small_classes():
+    protocol = InferenceProtocol(short_side=None, activation="scores", resize="pillow")
+    masks, names = (
+        two_masks(),
+        Segmenter(NamesUnderMasks(), EMBEDDED, protocol).segment(picture(), masks=two_masks()),
+    )
+    seen = EmbeddedWords(WORDS, colour_embeddings(WORDS), seen_ids=(int(names.mask_classes[0]),))
+    paying = InferenceProtocol(short_side=None, activation="scores", resize="pillow", seen_penalty=0.9)
+    changed = Segmenter(NamesUnderMasks(), seen, paying).segment(picture(), masks=masks)
+    assert changed.mask_classes[0] != names.mask_classes[0]
+    one_left = InferenceProtocol(short_side=None, activation="scores", resize="pillow", area_threshold=0.99)
+    ruled = Segmenter(NamesUnderMasks(), EMBEDDED, one_left).segment(picture(), masks=masks)
+    assert len(set(ruled.mask_classes.tolist())) == 1
+
+
+def test_masks_under_windows_take_the_mean_of_the_maps():
+    model, masks = NamesUnderMasks(), two_masks()
+    windows = InferenceProtocol(short_side=None, activation="scores", window=32, stride=16, resize="pillow")
+    result = Segmenter(model, EMBEDDED, windows).segment(picture(), masks=masks)
+    plain = Segmenter(RegionsOfColour(), EMBEDDED, windows).segment(picture(), masks=masks)
+    assert not hasattr(model, "shown")
+    assert result.mask_classes.tolist() == plain.mask_classes.tolist()
+
+
+def test_no_mask_is_no_question():
+    model = NamesUnderMasks()
+    protocol = InferenceProtocol(short_side=None, activation="scores", resize="pillow")
+    result = Segmenter(model, EMBEDDED, protocol).segment(picture(), masks=two_masks()[:0])
+    assert not hasattr(model, "shown")
+    assert result.mask_classes.shape == (0,)

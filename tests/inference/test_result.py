@@ -6,9 +6,11 @@ from PIL import Image
 
 from lexiseg.drawing.palette import class_colours
 from lexiseg.errors import ConfigError, LexisegError
+from lexiseg.inference import result as result_module
 from lexiseg.inference.pictures import NO_CLASS, drawable
 from lexiseg.inference.result import Segmentation
 from lexiseg.ops.run_length import decode_rle, encode_rle
+from lexiseg.storage import write_atomically
 
 NAMES = ("red", "green", "blue")
 
@@ -29,6 +31,35 @@ def test_areas_and_scores():
 def test_what_was_found_in_one_line():
     assert result().describe() == "blue 66.7 %, red 33.3 %"
     assert result().describe(most=1) == "blue 66.7 %, and 1 more"
+
+
+def test_where_the_json_stands_the_others_do(tmp_path, monkeypatch):
+    image = np.full((2, 3, 3), 90, dtype=np.uint8)
+    kept = {"image": image, "score_png": True}
+    everything = {path.name for path in result().save(tmp_path, "photo", **kept).values()}
+    written, left = [], []
+
+    def stopped(path, write):
+        assert not (tmp_path / "photo.json").exists(), (
+            "of what was there before, the rest is another result's"
+        )
+        if len(written) == left[-1]:
+            raise KeyboardInterrupt
+        written.append(path.name)
+        write_atomically(path, write)
+
+    monkeypatch.setattr(result_module, "write_atomically", stopped)
+    for count in range(len(everything)):
+        left.append(count)
+        written.clear()
+        with pytest.raises(KeyboardInterrupt):
+            result().save(tmp_path, "photo", **kept)
+        assert "photo.json" not in {path.name for path in tmp_path.iterdir()}
+    left.append(len(everything))
+    written.clear()
+    result().save(tmp_path, "photo", **kept)
+    assert set(written) == everything
+    assert written[-1] == "photo.json"
 
 
 def test_files_hold_what_they_say(tmp_path):
@@ -102,7 +133,7 @@ def test_saving_twice_gives_the_same_bytes(tmp_path):
 
 def test_a_failed_write_leaves_nothing(tmp_path):
     (tmp_path / "file").write_text("in the way")
-    with pytest.raises(LexisegError, match=r"cannot write .*photo_labels.png .*choose another folder"):
+    with pytest.raises(LexisegError, match=r"cannot write .*photo.json .*choose another folder"):
         result().save(tmp_path / "file", "photo")
     with pytest.raises(LexisegError, match="segment with scores=True"):
         result(scores=None).save(tmp_path, "photo", label_png=False, json=False, score_png=True)

@@ -27,7 +27,14 @@ from lexiseg.inference.pretrained import PretrainedSegmenter, largest_difference
 from lexiseg.inference.protocol import InferenceProtocol, suited
 from lexiseg.losses.segment_criterion import SegmentLossSettings
 from lexiseg.models.region_model import RegionModel
-from lexiseg.models.registry import MODELS, Registered, build_model, complete_settings, model_settings
+from lexiseg.models.registry import (
+    MODELS,
+    Registered,
+    activation_of,
+    build_model,
+    complete_settings,
+    model_settings,
+)
 from lexiseg.recipes.criteria import make_criterion
 from lexiseg.recipes.export_published import export_published_file
 from lexiseg.training.checkpointing import AtomicCheckpointIO
@@ -208,6 +215,7 @@ def test_it_trains_and_its_checkpoint_is_the_same_model(kind, trained, clip_fold
     assert (masks(untrained) - masks(task.model)).abs().max() > 1e-3, "two steps move it"
     checkpoint = load_tensors_only(path)
     info = read_info(checkpoint, path)
+    assert activation_of(info.model) == task.model.activation
     assert (
         info.model
         == model_settings(task.model)

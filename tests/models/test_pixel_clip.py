@@ -420,6 +420,11 @@ def test_any_tower_with_dense_features_can_be_tuned(towers):
 def test_impossible_towers(towers):
     with pytest.raises(ConfigError, match="which need a text tower; got none"):
         PixelCLIP(towers[0], None, PixelCLIPSettings(**TINY))
+    odd = PixelCLIPSettings(**{**TINY, "image_size": towers[0].patch_size + 1})
+    with pytest.raises(
+        ConfigError, match=r"model.image_size \d+: expected a multiple of \d+, the patch size"
+    ):
+        PixelCLIP(*towers, odd)
     with pytest.raises(ConfigError, match=r"has no attention to tune; set model.tuned=all"):
         tuned_names(Convolution(3, 5, 1), "attention")
 

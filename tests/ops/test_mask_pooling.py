@@ -4,7 +4,13 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from lexiseg.ops.mask_pooling import mean_in_regions, pool_by_masks, regions_on_grid, resize_masks
+from lexiseg.ops.mask_pooling import (
+    masks_on_grid,
+    mean_in_regions,
+    pool_by_masks,
+    regions_on_grid,
+    resize_masks,
+)
 
 
 def random_masks(count, size, seed=0):
@@ -54,6 +60,18 @@ def test_masks_are_resized_by_nearest_neighbour():
     same = random_masks(2, (13, 13))
     assert resize_masks(same, 13) is same
     assert resize_masks(masks[:0], 13).shape == (0, 13, 13)
+
+
+def test_masks_on_another_grid_keep_their_smallest():
+    masks = random_masks(5, (34, 46))
+    masks[2] = False
+    masks[2, 33, 45] = True  # nearest neighbour looks elsewhere
+    masks[4] = False
+    expected = F.interpolate(masks[None].float(), size=(7, 11), mode="nearest")[0].bool()
+    assert not expected[2].any()
+    expected[2, 6, 10] = True
+    assert torch.equal(masks_on_grid(masks, (7, 11)), expected)
+    assert torch.equal(masks_on_grid(masks[:1], (34, 46)), masks[:1])
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float16], ids=str)

@@ -5,6 +5,7 @@ import signal
 from types import SimpleNamespace
 
 import pytest
+from pytorch_lightning.accelerators import CUDAAccelerator, MPSAccelerator
 
 from lexiseg.errors import ConfigError
 from lexiseg.interruption import Interrupted, run_command
@@ -20,7 +21,11 @@ from lexiseg.recipes.trainer import EndTogether, check_trainer
             "trainer.devices: .* of which this machine has",
         ),
         ({"accelerator": "cpu", "devices": "abc"}, "trainer: "),
-        ({"accelerator": "abacus"}, "trainer: .*abacus"),
+        ({"accelerator": "abacus"}, "trainer.accelerator=abacus: torch finds none"),
+        (
+            {"accelerator": "tpu"},
+            "trainer.accelerator=tpu: torch finds none .* say trainer.accelerator=.* or auto",
+        ),
         ({"accelerator": "cpu", "precision": "abc"}, "trainer: .*abc"),
         ({"accelerator": "cpu", "more": {"no_such_key": 1}}, "trainer: .*no_such_key"),
     ],
@@ -28,6 +33,14 @@ from lexiseg.recipes.trainer import EndTogether, check_trainer
 def test_impossible_trainers(settings, message):
     with pytest.raises(ConfigError, match=message):
         check_trainer(TrainerSettings(**settings))
+
+
+def test_no_graphics_processor(monkeypatch):
+    monkeypatch.setattr(CUDAAccelerator, "is_available", lambda: False)
+    monkeypatch.setattr(MPSAccelerator, "is_available", lambda: False)
+    told = "trainer.accelerator=gpu: torch finds none on this machine; say trainer.accelerator=cpu or auto"
+    with pytest.raises(ConfigError, match=told):
+        check_trainer(TrainerSettings(accelerator="gpu"))
 
 
 def test_what_the_run_decides_itself():

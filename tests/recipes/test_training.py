@@ -12,6 +12,7 @@ from lexiseg.clip.loading import load_clip
 from lexiseg.data.toy.world import TOY_UNSEEN, ToyWorld
 from lexiseg.data.transforms import train_recipe
 from lexiseg.errors import ConfigError
+from lexiseg.inference.protocol import InferenceProtocol
 from lexiseg.models.cascade_settings import CascadeSettings
 from lexiseg.recipes import (
     CheckpointSettings,
@@ -168,6 +169,41 @@ def test_only_inductive_models_bear_the_penalty(tmp_path, setting, penalty):
     task = build_task(run, load_clip("toy"), run.split.of(run.data.train.classes))
     assert run.protocol.seen_penalty == 0.1
     assert task.info.protocol["seen_penalty"] == penalty
+
+
+@pytest.mark.parametrize(
+    ("model", "setting", "taken"),
+    [
+        ({"name": "zegclip"}, "inductive", ("sigmoid", 0.1)),
+        ({"name": "zegclip"}, "transductive", ("sigmoid", 0.0)),
+        ({"name": "zegformer"}, "inductive", ("scores", 0.0)),
+        ({"name": "open_seg", "reading": "pixels"}, "inductive", ("sigmoid", 0.1)),
+    ],
+)
+def test_the_record_says_the_protocol_that_the_run_takes(tmp_path, model, setting, taken):
+    run = python_run(tmp_path, model=model, split=SplitSettings("toy", unseen=TOY_UNSEEN, setting=setting))
+    folder = run.folder
+    folder.open(None, 0)
+    told = yaml.safe_load((tmp_path / "config.yaml").read_text())["protocol"]
+    assert (told["activation"], told["seen_penalty"]) == taken
+    assert told["name"] == run.protocol.name
+    folder.check_same_run()
+    again = dataclasses.replace(run, protocol=InferenceProtocol.from_dict(told))
+    assert again.folder.record["protocol"] == told, "a run of that record is the same run"
+    again.folder.check_same_run()
+
+
+def test_folders_that_say_the_protocol_as_it_was_asked_for_go_on(tmp_path):
+    run = python_run(tmp_path, split=SplitSettings("toy", unseen=TOY_UNSEEN, setting="transductive"))
+    run.folder.open(None, 0)
+    old = yaml.safe_load((tmp_path / "config.yaml").read_text())
+    old["protocol"]["seen_penalty"] = 0.1
+    (tmp_path / "config.yaml").write_text(yaml.safe_dump(old))
+    run.folder.check_same_run()
+    old["protocol"]["seen_penalty"] = 0.3
+    (tmp_path / "config.yaml").write_text(yaml.safe_dump(old))
+    with pytest.raises(ConfigError, match="protocol.seen_penalty: 0.3 there, 0.0 now"):
+        run.folder.check_same_run()
 
 
 def test_no_checkpoint_is_of_both_runs_of_self_training(tmp_path):

@@ -1,4 +1,4 @@
-"""Which checkpoint of a run is meant where its folder is named."""
+"""Which checkpoint of a run is meant where its folder is named, and what tables and pictures call it."""
 
 from pathlib import Path
 
@@ -15,3 +15,10 @@ def checkpoint_of(path: Path | str) -> Path | str:
         return path
     places = (Path(path) / stage / name for stage in _STAGES for name in CHECKPOINTS)
     return next((place for place in places if place.is_file()), path)
+
+
+def trained_title(checkpoint: Path | str) -> str:
+    """What a trained model is called beside methods: after the folder that is named, or that the file lies in."""
+    path = Path(checkpoint)
+    name = path.resolve().name if path.is_dir() else path.parent.name
+    return f"trained: {name or checkpoint}"

@@ -1,4 +1,4 @@
-"""``lexiseg benchmark``: training-free methods side by side under their published settings, in one table."""
+"""``lexiseg benchmark``: training-free methods and trained models side by side, each under its own settings, in one table."""
 
 from collections.abc import Sequence
 
@@ -7,7 +7,7 @@ from rich.console import Console
 from rich.markdown import Markdown
 
 from lexiseg.cli.composing import compose_config, plain
-from lexiseg.evaluation.benchmark import Benchmark, MethodChoice
+from lexiseg.evaluation.benchmark import Benchmark, Row
 from lexiseg.recipes.benchmark import (
     RESULTS_FILE,
     TABLE_FILE,
@@ -17,7 +17,7 @@ from lexiseg.recipes.benchmark import (
     measure_all,
 )
 from lexiseg.recipes.conf_files import benchmark_names, require_benchmarks
-from lexiseg.recipes.records import benchmark, benchmark_run
+from lexiseg.recipes.records import benchmark, benchmark_run, require_benchmark
 
 
 def run_benchmark(overrides: Sequence[str]) -> int:
@@ -25,7 +25,7 @@ def run_benchmark(overrides: Sequence[str]) -> int:
     console = Console()
     run = read_run(overrides)
 
-    def left_out(choice: MethodChoice, error: Exception) -> None:
+    def left_out(choice: Row, error: Exception) -> None:
         console.print(f"[red]{choice.label} left out:[/red] {error}", highlight=False)
 
     table = measure_all(run, left_out)
@@ -44,7 +44,7 @@ def read_run(overrides: Sequence[str]) -> BenchmarkRun:
     own, of_benchmarks = _sort_overrides(overrides)
     config = compose_config("benchmark", own)
     record = plain(config)
-    MethodChoice.many(record["methods"])  # a mistake shows before any data are opened
+    require_benchmark(record)  # a mistake shows before any data are opened
     names = require_benchmarks(record["benchmarks"])
     benchmarks = [load_benchmark(name, config, of_benchmarks.get(name, ())) for name in names]
     return benchmark_run(record, benchmarks, join_processes(config.device))

@@ -10,6 +10,7 @@ from rich.table import Table
 
 from lexiseg.data.check import ClassRow, write_overlays
 from lexiseg.recipes.data import DataPlace, check_data, prepare_data
+from lexiseg.storage import require_folder
 
 
 def run_prepare(args: argparse.Namespace) -> int:
@@ -29,6 +30,7 @@ def run_prepare(args: argparse.Namespace) -> int:
 def run_check(args: argparse.Namespace) -> int:
     """Print what the data set contains and draw overlays; 0 unless an error is raised."""
     console = Console(soft_wrap=True)
+    require_folder(args.out, "--out")
     place = DataPlace(**{item.name: getattr(args, item.name) for item in fields(DataPlace)})
     check = check_data(place, args.split)
     dataset, split = check.dataset, check.split

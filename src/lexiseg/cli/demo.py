@@ -20,6 +20,7 @@ def run(args: argparse.Namespace) -> int:
         raise ConfigError(f"--seeds {args.seeds}: expected 1 training or more")
     console, started = Console(), time.monotonic()
     records = [_record(args, seed) for seed in range(args.seeds)]
+    runs = [training_run(record, print) for record in records]  # a mistake shows before anything is judged
     stage = demo_stage(records[0])
     unseen = stage.split.unseen
     console.print(
@@ -28,7 +29,6 @@ def run(args: argparse.Namespace) -> int:
     )
     readings = judge_readings(stage)
     console.print(_table([judged.row for judged in readings]))
-    runs = [training_run(record, print) for record in records]
     trained = train_all(stage, runs, lambda sentence: console.print(f"\n{sentence}"))
     console.print()
     console.print(_table(keep(args.out, stage, readings, trained)))

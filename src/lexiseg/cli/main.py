@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from functools import partial
 
 from lexiseg import __version__
+from lexiseg.command_parser import CommandParser
 from lexiseg.errors import LexisegError, own_sentence
 from lexiseg.interruption import interrupted, run_command
 from lexiseg.lazy import locate
@@ -36,7 +37,7 @@ HYDRA_COMMANDS = {
     "eval": "judge a checkpoint on seen and unseen classes",
     "pixelclip": "tune a CLIP with masks without names, and write it as a CLIP like any other",
     "sweep": "train the rows of one of the paper's tables over several seeds",
-    "benchmark": "put training-free methods side by side in one table",
+    "benchmark": "put methods and trained models side by side in one table",
 }
 """Commands that take Hydra overrides, each ``run_NAME`` in a module of its name."""
 
@@ -58,7 +59,7 @@ _NEED_OVERRIDES = ("eval", "sweep")
 
 def build_parser(command: str | None = None) -> argparse.ArgumentParser:
     """The parser of all commands, or with the flags of one alone."""
-    parser = argparse.ArgumentParser(
+    parser = CommandParser(
         prog="lexiseg",
         description="Zero-shot semantic segmentation: an image and words in, a labelled mask out.",
         epilog=_EPILOG,

@@ -10,7 +10,7 @@ from lexiseg.cli.parsers.mask_providers import provider_settings
 from lexiseg.masks.build import Outcome
 from lexiseg.progress import with_progress
 from lexiseg.recipes.masks import MaskBuild, MaskSummary, draw_masks, mask_tasks, start_masks
-from lexiseg.storage import write_png
+from lexiseg.storage import require_folder, write_png
 
 
 def run_build(args: argparse.Namespace) -> int:
@@ -42,6 +42,7 @@ def run_show(args: argparse.Namespace) -> int:
     from lexiseg.recipes.photographs import Photograph, Step
 
     console = Console(stderr=True, soft_wrap=True)
+    require_folder(args.output, "--output")
     tasks = {task.image: task for task in mask_tasks(args.images, args.masks)}
 
     def draw(photograph: Photograph, _: Step) -> None:

@@ -1,5 +1,6 @@
 """One loader for every form in which CLIP weights travel: it finds out which form it is, and asks its reader."""
 
+import difflib
 import importlib.resources
 from pathlib import Path
 from typing import Any, Literal
@@ -22,6 +23,7 @@ from lexiseg.clip.tokenizer import TextTokenizer, huggingface_tokenizer, openai_
 from lexiseg.clip.towers.family import Family
 from lexiseg.errors import CheckpointError, ConfigError
 from lexiseg.progress import doing
+from lexiseg.storage import leads_somewhere
 
 TOY_CLIP = "toy"
 """The small CLIP shipped with the package, which knows only the toy world."""
@@ -71,6 +73,7 @@ def _load(
         return _load_folder(
             str(importlib.resources.files("lexiseg") / "assets" / "toy_clip"), tokenizer, name=TOY_CLIP
         )
+    _require_known(str(source))
     path = weights_in(Path(source)) or Path(source)
     if not path.is_file():
         return _load_folder(str(source), tokenizer, name=str(source))
@@ -78,6 +81,18 @@ def _load(
     if path.parent == Path(source) and (path.parent / "tokenizer.json").is_file():
         tokenizer = tokenizer or path.parent
     return FrozenCLIP(model, _tokenizer(tokenizer), source=str(source))
+
+
+def _require_known(source: str) -> None:
+    """Refuse a misspelled name of ours before the hub is asked for it; every CLIP there stands below its owner's name.
+
+    Raises:
+        ConfigError: Says what was meant.
+    """
+    if "/" in source or leads_somewhere(source):
+        return
+    if difflib.get_close_matches(source.lower(), [TOY_CLIP], 1):
+        raise ConfigError(f"no CLIP '{source}'; did you mean {TOY_CLIP}?")
 
 
 def _model_from_file(

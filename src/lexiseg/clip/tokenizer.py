@@ -15,6 +15,7 @@ from tokenizers import Regex, Tokenizer, decoders, models, normalizers, pre_toke
 from torch import Tensor
 
 from lexiseg.errors import LexisegError
+from lexiseg.storage import tell_unreadable
 
 _SPLIT = r"'s|'t|'re|'ve|'m|'ll|'d|[\p{L}]+|[\p{N}]|[^\s\p{L}\p{N}]+"
 _MERGES = 49152 - 256 - 2
@@ -117,7 +118,9 @@ def openai_tokenizer(path: Path) -> ClipBpe:
         with gzip.open(path, "rt", encoding="utf-8") as file:
             lines = file.read().split("\n")
     except (OSError, EOFError, zlib.error, UnicodeDecodeError) as error:
-        raise LexisegError(f"{path}: expected OpenAI's bpe_simple_vocab_16e6.txt.gz ({error})") from error
+        raise LexisegError(
+            f"{tell_unreadable(path, error)}; expected OpenAI's bpe_simple_vocab_16e6.txt.gz"
+        ) from error
     merges = [tuple(line.split()) for line in lines[1 : _MERGES + 1]]
     if len(merges) != _MERGES or any(len(pair) != 2 for pair in merges):
         raise LexisegError(

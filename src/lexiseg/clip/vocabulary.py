@@ -18,7 +18,7 @@ from lexiseg.clip.templates import resolve_templates
 from lexiseg.clip.tokenizer import TextTooLongError
 from lexiseg.errors import ConfigError
 from lexiseg.progress import doing
-from lexiseg.storage import read_words, write_atomically
+from lexiseg.storage import read_words, tell_unreadable, write_atomically
 from lexiseg.types import chunks
 
 if TYPE_CHECKING:
@@ -110,7 +110,7 @@ class Vocabulary:
             text = read_words(Path(path))
         except (OSError, UnicodeDecodeError) as error:
             raise ConfigError(
-                f"{path}: expected a UTF-8 text file with one class name a line ({error})"
+                f"{tell_unreadable(Path(path), error)}; expected a UTF-8 text file with one class name a line"
             ) from error
         lines = [line for line in text.splitlines() if line.strip()]
         return cls(tuple(tuple(word.strip() for word in line.split(";")) for line in lines), templates)

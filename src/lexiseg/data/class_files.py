@@ -6,7 +6,7 @@ from pathlib import Path
 
 from lexiseg.errors import DataError
 from lexiseg.label_codes import MOST_CLASSES
-from lexiseg.storage import read_words
+from lexiseg.storage import read_words, tell_unreadable
 
 Words = tuple[tuple[str, ...], ...]
 """Per class its name and then its synonyms."""
@@ -38,8 +38,8 @@ def read_class_file(path: str | Path) -> Words:
         text = read_words(path)
     except (OSError, UnicodeDecodeError) as error:
         raise DataError(
-            f"cannot read the class file {path} ({error}); expected UTF-8 text, one class a line, "
-            "synonyms after semicolons: 'cat; kitten'"
+            f"{tell_unreadable(path, error)}; expected a class file: UTF-8 text, one class a line, synonyms after semicolons: "
+            "'cat; kitten'"
         ) from error
     return parse_classes(text.rstrip().splitlines(), str(path))
 

@@ -169,7 +169,8 @@ def require_seen_classes(scan: LabelScan, split: ClassSplit, *, exempt: Sequence
         looked = "all" if scan.scanned == scan.total else "the first"
         raise DataError(
             f"split '{split.name}': seen class {', '.join(map(repr, absent))} has no pixel in {looked} "
-            f"{scan.scanned} training label maps; check the id map and the class order, or name it as unseen"
+            f"{scan.scanned} training label maps; give more images (scenes of the toy world: data.train.length), check the id "
+            "map and the class order, or name it as unseen"
         )
 
 

@@ -1,4 +1,4 @@
-"""Training-free methods on benchmarks: which settings a row of a table has in a column, and its measurement."""
+"""Rows of a table on benchmarks: which settings a method or a trained model has in a column, and its measurement."""
 
 import hashlib
 import json
@@ -19,9 +19,12 @@ from lexiseg.errors import ConfigError
 from lexiseg.evaluation.benchmark_table import Cell
 from lexiseg.evaluation.efficiency import Efficiency, count_operations, count_parameters
 from lexiseg.evaluation.evaluate import EvaluationReport, evaluate
+from lexiseg.evaluation.naming import NAMING_PROTOCOL, MaskSource
+from lexiseg.evaluation.trained_row import TrainedRow
 from lexiseg.inference.pipeline import Pipeline
 from lexiseg.inference.protocol import InferenceProtocol
 from lexiseg.inference.segmenter import Segmenter
+from lexiseg.plain_settings import require_plain_settings, within
 from lexiseg.progress import doing
 from lexiseg.types import ClassSplit, SegmentationDataset
 
@@ -49,8 +52,8 @@ class MethodChoice:
     name: str
     label: str = ""
     settings: Mapping[str, Any] = field(default_factory=dict)
-    strength: float | None = None
-    temperature: float = 2.0
+    strength: float | None = within(None, at_least=0)
+    temperature: float = within(2.0, above=0)
     views: MultiView | None = None
     templates: str | None = None
     protocol: Mapping[str, Any] = field(default_factory=dict)
@@ -61,6 +64,7 @@ class MethodChoice:
             raise ConfigError(
                 f"no training-free method '{self.name}'; choose from {', '.join(METHODS)}, or all"
             )
+        require_plain_settings(self, f"methods: {self.name}")
         if not self.label:
             object.__setattr__(self, "label", self.name)
 
@@ -144,17 +148,30 @@ class Benchmark:
         return InferenceProtocol.from_dict({**merged, "name": f"{self.name}/{choice.label}"})
 
 
+Row = MethodChoice | TrainedRow
+"""What a table's row may be."""
+
+
 def prepare(
-    choice: MethodChoice, benchmark: Benchmark, clip: FrozenCLIP, changes: Mapping[str, Any] | None = None
+    choice: Row,
+    benchmark: Benchmark,
+    clip: FrozenCLIP,
+    changes: Mapping[str, Any] | None = None,
+    *,
+    masks: MaskSource | None = None,
 ) -> Segmenter:
     """The segmenter of one row on one benchmark; words are embedded, or read from the cache.
 
     Args:
         choice: The row.
         benchmark: The column.
-        clip: The frozen CLIP.
+        clip: The frozen CLIP of the row: the methods' common one, or the trained model's own.
         changes: Protocol settings for every row; those of the row itself win.
+        masks: That the segmenter will be given, if any.
     """
+    changes = {**({} if masks is None else NAMING_PROTOCOL), **(changes or {})}
+    if isinstance(choice, TrainedRow):
+        return choice.segmenter(benchmark.name, benchmark.dataset.classes, benchmark.words[None], changes)
     own = benchmark.own(choice.name).get("settings", {})
     method = build_method(
         choice.name,
@@ -164,19 +181,32 @@ def prepare(
         views=choice.views,
         **{**own, **choice.settings},
     )
-    row = replace(choice, protocol={**(changes or {}), **choice.protocol})
+    row = replace(choice, protocol={**changes, **choice.protocol})
     pipeline = Pipeline.training_free(method, clip, templates=choice.templates)
     pipeline = replace(pipeline, protocol=benchmark.protocol_for(row, method.views))
     return pipeline.segmenter(Vocabulary(benchmark.words_for(choice.name), shared=True))
 
 
 def cell_key(
-    choice: MethodChoice, benchmark: Benchmark, segmenter: Segmenter, clip: FrozenCLIP, limit: int | None
+    choice: Row,
+    benchmark: Benchmark,
+    segmenter: Segmenter,
+    clip: FrozenCLIP,
+    limit: int | None,
+    masks: MaskSource | None = None,
 ) -> str:
     """Hash of everything that decides the score."""
+    row: dict[str, Any]
+    if isinstance(choice, TrainedRow):
+        row = {"weights": choice.fingerprint, "model": choice.info.model}
+    else:
+        row = {
+            "choice": {**vars(choice), "views": None, "protocol": None, "settings": dict(choice.settings)},
+            "own": benchmark.own(choice.name).get("settings", {}),
+        }
     settings = {
-        "choice": {**vars(choice), "views": None, "protocol": None, "settings": dict(choice.settings)},
-        "own": benchmark.own(choice.name).get("settings", {}),
+        **row,
+        **({} if masks is None else {"masks": masks.told}),
         "protocol": segmenter.protocol.to_dict(),
         "words": segmenter.vocabulary.words,
         "templates": segmenter.vocabulary.templates,
@@ -197,7 +227,7 @@ def data_name(dataset: SegmentationDataset) -> str:
 
 
 def measure(
-    choice: MethodChoice,
+    choice: Row,
     benchmark: Benchmark,
     segmenter: Segmenter,
     clip: FrozenCLIP,
@@ -205,24 +235,17 @@ def measure(
     key: str,
     limit: int | None = None,
     images_per_batch: int = 1,
+    masks: MaskSource | None = None,
 ) -> Cell:
     """Score one row on one benchmark and count what it costs."""
     names = tuple(benchmark.dataset.classes)
     split = ClassSplit(benchmark.name, names, setting="supervised")
     with doing(f"counting operations of {choice.label}"):
         operations = count_operations(segmenter, benchmark.dataset[0].image)
+    own = choice.told(split) if isinstance(choice, TrainedRow) else _told(choice, benchmark, segmenter, clip)
     context = {
-        "method": choice.name,
         "label": choice.label,
-        "recalibration": {
-            "strength": getattr(segmenter.model, "strength", 0.0),
-            "temperature": getattr(segmenter.model, "temperature", None),
-        },
-        "encoder": dense_settings(
-            "sc-clip" if choice.name == TG_CLIP else choice.name,
-            clip.tower,
-            **{**benchmark.own(choice.name).get("settings", {}), **choice.settings},
-        ),
+        **own,
         "clip": {"source": clip.source, "fingerprint": clip.fingerprint},
         "data": data_name(benchmark.dataset),
     }
@@ -233,11 +256,30 @@ def measure(
         limit=limit,
         context=context,
         images_per_batch=images_per_batch,
+        masks=masks,
     )
     efficiency = Efficiency(count_parameters(segmenter, clip), operations, report.seconds_per_image)
     return Cell(
         choice.label, benchmark.name, key, report.scores["miou"], efficiency, _with_names(report, names)
     )
+
+
+def _told(
+    choice: MethodChoice, benchmark: Benchmark, segmenter: Segmenter, clip: FrozenCLIP
+) -> dict[str, Any]:
+    """What a report says of a method, as plain values."""
+    return {
+        "method": choice.name,
+        "recalibration": {
+            "strength": getattr(segmenter.model, "strength", 0.0),
+            "temperature": getattr(segmenter.model, "temperature", None),
+        },
+        "encoder": dense_settings(
+            "sc-clip" if choice.name == TG_CLIP else choice.name,
+            clip.tower,
+            **{**benchmark.own(choice.name).get("settings", {}), **choice.settings},
+        ),
+    }
 
 
 def _with_names(report: EvaluationReport, names: Sequence[str]) -> dict[str, Any]:

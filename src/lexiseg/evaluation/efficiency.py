@@ -30,8 +30,9 @@ class Efficiency:
 
 
 def count_parameters(segmenter: Segmenter, clip: FrozenCLIP) -> int:
-    """Numbers of all towers that take part: CLIP's two, and a method's own."""
-    towers: list[nn.Module] = [clip, *([segmenter.model] if isinstance(segmenter.model, nn.Module) else [])]
+    """Numbers of all towers that take part: CLIP's two, and a method's own; those of an exported program are not seen."""
+    parts: tuple[object, ...] = (clip, segmenter.model)
+    towers = [part for part in parts if isinstance(part, nn.Module)]
     unique = {id(parameter): parameter.numel() for tower in towers for parameter in tower.parameters()}
     return sum(unique.values())
 

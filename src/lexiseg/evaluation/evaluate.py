@@ -14,16 +14,19 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 import torch
 
 from lexiseg.errors import ConfigError
+from lexiseg.evaluation.naming import MaskSource
 from lexiseg.inference.segmenter import Segmenter
 from lexiseg.keys import some_names
 from lexiseg.metrics.functional import ZeroShotScores
+from lexiseg.metrics.mask_naming import MaskNamingMetric, MaskScores
 from lexiseg.metrics.segmentation import ZeroShotMetric
 from lexiseg.progress import doing
 from lexiseg.storage import write_json
-from lexiseg.types import ClassSplit, SegmentationDataset, chunks
+from lexiseg.types import ClassSplit, Sample, SegmentationDataset, chunks
 
 log = logging.getLogger(__name__)
 
@@ -35,6 +38,10 @@ _COLUMNS = {
     "miou": "all",
     "miou_absent_as_zero": "all, absent as 0",
     "pixel_accuracy": "pixel acc.",
+    "mask_accuracy": "mask acc.",
+    "mask_class_accuracy": "mask acc. by class",
+    "mask_class_accuracy_seen": "by seen class",
+    "mask_class_accuracy_unseen": "by unseen class",
 }
 
 
@@ -49,6 +56,8 @@ class EvaluationReport:
         settings: Everything else that decides a number, as plain values.
         seconds_per_image: From pixels to labels, without reading and scoring; the first batch, which warms
             up, left out. NaN where there was no other.
+        naming: Scores of the names of given masks; None where the segmenter found its own. The pixels of ``result`` then have
+            the name of the smallest given mask over them.
     """
 
     result: ZeroShotScores
@@ -56,11 +65,15 @@ class EvaluationReport:
     split: ClassSplit
     settings: Mapping[str, Any] = field(default_factory=dict)
     seconds_per_image: float = math.nan
+    naming: MaskScores | None = None
 
     @property
     def scores(self) -> dict[str, float]:
-        """``seen``, ``unseen``, ``harmonic``, ``miou`` and ``pixel_accuracy``, as fractions; see `ZeroShotScores.summary`."""
-        return self.result.summary()
+        """``seen``, ``unseen``, ``harmonic``, ``miou`` and ``pixel_accuracy``, as fractions; see `ZeroShotScores.summary`.
+
+        With given masks, also what `MaskScores.summary` names.
+        """
+        return self.result.summary() | ({} if self.naming is None else self.naming.summary())
 
     def to_dict(self) -> dict[str, Any]:
         """Plain values: scores, classes, split, settings, software."""
@@ -73,16 +86,24 @@ class EvaluationReport:
         }
         return {
             "scores": self.scores,
-            "per_class": {
-                name: {"iou": self.result.iou[name], "accuracy": self.result.accuracy[name]}
-                for name in self.split.classes
-            },
+            "per_class": {name: self._of_class(name) for name in self.split.classes},
             "images": self.images,
             "seconds_per_image": self.seconds_per_image,
             "split": split,
             **self.settings,
+            **self._of_masks(),
             "software": software_versions(),
         }
+
+    def _of_class(self, name: str) -> dict[str, float]:
+        own = {"iou": self.result.iou[name], "accuracy": self.result.accuracy[name]}
+        return own if self.naming is None else {**own, "mask_accuracy": self.naming.per_class[name]}
+
+    def _of_masks(self) -> dict[str, Any]:
+        """Which masks were given, and how many of them were judged."""
+        if self.naming is None:
+            return {}
+        return {"masks": {**self.settings.get("masks", {}), "judged": self.naming.masks}}
 
     def write(self, path: Path | str) -> Path:
         """Write :meth:`to_dict` as JSON, whole or not at all.
@@ -97,11 +118,24 @@ class EvaluationReport:
         """The summary as a table of percentages, and one row per class below."""
         rows = [
             f"| {name} | {'unseen' if name in self.split.unseen else 'seen'} | "
-            f"{_percent(self.result.iou[name])} | {_percent(self.result.accuracy[name])} |"
+            f"{' | '.join(map(_percent, self._of_class(name).values()))} |"
             for name in self.split.classes
         ]
-        head = ["| class | | IoU % | accuracy % |", "| --- | --- | ---: | ---: |"]
-        return "\n".join([markdown_table({self.split.name: self}), "", *head, *rows, ""])
+        more = " mask acc. % |" if self.naming else ""
+        head = [
+            f"| class | | IoU % | accuracy % |{more}",
+            f"| --- | --- | ---: | ---: |{' ---: |' if more else ''}",
+        ]
+        return "\n".join([markdown_table({self.split.name: self}), *self._told_masks(), "", *head, *rows, ""])
+
+    def _told_masks(self) -> list[str]:
+        if self.naming is None:
+            return []
+        source = self.settings.get("masks", {}).get("source", "given")
+        return [
+            "",
+            f"The names of {self.naming.masks} masks ({source}); every pixel has the name of its mask.",
+        ]
 
 
 def evaluate(
@@ -112,6 +146,7 @@ def evaluate(
     limit: int | None = None,
     context: Mapping[str, Any] | None = None,
     images_per_batch: int = 1,
+    masks: MaskSource | None = None,
 ) -> EvaluationReport:
     """Segment every image of a data set by the path that prediction takes, and score it.
 
@@ -124,6 +159,7 @@ def evaluate(
         limit: Score the first so many images only; the report says so.
         context: What else the report shall say: CLIP source and fingerprint, checkpoint, seeds, data set.
         images_per_batch: Photographs whose windows share the tower's batches; does not change a score.
+        masks: Give these to the segmenter, and judge the names that it gives them.
 
     Raises:
         ConfigError: Vocabulary, data set and split do not have the same classes, or there is no image.
@@ -132,25 +168,34 @@ def evaluate(
     _check_classes(segmenter, dataset, split, limit)
     rank, world = _place()
     metric = ZeroShotMetric(split, rejection=segmenter.protocol.rejects)
+    naming = None if masks is None else MaskNamingMetric(split)
     total = len(dataset) if limit is None else min(limit, len(dataset))
     indices = range(rank, total, world)
     spent: list[tuple[int, float]] = []
     with doing(f"judging {segmenter.protocol.name}", len(indices)) as work:
         for part in chunks(len(indices), images_per_batch):
             samples = [dataset[index] for index in indices[part]]
+            given = _given(masks, dataset, indices[part], samples)
             start = time.perf_counter()
-            results = segmenter.segment_batch([sample.image for sample in samples], scores=False)
+            results = segmenter.segment_batch([sample.image for sample in samples], scores=False, masks=given)
             spent.append((len(samples), time.perf_counter() - start))
-            for sample, result in zip(samples, results, strict=True):
-                labels = torch.from_numpy(result.labels.astype(np.int64))
-                metric.update(labels, torch.from_numpy(sample.label.copy()))
+            for number, (sample, result) in enumerate(zip(samples, results, strict=True)):
+                label = torch.from_numpy(sample.label.astype(np.int64))
+                metric.update(torch.from_numpy(result.labels.astype(np.int64)), label)
+                if naming is not None and given is not None and result.mask_classes is not None:
+                    naming.update(
+                        torch.from_numpy(result.mask_classes), torch.from_numpy(given[number]), label
+                    )
             work.advance(len(samples))
     scores = metric.compute()
     absent = [name for name, iou in scores.iou.items() if math.isnan(iou)]
     if absent:
         _warn_absent(some_names(absent))
     settings = {**_settings(segmenter), "limit": limit, **(context or {})}
-    return EvaluationReport(scores, total, split, settings, _seconds_per_image(spent))
+    if masks is not None:
+        settings["masks"] = dict(masks.told)
+    named = None if naming is None else naming.compute()
+    return EvaluationReport(scores, total, split, settings, _seconds_per_image(spent), named)
 
 
 def markdown_table(reports: Mapping[str, EvaluationReport]) -> str:
@@ -163,9 +208,14 @@ def markdown_table(reports: Mapping[str, EvaluationReport]) -> str:
         f"| --- |{' ---: |' * (len(shown) + 1)}",
     ]
     for name, report in reports.items():
-        values = " | ".join(_percent(getattr(report.result, key)) for key in shown)
+        values = " | ".join(_percent(_score(report, key)) for key in shown)
         lines.append(f"| {name} | {values} | {report.images} |")
     return "\n".join(lines)
+
+
+def _score(report: EvaluationReport, key: str) -> float:
+    """One that the report's own summary may leave out, or that it has not."""
+    return float(getattr(report.result, key, report.scores.get(key, math.nan)))
 
 
 def software_versions() -> dict[str, str]:
@@ -182,6 +232,15 @@ def software_versions() -> dict[str, str]:
 def names_hash(words: Sequence[Sequence[str]]) -> str:
     """Short hash of class names with synonyms, in order: equal for equal words."""
     return hashlib.sha256(json.dumps(list(map(list, words)), ensure_ascii=False).encode()).hexdigest()[:16]
+
+
+def _given(
+    masks: MaskSource | None, dataset: SegmentationDataset, indices: Sequence[int], samples: Sequence[Sample]
+) -> list[npt.NDArray[np.bool_]] | None:
+    """The masks of some photographs, made before the clock runs."""
+    if masks is None:
+        return None
+    return [masks.masks(dataset, index, sample) for index, sample in zip(indices, samples, strict=True)]
 
 
 def _settings(segmenter: Segmenter) -> dict[str, Any]:

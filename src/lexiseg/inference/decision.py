@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -30,13 +31,29 @@ class LastTouches:
     Attributes:
         refine: Spreads scores between pixels of like colour.
         vote: Gives every mask one class.
+        named: ``(K, M)`` scores of the vote's masks by a model that looks under them; None: the mean of its maps.
     """
 
     refine: PreparedPAMR | None = None
     vote: MaskVote | None = None
+    named: Tensor | None = None
 
 
 NO_TOUCHES = LastTouches()
+
+
+class Decided(NamedTuple):
+    """What became of a photograph.
+
+    Attributes:
+        labels: ``(H, W)`` class ids, uint8, uint16 or int32 as the number of ids asks.
+        scores: ``(H, W)``, or None where they are not wanted.
+        mask_classes: ``(M,)`` int64 class of each mask of the vote, in the order in which they came; None without a vote.
+    """
+
+    labels: npt.NDArray[np.integer]
+    scores: npt.NDArray[np.float32] | None
+    mask_classes: npt.NDArray[np.int64] | None
 
 
 def decide(
@@ -48,7 +65,7 @@ def decide(
     seen_ids: tuple[int, ...] = (),
     scores: bool = True,
     touches: LastTouches = NO_TOUCHES,
-) -> tuple[npt.NDArray[np.integer], npt.NDArray[np.float32] | None]:
+) -> Decided:
     """Label every source pixel.
 
     Args:
@@ -59,16 +76,13 @@ def decide(
         seen_ids: Classes that bear the seen penalty.
         scores: Whether the score map is wanted.
         touches: Refinement and vote, where they are wanted. A vote changes labels, not scores.
-
-    Returns:
-        ``(H, W)`` class ids, uint8, uint16 or int32 as the number of ids asks, and the ``(H, W)`` scores or
-        None.
     """
     if protocol.area_threshold > 0 or touches.vote is not None:
         passes = list(passes)  # another competition reads them again
     ids = int(class_ids[-1]) + 1 + protocol.rejects
     valued = scores or protocol.probability_threshold > 0
     penalty = _penalties(class_ids, seen_ids, protocol.seen_penalty)
+    named = touches.named
     contest = _Contest(layout, protocol, touches)
     with_total = valued and protocol.activation == "linear"
     running = contest.run(passes, penalty=penalty, with_total=with_total)
@@ -77,6 +91,7 @@ def decide(
         kept = _kept_words(_look_up(words, class_ids), class_ids, protocol)
         passes = [(part, tuple(_only(maps, kept[part]) for maps in logits)) for part, logits in passes]
         class_ids, penalty = class_ids[kept], None if penalty is None else penalty[kept]
+        named = None if named is None else named[kept]
         final = contest.run(passes, penalty=penalty)
         words, best = final.words, final.best
     labels = _look_up(words, class_ids)
@@ -89,9 +104,18 @@ def decide(
                 values *= (best - running.best).exp_()
         if protocol.probability_threshold > 0:
             labels[values < protocol.probability_threshold] = ids - 1 if protocol.rejects else 0
+    mask_classes = None
     if touches.vote is not None:
-        labels = touches.vote.paint(labels, class_ids[contest.votes(passes, touches.vote, penalty)])
-    return _to_numpy(labels, ids), values.cpu().numpy() if scores and values is not None else None
+        means = contest.means(passes, touches.vote) if named is None else named
+        best = (means if penalty is None else means - penalty[:, None]).argmax(dim=0)
+        chosen = class_ids[best]
+        labels = touches.vote.paint(labels, chosen)
+        mask_classes = touches.vote.as_given(chosen).long().cpu().numpy()
+    return Decided(
+        _to_numpy(labels, ids),
+        values.cpu().numpy() if scores and values is not None else None,
+        mask_classes,
+    )
 
 
 @dataclass(frozen=True)
@@ -122,15 +146,14 @@ class _Contest:
             raise ValueError("expected logits of at least one word")
         return running
 
-    def votes(self, passes: Iterable[WordPass], vote: MaskVote, penalty: Tensor | None) -> Tensor:
-        """Word with the highest mean score inside each mask, ``(masks,)``."""
+    def means(self, passes: Iterable[WordPass], vote: MaskVote) -> Tensor:
+        """Mean score of each word inside each mask, ``(words, masks)``."""
         means = [
             vote.mean_logits(maps)
             for words, merge, _ in self._merges(passes)
             for _, maps in self._maps(words, merge)
         ]
-        scores = torch.cat(means)
-        return (scores if penalty is None else scores - penalty[:, None]).argmax(dim=0)
+        return torch.cat(means)
 
     def _merges(self, passes: Iterable[WordPass]) -> Iterator[tuple[slice, TileSource, torch.device]]:
         """Words, their scores, and where those are computed."""

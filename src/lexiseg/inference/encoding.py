@@ -15,9 +15,10 @@ from torch import Tensor, nn
 from lexiseg.dense.multi_view import render_view
 from lexiseg.inference.layout import ImageLayout, WindowLayout
 from lexiseg.inference.protocol import Precision, Resize
+from lexiseg.ops.mask_pooling import masks_on_grid
 from lexiseg.ops.resize import resize_image, resize_image_pillow
 from lexiseg.ops.window_merge import padding_before
-from lexiseg.progress import doing
+from lexiseg.progress import Doing, doing
 from lexiseg.types import ClassifiedMasks, ClassWords, RegionSegmentable, Segmentable
 
 Picture = npt.NDArray[np.uint8]
@@ -98,13 +99,11 @@ class WindowEncoder:
                 group = waiting.setdefault(kind, [])
                 group.append((place, window))
                 if len(group) == self.window_batch:
-                    yield self._run_tower(group, content)
-                    work.advance(len(group))
+                    yield self._run_tower(group, content, work)
                     group.clear()
             for (_, content), group in waiting.items():
                 if group:
-                    yield self._run_tower(group, content)
-                    work.advance(len(group))
+                    yield self._run_tower(group, content, work)
 
     def decode(self, state: Any, text: Tensor) -> Tensor:
         """Logits ``(W, M, h, w)`` of some words ``(M, D)`` in a batch of windows, float32."""
@@ -126,6 +125,22 @@ class WindowEncoder:
         with self._autocast(words.text.device):
             return cast(RegionSegmentable, self.model).classify(state, words)
 
+    def name_masks(self, image: Picture, layout: ImageLayout, masks: Tensor, words: ClassWords) -> Tensor:
+        """Scores ``(N, K)`` of masks of a photograph, by a model that :func:`can_name_masks`.
+
+        Args:
+            image: The photograph.
+            layout: Of one window of one view.
+            masks: ``(N, H, W)`` bool at the photograph's size; they are read where the window has the photograph.
+            words: All classes.
+        """
+        ((_, window, content),) = self._windows([image], [layout])
+        height, width = window.shape[-2:]
+        on_window = F.pad(masks_on_grid(masks, content), (0, width - content[1], 0, height - content[0]))
+        with self._autocast(window.device):
+            named: Tensor = cast(Any, self.model).name_masks(window[None], on_window, words, content)
+        return named.float()
+
     def working(self, image: Picture, layout: ImageLayout) -> Tensor:
         """The photograph ``(3, H, W)`` uint8 at the protocol's size, before any view."""
         first = layout.windows[0]
@@ -145,19 +160,27 @@ class WindowEncoder:
                     window = self.model.normalize(rendered[None, :, top:bottom, left:right])
                     yield (index, number), _pad(window, of_view)[0], (bottom - top, right - left)
 
-    def _run_tower(self, group: Sequence[tuple[Place, Tensor]], content: tuple[int, int]) -> EncodedWindows:
+    def _run_tower(
+        self, group: Sequence[tuple[Place, Tensor]], content: tuple[int, int], work: Doing
+    ) -> EncodedWindows:
         windows = torch.stack([window for _, window in group])
         with self._autocast(windows.device):
             if self.model.names_regions:
                 state = cast(RegionSegmentable, self.model).encode(windows, content)
             else:
                 state = self.model.encode(windows)
+        work.advance(len(group))  # read, whatever its reader does with it before the next is asked for
         return EncodedWindows(state, tuple(place for place, _ in group))
 
     def _autocast(self, device: torch.device) -> AbstractContextManager[Any]:
         if self.precision == "float32":
             return nullcontext()
         return torch.autocast(device.type, dtype=torch.bfloat16)
+
+
+def can_name_masks(model: Segmentable) -> bool:
+    """Whether a model looks under masks that it is given, by ``name_masks(images, masks, words, content)``."""
+    return model.names_regions and callable(getattr(model, "name_masks", None))
 
 
 def collect(maps: dict[Place, list[Tensor]], places: Sequence[Place], logits: Tensor) -> None:

@@ -10,13 +10,14 @@ from torch import Tensor
 
 from lexiseg.checkpoints.model_facts import ModelFacts
 from lexiseg.checkpoints.model_folder import (
+    CONFIG,
     ModelFolder,
     download_model_folder,
     is_hub_name,
     read_model_folder,
 )
 from lexiseg.checkpoints.program_folder import find_program
-from lexiseg.checkpoints.run_checkpoint import checkpoint_of
+from lexiseg.checkpoints.run_checkpoint import CHECKPOINTS, checkpoint_of
 from lexiseg.checkpoints.training_file import (
     CheckpointInfo,
     check_same,
@@ -25,6 +26,7 @@ from lexiseg.checkpoints.training_file import (
     read_info,
 )
 from lexiseg.clip.loading import FrozenCLIP, load_clip
+from lexiseg.errors import CheckpointError
 from lexiseg.inference.devices import pick_device
 from lexiseg.inference.exported import ClipOnDemand, open_program
 from lexiseg.models.registry import build_model
@@ -118,6 +120,11 @@ def _read_stored(path: Path | str) -> _Stored:
     if is_hub_name(path):
         return _of_folder(read_model_folder(download_model_folder(str(path))))
     if Path(path).is_dir():
+        if not (Path(path) / CONFIG).is_file():
+            raise CheckpointError(
+                f"{path}: no model in this folder; expected a run's folder, with {' or '.join(CHECKPOINTS)} in it, or a folder "
+                "that `lexiseg export --to folder` or save_pretrained wrote"
+            )
         return _of_folder(read_model_folder(path))
     checkpoint = load_tensors_only(path)
     info = read_info(checkpoint, path)

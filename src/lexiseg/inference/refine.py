@@ -89,7 +89,17 @@ class MaskVote:
                 f"{tuple(masks.shape)}"
             )
         areas = masks.flatten(1).sum(dim=1)
-        self._masks = masks[areas.argsort(descending=True, stable=True)]
+        self._order = areas.argsort(descending=True, stable=True)
+        self._masks = masks[self._order]
+
+    @property
+    def masks(self) -> Tensor:
+        """``(M, H, W)`` bool, the largest first: the order that classes and scores stand in here."""
+        return self._masks
+
+    def as_given(self, classes: Tensor) -> Tensor:
+        """``(M,)`` classes in the order in which the masks came."""
+        return torch.empty_like(classes).index_copy_(0, self._order.to(classes.device), classes)
 
     @classmethod
     def of(cls, masks: npt.NDArray[np.bool_], size: tuple[int, int]) -> "MaskVote":

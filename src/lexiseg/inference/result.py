@@ -14,7 +14,7 @@ from lexiseg.data.io import ImageSource, read_image
 from lexiseg.errors import ConfigError, LexisegError
 from lexiseg.inference.pictures import label_image, overlay_image, score_image
 from lexiseg.ops.run_length import encode_rle
-from lexiseg.storage import json_text, png_bytes, write_atomically
+from lexiseg.storage import json_text, png_bytes, remove_file, write_atomically
 from lexiseg.types import chunks
 
 _COUNTED_PIXELS = 2**22
@@ -44,6 +44,7 @@ class Segmentation:
         id2label: Class name per id.
         unseen: Names of classes without training labels, where the model knows which were seen.
         protocol: The settings that led here, as plain values.
+        mask_classes: ``(M,)`` int64 class id of each mask that was given, in their order; None where none were.
         known_words: Which of the words training had labels for, as they were asked for: FC-CLIP and ZegFormer weigh CLIP's
             opinion otherwise for their classes. None where the model was not trained, or does not say on what.
     """
@@ -53,6 +54,7 @@ class Segmentation:
     id2label: Mapping[int, str]
     unseen: tuple[str, ...] = ()
     protocol: Mapping[str, Any] = field(default_factory=dict)
+    mask_classes: npt.NDArray[np.int64] | None = None
     known_words: tuple[str, ...] | None = None
 
     def __repr__(self) -> str:
@@ -239,7 +241,7 @@ class Segmentation:
         json: bool = True,
         score_png: bool = False,
     ) -> dict[str, Path]:
-        """Write the chosen files; each appears whole or not at all.
+        """Write the chosen files; each appears whole or not at all, and the JSON last: where it stands, so do the others.
 
         Args:
             folder: Is made if need be.
@@ -260,13 +262,15 @@ class Segmentation:
         wanted: dict[Kind, bool] = {
             "labels": label_png,
             "overlay": overlay and image is not None,
-            "json": json,
             "scores": score_png,
+            "json": json,
         }
-        paths: dict[str, Path] = {}
-        for kind in (kind for kind, chosen in wanted.items() if chosen):
-            paths[kind] = Path(folder) / f"{stem}{_SUFFIXES[kind]}"
-            content = self.to_bytes(kind, image=image)
+        chosen = [kind for kind, asked in wanted.items() if asked]
+        paths: dict[str, Path] = {kind: Path(folder) / f"{stem}{_SUFFIXES[kind]}" for kind in chosen}
+        contents = {kind: self.to_bytes(kind, image=image) for kind in chosen}
+        if json:
+            remove_file(paths["json"])
+        for kind, content in contents.items():
             write_atomically(paths[kind], partial(_write, content=content))
         return paths
 

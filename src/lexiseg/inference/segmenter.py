@@ -23,6 +23,7 @@ from lexiseg.inference.encoding import (
     Picture,
     Place,
     WindowEncoder,
+    can_name_masks,
     collect,
 )
 from lexiseg.inference.layout import ImageLayout, lay_out, require_room
@@ -336,14 +337,18 @@ class Segmenter:
         if self.model.names_regions:  # it has taken the words of a class together
             class_ids = torch.arange(len(vocabulary))
         with doing("labelling pixels"):
-            labels, values = decide(
+            decided = decide(
                 passes,
                 encoded.layout,
                 self.protocol,
                 class_ids=class_ids.to(self._encoder.device),
                 seen_ids=seen_ids,
                 scores=scores,
-                touches=LastTouches(self._refinement(encoded.image, encoded.layout), vote),
+                touches=LastTouches(
+                    self._refinement(encoded.image, encoded.layout),
+                    vote,
+                    None if vote is None else self._named(encoded, words, vote),
+                ),
             )
         id2label = vocabulary.id2label
         if self.protocol.rejects:
@@ -351,8 +356,25 @@ class Segmenter:
         seen = {vocabulary.names[index] for index in seen_ids}
         unseen = tuple(name for name in vocabulary.names if name not in seen) if seen else ()
         return Segmentation(
-            labels, values, id2label, unseen, self.protocol.to_dict(), known_words=words.known_words
+            decided.labels,
+            decided.scores,
+            id2label,
+            unseen,
+            self.protocol.to_dict(),
+            decided.mask_classes,
+            words.known_words,
         )
+
+    def _named(self, encoded: EncodedImage, words: EmbeddedWords, vote: MaskVote) -> Tensor | None:
+        """``(K, M)`` scores of the vote's masks by a model that looks under them; None: its maps are all that is there.
+
+        A photograph that is read in several windows or views has no picture that holds a whole mask.
+        """
+        if not can_name_masks(self.model) or not encoded.layout.is_whole or not len(vote.masks):
+            return None
+        encoder = self._encoder
+        masks = vote.masks.to(encoder.device)
+        return encoder.name_masks(encoded.image, encoded.layout, masks, words.class_words(encoder.device)).T
 
     def _refinement(self, image: Picture, layout: ImageLayout) -> PreparedPAMR | None:
         """Colours of the resized photograph, brought back to its own size as NACLIP does."""

@@ -19,6 +19,7 @@ from lexiseg.models.region_model import RegionModel
 from lexiseg.ops.class_vectors import mean_vectors
 from lexiseg.plain_settings import within
 from lexiseg.types import (
+    Activation,
     ClassifiedMasks,
     ClassWords,
     ImageTower,
@@ -42,6 +43,11 @@ class OpenSegSettings(CrossAttentionSettings):
     name: str = "open_seg"
     temperature: float = within(0.01, above=0)
     reading: Literal["regions", "pixels"] = "regions"
+
+    @property
+    def answers(self) -> Activation:
+        """What the model's answers are read as: scores of regions, or logits of pixels."""
+        return "scores" if self.reading == "regions" else "linear"
 
 
 _FINEST = 4
@@ -82,7 +88,7 @@ class OpenSeg(RegionModel):
         self.classifier = SoftPooling(settings.temperature)
         regions = settings.reading == "regions"
         self.names_regions = self.depends_on_text = self.words_together = regions
-        self.activation = "scores" if regions else "linear"
+        self.activation = settings.answers
         self.cells_per_patch = (self.patch_size // _FINEST) ** 2
 
     def encode(self, images: Tensor, content: tuple[int, int] | None = None) -> OpenSegState:

@@ -71,7 +71,8 @@ class PixelCLIP(nn.Module):
         settings: Architecture.
 
     Raises:
-        ConfigError: The tower has nothing of what ``settings.tuned`` names, or a text tower is needed and missing.
+        ConfigError: The tower has nothing of what ``settings.tuned`` names, its patches do not divide ``settings.image_size``,
+            or a text tower is needed and missing.
         TextTooLongError: Template and prompt are longer than the text tower reads.
     """
 
@@ -83,6 +84,11 @@ class PixelCLIP(nn.Module):
     ) -> None:
         super().__init__()
         self.settings = settings = settings or PixelCLIPSettings()
+        patch = getattr(tower, "patch_size", 1) if getattr(tower, "has_blocks", False) else 1
+        if settings.image_size % patch:
+            raise ConfigError(
+                f"model.image_size {settings.image_size}: expected a multiple of {patch}, the patch size of this CLIP's tower"
+            )
         self.student = TunedTower(copy.deepcopy(tower), tuned_names(tower, settings.tuned))
         self.teacher = None
         if settings.momentum:

@@ -22,7 +22,7 @@ from lexiseg.models.two_stage import TwoStage
 from lexiseg.models.two_stage_settings import TwoStageSettings
 from lexiseg.models.zegformer import ZegFormer, ZegFormerSettings
 from lexiseg.plain_settings import plain_fields
-from lexiseg.types import ImageTower, MaskModel
+from lexiseg.types import Activation, ImageTower, MaskModel
 
 
 @dataclass(frozen=True)
@@ -70,6 +70,18 @@ def build_model(settings: Mapping[str, Any], tower: ImageTower) -> MaskModel:
     """
     chosen = _choose(settings)
     return MODELS[chosen.name].network(tower, chosen)
+
+
+def activation_of(settings: Mapping[str, Any]) -> Activation:
+    """What the answers of a model of these settings are read as, known before it is built.
+
+    Raises:
+        ConfigError: No such model, or a setting that it does not have.
+    """
+    chosen = _choose(settings)
+    by_settings: Activation | None = getattr(chosen, "answers", None)
+    by_network: Activation = MODELS[chosen.name].network.activation  # type: ignore[attr-defined]
+    return by_settings or by_network
 
 
 def complete_settings(settings: Mapping[str, Any]) -> dict[str, Any]:

@@ -37,7 +37,19 @@ def resize_masks(masks: Tensor, side: int) -> Tensor:
     """Bring ``(N, H, W)`` bool masks to ``(N, side, side)`` by nearest neighbour (torch's ``nearest``)."""
     if masks.shape[-2:] == (side, side):
         return masks
-    return F.interpolate(masks[:, None].to(torch.uint8), size=(side, side), mode="nearest")[:, 0].bool()
+    return _nearest(masks, (side, side))
+
+
+def masks_on_grid(masks: Tensor, size: tuple[int, int]) -> Tensor:
+    """``(N, H, W)`` bool masks on another grid ``(N, h, w)`` by nearest neighbour (torch's ``nearest``).
+
+    One that nearest neighbour would lose, having no pixel where it looks, keeps every position that it touches.
+    """
+    small = _nearest(masks, size)
+    lost = masks.flatten(1).any(dim=1) & ~small.flatten(1).any(dim=1)
+    if lost.any():
+        small[lost] = F.adaptive_max_pool2d(masks[lost].float(), size) > 0
+    return small
 
 
 def pool_by_masks(features: Tensor, masks: Tensor, image_of_mask: Tensor) -> Tensor:
@@ -67,3 +79,7 @@ def pool_by_masks(features: Tensor, masks: Tensor, image_of_mask: Tensor) -> Ten
         pooled[own] = weights.flatten(1) @ feature_map.T
     area = masks.flatten(1).sum(dim=1, keepdim=True).clamp(min=1)
     return pooled / area
+
+
+def _nearest(masks: Tensor, size: tuple[int, int]) -> Tensor:
+    return F.interpolate(masks[:, None].to(torch.uint8), size=size, mode="nearest")[:, 0].bool()

@@ -1,4 +1,4 @@
-"""Training-free methods side by side under their published settings: every cell measured once, in one table."""
+"""Training-free methods and trained models side by side, each under its own settings: a cell is measured once."""
 
 import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -14,8 +14,11 @@ from lexiseg.clip.loading import FrozenCLIP
 from lexiseg.clip.templates import resolve_templates
 from lexiseg.data.resuming import MOST_SAMPLES, require_count
 from lexiseg.errors import ConfigError, DataError, LexisegError
-from lexiseg.evaluation.benchmark import Benchmark, MethodChoice, cell_key, measure, prepare
+from lexiseg.evaluation.benchmark import Benchmark, MethodChoice, Row, cell_key, measure, prepare
 from lexiseg.evaluation.benchmark_table import Cell, read_cells, to_markdown, write_cells
+from lexiseg.evaluation.naming import MaskSource
+from lexiseg.evaluation.published import Published, published_miou
+from lexiseg.evaluation.trained_row import TrainedChoice, TrainedRow
 from lexiseg.inference.devices import pick_device
 from lexiseg.interruption import Kept, keeping
 from lexiseg.progress import with_progress
@@ -25,35 +28,44 @@ from lexiseg.storage import write_text
 RESULTS_FILE = "results.json"
 TABLE_FILE = "table.md"
 
-Refused = Callable[[MethodChoice, LexisegError], None]
-"""Hears of a method that cannot read a benchmark, and why."""
+Refused = Callable[[Row, LexisegError], None]
+"""Hears of a row that cannot read a benchmark, and why."""
 
 
 @dataclass(frozen=True)
 class BenchmarkRun:
-    """Which methods to measure on which benchmarks.
+    """Which methods and trained models to measure on which benchmarks.
 
     Attributes:
         methods: Rows of the table.
         benchmarks: Its columns, each with its data set opened.
-        clip: On its device.
+        clip: That the methods read, on its device; None where there is no method.
         output: Folder of ``results.json`` and ``table.md``; what is there already is not measured again.
         templates: A template set for every method that names none; None for each one's published set.
-        protocol: Changes for every method.
+        protocol: Changes for every row.
         limit: Only the first so many images of each benchmark.
         images_per_batch: Photographs whose windows share the tower's batches.
         compile: ``torch.compile`` the towers.
+        trained: Further rows, below the methods.
+        masks: Give every row these, and judge the names that they get.
     """
 
     methods: Sequence[MethodChoice]
     benchmarks: Sequence[Benchmark]
-    clip: FrozenCLIP
+    clip: FrozenCLIP | None
     output: Path
     templates: str | None = None
     protocol: Mapping[str, Any] = field(default_factory=dict)
     limit: int | None = None
     images_per_batch: int = 1
     compile: bool = False
+    trained: Sequence[TrainedRow] = ()
+    masks: MaskSource | None = None
+
+    @property
+    def rows(self) -> list[Row]:
+        """Methods, then trained models."""
+        return [*self.methods, *self.trained]
 
     def __post_init__(self) -> None:
         """Refuse what no table can be made with."""
@@ -84,13 +96,41 @@ def measure_all(run: BenchmarkRun, refused: Refused) -> str:
     """
     with keeping(partial(_kept, run)):
         cells = _cells(run, refused)
-    rows, columns = [choice.label for choice in run.methods], [benchmark.name for benchmark in run.benchmarks]
-    table = to_markdown(cells, rows, columns)
+    rows, columns = [choice.label for choice in run.rows], [benchmark.name for benchmark in run.benchmarks]
+    table = to_markdown(cells, rows, columns, _published(run))
+    if run.masks is not None:
+        table += (
+            f"\nNames of given masks ({run.masks.told['source']}); every pixel has the name of its mask.\n"
+        )
     if run.limit:
         table += f"\nThe first {run.limit} images of each benchmark only.\n"
     if is_first_process():
         write_text(table, run.output / TABLE_FILE)
     return table
+
+
+def table_rows(
+    methods: str | Sequence[Any], checkpoints: str | Sequence[Any]
+) -> tuple[tuple[MethodChoice, ...], tuple[TrainedChoice, ...]]:
+    """The rows of a table, before anything is opened.
+
+    Args:
+        methods: See :meth:`MethodChoice.many`; may be an empty list where there are checkpoints.
+        checkpoints: See :meth:`TrainedChoice.many`.
+
+    Raises:
+        ConfigError: No row, an unknown one, or two of one label.
+    """
+    trained = TrainedChoice.many(checkpoints)
+    chosen = () if trained and isinstance(methods, list) and not methods else MethodChoice.many(methods)
+    labels = [*(row.label for row in chosen), *(row.label for row in trained)]
+    twice = sorted({label for label in labels if labels.count(label) > 1})
+    if twice:
+        raise ConfigError(
+            f"checkpoints: two rows are called {', '.join(twice)}; give each a label of its own, such as "
+            "{checkpoint: runs/a/last.ckpt, label: last}"
+        )
+    return chosen, trained
 
 
 def join_processes(device: str) -> torch.device:
@@ -143,31 +183,48 @@ def _kept(run: BenchmarkRun) -> Kept:
     return Kept(f"{run.output / RESULTS_FILE} keeps {found} of {len(wanted)} scores")
 
 
-def _pairs(run: BenchmarkRun) -> Iterator[tuple[MethodChoice, Benchmark]]:
+def _pairs(run: BenchmarkRun) -> Iterator[tuple[Row, Benchmark]]:
     for benchmark in run.benchmarks:
-        for choice in run.methods:
-            if run.templates and choice.templates is None:
+        for choice in run.rows:
+            if run.templates and isinstance(choice, MethodChoice) and choice.templates is None:
                 choice = replace(choice, templates=run.templates)
             yield choice, benchmark
 
 
+def _published(run: BenchmarkRun) -> dict[tuple[str, str], Published]:
+    """What papers print of the methods; of names of given masks they print nothing."""
+    if run.clip is None or run.masks is not None:
+        return {}
+    found = {
+        (choice.label, benchmark.name): published_miou(choice.name, benchmark.name, run.clip.tower)
+        for choice in run.methods
+        for benchmark in run.benchmarks
+    }
+    return {place: number for place, number in found.items() if number is not None}
+
+
 def _cell(
-    choice: MethodChoice, benchmark: Benchmark, run: BenchmarkRun, known: Mapping[tuple[str, str], Cell]
+    choice: Row, benchmark: Benchmark, run: BenchmarkRun, known: Mapping[tuple[str, str], Cell]
 ) -> Cell:
     """Measured now, or before under the same settings."""
-    segmenter = prepare(choice, benchmark, run.clip, run.protocol)
-    key = cell_key(choice, benchmark, segmenter, run.clip, run.limit)
+    clip = choice.pipeline.clip if isinstance(choice, TrainedRow) else run.clip
+    if clip is None:
+        raise ConfigError(f"{choice.label}: a training-free method needs a CLIP")
+    segmenter = prepare(choice, benchmark, clip, run.protocol, masks=run.masks)
+    key = cell_key(choice, benchmark, segmenter, clip, run.limit, run.masks)
     before = known.get((choice.label, benchmark.name))
     if before is not None and before.key == key:
         return before
-    if run.compile and isinstance(segmenter.model, nn.Module):
+    if run.compile and isinstance(segmenter.model, nn.Module) and "encode" not in vars(segmenter.model):
+        # A trained model is one for all benchmarks, and is compiled once.
         segmenter.model.encode = torch.compile(segmenter.model.encode)  # type: ignore[assignment]
     return measure(
         choice,
         benchmark,
         segmenter,
-        run.clip,
+        clip,
         key=key,
         limit=run.limit,
         images_per_batch=run.images_per_batch,
+        masks=run.masks,
     )

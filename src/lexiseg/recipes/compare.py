@@ -3,14 +3,13 @@
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 from PIL import Image
 
-from lexiseg.checkpoints.run_checkpoint import checkpoint_of
+from lexiseg.checkpoints.run_checkpoint import trained_title
 from lexiseg.clip.loading import DEFAULT_CLIP, FrozenCLIP, load_clip
 from lexiseg.clip.templates import resolve_templates
 from lexiseg.clip.vocabulary import Vocabulary
@@ -148,7 +147,7 @@ def build_methods(task: Comparison, clip: FrozenCLIP, left_out: LeftOut) -> list
 
 def trained_contestant(task: Comparison, trained: Pipeline) -> Contestant:
     """The task's trained model, called by the folder of its run."""
-    title = f"trained: {Path(str(checkpoint_of(str(task.checkpoint)))).parent.name or task.checkpoint}"
+    title = trained_title(str(task.checkpoint))
     return Contestant(title, trained.segmenter(task.words, background=task.background))
 
 

@@ -10,17 +10,18 @@ import yaml
 
 from lexiseg.checkpoints.model_folder import is_hub_name
 from lexiseg.checkpoints.run_checkpoint import checkpoint_of
-from lexiseg.checkpoints.training_file import CheckpointInfo
 from lexiseg.clip.templates import resolve_templates
-from lexiseg.clip.vocabulary import Vocabulary
 from lexiseg.errors import CheckpointError, ConfigError
 from lexiseg.evaluation.evaluate import EvaluationReport, evaluate
+from lexiseg.evaluation.naming import NAMING_PROTOCOL
+from lexiseg.evaluation.trained_row import describe_training
 from lexiseg.inference.pipeline import Pipeline
 from lexiseg.inference.protocol import InferenceProtocol
-from lexiseg.inference.words import known_words
 from lexiseg.recipes.conf_files import TARGET, own_class
+from lexiseg.recipes.naming_masks import Masks, open_masks, require_masks
 from lexiseg.recipes.run_folder import RECORD_FILE
 from lexiseg.recipes.settings import SplitSettings, require_changes, require_limit
+from lexiseg.storage import leads_somewhere, require_file_place
 from lexiseg.types import ClassSplit, SegmentationDataset
 
 
@@ -38,6 +39,7 @@ class Evaluation:
         limit: Only the first so many images.
         device: See :func:`~lexiseg.inference.devices.pick_device`.
         data: What the report shall say of the data set, plain values.
+        masks: Give the model these, and judge the names alone; see :mod:`~lexiseg.recipes.naming_masks`.
     """
 
     checkpoint: Path | str
@@ -49,11 +51,13 @@ class Evaluation:
     limit: int | None = None
     device: str = "auto"
     data: Mapping[str, Any] = field(default_factory=dict)
+    masks: Masks = None
 
     def __post_init__(self) -> None:
         """Refuse what cannot be judged by before a weight is read."""
         require_limit(self.limit)
         require_changes(self.protocol)
+        require_masks(self.masks)
         if self.templates is not None:
             resolve_templates(self.templates)
 
@@ -83,12 +87,14 @@ def judge(task: Evaluation) -> EvaluationReport:
             "trained_on": describe_training(info, task.split),
             "data": task.data,
         },
+        masks=open_masks(task.masks, task.device),
     )
 
 
 def _changed(pipeline: Pipeline, task: Evaluation) -> Pipeline:
     """With the protocol's settings and the templates that the task names in place of its own."""
-    protocol = InferenceProtocol.from_dict(pipeline.protocol.to_dict() | dict(task.protocol))
+    own = pipeline.protocol.to_dict() | ({} if task.masks is None else dict(NAMING_PROTOCOL))
+    protocol = InferenceProtocol.from_dict(own | dict(task.protocol))
     templates = tuple(task.templates) if isinstance(task.templates, list) else task.templates
     return replace(pipeline, protocol=protocol, templates=templates or pipeline.templates)
 
@@ -150,12 +156,16 @@ def report_place(output: object, checkpoint: Path | str) -> Path:
 
     Raises:
         ConfigError: No path.
+        LexisegError: It cannot be written.
     """
-    if output is None:
-        return default_output(checkpoint)
-    if not isinstance(output, str | Path) or not str(output).strip():
+    if output is not None and (not isinstance(output, str | Path) or not str(output).strip()):
         raise ConfigError(f"output: expected the path of a result file, got {output!r}")
-    return Path(output)
+    place = default_output(checkpoint) if output is None else Path(output)
+    if output is not None or leads_somewhere(
+        place.parent
+    ):  # else there is no checkpoint, which is told later
+        require_file_place(place, "output")
+    return place
 
 
 def default_output(checkpoint: Path | str) -> Path:
@@ -168,25 +178,3 @@ def default_output(checkpoint: Path | str) -> Path:
         if path.is_dir()
         else path.parent / "eval.json"
     )
-
-
-def describe_training(info: CheckpointInfo, split: ClassSplit) -> dict[str, Any]:
-    """What a checkpoint was trained on, and which of the judged classes it met there under the same name.
-
-    ``known_words`` says for which of them a model that weighs known classes otherwise (FC-CLIP, ZegFormer) does so: whatever
-    the case, and for synonyms too.
-
-    Args:
-        info: The checkpoint's description.
-        split: What it is judged on.
-    """
-    trained = info.split
-    labelled = trained.classes if trained.setting == "supervised" else trained.seen
-    return {
-        "split": trained.name,
-        "setting": trained.setting,
-        "same_classes": trained.classes == split.classes,
-        "labelled": [name for name in split.classes if name in labelled],
-        "not_labelled": [name for name in split.classes if name not in labelled],
-        "known_words": list(known_words(Vocabulary.from_names(split.classes), trained, info.synonyms)),
-    }

@@ -10,6 +10,7 @@ from lexiseg.errors import ConfigError, LexisegError
 from lexiseg.inference.pipeline import Pipeline
 from lexiseg.inference.pretrained import PretrainedSegmenter, largest_difference
 from lexiseg.progress import doing
+from lexiseg.storage import require_folder, writing
 
 
 @dataclass(frozen=True)
@@ -97,13 +98,17 @@ def push(model: PretrainedSegmenter, name: str, folder: Path) -> str:
 
 
 def require_new(out: Path) -> None:
-    """Nothing is written over.
+    """Nothing is written over, nor found only after the work to take nothing.
 
     Raises:
         ConfigError: Something lies there.
+        LexisegError: Nothing can be written there.
     """
-    if out.exists() and (not out.is_dir() or any(out.iterdir())):
+    with writing(out):
+        there = out.exists() and (not out.is_dir() or any(out.iterdir()))
+    if there:
         raise ConfigError(f"--out {out} is there already; choose the name of a new folder")
+    require_folder(out, "--out")
 
 
 def _facts(export: FolderExport, pipeline: Pipeline) -> ModelFacts:

@@ -18,7 +18,7 @@ from lexiseg.checkpoints.training_file import (
 )
 from lexiseg.clip.loading import load_clip
 from lexiseg.errors import ConfigError
-from lexiseg.storage import is_same_file, write_atomically
+from lexiseg.storage import is_same_file, require_file_place, write_atomically
 
 
 @dataclass(frozen=True)
@@ -47,8 +47,10 @@ def export_published_file(
 
     Raises:
         ConfigError: ``out`` is the checkpoint itself.
+        LexisegError: ``out`` cannot be written.
         CheckpointError: The layout cannot hold this model, or the side-car is of another one.
     """
+    require_file_place(out, "--out")
     stored = load_tensors_only(checkpoint)
     info = read_info(stored, checkpoint)
     if is_same_file(out, checkpoint):

@@ -1,4 +1,4 @@
-"""The masks of ``predict --masks``: a folder of mask files in either form, or superpixels made on the spot."""
+"""Masks for one photograph after another: a folder of mask files in either form, or superpixels made on the spot."""
 
 from pathlib import Path
 
@@ -13,7 +13,7 @@ from lexiseg.recipes.photographs import Photograph
 
 SUPERPIXELS = "superpixels"
 
-_REGIONS = 48
+REGIONS = 48
 """Where masks overlap the smaller one decides, so of several partitions only the finest would count."""
 
 _MOST_BYTES = 2**31
@@ -38,8 +38,12 @@ class GivenMasks:
                 f"{SUPERPIXELS}; got {place}"
             )
 
-    def read(self, photograph: Photograph) -> tuple[npt.NDArray[np.bool_], str]:
+    def read(self, photograph: Photograph, root: Path | None = None) -> tuple[npt.NDArray[np.bool_], str]:
         """Masks ``(M, H, W)`` of a photograph, and where they came from.
+
+        Args:
+            photograph: Of any size.
+            root: The folder that a folder of built masks mirrors; None: the photograph's own.
 
         Raises:
             DataError: There are none, they belong to another photograph, or they are too many for its size.
@@ -48,21 +52,27 @@ class GivenMasks:
         if self.folder is None:
             from lexiseg.masks.superpixels import Superpixels  # scikit-image, for those who ask for them
 
-            return _arrays(Superpixels(regions=(_REGIONS,))(photograph.pixels), SUPERPIXELS), SUPERPIXELS
-        store = MaskStore(self.folder, photograph.path.parent)
+            return mask_arrays(Superpixels(regions=(REGIONS,))(photograph.pixels), SUPERPIXELS), SUPERPIXELS
+        store = MaskStore(self.folder, root or photograph.path.parent)
         ours, listed = store.path(photograph.path), store.find(photograph.path)
         ids = self.folder / f"{photograph.stem}.png"
         # A PNG photograph may lie in the folder itself, and so may a result of this command, called STEM.json.
-        if ids.is_file() and listed != ours and not ids.samefile(photograph.path):
+        own = photograph.path.is_file() and ids.is_file() and ids.samefile(photograph.path)
+        if ids.is_file() and listed != ours and not own:
             return read_masks(ids, size), str(ids)
         if listed is None:
             raise DataError(
                 f"no file at {ids}; check the path. Nor is there {ours.name}, which `lexiseg masks build` would write"
             )
-        return _arrays(store.read(photograph.path, size), str(listed)), str(listed)
+        return mask_arrays(store.read(photograph.path, size), str(listed)), str(listed)
 
 
-def _arrays(masks: MaskSet, source: str) -> npt.NDArray[np.bool_]:
+def mask_arrays(masks: MaskSet, source: str) -> npt.NDArray[np.bool_]:
+    """``(M, H, W)`` bool at the photograph's size.
+
+    Raises:
+        DataError: They would not fit the memory.
+    """
     height, width = masks.size
     if len(masks) * height * width > _MOST_BYTES:
         raise DataError(

@@ -25,7 +25,7 @@ from lexiseg.data.class_files import Words, read_class_file
 from lexiseg.data.splits import make_split
 from lexiseg.errors import CheckpointError, ConfigError
 from lexiseg.inference.protocol import PUBLISHED, InferenceProtocol, suited
-from lexiseg.storage import is_same_file, write_atomically
+from lexiseg.storage import is_same_file, require_file_place, write_atomically
 from lexiseg.types import ClassSplit, Setting
 
 _log = logging.getLogger(__name__)
@@ -91,6 +91,7 @@ def import_published_file(release: PublishedImport) -> ImportedFile:
         raise ConfigError(
             f"--out {out} is the file to be read; choose another name, for example {out.stem}.ckpt"
         )
+    require_file_place(out, "--out")
     published, meta = read_published(release.file)
     system = system_of(published)
     how, inside = dict(release.clip), {} if system is None else _clip_inside(system, published, release.file)

@@ -19,7 +19,7 @@ from lexiseg.masks.provider import Picture
 from lexiseg.masks.store import MaskStore
 from lexiseg.models.mask_providers import find_provider
 from lexiseg.recipes.mask_providers import make_provider
-from lexiseg.storage import is_there
+from lexiseg.storage import is_there, require_folder
 
 _MOST_WORKERS = 16
 _SHOWN_SIDE = 640
@@ -115,9 +115,11 @@ def start_masks(build: MaskBuild) -> tuple[int, Iterator[Outcome]]:
     Raises:
         ConfigError: A setting that cannot be, or the output is a file.
         DataError: A place that does not exist, or a folder without images.
-        LexisegError: The model cannot be loaded.
+        LexisegError: The model cannot be loaded, or the output not be written to.
     """
     tasks = mask_tasks(build.images, build.output)
+    if build.output is not None:
+        require_folder(build.output, "--output")
     workers = min(count_workers(build.provider, build.workers), len(tasks))
     provider = make_provider(build.provider, build.settings, model=build.model, device=build.device)
     outcomes = build_masks(tasks, provider, read_image, workers=workers, overwrite=build.overwrite)

@@ -16,11 +16,12 @@ from lexiseg.clip.saving import save_clip
 from lexiseg.clip.vocabulary import embed_words
 from lexiseg.data.class_files import builtin_classes, read_class_file
 from lexiseg.data.mask_datamodule import MaskDataModule
+from lexiseg.data.resuming import MOST_SAMPLES
 from lexiseg.data.toy.world import TOY_CLASSES
 from lexiseg.errors import ConfigError
 from lexiseg.models.pixel_clip import PixelCLIP
 from lexiseg.models.pixel_clip_settings import PixelCLIPOptimSettings, PixelCLIPSettings
-from lexiseg.plain_settings import require_seed
+from lexiseg.plain_settings import require_plain_settings, require_seed, within
 from lexiseg.recipes.record import plain_record
 from lexiseg.recipes.run_folder import RunFolder, resumed_step
 from lexiseg.recipes.settings import CheckpointSettings, ClipSource, Resume, TrainerSettings, require_resume
@@ -50,20 +51,17 @@ class PictureSettings:
         words: A shipped class list, ``toy``, a text file with one word a line, or the words themselves.
 
     Raises:
-        ConfigError: A number below 0.
+        ConfigError: A number out of range.
     """
 
-    every_steps: int = 1000
-    images: int = 64
-    examples: int = 6
+    every_steps: int = within(1000, at_least=0)
+    images: int = within(64, at_least=0, at_most=MOST_SAMPLES)
+    examples: int = within(6, at_least=0, at_most=100)
     words: str | Sequence[str] = "coco_stuff171"
 
     def __post_init__(self) -> None:
         """Refuse what cannot be drawn."""
-        for key in ("every_steps", "images", "examples"):
-            value = getattr(self, key)
-            if type(value) is not int or value < 0:
-                raise ConfigError(f"pictures.{key}: expected a whole number of at least 0, got {value!r}")
+        require_plain_settings(self, "pictures")
 
 
 @dataclass(frozen=True)
@@ -150,8 +148,8 @@ def _tune(run: TuneRun, resume_from: Path | None) -> Path:
         tell_once(run.tell, folder.tell_other_length(run.trainer.max_steps))
     pl.seed_everything(run.seed, verbose=False)
     clip = run.clip.load()
+    task = build_task(run, clip)  # what does not fit the CLIP is told before masks are made
     data, without = _open(run)
-    task = build_task(run, clip)
     callbacks = _callbacks(run, task, data, clip)
     trainer = make_trainer(
         run.trainer,

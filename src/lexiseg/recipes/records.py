@@ -18,15 +18,16 @@ from lexiseg.data.class_files import builtin_classes
 from lexiseg.data.datamodule import SegmentationDataModule
 from lexiseg.data.mask_datamodule import MaskDataModule
 from lexiseg.errors import ConfigError, LexisegError
-from lexiseg.evaluation.benchmark import Benchmark, MethodChoice
+from lexiseg.evaluation.benchmark import Benchmark
 from lexiseg.inference.protocol import InferenceProtocol
 from lexiseg.masks.store import MaskStore
 from lexiseg.models.pixel_clip_settings import PixelCLIPOptimSettings, PixelCLIPSettings
-from lexiseg.recipes.benchmark import BenchmarkRun
+from lexiseg.recipes.benchmark import BenchmarkRun, table_rows
 from lexiseg.recipes.conf_files import TARGET, own_class
 from lexiseg.recipes.criteria import loss_settings
 from lexiseg.recipes.demo import Stage
 from lexiseg.recipes.evaluate import Evaluation
+from lexiseg.recipes.naming_masks import open_masks, require_masks
 from lexiseg.recipes.pixelclip import PictureSettings, TuneRun
 from lexiseg.recipes.run_folder import require_output_dir, require_run_name
 from lexiseg.recipes.settings import (
@@ -41,6 +42,7 @@ from lexiseg.recipes.settings import (
 from lexiseg.recipes.superpixels import make_superpixels
 from lexiseg.recipes.trainer import trainer_arguments
 from lexiseg.recipes.training import TrainRun
+from lexiseg.storage import leads_somewhere
 from lexiseg.training.optim import OptimSettings
 from lexiseg.training.self_training import SelfTrainingSettings
 from lexiseg.types import ClassSplit
@@ -123,6 +125,7 @@ def tuning_run(record: Record, tell: Tell = _log.info) -> TuneRun:
     _require_keys(record, "pixelclip", *_TUNING_KEYS)
     require_run_name(record["name"])
     require_output_dir(record["output_dir"])
+    _require_photographs(record["mask_data"])
     return TuneRun(
         open_data=lambda: _open_photographs(record, tell),
         output_dir=Path(record["output_dir"]),
@@ -152,7 +155,7 @@ def evaluation(record: Record) -> Evaluation:
         split=known_settings(SplitSettings, record["split"], "split").of(dataset.classes),
         protocol=record["protocol"] or {},
         data=record["data"]["val"],
-        **{key: record[key] for key in ("checkpoint", "clip", "templates", "limit", "device")},
+        **{key: record[key] for key in ("checkpoint", "clip", "templates", "limit", "device", "masks")},
     )
 
 
@@ -188,8 +191,19 @@ def demo_stage(record: Record) -> Stage:
     return Stage(data.val, split, clip, record["templates"], InferenceProtocol.from_dict(record["protocol"]))
 
 
+def require_benchmark(record: Record) -> None:
+    """Refuse a record of ``conf/benchmark.yaml`` whose rows, masks or output cannot be, before anything is opened.
+
+    Raises:
+        LexisegError: An unknown method, two rows of one label, no such masks, or a place that cannot be written to.
+    """
+    table_rows(record["methods"], record["checkpoints"])
+    require_masks(record["masks"])
+    require_output_dir(record["output"], "output")
+
+
 def benchmark_run(record: Record, benchmarks: Sequence[Benchmark], device: torch.device) -> BenchmarkRun:
-    """The run that a record of ``conf/benchmark.yaml`` describes, its CLIP loaded.
+    """The run that a record of ``conf/benchmark.yaml`` describes, its CLIP and trained models loaded.
 
     Args:
         record: With every key of the root.
@@ -197,11 +211,14 @@ def benchmark_run(record: Record, benchmarks: Sequence[Benchmark], device: torch
         device: Where the CLIP goes.
 
     Raises:
-        LexisegError: An unknown method, or a CLIP that cannot be loaded.
+        LexisegError: An unknown method, or a CLIP or checkpoint that cannot be loaded.
     """
-    require_output_dir(record["output"], "output")
-    methods = MethodChoice.many(record["methods"])
-    clip = known_settings(ClipSource, record["clip"], "clip").load().to(device)
+    require_benchmark(record)
+    methods, checkpoints = table_rows(record["methods"], record["checkpoints"])
+    masks = open_masks(record["masks"], str(device))
+    source = known_settings(ClipSource, record["clip"], "clip")
+    trained = [choice.load(templates=record["templates"], device=str(device)) for choice in checkpoints]
+    clip = source.load().to(device) if methods else None
     same = ("templates", "limit", "images_per_batch", "compile")
     return BenchmarkRun(
         methods,
@@ -209,6 +226,8 @@ def benchmark_run(record: Record, benchmarks: Sequence[Benchmark], device: torch
         clip,
         Path(record["output"]),
         protocol=record["protocol"] or {},
+        trained=trained,
+        masks=masks,
         **{key: record[key] for key in same},
     )
 
@@ -311,6 +330,20 @@ def _trainer(values: object) -> TrainerSettings:
     own = {key: value for key, value in values.items() if key in _TRAINER_KEYS}
     more = {key: value for key, value in values.items() if key not in _TRAINER_KEYS}
     return TrainerSettings(**own, more=more)
+
+
+def _require_photographs(mask_data: object) -> None:
+    """Refuse a folder of photographs that is not there before a CLIP is loaded.
+
+    Raises:
+        ConfigError: Says which key names it.
+    """
+    train = mask_data.get("train") if isinstance(mask_data, Mapping) else None
+    images = train.get("images") if isinstance(train, Mapping) else None
+    if isinstance(images, str) and not leads_somewhere(images):
+        raise ConfigError(
+            f"no folder of photographs at {images}; say images=FOLDER, or experiment=pixelclip/toy for the toy world"
+        )
 
 
 def _open_photographs(record: Record, tell: Tell) -> MaskDataModule:

@@ -6,7 +6,7 @@ import os
 import tempfile
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +17,7 @@ from lexiseg.checkpoints.training_file import load_tensors_only, read_step
 from lexiseg.errors import CheckpointError, ConfigError
 from lexiseg.interruption import Kept, keeping
 from lexiseg.recipes.settings import Resume
-from lexiseg.storage import is_there, make_folder, write_json, write_text
+from lexiseg.storage import is_there, make_folder, require_folder, write_json, write_text
 from lexiseg.training.checkpointing import LAST
 from lexiseg.training.csv_log import FILE_NAME as LOG_FILE
 from lexiseg.training.csv_log import CsvLog
@@ -68,13 +68,15 @@ def require_run_name(name: object) -> None:
 
 
 def require_output_dir(folder: object, key: str = "output_dir") -> None:
-    """Refuse an output folder that is none, which would be the folder that the command is started in.
+    """Refuse an output folder that is none, which would be the folder that the command is started in, or takes no results.
 
     Raises:
         ConfigError: An empty name, or no name.
+        LexisegError: Nothing can be written there.
     """
     if not isinstance(folder, str | Path) or not str(folder).strip():
         raise ConfigError(f"{key}: expected a folder, got {folder!r}; for the present one say {key}=.")
+    require_folder(Path(folder), key)
 
 
 @dataclass(frozen=True)
@@ -85,11 +87,13 @@ class RunFolder:
         path: The folder; made when the run starts.
         resume: Where the run goes on, see :data:`~lexiseg.recipes.settings.Resume`.
         record: The run's settings as plain values: what config.yaml says.
+        asked: The same before the run brought some of them in line; a folder that says these is the run's, too.
     """
 
     path: Path
     resume: Resume
     record: Mapping[str, Any]
+    asked: Mapping[str, Any] = field(default_factory=dict)
 
     def finished(self, max_steps: int) -> dict[str, Any] | None:
         """The result of a run of these settings that has come to its end here, or None.
@@ -154,6 +158,7 @@ class RunFolder:
             difference
             for key in self.record
             if key not in _NOT_COMPARED
+            and differences(before.get(key, _ABSENT), self.asked.get(key, self.record[key]), key)
             for difference in differences(before.get(key, _ABSENT), self.record[key], key)
         ]
         if changed:

@@ -94,6 +94,12 @@ class TrainingData:
     def __post_init__(self) -> None:
         """Refuse values of another type before a label is looked at."""
         require_plain_settings(self, "data")
+        for key in ("train", "val"):
+            dataset = getattr(self, key)
+            if not hasattr(dataset, "classes"):
+                raise ConfigError(
+                    f"data.{key}: expected a data set, got {dataset!r}; leave it out for that of data=…"
+                )
 
     def module(self, split: ClassSplit, seed: int) -> SegmentationDataModule:
         """The data module of a run with this seed.

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytorch_lightning as pl
-from pytorch_lightning.accelerators import CPUAccelerator
+from pytorch_lightning.accelerators import AcceleratorRegistry, CPUAccelerator
 from pytorch_lightning.utilities import rank_zero_only
 from pytorch_lightning.utilities.exceptions import MisconfigurationException
 
@@ -57,7 +57,15 @@ def check_trainer(settings: TrainerSettings, *decided: str) -> None:
         trainer = pl.Trainer(
             **settings.arguments(), logger=False, enable_checkpointing=False, enable_progress_bar=False
         )
-    except (MisconfigurationException, ValueError, TypeError, RuntimeError, OverflowError) as error:
+    except (
+        MisconfigurationException,
+        ValueError,
+        TypeError,
+        RuntimeError,
+        OverflowError,
+        ImportError,  # of a kind of device whose package is not installed
+    ) as error:
+        _require_accelerator(settings.accelerator)
         said = str(error).splitlines()[0] if str(error) else type(error).__name__
         raise ConfigError(f"trainer: {said}") from error
     processors = os.cpu_count() or 1
@@ -65,6 +73,20 @@ def check_trainer(settings: TrainerSettings, *decided: str) -> None:
         raise ConfigError(
             f"trainer.devices: {trainer.num_devices} processes on processors, of which this machine has {processors}; each "
             "trains on a copy of the model"
+        )
+
+
+def _require_accelerator(name: str) -> None:
+    """Refuse a kind of device that torch does not find here.
+
+    Raises:
+        ConfigError: Names those that it finds.
+    """
+    found = [kind for kind in AcceleratorRegistry if AcceleratorRegistry[kind]["accelerator"].is_available()]
+    also = ["auto", *(["gpu"] if {"cuda", "mps"} & set(found) else [])]
+    if name not in (*found, *also):
+        raise ConfigError(
+            f"trainer.accelerator={name}: torch finds none on this machine; say trainer.accelerator={', '.join(found)} or auto"
         )
 
 

@@ -26,7 +26,7 @@ from lexiseg.inference.pipeline import Pipeline
 from lexiseg.inference.protocol import InferenceProtocol, suited
 from lexiseg.models.cascade_settings import CascadeSettings
 from lexiseg.models.region_model import RegionModel
-from lexiseg.models.registry import MODELS, build_model, complete_settings, model_settings
+from lexiseg.models.registry import MODELS, activation_of, build_model, complete_settings, model_settings
 from lexiseg.plain_settings import require_seed
 from lexiseg.recipes.criteria import LossSettings, make_criterion
 from lexiseg.recipes.record import merged, plain_record
@@ -116,13 +116,24 @@ class TrainRun:
 
     @property
     def folder(self) -> RunFolder:
-        """The run's folder, with its record."""
-        told = self.record
-        if told is None:
-            unsaid = ("record", "tell", "wandb")
-            own = [item.name for item in fields(self) if item.name not in unsaid]
-            told = {name: plain_record(getattr(self, name)) for name in own}
-        return RunFolder(self.output_dir, self.resume, told)
+        """The run's folder, with its record: of the protocol it says what the run takes."""
+        asked, taken = self.asked, self.protocol_of(self.split.setting)
+        suits = {"activation": taken.activation, "seen_penalty": taken.seen_penalty}
+        return RunFolder(self.output_dir, self.resume, merged(asked, {"protocol": suits}), asked)
+
+    @property
+    def asked(self) -> Mapping[str, Any]:
+        """The record before the protocol was brought in line with model and split."""
+        if self.record is not None:
+            return self.record
+        unsaid = ("record", "tell", "wandb")
+        own = [item.name for item in fields(self) if item.name not in unsaid]
+        return {name: plain_record(getattr(self, name)) for name in own}
+
+    def protocol_of(self, setting: str) -> InferenceProtocol:
+        """The protocol that the model and a split's setting leave of :attr:`protocol`."""
+        protocol = self.protocol if setting == "inductive" else replace(self.protocol, seen_penalty=0.0)
+        return suited(protocol, activation_of(_named(self.model)))
 
 
 def train(run: TrainRun) -> dict[str, float]:
@@ -178,7 +189,7 @@ def _changed(run: TrainRun, **changes: Any) -> TrainRun:
         name: replace(getattr(run, name), **change) if isinstance(change, Mapping) else change
         for name, change in changes.items()
     }
-    return replace(run, record=merged(run.folder.record, changes), **groups)
+    return replace(run, record=merged(run.asked, changes), **groups)
 
 
 def _train_once(run: TrainRun) -> tuple[dict[str, float], float]:
@@ -236,17 +247,15 @@ def build_task(run: TrainRun, clip: FrozenCLIP, split: ClassSplit) -> Segmentati
     model = build_model(_named(run.model), clip.tower)
     if run.init_from:
         _start_from(run.init_from, model, clip)
-    protocol = run.protocol if split.setting == "inductive" else replace(run.protocol, seen_penalty=0.0)
     if split.setting == "transductive":
         _require_pixels(model.settings.name)
-    protocol = suited(protocol, model.activation)
     _warn_of_unknown_words(clip, split)
     info = CheckpointInfo(
         model=model_settings(model),
         clip=_describe_clip(run.clip, clip),
         templates=resolve_templates(run.templates),
         split=split,
-        protocol=protocol.to_dict(),
+        protocol=run.protocol_of(split.setting).to_dict(),
     )
     segmenter = Pipeline.trained(model, clip, info).segmenter(split)
     clip.text_tower = None

@@ -8,7 +8,7 @@ from typing import Any
 import pytorch_lightning as pl
 from rich.console import Console
 
-from lexiseg.progress import Doing, doing
+from lexiseg.progress import Doing, doing, tell_seconds
 
 
 class TrainingProgress(pl.Callback):
@@ -64,7 +64,7 @@ class TrainingProgress(pl.Callback):
         done, left = trainer.global_step, trainer.max_steps - trainer.global_step
         remaining = left / max(self._rate(trainer), 1e-9)
         self._console.print(
-            f"step {done}/{trainer.max_steps}  {self._told(trainer, pl_module)}  {remaining / 60:.1f} min left",
+            f"step {done}/{trainer.max_steps}  {self._told(trainer, pl_module)}  {tell_seconds(remaining)} left",
             highlight=False,
         )
 

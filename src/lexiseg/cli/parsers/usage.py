@@ -22,12 +22,13 @@ result.json. The same command goes on where a killed run stopped.
 
 _EVAL = """usage: lexiseg eval PATH [group=choice ...] [key=value ...]
 
-Judge a trained model on a data set: seen, unseen and harmonic mIoU, pixel accuracy, IoU of every class.
+Judge a trained model on a data set: seen, unseen and harmonic mIoU, pixel accuracy, IoU of every class; or its names of masks.
 
   lexiseg eval runs/toy/best.ckpt                            on the data and split of its run
   lexiseg eval runs/voc/last.ckpt data=voc split=voc_15_5 data.root=PATH
   lexiseg eval runs/coco/last.ckpt data=voc split=all        another data set than it was trained on
   lexiseg eval runs/toy/best.ckpt protocol.seen_penalty=0    change one setting of the checkpoint's protocol
+  lexiseg eval runs/toy/best.ckpt masks=ground_truth         the names alone: one mask for every class that is there
   lexiseg eval runs/toy/best.ckpt clip=/other/ViT-B-16.pt    the CLIP weights have moved
 
 Writes a JSON file that carries every setting beside the score (output, by default eval.json beside the checkpoint,
@@ -73,12 +74,13 @@ processes=N and the SLURM launcher need the extra: pip install 'lexiseg[sweep]'
 
 _BENCHMARK = """usage: lexiseg benchmark [benchmarks=[…]] [methods=[…]] [group=choice ...] [key=value ...]
 
-Put training-free methods side by side: mIoU on every benchmark, parameters, operations, seconds per image, in one table
-(table.md) and with every setting beside each score (results.json). A run that was stopped goes on where it stood.
+Put methods and trained models side by side: mIoU on every benchmark, parameters, operations, speed, in one table (table.md),
+and with every setting beside each score (results.json). A run that was stopped goes on where it stood.
 
   lexiseg benchmark clip=toy                                             all methods on the toy world, offline
   lexiseg benchmark benchmarks=[voc21,voc20] data_root=/data             data sets in mmsegmentation's layout
   lexiseg benchmark benchmarks=[ade20k] methods=[sclip,sc-clip,tg-clip] ade20k.data.root=/other/ADEChallengeData2016
+  lexiseg benchmark clip=toy methods=[sclip] checkpoints=[runs/toy/best.ckpt] masks=ground_truth   the names alone
   lexiseg benchmark benchmarks=[folder] folder.data.images=… folder.data.masks=… folder.data.classes=…
   lexiseg benchmark clip=toy methods='[{name: tg-clip, strength: 0.2, label: strong},{name: gem, templates: single}]'
 """

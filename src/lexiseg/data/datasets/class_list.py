@@ -5,6 +5,7 @@ from pathlib import Path
 from lexiseg.data.class_files import Words, parse_classes
 from lexiseg.data.datasets.files import layout_error
 from lexiseg.errors import DataError
+from lexiseg.storage import tell_unreadable
 
 NumberedWords = tuple[tuple[int | None, ...], Words]
 """Per class the number before its name, if there is one, and its words."""
@@ -29,7 +30,7 @@ def read_class_list(path: Path, count: int, *, root: Path, title: str, tree: str
     try:
         lines = path.read_text(encoding="utf-8-sig").rstrip().splitlines()
     except (OSError, UnicodeDecodeError) as error:
-        raise layout_error(root, f"cannot read {path.name} ({error})", title=title, tree=tree) from error
+        raise layout_error(root, tell_unreadable(path, error), title=title, tree=tree) from error
     parts = [_parted(line) for line in lines if not line.lstrip().startswith("#")]
     words = parse_classes((text for _, text in parts), str(path), shared=True)
     if len(words) != count:
