@@ -93,8 +93,8 @@ _WORDS_AND_RULES = (
         "penalty-of-other-words",
         "words that are not the model's own bear no seen penalty",
         "src/lexiseg/inference/pipeline.py",
-        "seen_ids = seen_class_ids(vocabulary, self.split, judged)",
-        "seen_ids = seen_class_ids(vocabulary, self.split, judged) if words is None else ()",
+        "seen_class_ids(vocabulary, split, judged, synonyms),",
+        "seen_class_ids(vocabulary, split, judged, synonyms) if words is None else (),",
         ("tests/inference/test_pipeline.py",),
     ),
     Slip(
@@ -109,8 +109,8 @@ _WORDS_AND_RULES = (
         "penalty-of-synonyms",
         "a class whose synonym was trained bears no penalty",
         "src/lexiseg/inference/words.py",
-        "if any(_plain(word) in seen for word in group))",
-        "if _plain(group[0]) in seen)",
+        "for word in group if _plain(word) in seen)",
+        "for word in group[:1] if _plain(word) in seen)",
         ("tests/inference/test_words.py",),
     ),
     Slip(

@@ -26,7 +26,7 @@ class ColourModel:
     depends_on_text = False
     words_together = False
     names_regions = False
-    gives_scores = False
+    activation = "linear"
     offers_features = True
 
     def __init__(self, patch_size=4):
@@ -60,7 +60,8 @@ REGION_STRIDE = 8
 class RegionsOfColour:
     """A region for each corner of the colour cube, at half the stride, named by its mean colour."""
 
-    names_regions = gives_scores = depends_on_text = words_together = True
+    names_regions = depends_on_text = words_together = True
+    activation = "scores"
     offers_features = False
     crop_templates = None
     patch_size = REGION_STRIDE

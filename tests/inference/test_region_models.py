@@ -151,11 +151,13 @@ def test_scores_are_read_as_scores_and_logits_are_not():
 
 def test_a_protocol_for_training_takes_the_models_activation():
     sigmoid = InferenceProtocol(seen_penalty=0.1)
-    assert suited(sigmoid, gives_scores=False) is sigmoid
-    assert suited(sigmoid, gives_scores=True) == InferenceProtocol(activation="scores")
+    assert suited(sigmoid, "sigmoid") is sigmoid
+    assert suited(sigmoid, "scores") == InferenceProtocol(activation="scores")
+    assert suited(sigmoid, "linear") == InferenceProtocol(activation="linear")
     calibrated = InferenceProtocol(activation="scores", seen_penalty=0.1)
-    assert suited(calibrated, gives_scores=True) is calibrated
-    assert suited(calibrated, gives_scores=False) == InferenceProtocol(seen_penalty=0.1)
+    assert suited(calibrated, "scores") is calibrated
+    assert suited(calibrated, "sigmoid") == InferenceProtocol(seen_penalty=0.1)
+    assert suited(calibrated, "linear") == InferenceProtocol(activation="linear")
 
 
 def test_known_classes_are_those_with_a_word_of_training():

@@ -6,9 +6,9 @@ from typing import Any, Literal
 
 from lexiseg.dense.multi_view import SINGLE_VIEW, MultiView
 from lexiseg.errors import ConfigError
-from lexiseg.ops.class_chunks import Activation
 from lexiseg.ops.window_merge import Padding
 from lexiseg.plain_settings import require_known_keys, require_plain_settings, within
+from lexiseg.types import Activation
 
 Background = Literal["none", "class"]
 """``class``: class 0 of the vocabulary, a group of negative words, is the background. ``none``: none is."""
@@ -167,17 +167,22 @@ class InferenceProtocol:
             )
 
 
-def suited(protocol: InferenceProtocol, *, gives_scores: bool) -> InferenceProtocol:
+def suited(protocol: InferenceProtocol, activation: Activation) -> InferenceProtocol:
     """A protocol for a model in training: its activation is the one that the model's answer asks for.
 
-    A seen penalty on sigmoids says nothing of scores of regions, so it goes with the sigmoid; a protocol that was written
-    for scores keeps its own (ZegFormer's calibration). Pixel models may be read at the sizes of such a protocol.
+    A seen penalty on sigmoids says nothing of scores of regions or of soft-max probabilities, so it goes with the sigmoid; a
+    protocol that was written for scores keeps its own (ZegFormer's calibration). Pixel models may be read at the sizes of such
+    a protocol.
+
+    Args:
+        protocol: As it was chosen.
+        activation: Of the model.
     """
-    if gives_scores and protocol.activation != "scores":
-        return replace(protocol, activation="scores", seen_penalty=0.0)
-    if not gives_scores and protocol.activation == "scores":
-        return replace(protocol, activation="sigmoid")
-    return protocol
+    if protocol.activation == activation:
+        return protocol
+    if activation == "sigmoid":
+        return replace(protocol, activation=activation)
+    return replace(protocol, activation=activation, seen_penalty=0.0)
 
 
 CASCADE = InferenceProtocol(

@@ -27,7 +27,7 @@ from lexiseg.inference.encoding import (
     collect,
 )
 from lexiseg.inference.instances import InstanceSegmentation
-from lexiseg.inference.layout import ImageLayout, lay_out
+from lexiseg.inference.layout import ImageLayout, lay_out, require_room
 from lexiseg.inference.memory import memory_of_a_photograph
 from lexiseg.inference.panoptic import PanopticSegmentation
 from lexiseg.inference.pictures import NO_CLASS
@@ -303,7 +303,14 @@ class Segmenter:
         source = (image.shape[0], image.shape[1])
         if min(source) < 1:
             raise DataError(f"the image has no pixels ({source[0]}x{source[1]})")
-        return lay_out(source, protocol or self.protocol, self.model.patch_size)
+        protocol = protocol or self.protocol
+        layout = lay_out(source, protocol, self.model.patch_size)
+        estimate = getattr(
+            self.model, "encode_bytes", None
+        )  # what works by patches is judged by their number
+        if estimate is not None:
+            require_room(layout, protocol.window_batch, estimate)
+        return layout
 
     def _encoded(self, image: Picture) -> EncodedImage:
         layout = self._layout(image)
@@ -405,6 +412,7 @@ class Segmenter:
             words.unseen,
             self.protocol.to_dict(),
             decided.mask_classes,
+            words.known_words,
         )
 
     def _named(self, encoded: EncodedImage, words: EmbeddedWords, vote: MaskVote) -> Tensor | None:
@@ -431,7 +439,8 @@ class Segmenter:
         count = len(words.embeddings.vectors)
         if self.protocol.views.compares_words or self.model.words_together:
             return count
-        return max(1, min(_WORDS_PER_PASS, _LOGIT_BYTES // (4 * layout.patches)))
+        cells = layout.patches * getattr(self.model, "cells_per_patch", 1)
+        return max(1, min(_WORDS_PER_PASS, _LOGIT_BYTES // (4 * cells)))
 
     def _text(self, words: EmbeddedWords) -> Tensor:
         return words.embeddings.vectors.to(self._encoder.device)
@@ -448,12 +457,12 @@ def _check_reading(model: Segmentable, protocol: InferenceProtocol) -> None:
             f"{type(model).__name__} looks for its regions at the top left of a padded picture, but protocol.padding is "
             f"{protocol.padding}; set protocol.padding=bottom_right"
         )
-    if model.gives_scores and protocol.activation != "scores":
+    if model.activation == "scores" and protocol.activation != "scores":
         raise ConfigError(
             f"{type(model).__name__} gives scores, but protocol.activation is {protocol.activation}; set "
             "protocol.activation=scores"
         )
-    if protocol.activation == "scores" and not model.gives_scores:
+    if protocol.activation == "scores" and model.activation != "scores":
         raise ConfigError(
             f"protocol.activation is scores, but {type(model).__name__} gives logits; set sigmoid (trained mask models) or "
             "linear (training-free methods)"

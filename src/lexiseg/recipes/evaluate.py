@@ -19,17 +19,12 @@ from lexiseg.evaluation.trained_row import describe_training
 from lexiseg.inference.pipeline import Pipeline
 from lexiseg.inference.protocol import InferenceProtocol
 from lexiseg.inference.segment_finding import SegmentKind, require_kind
-from lexiseg.recipes.conf_files import conf_dir
+from lexiseg.recipes.conf_files import TARGET, own_class
 from lexiseg.recipes.naming_masks import Masks, open_masks, require_masks
 from lexiseg.recipes.run_folder import RECORD_FILE
 from lexiseg.recipes.settings import SplitSettings, require_changes, require_limit
 from lexiseg.storage import leads_somewhere, require_file_place
 from lexiseg.types import ClassSplit, SegmentationDataset
-
-_PACKAGE = "lexiseg"
-
-TARGET = "_target_"
-"""In a record: the class that the values beside it are built into."""
 
 
 @dataclass(frozen=True)
@@ -116,8 +111,8 @@ def _changed(pipeline: Pipeline, task: Evaluation) -> Pipeline:
 def data_of_run(checkpoint: Path | str) -> dict[str, Any] | None:
     """``data`` and ``split`` of the run whose folder a checkpoint lies in, as its record has them; None where there is none.
 
-    A run folder may come from anyone, so only classes that our own ``conf/data`` names are opened by its word, and a value
-    that a configuration would compute is refused.
+    A run folder may come from anyone, so only our own classes are opened by its word
+    (:func:`~lexiseg.recipes.conf_files.own_class`), and a value that a configuration would compute is refused.
 
     Raises:
         ConfigError: No path; or the record names another class, or cannot be read.
@@ -142,17 +137,16 @@ def data_of_run(checkpoint: Path | str) -> dict[str, Any] | None:
     split = {
         item.name: told["split"][item.name] for item in fields(SplitSettings) if item.name in told["split"]
     }
-    own = {target.rpartition(".")[2]: target for target in _own_classes()}
     foreign = [target for target in _targets([val, split]) if target is not val.get(TARGET)]
-    kind = str(val.get(TARGET))
-    if kind.partition(".")[0] != _PACKAGE or kind.rpartition(".")[2] not in own:
-        foreign.append(kind)
+    own = own_class(val.get(TARGET))
+    if own is None:
+        foreign.append(str(val.get(TARGET)))
     if foreign or "${" in json.dumps([val, split], default=str):
         raise ConfigError(
             f"{record}: the run's data are read by {', '.join(foreign) or 'a computed value'}, which is none of lexiseg's own; "
             "nothing was run. Say which data to judge on: data=… split=…"
         )
-    return {"data": {"val": val | {TARGET: own[kind.rpartition(".")[2]]}}, "split": split}
+    return {"data": {"val": val | {TARGET: own}}, "split": split}
 
 
 def _targets(record: Any) -> Iterator[str]:
@@ -164,11 +158,6 @@ def _targets(record: Any) -> Iterator[str]:
     if isinstance(record, list):
         for item in record:
             yield from _targets(item)
-
-
-def _own_classes() -> set[str]:
-    files = (conf_dir() / "data").glob("*.yaml")
-    return {str(yaml.safe_load(path.read_text(encoding="utf-8"))["val"][TARGET]) for path in files}
 
 
 def report_place(output: object, checkpoint: Path | str, segments: str | None = None) -> Path:
