@@ -125,7 +125,7 @@ def _word_vector(word):
 
 def colour_pipeline(protocol, split=None, templates="plain"):
     """A pipeline of :class:`ColourModel`; with a split it counts as trained on it."""
-    info = SimpleNamespace(split=split, templates=templates) if split else None
+    info = SimpleNamespace(split=split, templates=templates, synonyms={}) if split else None
     return Pipeline(ColourModel(), ColourClip(), protocol, templates, info)
 
 

@@ -10,6 +10,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 from published_cases import assert_close, semantic_map
+<<<<<<< HEAD
 from two_stage_cases import (
     compare_gradients,
     config,
@@ -20,6 +21,8 @@ from two_stage_cases import (
     text_of,
     tower_of,
 )
+=======
+>>>>>>> panoptic
 
 from lexiseg.checkpoints.layouts.zegformer import (
     CLIP,

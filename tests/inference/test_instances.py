@@ -36,6 +36,14 @@ def test_cocos_form():
         assert (mask == FOUND.mask(index)).all()
 
 
+def test_a_poor_guess_is_not_drawn():
+    poor = InstanceSegmentation((5, 7), (thing(1, 0.29, slice(0, 3), slice(0, 4)),), FOUND.id2label)
+    nothing = InstanceSegmentation((5, 7), (), FOUND.id2label)
+    image = np.zeros((5, 7, 3), np.uint8)
+    assert poor.overlay(image).tobytes() == nothing.overlay(image).tobytes()
+    assert len(poor.to_coco()) == 1
+
+
 @pytest.mark.parametrize("order", [(0, 1, 2), (2, 0, 1)])
 def test_the_better_one_is_drawn_and_what_it_hides_is_not(order, monkeypatch):
     seen = {}

@@ -123,3 +123,5 @@ def test_segments_of_a_model_of_pixels_are_refused(checkpoint):
     assert default_output(checkpoint).name == "eval.json"
     assert report_place(None, checkpoint, "instances") == checkpoint.parent / "eval_instances.json"
     assert report_place("told.json", checkpoint, "instances").name == "told.json"
+    with pytest.raises(ConfigError, match="panoptic or instances"):
+        report_place(None, checkpoint, "a/b")

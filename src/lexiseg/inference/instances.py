@@ -13,6 +13,9 @@ from lexiseg.data.io import ImageSource, read_image
 from lexiseg.inference.pictures import NO_CLASS, overlay_image
 from lexiseg.ops.run_length import Counts, box_of_rle, compress_counts, decode_rle
 
+_DRAWN = 0.3
+"""Least score of a thing that is drawn: the file holds a hundred guesses about a photograph, most of them poor."""
+
 _HIDDEN = 0.5
 """A thing of which better ones cover more than this share is left out of the picture."""
 
@@ -92,7 +95,8 @@ class InstanceSegmentation:
     def overlay(self, image: ImageSource) -> Image.Image:
         """The photograph with its things coloured by class, borders around each, and a legend.
 
-        The better one is drawn where two overlap, and what better ones cover by more than half is not drawn.
+        The better one is drawn where two overlap. What scores less than 0.3 is not drawn, and neither is what better ones cover
+        by more than half.
 
         Args:
             image: The photograph that was segmented.
@@ -104,7 +108,7 @@ class InstanceSegmentation:
         classes = [len(self.id2label)]
         for index, thing in enumerate(self.things):
             free = self.mask(index) & (owners == 0)
-            if free.sum() > _HIDDEN * thing.area:
+            if thing.score >= _DRAWN and free.sum() > _HIDDEN * thing.area:
                 owners[free] = len(classes)
                 classes.append(thing.class_id)
         names = [self.id2label[index] for index in range(len(self.id2label))]

@@ -160,17 +160,27 @@ def _targets(record: Any) -> Iterator[str]:
             yield from _targets(item)
 
 
+<<<<<<< HEAD
 def report_place(output: object, checkpoint: Path | str, segments: str | None = None) -> Path:
+=======
+def _own_classes() -> set[str]:
+    files = (conf_dir() / "data").glob("*.yaml")
+    return {str(yaml.safe_load(path.read_text(encoding="utf-8"))["val"][TARGET]) for path in files}
+
+
+def report_place(output: object, checkpoint: Path | str, segments: object = None) -> Path:
+>>>>>>> panoptic
     """The result file that was asked for, or the default one; that of segments does not take the place of another.
 
     Raises:
-        ConfigError: No path.
+        ConfigError: No path, or no kind of segments.
         LexisegError: It cannot be written.
     """
     if output is not None and (not isinstance(output, str | Path) or not str(output).strip()):
         raise ConfigError(f"output: expected the path of a result file, got {output!r}")
     place = default_output(checkpoint) if output is None else Path(output)
     if output is None and segments is not None:
+        require_kind(segments, None)
         place = place.with_name(f"{place.stem}_{segments}.json")
     if output is not None or leads_somewhere(
         place.parent
