@@ -10,7 +10,6 @@ import pytest
 import torch
 import torch.nn.functional as F
 from published_cases import assert_close, semantic_map
-<<<<<<< HEAD
 from two_stage_cases import (
     compare_gradients,
     config,
@@ -21,8 +20,6 @@ from two_stage_cases import (
     text_of,
     tower_of,
 )
-=======
->>>>>>> panoptic
 
 from lexiseg.checkpoints.layouts.zegformer import (
     CLIP,

@@ -160,16 +160,7 @@ def _targets(record: Any) -> Iterator[str]:
             yield from _targets(item)
 
 
-<<<<<<< HEAD
-def report_place(output: object, checkpoint: Path | str, segments: str | None = None) -> Path:
-=======
-def _own_classes() -> set[str]:
-    files = (conf_dir() / "data").glob("*.yaml")
-    return {str(yaml.safe_load(path.read_text(encoding="utf-8"))["val"][TARGET]) for path in files}
-
-
 def report_place(output: object, checkpoint: Path | str, segments: object = None) -> Path:
->>>>>>> panoptic
     """The result file that was asked for, or the default one; that of segments does not take the place of another.
 
     Raises:
