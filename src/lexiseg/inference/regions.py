@@ -8,14 +8,15 @@ from torch import Tensor
 from lexiseg.dense.multi_view import View, mirror
 from lexiseg.errors import ConfigError
 from lexiseg.inference.refine import MaskVote
-from lexiseg.ops.region_ids import ids_at, one_label_per_region, region_ids
-from lexiseg.types import Segmentable
+from lexiseg.ops.region_ids import ids_at, one_label_per_region
+from lexiseg.types import MaskedSegmentable, Segmentable
 
 
 class PictureRegions:
-    """Masks as regions: what ``encode`` is told of each window, and one label for each region at the end.
+    """Masks as a model reads inside them: what ``encode`` is told of each window, and what becomes of the labels.
 
     Args:
+        model: Says what it wants to know of masks.
         masks: ``(M, H, W)`` bool; they may overlap, and need not cover the photograph.
         size: Height and width of the photograph.
 
@@ -23,18 +24,20 @@ class PictureRegions:
         DataError: Other masks than that.
     """
 
-    def __init__(self, masks: npt.NDArray[np.bool_], size: tuple[int, int]) -> None:
+    def __init__(self, model: MaskedSegmentable, masks: npt.NDArray[np.bool_], size: tuple[int, int]) -> None:
         self._vote = MaskVote.of(masks, size)
-        self.ids = region_ids(torch.from_numpy(masks))
+        self._map = model.region_map(torch.from_numpy(masks))
+        self._one_label = model.one_label_per_region
 
     def in_view(self, working: tuple[int, int], view: View) -> Tensor:
-        """Ids ``(h, w)`` of a view of the photograph's working size, nearest pixels."""
-        return mirror(ids_at(ids_at(self.ids, working), view.size), view.flip)
+        """The map ``(…, h, w)`` of a view of the photograph's working size, nearest pixels."""
+        return mirror(ids_at(ids_at(self._map, working), view.size), view.flip)
 
     def correct(self, labels: Tensor) -> tuple[Tensor, Tensor]:
-        """Labels ``(H, W)`` of which every region has one, and ``(M,)`` int64 the most frequent under each mask as given."""
-        corrected = one_label_per_region(labels, self.ids.to(labels.device))
-        return corrected, self._vote.as_given(self._vote.label_votes(corrected))
+        """Labels ``(H, W)``, one for each region if the model says so; and ``(M,)`` int64, the most frequent under each mask."""
+        if self._one_label:
+            labels = one_label_per_region(labels, self._map.to(labels.device))
+        return labels, self._vote.as_given(self._vote.label_votes(labels))
 
 
 def require_regions(model: Segmentable) -> None:
