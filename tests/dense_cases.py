@@ -19,6 +19,7 @@ VARIANTS = {
     "sclip-identity": {"projections": ["identity"]},
     "sclip-random": {"projections": ["random"]},
     "clip-surgery-plain": {"feature_surgery": False},
+    "lavg-background": {"background_words": 2},
 }
 """Choices of a method that read otherwise: its name, a dash, and what to build it with."""
 
@@ -35,7 +36,21 @@ def pooled_colors(images: Tensor) -> Tensor:
 def make_encoder(name: str, tower: VisionTower, **settings) -> DenseEncoder:
     method = max((key for key in DENSE_ENCODERS if name.startswith(key)), key=len)
     extra = {"proxy": pooled_colors} if method == "proxyclip" else {}
-    return build_dense(method, tower, **extra, **(ENCODERS.get(name, {}) | settings))
+    encoder = build_dense(method, tower, **extra, **(ENCODERS.get(name, {}) | settings))
+    if method == "lavg":  # read without masks it is SCLIP
+        inside = encoder.encode
+        encoder.encode = lambda images: inside(
+            images, regions=encoder.region_map(halves(images))[None].expand(len(images), -1, -1, -1)
+        )
+    return encoder
+
+
+def halves(images: Tensor) -> Tensor:
+    """Two masks ``(2, H, W)`` bool that overlap, and a rest."""
+    height, width = images.shape[-2:]
+    masks = torch.zeros(2, height, width, dtype=torch.bool)
+    masks[0, :, : width // 2] = masks[1, : height // 2, : width - 2] = True
+    return masks
 
 
 def some_images() -> Tensor:

@@ -28,7 +28,7 @@ class LinearProbe(nn.Module):
     words_together = False
     names_regions = False
     needs = NO_NEEDS
-    gives_scores = False
+    activation = "sigmoid"
     offers_features = False
     smallest_grid = 2  # patches per side that tracing can tell from an axis of one
 

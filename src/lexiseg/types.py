@@ -28,6 +28,10 @@ the scale computed from ``size + 0.1`` (DINO's guard against a floor that loses 
 kept). ``bicubic_antialias``: bicubic with antialiasing, as timm and open_clip do. ``bilinear_antialias``: TIPS.
 """
 
+Activation = Literal["sigmoid", "linear", "scores"]
+"""What a model's answers are to be read as. ``sigmoid``: of mask models, whose windows are averaged after the sigmoid.
+``linear``: logits, which are averaged. ``scores``: what is averaged are scores already, at least 0."""
+
 Color = tuple[float, float, float]
 """One number per channel of RGB."""
 
@@ -266,14 +270,10 @@ class Needs:
     """What a model must be given beside a photograph; asked before any work.
 
     Attributes:
-        masks: Masks of the photograph, class-agnostic: ``encode`` takes ``regions``, ``(B, H, W)`` int64 ids as of
-            :mod:`lexiseg.ops.region_ids` at the windows' own pixels, and afterwards every region has one label.
-        overlap: The masks as they are instead: ``regions`` is ``(B, M, H, W)`` bool as :func:`lexiseg.ops.late_matching.with_rest`
-            has them, in none of which padding lies; ``decode`` answers at the windows' pixels, and these keep their labels.
+        masks: Masks of the photograph, class-agnostic: such a model is a :class:`MaskedSegmentable`.
     """
 
     masks: bool = False
-    overlap: bool = False
 
 
 NO_NEEDS = Needs()
@@ -435,8 +435,8 @@ class Segmentable(Protocol):
         """Whether ``features`` gives text-aligned patch features; otherwise it raises ``ConfigError``."""
 
     @property
-    def gives_scores(self) -> bool:
-        """Whether ``decode`` gives scores of at least 0, to be averaged and compared as they are, instead of logits."""
+    def activation(self) -> Activation:
+        """What ``decode`` gives; a protocol for the model follows it (:func:`~lexiseg.inference.protocol.suited`)."""
 
     @property
     def needs(self) -> Needs:
@@ -469,8 +469,19 @@ class Segmentable(Protocol):
 class MaskedSegmentable(Segmentable, Protocol):
     """What reads a photograph inside masks: its ``needs.masks`` is true."""
 
+    @property
+    def one_label_per_region(self) -> bool:
+        """Whether afterwards every region of its map takes its most frequent label; then :meth:`region_map` is ``(H, W)`` ids."""
+
+    def region_map(self, masks: Tensor) -> Tensor:
+        """What it wants to know of masks ``(M, H, W)`` bool of a photograph, pixel by pixel: ``(…, H, W)`` integers.
+
+        :func:`~lexiseg.ops.region_ids.region_ids` makes ids of them, 0 for no mask. Nearest pixels of the map are cut into
+        windows; padding is :data:`~lexiseg.ops.region_ids.OUTSIDE`, -1, and so is what a map has fewer layers than another's.
+        """
+
     def encode(self, images: Tensor, regions: Tensor | None = None) -> Any:
-        """As of every model; ``regions`` as :class:`Needs` has them, None for a photograph without a mask."""
+        """As of every model; ``regions`` are the windows' parts of the map, ``(B, …, H, W)`` int64, None for no map at all."""
 
 
 class GroupSettings(Protocol):

@@ -40,6 +40,7 @@ from lexiseg.ops.normalized_cut import (
     seed_of,
     settled,
 )
+from lexiseg.ops.region_ids import ids_at
 from lexiseg.ops.sliding_window import window_grid
 from support import golden_folders, load_numbers
 
@@ -248,13 +249,13 @@ def test_late_matching_in_windows(path: Path) -> None:
     image, text, queries = ground["image"], ground["text"].float(), ground["query_idx"]
     working, source = tuple(image.shape[-2:]), tuple(ground["ori_shape"].tolist())
     windows = window_grid(working, *ground["crop_stride"].tolist())
-    masks = F.interpolate((ground["masks"] > 0)[None].byte(), size=working, mode="nearest")[0].bool()
+    tower = load_tower(path, text.shape[1])
+    masks = build_dense("lavg", tower).region_map(ground["masks"][:-1] > 0)  # the file's last is the rest
     parts, regions = (
         torch.stack([each[..., top:bottom, left:right] for top, left, bottom, right in windows.boxes])
-        for each in (image[0], masks.roll(1, dims=0))  # the rest of the photograph comes first here
+        for each in (image[0], ids_at(masks, working))
     )
     assert (regions.roll(-1, dims=1) == ground["window_masks"]).all()
-    tower = load_tower(path, text.shape[1])
     first = int((queries == 1).nonzero()[0])
     for name, words in (("plain", 0), ("voc21", first)):
         expected = ground[name]

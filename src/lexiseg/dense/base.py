@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from lexiseg.errors import ConfigError
 from lexiseg.ops.grid import PositionMode, tokens_to_map
-from lexiseg.types import NO_NEEDS, BlockTower, ImageTower, MaskOutput, Needs
+from lexiseg.types import NO_NEEDS, Activation, BlockTower, ImageTower, MaskOutput, Needs
 
 BlockPosition = int | float
 """A block: an index (negative from the end), or a fraction of the depth, which scales to other towers."""
@@ -57,7 +57,7 @@ class DenseReading(nn.Module, ABC):
     words_together: bool = False
     names_regions: bool = False
     needs: Needs = NO_NEEDS
-    gives_scores: bool = False
+    activation: Activation = "linear"
     offers_features: bool = True
     cosine_logits: bool = True
     templates: ClassVar[str] = "imagenet80"

@@ -16,7 +16,7 @@ from lexiseg.ops.affinity import cosine_affinity
 from lexiseg.ops.attention import attend
 from lexiseg.ops.bounded_attention import bounded_weights, merge_alike
 from lexiseg.ops.grid import PositionMode, map_to_tokens, tokens_to_map
-from lexiseg.ops.region_ids import UNSEGMENTED, ids_at
+from lexiseg.ops.region_ids import UNSEGMENTED, ids_at, region_ids
 from lexiseg.types import BlockTower, ImageTower, Needs
 
 _SPATIAL_BLOCKS = {12: 5, 24: 12, 32: 28}
@@ -62,6 +62,7 @@ class CorrCLIP(DenseEncoder):
     """
 
     needs = Needs(masks=True)
+    one_label_per_region = True
 
     def __init__(
         self,
@@ -88,6 +89,10 @@ class CorrCLIP(DenseEncoder):
         self.correspondence = _correspondence(tower, proxy)
         self.sharpness, self.merge_distance = sharpness, merge_distance
         self.shares = (spatial_share, semantic_share)
+
+    def region_map(self, masks: Tensor) -> Tensor:
+        """Ids ``(H, W)`` of ``(M, H, W)`` bool masks, larger ones over smaller ones as released."""
+        return region_ids(masks)
 
     def encode(self, images: Tensor, regions: Tensor | None = None) -> DenseState:
         """Run both models once.

@@ -49,7 +49,8 @@ class LaVG(SCLIP):
     """
 
     cosine_logits = False
-    needs = Needs(masks=True, overlap=True)
+    needs = Needs(masks=True)
+    one_label_per_region = False
 
     def __init__(
         self,
@@ -62,22 +63,27 @@ class LaVG(SCLIP):
         if background_words < 0:
             raise ConfigError(f"lavg: expected background_words of at least 0, got {background_words}")
         self.background_words = background_words
+        self.cells_per_patch = self.patch_size**2
         self.depends_on_text = self.words_together = background_words > 0
+
+    def region_map(self, masks: Tensor) -> Tensor:
+        """``(M + 1, H, W)`` int8, 1 where a mask is, of ``(M, H, W)`` bool: the rest of the photograph, then every mask."""
+        return torch.cat([~masks.any(dim=0, keepdim=True), masks]).to(torch.int8)
 
     def encode(self, images: Tensor, regions: Tensor | None = None) -> DenseState:
         """Run the tower once.
 
         Args:
             images: Normalised ``(B, 3, H, W)``.
-            regions: ``(B, M, H, W)`` bool, the rest of the photograph first; padding lies in none.
+            regions: ``(B, M + 1, H, W)`` as :meth:`region_map` has them, 1 where a region is; padding lies in none.
         """
         unit = F.normalize(super().encode(images).features.float(), dim=1)
         if regions is None:
             return DenseState(unit)
-        count, each = regions.shape[:2]
+        inside, (count, each) = regions == 1, regions.shape[:2]
         image_of_mask = torch.arange(count, device=regions.device).repeat_interleave(each)
-        means = pool_by_masks(unit, regions.flatten(0, 1), image_of_mask).unflatten(0, (count, each))
-        return LaVGState(unit, means, first_region(regions))
+        means = pool_by_masks(unit, inside.flatten(0, 1), image_of_mask).unflatten(0, (count, each))
+        return LaVGState(unit, means, first_region(inside))
 
     def bind(self, state: DenseState, text: Tensor) -> DenseState:
         """The state itself.

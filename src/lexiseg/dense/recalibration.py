@@ -8,7 +8,7 @@ from torch import Tensor, nn
 from lexiseg.dense.base import BoundState, DenseReading, cosines
 from lexiseg.errors import ConfigError
 from lexiseg.ops.recalibration import recalibrate_features, recalibrate_logits
-from lexiseg.types import MaskOutput
+from lexiseg.types import Activation, MaskOutput
 
 
 class Recalibrated(nn.Module):
@@ -36,7 +36,7 @@ class Recalibrated(nn.Module):
 
     words_together = False
     names_regions = False
-    gives_scores = False
+    activation: Activation = "linear"
     offers_features = True
 
     def __init__(
@@ -75,6 +75,16 @@ class Recalibrated(nn.Module):
     def encode(self, images: Tensor, **given: Tensor | None) -> Any:
         """As the encoder does, with what it needs: the words come later."""
         return self.encoder.encode(images, **given)
+
+    @property
+    def one_label_per_region(self) -> bool:
+        """As the encoder has it."""
+        return bool(getattr(self.encoder, "one_label_per_region", False))
+
+    def region_map(self, masks: Tensor) -> Tensor:
+        """As the encoder wants it, which needs masks."""
+        made: Tensor = self.encoder.region_map(masks)  # type: ignore[operator]
+        return made
 
     def features(self, state: Any, text: Tensor | None = None) -> Tensor:
         """Unit features ``(B, E, h, w)`` recalibrated by these words; without words, the encoder's own."""

@@ -15,8 +15,9 @@ from torch import Tensor, nn
 from lexiseg.dense.multi_view import render_view
 from lexiseg.inference.layout import ImageLayout, WindowLayout
 from lexiseg.inference.protocol import Precision, Resize
-from lexiseg.inference.regions import PictureRegions, in_batch
+from lexiseg.inference.regions import PictureRegions
 from lexiseg.ops.mask_pooling import masks_on_grid
+from lexiseg.ops.region_ids import OUTSIDE
 from lexiseg.ops.resize import resize_image, resize_image_pillow
 from lexiseg.ops.window_merge import padding_before
 from lexiseg.progress import Doing, doing
@@ -40,7 +41,7 @@ class _Waiting:
         place: Whose window it is.
         pixels: ``(3, h, w)`` normalised, padded.
         content: Height and width before the padding.
-        ids: ``(h, w)`` regions or ``(M, h, w)`` masks, padded; None where the model needs none.
+        ids: ``(…, h, w)`` regions, padded; None where the model needs none.
     """
 
     place: Place
@@ -198,9 +199,7 @@ class WindowEncoder:
                 )
                 for top, left, bottom, right in of_view.windows.boxes:
                     window = self.model.normalize(rendered[None, :, top:bottom, left:right])
-                    cut = None
-                    if of_image is not None and ids is not None:
-                        cut = _pad(ids[..., top:bottom, left:right], of_view, of_image.outside)
+                    cut = None if ids is None else _pad(ids[..., top:bottom, left:right], of_view, OUTSIDE)
                     size = (bottom - top, right - left)
                     yield _Waiting((index, number), _pad(window, of_view)[0], size, cut)
 
@@ -213,7 +212,7 @@ class WindowEncoder:
             if self.model.names_regions:
                 state = cast(RegionSegmentable, self.model).encode(windows, content)
             elif ids:
-                regions = in_batch(ids).to(windows.device)
+                regions = _stack(ids).to(windows.device)
                 state = cast(MaskedSegmentable, self.model).encode(windows, regions=regions)
             else:
                 state = self.model.encode(windows)
@@ -238,6 +237,17 @@ def collect(maps: dict[Place, list[Tensor]], places: Sequence[Place], logits: Te
         count = len(list(run))
         maps.setdefault(place, []).append(logits[start : start + count])
         start += count
+
+
+def _stack(maps: Sequence[Tensor]) -> Tensor:
+    """Maps ``(h, w)``, or ``(M, h, w)`` with M of each its own, as one tensor; layers that are not there are `OUTSIDE`."""
+    most = max(len(each) for each in maps)
+    return torch.stack(
+        [
+            each if each.ndim == 2 else F.pad(each, (0, 0, 0, 0, 0, most - len(each)), value=OUTSIDE)
+            for each in maps
+        ]
+    )
 
 
 def _pad(windows: Tensor, layout: WindowLayout, value: int = 0) -> Tensor:

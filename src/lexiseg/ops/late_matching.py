@@ -8,11 +8,6 @@ NO_REGION = -1
 """Stands where no mask holds a pixel."""
 
 
-def with_rest(masks: Tensor) -> Tensor:
-    """``(M, H, W)`` bool masks and, as the first of ``(M + 1, H, W)``, what none of them covers."""
-    return torch.cat([~masks.any(dim=0, keepdim=True), masks])
-
-
 def first_region(masks: Tensor) -> Tensor:
     """``(B, H, W)`` int64: of the masks ``(B, M, H, W)`` bool that hold a pixel the first, or `NO_REGION`."""
     if masks.shape[1] == 0:

@@ -30,12 +30,6 @@ _SETTINGS = {
         "clusters": Flag("--clusters", "K", "clusters per photograph (default: 16)", kind=int),
         "seed": Flag("--seed", "N", "of the clustering's random start (default: 0)", kind=int),
     },
-    "normalized_cut": {
-        "objects": Flag("--objects", "N", "most per photograph (default: 8)", kind=int),
-        "min_cosine": Flag(
-            "--min-cosine", "COSINE", "above it patches are joined (default: 0.3)", kind=float
-        ),
-    },
     "sam": {
         "points_per_side": Flag("--points", "N", "points of the grid each way (default: 32)", kind=int),
         "points_per_batch": Flag("--batch", "N", "points decoded at once (default: 64)", kind=int),
