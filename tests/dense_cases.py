@@ -19,7 +19,6 @@ VARIANTS = {
     "sclip-identity": {"projections": ["identity"]},
     "sclip-random": {"projections": ["random"]},
     "clip-surgery-plain": {"feature_surgery": False},
-    "lavg-background": {"background_words": 2},
 }
 """Choices of a method that read otherwise: its name, a dash, and what to build it with."""
 

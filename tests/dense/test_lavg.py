@@ -118,6 +118,20 @@ def test_masks_are_asked_for_before_any_work(tower, monkeypatch) -> None:
         reader.segment(photograph(0, 29, 43))
 
 
+@torch.no_grad()
+def test_the_rule_for_the_background_needs_all_words(tower) -> None:
+    images, text = cases.some_images(), cases.some_words()
+    for words in (0, 2):
+        encoder = cases.make_encoder("lavg", tower, background_words=words)
+        assert encoder.depends_on_text == encoder.words_together == bool(words)
+        state = encoder.encode(images)
+        few = encoder.decode(state, text[[0, 1, 3]]).logits
+        same = torch.allclose(encoder.decode(state, text).logits[:, [0, 1, 3]], few, atol=1e-5)
+        assert same != bool(words)
+    with pytest.raises(ConfigError, match="lavg: background_words compares all words at once"):
+        encoder.bind(state, text)
+
+
 def test_what_cannot_be_is_refused(tower) -> None:
     with pytest.raises(ConfigError, match="lavg: expected background_words of at least 0, got -1"):
         build_dense("lavg", tower, background_words=-1)

@@ -107,7 +107,7 @@ class NormalizedCut:
 
 def squared(image: Picture, side: int) -> Picture:
     """``(H, W, 3)`` to ``(side, side, 3)`` uint8, as Pillow's Lanczos filter does it; the ratio is not kept."""
-    return np.asarray(Image.fromarray(image).resize((side, side), Image.Resampling.LANCZOS))
+    return np.array(Image.fromarray(image).resize((side, side), Image.Resampling.LANCZOS))
 
 
 def resize_mask(mask: Bools, size: tuple[int, int]) -> Bools:
