@@ -471,7 +471,7 @@ class MaskedSegmentable(Segmentable, Protocol):
 
     @property
     def one_label_per_region(self) -> bool:
-        """Whether afterwards every region of its map takes its most frequent label; then :meth:`region_map` is ``(H, W)`` ids."""
+        """Whether afterwards every region of its map takes its most frequent label; then the map is ``(H, W)`` ids."""
 
     def region_map(self, masks: Tensor) -> Tensor:
         """What it wants to know of masks ``(M, H, W)`` bool of a photograph, pixel by pixel: ``(…, H, W)`` integers.

@@ -34,7 +34,7 @@ class PictureRegions:
         return mirror(ids_at(ids_at(self._map, working), view.size), view.flip)
 
     def correct(self, labels: Tensor) -> tuple[Tensor, Tensor]:
-        """Labels ``(H, W)``, one for each region if the model says so; and ``(M,)`` int64, the most frequent under each mask."""
+        """Labels ``(H, W)``, one for each region if the model says so; and ``(M,)`` int64, the commonest under each mask."""
         if self._one_label:
             labels = one_label_per_region(labels, self._map.to(labels.device))
         return labels, self._vote.as_given(self._vote.label_votes(labels))
