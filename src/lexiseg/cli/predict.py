@@ -32,7 +32,7 @@ def run(args: argparse.Namespace, console: Console | None = None) -> int:
     console = console or Console()
     photos = find_photos(args.photos)
     vocabulary = read_vocabulary(args)
-    masks = None if args.masks is None else GivenMasks(args.masks)
+    masks = None if args.masks is None else GivenMasks(args.masks, args.device)
     check_flags(**{name: getattr(args, name) for name in _CHECKED}, masks=masks is not None)
     require_folder(args.out, "--out")
     pipeline = Pipeline.load(**{name: getattr(args, name) for name in _MODEL})

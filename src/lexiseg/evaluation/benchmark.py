@@ -15,6 +15,7 @@ from lexiseg.dense.methods import (
 )
 from lexiseg.dense.multi_view import MultiView
 from lexiseg.dense.registry import dense_settings
+from lexiseg.dense.wants import wants_masks
 from lexiseg.errors import ConfigError
 from lexiseg.evaluation.benchmark_table import Cell
 from lexiseg.evaluation.efficiency import Efficiency, count_operations, count_parameters
@@ -170,7 +171,8 @@ def prepare(
         changes: Protocol settings for every row; those of the row itself win.
         masks: That the segmenter will be given, if any.
     """
-    changes = {**({} if masks is None else NAMING_PROTOCOL), **(changes or {})}
+    naming = masks is not None and not wants_masks(choice.name if isinstance(choice, MethodChoice) else "")
+    changes = {**(NAMING_PROTOCOL if naming else {}), **(changes or {})}
     if isinstance(choice, TrainedRow):
         return choice.segmenter(benchmark.name, benchmark.dataset.classes, benchmark.words[None], changes)
     own = benchmark.own(choice.name).get("settings", {})

@@ -36,7 +36,7 @@ COMMAND = Command(
         *WORDS,
         Flag("--methods", "NAMES", "all, or names separated by commas, drawn in that order", default="all"),
         Flag("--proxy", "NAME|FOLDER", _PROXY),
-        Flag("--masks", "DIR|superpixels", _MASKS),
+        Flag("--masks", "DIR|PROVIDER", _MASKS),
         Flag("--checkpoint", "CKPT", "a trained model to stand beside the methods; its CLIP serves them all"),
         CLIP,
         *SENTENCES,

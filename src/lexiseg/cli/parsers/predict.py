@@ -36,7 +36,7 @@ _THRESHOLD = "pixels scored below P (0 to 1) go to the background or no class; s
 _MASKS = (
     "one class per mask: DIR/STEM.png, STEM as in the results, holds mask ids as 8- or 16-bit pixel values at the "
     "photograph's size, 0 for no mask; or DIR is what `lexiseg masks build` wrote to, or holds SA-1B's JSON files; or "
-    "superpixels, made on the spot"
+    "a provider's name (superpixels, normalized_cut, sam, ...), made on the spot"
 )
 
 COMMAND = Command(
@@ -55,7 +55,7 @@ COMMAND = Command(
         *SENTENCES,
         Flag("--threshold", "P", _THRESHOLD, kind=float),
         Flag("--refine", "STEPS", _REFINE, kind=int, more={"nargs": "?", "const": _REFINE_STEPS}),
-        Flag("--masks", "DIR|superpixels", _MASKS),
+        Flag("--masks", "DIR|PROVIDER", _MASKS),
         Flag("--output", None, "what is told", "semantic", choices=("semantic", "panoptic", "instances")),
         Flag("--stuff", "WORDS", "classes that are not counted one by one, as sky; the others are things"),
         *place("predictions"),
