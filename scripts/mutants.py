@@ -787,8 +787,8 @@ _DATA_AND_RUNS = (
         "area-rule-of-named-masks",
         "a benchmark's area rule keeps small given masks from their names",
         "src/lexiseg/evaluation/benchmark.py",
-        "**({} if masks is None else NAMING_PROTOCOL)",
-        "**({} if masks is None else {})",
+        "**({} if masks is None or inside else NAMING_PROTOCOL)",
+        "**({} if masks is None or inside else {})",
         ("tests/evaluation/test_benchmark.py::test_given_masks_lift_the_area_rule_unless_it_is_asked_for",),
     ),
     Slip(

@@ -121,12 +121,12 @@ def test_masks_are_asked_for_before_any_work(tower, monkeypatch) -> None:
 @torch.no_grad()
 def test_the_rule_for_the_background_needs_all_words(tower) -> None:
     images, text = cases.some_images(), cases.some_words()
-    for words in (0, 2):
+    for words in (0, 1):
         encoder = cases.make_encoder("lavg", tower, background_words=words)
         assert encoder.depends_on_text == encoder.words_together == bool(words)
         state = encoder.encode(images)
-        few = encoder.decode(state, text[[0, 1, 3]]).logits
-        same = torch.allclose(encoder.decode(state, text).logits[:, [0, 1, 3]], few, atol=1e-5)
+        few = encoder.decode(state, text[[0, 2, 3]]).logits
+        same = torch.allclose(encoder.decode(state, text).logits[:, [0, 2, 3]], few, atol=1e-5)
         assert same != bool(words)
     with pytest.raises(ConfigError, match="lavg: background_words compares all words at once"):
         encoder.bind(state, text)

@@ -82,7 +82,8 @@ class LaVG(SCLIP):
             return DenseState(unit)
         inside, (count, each) = regions == 1, regions.shape[:2]
         image_of_mask = torch.arange(count, device=regions.device).repeat_interleave(each)
-        means = pool_by_masks(unit, inside.flatten(0, 1), image_of_mask).unflatten(0, (count, each))
+        with torch.autocast(images.device.type, enabled=False):  # sums over many pixels
+            means = pool_by_masks(unit, inside.flatten(0, 1), image_of_mask).unflatten(0, (count, each))
         return LaVGState(unit, means, first_region(inside))
 
     def bind(self, state: DenseState, text: Tensor) -> DenseState:

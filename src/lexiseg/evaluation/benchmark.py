@@ -171,8 +171,8 @@ def prepare(
         changes: Protocol settings for every row; those of the row itself win.
         masks: That the segmenter will be given, if any.
     """
-    naming = masks is not None and not wants_masks(choice.name if isinstance(choice, MethodChoice) else "")
-    changes = {**(NAMING_PROTOCOL if naming else {}), **(changes or {})}
+    inside = isinstance(choice, MethodChoice) and wants_masks(choice.name)  # then masks are the method's, no task
+    changes = {**({} if masks is None or inside else NAMING_PROTOCOL), **(changes or {})}
     if isinstance(choice, TrainedRow):
         return choice.segmenter(benchmark.name, benchmark.dataset.classes, benchmark.words[None], changes)
     own = benchmark.own(choice.name).get("settings", {})
