@@ -4,8 +4,8 @@
     python scripts/toy_systems.py runs/systems
 
 Per system, over the seeds: seen, unseen and harmonic mIoU; the share of a scene's classes whose mask some region covers with
-an IoU of at least a half; and the accuracy of names, mean over classes, where the masks are the ground truth's: the ceiling of what
-names a region. ZegFormer's training never asks CLIP, so all its branches are read from one checkpoint.
+an IoU of at least a half; and the accuracy of names, mean over classes, where the masks are the ground truth's: the ceiling of
+what names a region. ZegFormer's training never asks CLIP, so all its branches are read from one checkpoint.
 """
 
 import argparse
