@@ -264,6 +264,25 @@ def test_a_provider_sees_the_photograph_and_padding_is_no_region():
     assert inside.sum((2, 3)).tolist() == [[20 * 53, 0], [20 * 53, 35]]
 
 
+@pytest.mark.parametrize(
+    ("proposer", "classifier", "place", "message"),
+    [
+        (
+            "maskformer",
+            "masked_crops",
+            "region_classifiers.adapters",
+            "'masked_crops' cuts regions out .* --to folder",
+        ),
+        ("given", "mask_pooling", "proposers.given", "no exported program holds a provider of masks"),
+    ],
+)
+def test_what_no_program_holds(proposer, classifier, place, message, monkeypatch):
+    model = pair_cases.pair(proposer, classifier)
+    monkeypatch.setattr(f"lexiseg.models.{place}.is_exporting", lambda: True)
+    with pytest.raises(ConfigError, match=message):
+        model.encode(cases.photographs(model, 1))
+
+
 def test_given_masks_without_a_provider_are_handed_in():
     given = pair_cases.settings("given", "mask_pooling")
     given["proposer"]["provider"] = None
