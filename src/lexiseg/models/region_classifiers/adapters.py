@@ -204,7 +204,7 @@ class ByMaskedCrops(_Classifier):
         """CLIP's embedding of each region; one that has no pixel in style ``region`` is not visible."""
         if is_exporting():
             raise ConfigError(
-                "classifier 'masked_crops' cuts regions out one by one, which no exported program can hold; take another one, or "
+                "classifier 'masked_crops' cuts regions out one by one, which no exported program holds; take another one, or "
                 "export the model --to folder"
             )
         crops = self.network(scene.tower, scene.pictures, proposals, scene.content)
