@@ -574,8 +574,8 @@ _LOSS_AND_SCHEDULE = (
         "warm-up",
         "the warm-up scales the peak rate, not the polynomial's value",
         "src/lexiseg/training/optim.py",
-        "regular *= 1 - (1 - step / settings.warmup_steps) * (1 - settings.warmup_ratio)",
-        "regular = settings.lr * (1 - (1 - step / settings.warmup_steps) * (1 - settings.warmup_ratio))",
+        "return regular * _warmed_up(step, settings)",
+        "return min(regular, settings.lr * _warmed_up(step, settings))",
         ("tests/training/test_optim.py",),
     ),
     Slip(
@@ -1032,6 +1032,41 @@ _SIDE_ADAPTER = (
     ),
 )
 
+_CAPTIONS_AND_PAIRS = (
+    Slip(
+        "words-of-a-caption",
+        "regions are grounded in the names of their masks, which have none, instead of the caption's words",
+        "src/lexiseg/types.py",
+        "(self.classes if self.caption is None else self.caption).unique()",
+        "self.classes.unique()",
+        ("tests/losses/test_open_seg_criterion.py::test_words_of_a_caption_in_the_place_of_classes",),
+    ),
+    Slip(
+        "region-of-a-word",
+        "a word takes the region that is least like it",
+        "src/lexiseg/recipes/region_pairs.py",
+        "best = cosines.max(1)",
+        "best = cosines.min(1)",
+        ("tests/recipes/test_region_pairs.py",),
+    ),
+    Slip(
+        "cosine-after-the-warm-up",
+        "the cosine is laid out for all steps, warm-up included, and does not reach its end",
+        "src/lexiseg/training/optim.py",
+        "after = max(max_steps - settings.warmup_steps, 1)",
+        "after = max_steps",
+        ("tests/training/test_optim.py::test_cosine_after_a_warm_up_by_hand",),
+    ),
+    Slip(
+        "tokens-beside-a-clip",
+        "OVSeg ignores the mask prompt tokens that were tuned on its CLIP",
+        "src/lexiseg/recipes/training.py",
+        "(tokens := read_mask_prompts(clip)) is not None",
+        '(tokens := read_mask_prompts("")) is not None',
+        ("tests/cli/test_maskadapt.py",),
+    ),
+)
+
 SLIPS = (
     _WORDS_AND_RULES
     + _PHOTOGRAPH_TO_LABELS
@@ -1043,5 +1078,6 @@ SLIPS = (
     + _SIDE_ADAPTER
     + _COMPOSED
     + _CUT_OUT_REGIONS
+    + _CAPTIONS_AND_PAIRS
 )
 """Every slip."""

@@ -11,25 +11,31 @@ import yaml
 from lexiseg.cli import composing
 from lexiseg.cli.ablations import compose_training
 from lexiseg.cli.composing import compose_config, plain
-from lexiseg.cli.parsers.usage import usage
 from lexiseg.cli.pixelclip import compose_tuning
 from lexiseg.clip.loading import load_clip
 from lexiseg.errors import ConfigError, DataError
 from lexiseg.inference.protocol import InferenceProtocol
 from lexiseg.models.registry import MODELS, complete_settings
-from lexiseg.recipes import conf_files, pixelclip, training
+from lexiseg.recipes import adaptation, conf_files, pixelclip, records, training
 from lexiseg.recipes.ablations import choose_rows, read_table
 from lexiseg.recipes.conf_files import choices, conf_dir, groups
-from lexiseg.recipes.records import build, training_run, tuning_run
+from lexiseg.recipes.records import adaptation_run, build, training_run, tuning_run
 from lexiseg.recipes.settings import SplitSettings
+from lexiseg.recipes.usage import usage
+from lexiseg.training.optim import OptimSettings, learning_rate
 
-COMMANDS = ("train", "eval", "pixelclip", "sweep", "benchmark")
-NEEDED = {"eval": ["checkpoint=x.ckpt"], "sweep": ["ablation=table8"]}
+COMMANDS = ("train", "eval", "pixelclip", "maskadapt", "sweep", "benchmark")
+NEEDED = {
+    "eval": ["checkpoint=x.ckpt"],
+    "sweep": ["ablation=table8"],
+    "maskadapt": ["pairs.images=/nowhere/photos", "pairs.folder=/nowhere/pairs"],
+}
 PARTS = [
     f"{group}/{name}" for group in ("proposer", "classifier") for name in choices("train", f"model/{group}")
 ]
 FITTING = {
     "train/model/san_l14": ("model.early_blocks=9", "model.fusion=[[0,0],[9,3]]"),
+    "train/experiment/san_l14_coco": ("model.early_blocks=9", "model.fusion=[[0,0],[9,3]]"),
     "train/loss/segments": ("model=san",),
     "train/loss/maskformer": ("model=zegformer",),
     "train/loss/open_seg": ("model=open_seg",),
@@ -64,6 +70,7 @@ def toy_clip():
 def no_data(tmp_path_factory):
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("LEXISEG_DATA", "/nowhere")
+        patch.setattr(records, "_require_photographs", lambda _: None)  # a run is built without any
         patch.setenv("LEXISEG_CACHE", str(tmp_path_factory.mktemp("cache")))
         yield
 
@@ -115,6 +122,15 @@ def build_pixelclip(overrides, clip):
     assert data is None or len(data.train)
 
 
+def build_adapt(overrides, clip):
+    run = unless_absent(lambda: adaptation_run(plain(compose_config("maskadapt", overrides))))
+    if run is None:  # what it would be judged on is not there
+        return
+    task = adaptation.build_task(run, clip, ("red circle", "bricks"))
+    assert task.model.prompts is None or len(task.model.prompts.tokens) == run.model.prompt_depth
+    assert unless_absent(run.pairs.open) is None
+
+
 def build_sweep(overrides, clip):
     config = compose_config("sweep", overrides)
     assert len(choose_rows(config.ablation, config.rows)) == 6
@@ -133,6 +149,7 @@ BUILD = {
     "train": build_train,
     "eval": build_eval,
     "pixelclip": build_pixelclip,
+    "maskadapt": build_adapt,
     "sweep": build_sweep,
     "benchmark": build_benchmark,
 }
@@ -313,8 +330,37 @@ def test_bad_values_are_told_before_anything_is_read(override, message):
         training_run(plain(compose_training([override])))
 
 
+@pytest.mark.parametrize(
+    ("name", "steps", "batch", "rate", "decay", "classes"),
+    [
+        ("san_coco", 60000, 32, 1e-4, 1e-4, 171),
+        ("san_l14_coco", 60000, 32, 1e-4, 1e-4, 171),
+        ("fc_clip_coco", 368750, 16, 1e-4, 0.05, 133),
+        ("zegformer_coco", 60000, 32, 1e-4, 1e-4, 171),
+        ("ovseg_coco", 120000, 32, 6e-5, 0.01, 171),
+    ],
+)
+def test_published_recipes_of_regions(name, steps, batch, rate, decay, classes):
+    config = plain(compose_training([f"experiment={name}"]))
+    optim = OptimSettings(**config["optim"])
+    assert (config["trainer"]["max_steps"], config["trainer"]["gradient_clip_val"]) == (steps, 0.01)
+    assert config["data"]["batch_size"] * {32: 8, 16: 4}[batch] == batch
+    assert (optim.lr, optim.weight_decay, optim.decay_norms) == (rate, decay, False)
+    last = learning_rate(steps - 1, steps, optim)
+    assert last < rate * (0.011 if optim.schedule == "steps" else 1e-4), "it has decayed by the end"
+    assert learning_rate(2000, steps, optim) > 0.9 * rate
+    assert config["data"]["train_transform"]["fill"] == [128, 128, 128]
+    build(config["data"]["train_transform"])
+    assert config["protocol"]["activation"] == "scores"
+    assert config["protocol"]["resize"] == "pillow"
+    assert (
+        classes
+        == {"coco_stuff": 171, "coco": 133}[config["data"]["root"].split("/")[-1].removesuffix("164k")]
+    )
+
+
 def test_help_names_every_group():
-    for command in ("train", "pixelclip", "eval"):
+    for command in ("train", "pixelclip", "maskadapt", "eval"):
         told = usage(command)
         assert all(f"  {group}" in told for group in groups(command))
 

@@ -62,6 +62,15 @@ def test_short_work_says_nothing(streams):
     assert out.getvalue() == ""
 
 
+def test_changing_inner_work_does_not_begin_the_lines_anew(streams):
+    _, err = streams(terminal=False)
+    with shown(), doing("training"):
+        for name in ("validating", "reading windows", "labelling pixels", "drawing") * 2:
+            with doing(name):
+                time.sleep(0.25)
+    assert len(err.getvalue().splitlines()) <= 3
+
+
 @pytest.mark.parametrize("terminal", [True, False])
 def test_much_short_work_is_not_silent(streams, terminal):
     _, err = streams(terminal=terminal)

@@ -151,7 +151,7 @@ class _Display:
         self._changed = self._spoke = self._imported = time.monotonic()
         self._modules, self._ticks = len(sys.modules), 0
         self._drawn, self._mid_line = False, False
-        self._said: dict[tuple[str, ...], int] = {}
+        self._said: dict[str, int] = {}
         self._thread = threading.Thread(target=self._run, name="lexiseg progress", daemon=True)
 
     def start(self) -> None:
@@ -218,7 +218,7 @@ class _Display:
                 self._spoke = now
                 self._draw(works, now)
             return
-        key = tuple(work.description for work in works)
+        key = works[0].description  # whatever goes on inside it
         said = self._said.get(key, 0)
         if silent > _LINE_AFTER[min(said, len(_LINE_AFTER) - 1)]:
             self._said[key] = said + 1

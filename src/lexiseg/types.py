@@ -111,12 +111,14 @@ class Sample:
             65535 there. See `lexiseg.label_codes`.
         name: Unique within the data set; result files use it.
         segments: Things and stuff one by one, where the data set tells them apart; None: only classes are known.
+        captions: Of each of its captions the words, as places among the data set's; None: nobody said anything, or was asked.
     """
 
     image: npt.NDArray[np.uint8]
     label: LabelMap
     name: str
     segments: Segments | None = None
+    captions: tuple[tuple[int, ...], ...] | None = None
 
 
 class SegmentationDataset(Protocol):
@@ -140,27 +142,63 @@ class SegBatch:
         labels: ``(B, H, W)`` int64 ids into the data set's full class list of K classes, ``label_codes(K).ignore`` elsewhere.
         names: B sample names.
         segments: Things and stuff of each of the B photographs, where the data set tells them apart; empty otherwise.
+        words: Of each of the B photographs the words of its caption, ``(W,)`` int64 places among the data set's; W may be 0.
+            Empty where there are no captions.
     """
 
     images: Tensor
     labels: Tensor
     names: tuple[str, ...] = ()
     segments: tuple[SegmentMap, ...] = ()
+    words: tuple[Tensor, ...] = ()
 
     def to(self, device: torch.device | str, **kwargs: Any) -> "SegBatch":
         """Return the batch on ``device``; Lightning calls this."""
         segments = tuple(each.to(device, **kwargs) for each in self.segments)
+        words = tuple(each.to(device, **kwargs) for each in self.words)
         return SegBatch(
-            self.images.to(device, **kwargs), self.labels.to(device, **kwargs), self.names, segments
+            self.images.to(device, **kwargs), self.labels.to(device, **kwargs), self.names, segments, words
         )
 
     def pin_memory(self) -> "SegBatch":
         """Return the batch in page-locked memory; the data loader calls this."""
         segments = tuple(each.pin_memory() for each in self.segments)
-        return SegBatch(self.images.pin_memory(), self.labels.pin_memory(), self.names, segments)
+        words = tuple(each.pin_memory() for each in self.words)
+        return SegBatch(self.images.pin_memory(), self.labels.pin_memory(), self.names, segments, words)
 
     def __len__(self) -> int:
         return len(self.images)
+
+
+@dataclass(frozen=True)
+class PairBatch:
+    """Several regions, cut out of their photographs, and a word for each.
+
+    Attributes:
+        regions: ``(B, 3, S, S)`` normalised for the tower that reads them, zero outside the region.
+        masks: ``(B, S, S)`` bool, the region in each.
+        words: ``(B,)`` int64 into the words that there are.
+        names: B photograph names.
+    """
+
+    regions: Tensor
+    masks: Tensor
+    words: Tensor
+    names: tuple[str, ...] = ()
+
+    def to(self, device: torch.device | str, **kwargs: Any) -> "PairBatch":
+        """Return the batch on ``device``; Lightning calls this."""
+        regions, masks, words = (each.to(device, **kwargs) for each in (self.regions, self.masks, self.words))
+        return PairBatch(regions, masks, words, self.names)
+
+    def pin_memory(self) -> "PairBatch":
+        """Return the batch in page-locked memory; the data loader calls this."""
+        return PairBatch(
+            self.regions.pin_memory(), self.masks.pin_memory(), self.words.pin_memory(), self.names
+        )
+
+    def __len__(self) -> int:
+        return len(self.regions)
 
 
 @dataclass(frozen=True)
@@ -605,6 +643,7 @@ class SegmentTargets:
     Attributes:
         classes: ``(T,)`` int64, column of each in the class scores.
         masks: ``(T, H, W)`` bool.
+        caption: ``(W,)`` int64, columns of the words that were said of the photograph, of whichever segment; None: its classes.
 
     Raises:
         ValueError: Not one mask per class.
@@ -612,6 +651,7 @@ class SegmentTargets:
 
     classes: Tensor
     masks: Tensor
+    caption: Tensor | None = None
 
     def __post_init__(self) -> None:
         """Reject parts that do not belong together."""
@@ -623,6 +663,11 @@ class SegmentTargets:
 
     def __len__(self) -> int:
         return len(self.classes)
+
+    @property
+    def words(self) -> Tensor:
+        """Columns of the words of the photograph, each once."""
+        return (self.classes if self.caption is None else self.caption).unique()
 
 
 @dataclass(frozen=True)

@@ -14,6 +14,7 @@ from lexiseg.cli.main import main
 from lexiseg.clip.loading import load_clip
 from lexiseg.data.toy.world import TOY_CLASSES, TOY_UNSEEN, ToyWorld
 from lexiseg.inference.protocol import InferenceProtocol
+from lexiseg.models.region_model import RegionModel
 from lexiseg.models.registry import build_model, model_settings
 from lexiseg.types import ClassSplit
 
@@ -56,7 +57,13 @@ def regions(tmp_path):
     return tmp_path / "regions.ckpt"
 
 
-def test_a_trained_model_is_judged_by_the_names_it_gives(cascade, regions, capsys):
+def test_a_trained_model_is_judged_by_the_names_it_gives(cascade, regions, capsys, monkeypatch):
+    asked, name = [], RegionModel.name_masks
+    monkeypatch.setattr(
+        RegionModel,
+        "name_masks",
+        lambda self, images, masks, *a: asked.append(len(masks)) or name(self, images, masks, *a),
+    )
     for checkpoint in (cascade, regions):
         given = ["eval", str(checkpoint), *VAL, "device=cpu", "masks=ground_truth", "output=told.json"]
         assert main(given) == 0
@@ -67,6 +74,7 @@ def test_a_trained_model_is_judged_by_the_names_it_gives(cascade, regions, capsy
         assert told["scores"]["mask_class_accuracy"] is not None
         assert told["protocol"]["area_threshold"] == 0
         assert f"The names of {PRESENT} masks (ground_truth)" in capsys.readouterr().out
+    assert (len(asked), sum(asked)) == (2, PRESENT), "the model of regions looks under the masks itself"
 
 
 def test_a_method_and_a_trained_model_in_one_table(cascade, tmp_path, monkeypatch):

@@ -11,6 +11,7 @@ from lexiseg.data.transforms import (
     RandomCrop,
     RandomFlip,
     RandomScale,
+    RandomShortSide,
     train_recipe,
 )
 from lexiseg.errors import ConfigError
@@ -40,6 +41,59 @@ def test_training_resizes_as_the_segmenter_does(short_side):
     shown = WindowEncoder(None, window_batch=1, precision="float32").working(image, layout)
     assert (scaled == shown.permute(1, 2, 0).numpy()).all()
     assert (ids == resize_label(torch.from_numpy(label), ids.shape).numpy()).all()
+
+
+def test_short_sides_as_the_segmenter_shows_them():
+    """Sizes of detectron2, byte for byte as `protocol=regions` resizes; labels of the pixels under the centres."""
+    image, label = sample()
+    heights = set()
+    for seed in range(20):
+        shown, ids = RandomShortSide((23, 41), 53)(image, label, rng(seed))
+        protocol = InferenceProtocol(short_side=ids.shape[0], long_side=53, resize="pillow")
+        layout = lay_out(label.shape, protocol, patch_size=7)
+        encoder = WindowEncoder(None, window_batch=1, precision="float32", resize="pillow")
+        assert (shown == encoder.working(image, layout).permute(1, 2, 0).numpy()).all()
+        height, width = ids.shape
+        rows, columns = ((np.arange(n) + 0.5) * old // n for n, old in ((height, 37), (width, 53)))
+        assert (ids == label[rows.astype(int)[:, None], columns.astype(int)]).all()
+        heights.add(ids.shape)
+    assert heights == {(23, 33), (37, 53)}, "41 would make the longer side 59"
+
+
+def test_a_recipe_of_short_sides_filled_with_grey():
+    image, label = sample()
+    recipe = train_recipe(
+        base=[97, 41],
+        short_sides=[29],
+        crop=[43, 61],
+        cat_max_ratio=1.0,
+        flip=0.0,
+        distort=False,
+        fill=[128] * 3,
+    )
+    shown, ids = recipe(image, label, rng())
+    assert shown.shape == (43, 61, 3)
+    assert (shown[29:] == 128).all()
+    assert (shown[:, 42:] == 128).all()
+    assert (ids[29:] == 255).all()
+    assert (ids[:29, :42] != 255).all()
+
+
+@pytest.mark.parametrize(
+    ("key", "value"),
+    [
+        ("short_sides", []),
+        ("short_sides", "640"),
+        ("short_sides", [0]),
+        ("short_sides", [1.5]),
+        ("fill", [128, 128]),
+        ("fill", [128, 128, 256]),
+        ("fill", 128),
+    ],
+)
+def test_sides_and_colours_that_are_none(key, value):
+    with pytest.raises(ConfigError, match=f"{key} is "):
+        train_recipe(**{key: value})
 
 
 def test_random_scale_keeps_proportions_within_the_ratio():

@@ -10,16 +10,6 @@ import pytest
 import torch
 import torch.nn.functional as F
 from published_cases import assert_close
-from two_stage_cases import (
-    compare_gradients,
-    config,
-    folders,
-    numbers,
-    out_size,
-    padded_images,
-    text_of,
-    tower_of,
-)
 
 from lexiseg.checkpoints.layouts.zegformer import (
     CLIP,
@@ -38,6 +28,16 @@ from lexiseg.ops.mask_classification import semantic_map
 from lexiseg.ops.region_crops import change_colors, crop_boxes
 from lexiseg.types import ClassWords, Proposals
 from support import golden_folders
+from two_stage_cases import (
+    compare_gradients,
+    config,
+    folders,
+    numbers,
+    out_size,
+    padded_images,
+    text_of,
+    tower_of,
+)
 
 FOLDERS = folders("pixel_decoder_groups")
 

@@ -44,6 +44,25 @@ def test_words_of_an_image_are_its_classes():
     torch.testing.assert_close(losses["loss"], of_words + of_masks)
 
 
+def test_words_of_a_caption_in_the_place_of_classes():
+    """An image with words alone is grounded, one with masks alone has its masks compared; a class says nothing then."""
+    regions, text, prediction, targets = case()
+    of_class_zero = torch.zeros_like(targets[0].classes)
+    said = [torch.tensor([5, 2, 5]), torch.zeros(0, dtype=torch.long), torch.tensor([6])]
+    captioned = [
+        SegmentTargets(of_class_zero, targets[0].masks, said[0]),
+        SegmentTargets(torch.zeros_like(targets[1].classes), targets[1].masks, said[1]),
+        SegmentTargets(targets[2].classes, targets[2].masks, said[2]),
+    ]
+    losses = OpenSegCriterion(SETTINGS, temperature=TEMPERATURE)([prediction], captioned)
+    words = torch.stack([text[[2, 5]], text[[6, 0]]])
+    present = torch.tensor([[True, True], [True, False]])
+    scores = caption_scores(regions[[0, 2]], words, present, attention_temperature=0.2)
+    torch.testing.assert_close(losses["loss_grounding"], 0.5 * grounding_loss(scores, temperature=0.3))
+    of_classes = OpenSegCriterion(SETTINGS, temperature=TEMPERATURE)([prediction], targets)
+    torch.testing.assert_close(losses["loss_masks"], of_classes["loss_masks"])
+
+
 def test_two_things_of_a_class_are_one_word():
     _, _, prediction, targets = case()
     first = targets[0]

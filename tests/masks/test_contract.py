@@ -13,6 +13,7 @@ from lexiseg.recipes.mask_providers import make_provider
 from lexiseg.recipes.masks import count_workers
 from mask_cases import photograph
 from tiny_sams import tiny_sam
+from trained_regions import TrainedRegions
 
 SETTINGS = {"sam": {"points_per_side": 2, "min_quality": 0.0, "min_stability": 0.0}}
 """What random weights need to find something."""
@@ -23,7 +24,7 @@ def tiny_dino():
     return ViTModel(ViTConfig(**size, image_size=32, patch_size=8))
 
 
-WEIGHTS = {"dino": tiny_dino, "sam": tiny_sam}
+WEIGHTS = {"dino": tiny_dino, "sam": tiny_sam, "regions": TrainedRegions}
 
 
 @pytest.fixture(params=PROVIDERS)

@@ -13,6 +13,20 @@ from lexiseg.masks.store import MaskStore, read_masks, remove_stale_parts
 SIZE = (7, 11)
 
 
+def test_words_of_masks_go_with_them(masks, tmp_path):
+    named = MaskSet.from_runs(SIZE, masks.runs, words=["dog", "red ball", "dog"])
+    MaskStore().write(tmp_path / "a.png", named, {})
+    found = MaskStore().read(tmp_path / "a.png", SIZE)
+    assert found.words == ("dog", "red ball", "dog")
+    assert found.chosen(np.array([1, 0])).words == ("red ball", "dog")
+    assert found.largest(1).words == (named.words[int(np.argmax(named.areas))],)
+    with_empty = MaskSet.from_runs(SIZE, [[77], *masks.runs], words=["none", "a", "b", "c"])
+    assert with_empty.words == ("a", "b", "c")
+    MaskStore().write(tmp_path / "b.png", masks, {})
+    assert MaskStore().read(tmp_path / "b.png").words == ()
+    assert "word" not in (tmp_path / "b.png.masks.json").read_text()
+
+
 @pytest.fixture
 def masks():
     overlapping = np.zeros((3, *SIZE), dtype=bool)

@@ -28,7 +28,6 @@ def test_it_learns_and_the_given_tower_stays(part):
     tower = tiny_tower()
     before = {name: each.clone() for name, each in tower.state_dict().items()}
     model = MaskAdaptation(tower, part, prompt_depth=2, logit_scale=math.log(10))
-    frozen = {name: p.clone() for name, p in model.named_parameters() if not p.requires_grad}
     batch = pairs(tower)
     groups = model.parameter_groups(OptimSettings(weight_decay=0.2, decay_norms=False))
     optimizer = torch.optim.AdamW([{**group, "lr": 3e-3} for group in groups])
@@ -43,12 +42,10 @@ def test_it_learns_and_the_given_tower_stays(part):
     assert losses[-1] < 0.9 * losses[0]
     for name, each in tower.state_dict().items():
         assert torch.equal(each, before[name])
-    for name, each in model.named_parameters():
-        if name in frozen:
-            assert torch.equal(each, frozen[name])
+    assert all(parameter.requires_grad for parameter in model.parameters()), "what is frozen is no part of it"
     trained = {name for name, p in model.named_parameters() if p.requires_grad}
     assert "logit_scale" in trained
-    assert any(name.startswith("tower.") for name in trained) == (part == "tower")
+    assert any(name.startswith("learning.") for name in trained) == (part == "tower")
     assert ("prompts.tokens" in trained) == (part == "prompts")
 
 

@@ -6,7 +6,13 @@ from torch import nn
 
 from lexiseg.errors import ConfigError
 from lexiseg.models.parameter_groups import group_parameters
-from lexiseg.training.optim import OptimSettings, build_optimizer, cosine_factor, polynomial_with_warmup
+from lexiseg.training.optim import (
+    OptimSettings,
+    build_optimizer,
+    cosine_factor,
+    learning_rate,
+    polynomial_with_warmup,
+)
 
 
 class Grouped(nn.Sequential):
@@ -47,6 +53,42 @@ def test_the_optimiser_asks_the_model_for_its_groups():
 )
 def test_cosine_by_hand(step, share):
     assert cosine_factor(step, 100, 1e-4) == pytest.approx(share, abs=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("step", "rate"),
+    [(0, 0.1 * 1e-2), (1, 0.55 * 1e-2), (2, 1e-2), (6, 1e-2), (7, 2e-3), (10, 2e-3), (11, 4e-4), (40, 4e-4)],
+)
+def test_steps_by_hand(step, rate):
+    settings = OptimSettings(
+        schedule="steps", lr=1e-2, milestones=(7, 11), milestone_factor=0.2, warmup_steps=2, warmup_ratio=0.1
+    )
+    assert learning_rate(step, 13, settings) == pytest.approx(rate)
+
+
+@pytest.mark.parametrize(
+    ("step", "rate"), [(0, 0.25), (3, 1.0), (4, 1.0), (9, 0.5005), (14, 1e-3), (20, 1e-3)]
+)
+def test_cosine_after_a_warm_up_by_hand(step, rate):
+    settings = OptimSettings(schedule="cosine", lr=1.0, min_lr=1e-3, warmup_steps=4)
+    assert learning_rate(step, 14, settings) == pytest.approx(rate)
+
+
+def test_the_optimiser_follows_the_schedule_that_is_chosen():
+    settings = OptimSettings(schedule="steps", lr=1e-2, milestones=(1, 3), warmup_steps=0)
+    optimizer, schedule = build_optimizer(Grouped(nn.Linear(3, 2)), settings, 5)
+    rates = []
+    for _ in range(5):
+        rates.append(optimizer.param_groups[0]["lr"])
+        optimizer.step()
+        schedule.step()
+    assert rates == pytest.approx([1e-2, 1e-3, 1e-3, 1e-4, 1e-4])
+
+
+@pytest.mark.parametrize("milestones", [(3, 1), (-1, 2)])
+def test_milestones_that_are_none(milestones):
+    with pytest.raises(ConfigError, match="optim.milestones: expected steps in ascending order"):
+        OptimSettings(schedule="steps", milestones=milestones)
 
 
 def test_sgd_by_hand():

@@ -20,6 +20,12 @@ CHECKPOINT_KEY = "lexiseg"
 PIXEL_CLIP_KEY = "lexiseg_pixelclip"
 """The same in a checkpoint of PixelCLIP, which is no model to predict with: its result is a CLIP."""
 
+ADAPTATION_KEY = "lexiseg_adapt"
+"""The same in a checkpoint of `lexiseg maskadapt`."""
+
+TUNINGS = {PIXEL_CLIP_KEY: "pixelclip", ADAPTATION_KEY: "maskadapt"}
+"""Where the description of a CLIP in training stands, and which command trains it."""
+
 MODEL_PREFIX = "model."
 """Prefix of the mask model's tensors in a training checkpoint's ``state_dict``."""
 
@@ -72,9 +78,10 @@ def read_info(checkpoint: Mapping[str, Any], path: Path | str) -> CheckpointInfo
     Raises:
         CheckpointError: It has none, or one of a newer format.
     """
-    if PIXEL_CLIP_KEY in checkpoint:
+    tuned = [name for key, name in TUNINGS.items() if key in checkpoint]
+    if tuned:
         raise CheckpointError(
-            f"{path}: the training state of `lexiseg pixelclip`, not a mask model; what it trained is a CLIP, the folder "
+            f"{path}: the training state of `lexiseg {tuned[0]}`, not a mask model; what it trained is a CLIP, the folder "
             "clip of the same run: give that as the CLIP"
         )
     values = checkpoint.get(CHECKPOINT_KEY)

@@ -1,11 +1,11 @@
-"""What the training state of PixelCLIP says of itself: it is no model to predict with, its result is a CLIP."""
+"""What the training state of a CLIP says of itself: it is no model to predict with, its result is a CLIP."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from lexiseg.checkpoints.training_file import PIXEL_CLIP_KEY
+from lexiseg.checkpoints.training_file import PIXEL_CLIP_KEY, TUNINGS
 from lexiseg.errors import CheckpointError
 
 _FORMAT = 1
@@ -16,7 +16,7 @@ class TuningInfo:
     """What a checkpoint says of itself. Plain values only.
 
     Attributes:
-        model: The fields of :class:`~lexiseg.models.pixel_clip_settings.PixelCLIPSettings`.
+        model: The fields of the settings of what is trained.
         clip: ``source`` and ``fingerprint`` of the CLIP that is tuned.
     """
 
@@ -27,6 +27,18 @@ class TuningInfo:
         """Plain lists, dictionaries, text and numbers, readable with ``weights_only=True``."""
         model = {key: list(value) if isinstance(value, tuple) else value for key, value in self.model.items()}
         return {"format": _FORMAT, "model": model, "clip": self.clip}
+
+    def require_same(self, other: "TuningInfo", path: Path | str) -> None:
+        """Refuse a checkpoint of something else.
+
+        Raises:
+            CheckpointError: Of another model or another CLIP.
+        """
+        differences = self.differences(other)
+        if differences:
+            raise CheckpointError(
+                f"{path} is of another model ({'; '.join(differences)}); use its settings or start a new run"
+            )
 
     def differences(self, other: "TuningInfo") -> list[str]:
         """In what another description differs, each with both values."""
@@ -44,16 +56,18 @@ class TuningInfo:
         return told
 
 
-def read_tuning_info(checkpoint: Mapping[str, Any], path: Path | str) -> TuningInfo:
-    """The description inside a loaded checkpoint.
+def read_tuning_info(
+    checkpoint: Mapping[str, Any], path: Path | str, key: str = PIXEL_CLIP_KEY
+) -> TuningInfo:
+    """The description inside a loaded checkpoint, under one of :data:`~lexiseg.checkpoints.training_file.TUNINGS`.
 
     Raises:
         CheckpointError: It has none, a damaged one, or one of another format.
     """
-    values = checkpoint.get(PIXEL_CLIP_KEY)
+    values = checkpoint.get(key)
     if not isinstance(values, dict) or "state_dict" not in checkpoint:
         raise CheckpointError(
-            f"{path}: not a checkpoint of `lexiseg pixelclip`; give the last.ckpt of such a run"
+            f"{path}: not a checkpoint of `lexiseg {TUNINGS[key]}`; give the last.ckpt of such a run"
         )
     if values.get("format") != _FORMAT:
         raise CheckpointError(

@@ -36,6 +36,7 @@ HYDRA_COMMANDS = {
     "train": "train a model on the seen classes of a split",
     "eval": "judge a checkpoint on seen and unseen classes",
     "pixelclip": "tune a CLIP with masks without names, and write it as a CLIP like any other",
+    "maskadapt": "adapt a CLIP to regions cut out of photographs, on pairs of a region and a word (OVSeg)",
     "sweep": "train the rows of one of the paper's tables over several seeds",
     "benchmark": "put methods and trained models side by side in one table",
 }
@@ -53,7 +54,7 @@ FLAG_COMMANDS = {
 }
 """Commands with flags, and the modules of ``parsers`` that know these."""
 
-_NEED_OVERRIDES = ("eval", "sweep")
+_NEED_OVERRIDES = ("eval", "sweep", "maskadapt")
 """They cannot guess what to work on, so the bare command shows its help."""
 
 
@@ -105,7 +106,7 @@ def _dispatch(arguments: list[str]) -> int:
 def _run_hydra(command: str, overrides: list[str]) -> int:
     """Help comes from text alone; only a command that runs imports what it works with."""
     if {"-h", "--help"} & set(overrides) or (command in _NEED_OVERRIDES and not overrides):
-        print(locate("lexiseg.cli.parsers.usage:usage")(command))
+        print(locate("lexiseg.recipes.usage:usage")(command))
         return 0
     locate("lexiseg.recipes.wrong_door:require_overrides")(command, overrides)
     return int(locate(f"lexiseg.cli.{command}:run_{command}")(overrides))

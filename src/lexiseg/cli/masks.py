@@ -15,7 +15,6 @@ from lexiseg.storage import require_folder, write_png
 
 def run_build(args: argparse.Namespace) -> int:
     """Make masks; 1 if there is not one photograph that has its masks now."""
-    console = Console(stderr=True, soft_wrap=True)
     build = MaskBuild(
         images=args.images,
         output=args.output,
@@ -26,8 +25,30 @@ def run_build(args: argparse.Namespace) -> int:
         workers=args.workers,
         overwrite=args.overwrite,
     )
-    count, outcomes = start_masks(build)
-    summary = MaskSummary(list(with_progress(_reported(outcomes, console), "making masks", count)))
+    return _tell(*start_masks(build), "masks")
+
+
+def run_pairs(args: argparse.Namespace) -> int:
+    """Make pairs of a region and a word; 1 if there is not one photograph that has its pairs now."""
+    from lexiseg.clip.model import DEFAULT_CLIP
+    from lexiseg.recipes.region_pairs import PairBuild, start_pairs
+    from lexiseg.recipes.settings import ClipSource
+
+    same = ("images", "captions", "output", "masks", "words", "captions_each", "device", "overwrite")
+    build = PairBuild(
+        **{name: getattr(args, name) for name in same},
+        clip=ClipSource(args.clip or DEFAULT_CLIP, args.tokenizer),
+        templates=args.templates or "single",
+        least=args.min_similarity,
+    )
+    return _tell(*start_pairs(build), "pairs")
+
+
+def _tell(count: int, outcomes: Iterator[Outcome], things: str) -> int:
+    """Take the outcomes and tell them; the exit status."""
+    console = Console(stderr=True, soft_wrap=True)
+    made = list(with_progress(_reported(outcomes, console), f"making {things}", count))
+    summary = MaskSummary(made, things)
     for sentence in summary.facts():
         console.print(sentence)
     for kind, which in summary.worries().items():

@@ -8,6 +8,7 @@ import numpy.typing as npt
 import torch
 from torch.utils.data import DataLoader
 
+from lexiseg.data.captioned_regions import CaptionedRegions
 from lexiseg.data.resuming import (
     MOST_SAMPLES,
     PositionedStream,
@@ -30,6 +31,9 @@ from lexiseg.errors import ConfigError, DataError
 from lexiseg.label_codes import LabelMap, codes_of, label_codes
 from lexiseg.segments import NO_SEGMENT, Segments
 from lexiseg.types import ClassSplit, Sample, SegBatch, SegmentationDataset
+
+_ANY_CLASS: LabelMap = np.zeros(1, dtype=np.uint8)
+"""Look-up table of labels for masks without names, which are all of class 0."""
 
 
 class TrainingStream(PositionedStream[Sample]):
@@ -61,6 +65,8 @@ class TrainingStream(PositionedStream[Sample]):
     def draw(self, index: int, rng: np.random.Generator) -> Sample:
         """One augmented sample."""
         sample = self.dataset[index]
+        if sample.segments is not None and sample.captions is not None:
+            return self._with_captions(sample, sample.segments, sample.captions, rng)
         if sample.segments is not None:
             return self._with_segments(sample, sample.segments, rng)
         image, label = self._transformed(sample.image, self.table[sample.label], rng)
@@ -75,6 +81,20 @@ class TrainingStream(PositionedStream[Sample]):
         image, ids = self._transformed(sample.image, np.where(hidden, NO_SEGMENT, segments.ids), rng)
         moved = segments.at(ids.astype(np.uint16, copy=False))
         return Sample(image, moved.label(self.table), sample.name, moved.targets(self.table))
+
+    def _with_captions(
+        self,
+        sample: Sample,
+        segments: Segments,
+        captions: tuple[tuple[int, ...], ...],
+        rng: np.random.Generator,
+    ) -> Sample:
+        """One of the captions, and the map of masks on the label map's way; nothing of it bears a class."""
+        said = captions[int(rng.integers(len(captions)))] if captions else ()
+        image, ids = self._transformed(sample.image, segments.ids, rng)
+        shown = segments.at(ids.astype(np.uint16, copy=False)).targets(_ANY_CLASS)
+        nothing = np.full(ids.shape, codes_of(self.table).ignore, dtype=self.table.dtype)
+        return Sample(image, nothing, sample.name, shown, (said,))
 
     def _transformed(
         self, image: npt.NDArray[np.uint8], ids: LabelMap, rng: np.random.Generator
@@ -171,21 +191,23 @@ class SegmentationDataModule(ResumingDataModule):
         sampler = ShardSampler(size=len(self.val), rank=rank, world=world)
         return self.loader(self.val, sampler, self.val_batch_size, collate)  # type: ignore[arg-type]
 
-    def check_training_labels(self) -> LabelScan:
+    def check_training_labels(self) -> LabelScan | None:
         """Look at every label map before the first step; generated data sets are sampled.
 
         Returns:
-            The scan of the training set.
+            The scan of the training set; None of one with captions, which bears no label.
 
         Raises:
             DataError: A seen class without a training pixel, or a label map that cannot be used.
         """
         dataset = self.train_set
+        scan = None
         if isinstance(dataset, WithoutClasses):
             scan = dataset.scan
-        else:
+        elif not isinstance(dataset, CaptionedRegions):
             scan = scan_labels(dataset, cache_dir=self.cache_dir, description="checking training labels")
-        require_seen_classes(scan, self.split, exempt=self._exempt)
+        if scan is not None:
+            require_seen_classes(scan, self.split, exempt=self._exempt)
         val = scan_labels(self.val, cache_dir=self.cache_dir, description="checking validation labels")
         warn_absent_classes(val, self.split)
         return scan
@@ -200,6 +222,10 @@ class SegmentationDataModule(ResumingDataModule):
     def _without_unseen(self) -> SegmentationDataset:
         if self.split.unseen_pixels == "shown" or not self.split.unseen:
             return self.train
+        if isinstance(self.train, CaptionedRegions):
+            raise ConfigError(
+                "split.unseen_pixels=excluded: nobody knows what photographs without labels show; set split.unseen_pixels=shown"
+            )
         scan = scan_labels(self.train, cache_dir=self.cache_dir, description="leaving out unseen classes")
         if not scan.pixels[list(self.split.unseen_ids)].any():
             return self.train
@@ -222,4 +248,6 @@ def collate(samples: Sequence[Sample]) -> SegBatch:
     images = stack_images([sample.image for sample in samples])
     labels = torch.from_numpy(np.stack([sample.label for sample in samples]))
     segments = tuple(sample.segments.tensors() for sample in samples if sample.segments is not None)
-    return SegBatch(images, labels.long(), tuple(sample.name for sample in samples), segments)
+    said = [sample.captions[0] for sample in samples if sample.captions is not None]
+    words = tuple(torch.tensor(each, dtype=torch.long) for each in said)
+    return SegBatch(images, labels.long(), tuple(sample.name for sample in samples), segments, words)

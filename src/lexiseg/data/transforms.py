@@ -17,7 +17,14 @@ from PIL import Image
 from lexiseg.constants import IMAGENET_MEAN
 from lexiseg.errors import ConfigError
 from lexiseg.label_codes import LabelMap, codes_of
-from lexiseg.ops.resize import fit_within, resize_image, resize_label
+from lexiseg.ops.nearest import nearest_indices
+from lexiseg.ops.resize import (
+    fit_within,
+    resize_image,
+    resize_image_pillow,
+    resize_label,
+    shortest_edge_size,
+)
 
 Image8 = npt.NDArray[np.uint8]
 """``(H, W, 3)`` uint8 RGB."""
@@ -72,6 +79,28 @@ class RandomScale:
         size = fit_within((image.shape[0], image.shape[1]), *bounds)
         pixels, ids = (torch.from_numpy(np.ascontiguousarray(array)) for array in (image, label))
         return resize_image(pixels, size).numpy(), resize_label(ids, size).numpy()
+
+
+@dataclass(frozen=True)
+class RandomShortSide:
+    """Bring the shorter side to one of several lengths, as detectron2 does: the image as Pillow resizes it, labels nearest.
+
+    Attributes:
+        sides: Lengths of the shorter side, each as likely as the others.
+        long_side: The longer side becomes no longer than this.
+    """
+
+    sides: tuple[int, ...]
+    long_side: int
+
+    def __call__(self, image: Image8, label: LabelMap, rng: np.random.Generator) -> tuple[Image8, LabelMap]:
+        """The very resizing of `protocol=regions`; a label is that of the pixel under its centre."""
+        size = shortest_edge_size(
+            (image.shape[0], image.shape[1]), int(rng.choice(self.sides)), self.long_side
+        )
+        resized = resize_image_pillow(torch.from_numpy(np.ascontiguousarray(image)), size).numpy()
+        rows, columns = (nearest_indices(old, new) for old, new in zip(label.shape, size, strict=True))
+        return resized, label[rows[:, None], columns]
 
 
 @dataclass(frozen=True)
@@ -210,6 +239,8 @@ def train_recipe(
     cat_max_ratio: float = 0.75,
     flip: float = 0.5,
     distort: bool = True,
+    short_sides: Sequence[int] | None = None,
+    fill: Sequence[int] = MEAN_COLOUR,
 ) -> Compose:
     """The published training transforms with their sizes as arguments.
 
@@ -220,6 +251,9 @@ def train_recipe(
         cat_max_ratio: Bound on the largest class of a crop.
         flip: Probability of mirroring.
         distort: Whether colours are distorted.
+        short_sides: Lengths that the shorter side is drawn from instead of a ratio, as detectron2 does; the longer side is at
+            most ``base``'s.
+        fill: Colour of what a crop lacks; the released SAN, ZegFormer, OVSeg and FC-CLIP fill with 128.
 
     Raises:
         ConfigError: A size or range that is none.
@@ -233,17 +267,34 @@ def train_recipe(
     for key, share in (("cat_max_ratio", cat_max_ratio), ("flip", flip)):
         if isinstance(share, bool) or not isinstance(share, int | float) or not 0 <= share <= 1:
             raise ConfigError(f"{key} is {share!r}; expected a number from 0 to 1")
+    if not isinstance(fill, Sequence) or len(fill) != 3 or not all(_is_grey(value) for value in fill):
+        raise ConfigError(f"fill is {fill}; expected three whole numbers from 0 to 255")
+    sizes: Transform = RandomScale((int(base[0]), int(base[1])), (float(ratio[0]), float(ratio[1])))
+    if short_sides is not None:
+        sizes = RandomShortSide(_lengths(short_sides), int(base[0]))
     window = (int(crop[0]), int(crop[1]))
     colours: list[Transform] = [PhotometricDistortion()] if distort else []
     return Compose(
         [
-            RandomScale((int(base[0]), int(base[1])), (float(ratio[0]), float(ratio[1]))),
+            sizes,
             RandomCrop(window, cat_max_ratio),
             RandomFlip(flip),
             *colours,
-            Pad(window),
+            Pad(window, tuple(fill)),
         ]
     )
+
+
+def _lengths(short_sides: object) -> tuple[int, ...]:
+    if not isinstance(short_sides, Sequence) or isinstance(short_sides, str) or not short_sides:
+        raise ConfigError(f"short_sides is {short_sides!r}; expected a list of lengths in pixels, or null")
+    if not all(type(side) is int and 0 < side <= _MOST_PIXELS for side in short_sides):
+        raise ConfigError(f"short_sides is {short_sides}; expected whole numbers from 1 to {_MOST_PIXELS}")
+    return tuple(short_sides)
+
+
+def _is_grey(value: object) -> bool:
+    return type(value) is int and 0 <= value < _GREYS
 
 
 def _linear(values: npt.NDArray[np.uint8], factor: float, shift: float) -> npt.NDArray[np.uint8]:

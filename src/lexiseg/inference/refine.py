@@ -122,7 +122,10 @@ class MaskVote:
         Words may come in parts; concatenate the results and take the argmax over the words.
         """
         flat = logits.float().flatten(1)
-        means = [flat @ _shares(part).T for part in self._masks.flatten(1).split(_MASKS_AT_ONCE)]
+        parts = self._masks.flatten(1).split(
+            _MASKS_AT_ONCE
+        )  # they stay where they are; logits may be elsewhere
+        means = [flat @ _shares(part.to(flat.device)).T for part in parts]
         return torch.cat(means, dim=1) if means else flat.new_zeros(len(flat), 0)
 
     def by_logits(self, labels: Tensor, logits: Tensor) -> Tensor:

@@ -1,4 +1,4 @@
-"""OpenSeg's criterion where images bear class maps: their classes are the caption's words."""
+"""OpenSeg's criterion: words of captions, or of class maps in their place, and masks without names."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -41,7 +41,8 @@ class OpenSegLossSettings:
 class OpenSegCriterion(nn.Module):
     """``L_G + alpha L_S`` (OpenSeg, eq. 5): words grounded in regions, and each label mask taken by its best region.
 
-    The masks of an image are those of its classes, compared without their names; its caption's words are these names.
+    The masks of an image are compared without names. Its words are those of its caption or, where it bears a class map instead,
+    the names of its classes.
 
     Args:
         settings: Weights and temperatures.
@@ -60,7 +61,7 @@ class OpenSegCriterion(nn.Module):
 
         Args:
             predictions: The last bears the loss. Its class logits are cosines over the temperature.
-            targets: One per image, all of one size; an image may hold none, and then takes no part.
+            targets: One per image, all of one size; one without a mask, or without a word, takes no part in that term.
 
         Returns:
             ``loss`` (weighted, differentiable), and for logging ``loss_grounding`` and ``loss_masks`` (weighted).
@@ -85,15 +86,14 @@ class OpenSegCriterion(nn.Module):
         }
 
     def _grounding(self, cosines: Tensor, targets: Sequence[SegmentTargets]) -> Tensor:
-        """Of cosines ``(B, N, K)``; image b's caption holds the word of each of its classes once."""
-        told = [index for index, one in enumerate(targets) if len(one)]
+        """Of cosines ``(B, N, K)``; each word of an image counts once."""
+        said = [one.words for one in targets]
+        told = [index for index, words in enumerate(said) if len(words)]
         if not told:
             return cosines.sum() * 0
-        classes = nn.utils.rnn.pad_sequence(
-            [targets[index].classes.unique() for index in told], batch_first=True, padding_value=-1
-        )
-        present = classes >= 0
-        of_words = cosines[told][..., classes.clamp(min=0)]  # (b, N, b, W)
+        words = nn.utils.rnn.pad_sequence([said[index] for index in told], batch_first=True, padding_value=-1)
+        present = words >= 0
+        of_words = cosines[told][..., words.clamp(min=0)]  # (b, N, b, W)
         kept = drop_words(present, self.settings.keep_words)
         scores = pooled_scores(of_words, kept, attention_temperature=self.settings.attention_temperature)
         return grounding_loss(scores, temperature=self.settings.temperature)

@@ -40,6 +40,22 @@ def segment_targets(labels: Tensor, classes: int) -> list[SegmentTargets]:
     return found
 
 
+def captioned_targets(
+    segments: Sequence[SegmentMap], words: Sequence[Tensor], size: tuple[int, int]
+) -> list[SegmentTargets]:
+    """Masks without names of each photograph, and the words of its caption: OpenSeg's targets.
+
+    Args:
+        segments: Of each photograph.
+        words: Of each, ``(W,)`` int64 columns of the class scores.
+        size: Height and width of the padded batch; what was padded belongs to no mask.
+    """
+    found = []
+    for one, said in zip(segments, words, strict=True):
+        found.append(SegmentTargets(one.classes, _padded_masks(one, size), said))
+    return found
+
+
 def instance_targets(
     segments: Sequence[SegmentMap], query_of_label: Tensor, size: tuple[int, int]
 ) -> list[SegmentTargets]:
@@ -52,7 +68,10 @@ def instance_targets(
     """
     found = []
     for one in segments:
-        height, width = one.ids.shape
-        masks = F.pad(one.masks(), (0, size[1] - width, 0, size[0] - height), value=False)
-        found.append(SegmentTargets(query_of_label[one.classes], masks))
+        found.append(SegmentTargets(query_of_label[one.classes], _padded_masks(one, size)))
     return found
+
+
+def _padded_masks(segments: SegmentMap, size: tuple[int, int]) -> Tensor:
+    height, width = segments.ids.shape
+    return F.pad(segments.masks(), (0, size[1] - width, 0, size[0] - height), value=False)

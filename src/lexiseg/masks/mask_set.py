@@ -15,7 +15,7 @@ Scores = npt.NDArray[np.float32]
 
 @dataclass(frozen=True, eq=False)
 class MaskSet:
-    """Masks without names, of one image; they may overlap and need not cover it. None is empty.
+    """Masks of one image, without names unless they bear words; they may overlap and need not cover it. None is empty.
 
     Attributes:
         size: Height and width of the image.
@@ -23,6 +23,7 @@ class MaskSet:
         scores: N qualities in [0, 1] that the provider predicts; 1 where it has no opinion.
         stability: N stabilities in [0, 1]; see :func:`~lexiseg.ops.mask_suppression.stability_score`.
         dropped: How many empty masks were left out.
+        words: N words, where each mask was found to show one; otherwise none.
     """
 
     size: tuple[int, int]
@@ -30,6 +31,7 @@ class MaskSet:
     scores: Scores
     stability: Scores
     dropped: int = 0
+    words: tuple[str, ...] = ()
 
     @classmethod
     def from_runs(
@@ -38,6 +40,7 @@ class MaskSet:
         runs: Sequence[Sequence[int] | Counts],
         scores: Sequence[float] | Scores | None = None,
         stability: Sequence[float] | Scores | None = None,
+        words: Sequence[str] = (),
     ) -> "MaskSet":
         """Collect run lengths; empty masks are dropped and counted.
 
@@ -46,6 +49,7 @@ class MaskSet:
             runs: Of each mask, adding up to the size.
             scores: One per mask; 1 if None.
             stability: One per mask; 1 if None.
+            words: One per mask, or none.
         """
         arrays = [np.asarray(counts, dtype=np.int64) for counts in runs]
         filled = np.array([bool(counts[1::2].any()) for counts in arrays], dtype=np.bool_)
@@ -55,6 +59,7 @@ class MaskSet:
             scores=_scores(scores, len(arrays))[filled],
             stability=_scores(stability, len(arrays))[filled],
             dropped=int(len(arrays) - filled.sum()),
+            words=tuple(word for word, keep in zip(words, filled, strict=True) if keep) if words else (),
         )
 
     @classmethod
@@ -93,6 +98,7 @@ class MaskSet:
             scores=self.scores[indices],
             stability=self.stability[indices],
             dropped=self.dropped,
+            words=tuple(self.words[index] for index in indices) if self.words else (),
         )
 
     def arrays(self, at: tuple[int, int] | None = None) -> npt.NDArray[np.bool_]:

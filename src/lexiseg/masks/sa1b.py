@@ -4,8 +4,8 @@
      "annotations": [{"segmentation": {"size": [height, width], "counts": "…"}, "area", "bbox",
                       "predicted_iou", "stability_score", …}, …]}
 
-Our own files are of this layout too, with one more key that says how the masks were made; so one reader serves both,
-and whatever reads SA-1B reads our files.
+Our own files are of this layout too, with one more key that says how the masks were made, and a ``word`` in the
+annotations of masks that bear words; so one reader serves both, and whatever reads SA-1B reads our files.
 """
 
 import json
@@ -21,6 +21,7 @@ from lexiseg.masks.mask_set import MaskSet
 from lexiseg.ops.run_length import Counts, box_of_rle, compress_counts, expand_counts
 
 ORIGIN_KEY = "lexiseg"
+_WORD_KEY = "word"
 _DECIMALS = 6
 
 
@@ -67,8 +68,13 @@ def read_mask_file(path: Path) -> MaskFile:
             f"mask file {path}: expected SA-1B's layout, an object with 'image' (width, height, file_name) and "
             f"'annotations' (each with 'segmentation'); came something else ({type(error).__name__}: {error})"
         ) from error
+    words = [p.word for p in parts if p.word is not None]
     masks = MaskSet.from_runs(
-        size, [p.counts for p in parts], [p.quality for p in parts], [p.stability for p in parts]
+        size,
+        [p.counts for p in parts],
+        [p.quality for p in parts],
+        [p.stability for p in parts],
+        words if len(words) == len(parts) else (),
     )
     return MaskFile(name, masks, origin)
 
@@ -87,6 +93,7 @@ def to_json(file: MaskFile) -> str:
             "bbox": list(box_of_rle(counts, height)),
             "predicted_iou": round(float(quality), _DECIMALS),
             "stability_score": round(float(stability), _DECIMALS),
+            **({_WORD_KEY: file.masks.words[number - 1]} if file.masks.words else {}),
         }
         for number, (counts, area, quality, stability) in enumerate(
             zip(file.masks.runs, file.masks.areas, file.masks.scores, file.masks.stability, strict=True),
@@ -105,6 +112,7 @@ class _Annotation:
     counts: Counts
     quality: float
     stability: float
+    word: str | None = None
 
     @staticmethod
     def parse(annotation: Mapping[str, Any], size: tuple[int, int]) -> "_Annotation":
@@ -130,7 +138,10 @@ class _Annotation:
                 f"{told}: run lengths add up to {total} pixels, the image has {size[0] * size[1]}"
             )
         quality, stability = annotation.get("predicted_iou"), annotation.get("stability_score")
-        return _Annotation(counts, _share(quality), _share(stability))
+        word = annotation.get(_WORD_KEY)
+        return _Annotation(
+            counts, _share(quality), _share(stability), word if isinstance(word, str) else None
+        )
 
 
 def _share(value: float | None) -> float:

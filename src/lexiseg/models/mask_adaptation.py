@@ -2,6 +2,7 @@
 
 import copy
 import math
+from dataclasses import dataclass
 from typing import Any, Literal, cast
 
 import torch
@@ -10,6 +11,7 @@ from torch import Tensor, nn
 from lexiseg.losses.image_text_contrast import contrastive_loss
 from lexiseg.models.parameter_groups import group_parameters
 from lexiseg.models.region_classifiers.mask_prompts import MaskPrompts
+from lexiseg.plain_settings import require_plain_settings, within
 from lexiseg.types import GroupSettings, ImageTower
 
 AdaptedPart = Literal["tower", "prompts"]
@@ -19,13 +21,31 @@ LARGEST_SCALE = math.log(100)
 """CLIP's scale of cosines, as a logarithm, stays within 0 and this."""
 
 
+@dataclass(frozen=True)
+class AdaptationSettings:
+    """What learns.
+
+    Attributes:
+        name: See :data:`AdaptedPart`.
+        prompt_depth: Of the prompt tokens, with ``prompts``.
+    """
+
+    name: AdaptedPart = "tower"
+    prompt_depth: int = within(3, at_least=1)
+
+    def __post_init__(self) -> None:
+        """Reject what nothing learns by; ``ConfigError`` names it."""
+        require_plain_settings(self, "model")
+
+
 class MaskAdaptation(nn.Module):
     """An image tower that learns from pairs of a region and a noun; the text tower stays as it is.
 
     The scale of cosines trains in both steps: locking the towers leaves it free in the release.
 
     Args:
-        tower: CLIP's image tower; a copy of it learns or stays frozen, itself it is not changed.
+        tower: CLIP's image tower; itself it is not changed. With ``tower`` a copy of it learns; with ``prompts`` it is read as
+            it is and is no submodule.
         part: See :data:`AdaptedPart`.
         prompt_depth: Of the prompt tokens, with ``prompts``.
         logit_scale: Logarithm of the scale of cosines at the start.
@@ -40,13 +60,27 @@ class MaskAdaptation(nn.Module):
         logit_scale: float = LARGEST_SCALE,
     ) -> None:
         super().__init__()
-        learning = copy.deepcopy(cast(nn.Module, tower))
-        self.tower = learning.requires_grad_(requires_grad=part == "tower")
+        self._frozen: tuple[ImageTower, ...] = ()
         self.prompts: MaskPrompts | None = None
-        if part == "prompts":
+        if part == "tower":
+            learning = copy.deepcopy(cast(nn.Module, tower))
+            self.learning = learning.requires_grad_(requires_grad=True)
+        else:
+            self._frozen = (tower,)
             self.prompts = MaskPrompts(tower, prompt_depth)
             self.prompts.start()
         self.logit_scale = nn.Parameter(torch.tensor(logit_scale))
+
+    @property
+    def tower(self) -> ImageTower:
+        """The image tower as it is now."""
+        return self._frozen[0] if self._frozen else cast(ImageTower, self.learning)
+
+    def _apply(self, fn, recurse: bool = True) -> "MaskAdaptation":  # type: ignore[no-untyped-def]  # noqa: ANN001
+        """Take a frozen tower along to another device or type."""
+        for tower in self._frozen:
+            cast(nn.Module, tower)._apply(fn, recurse)
+        return super()._apply(fn, recurse)
 
     def parameter_groups(self, optim: GroupSettings) -> list[dict[str, Any]]:
         """What learns, in groups for AdamW; everything of one axis or none is exempt from decay unless ``decay_norms``."""
@@ -60,9 +94,13 @@ class MaskAdaptation(nn.Module):
             masks: ``(B, S, S)`` bool; of stored pictures :func:`~lexiseg.ops.region_crops.not_filled` gives them.
             texts: ``(B, E)`` embeddings of the nouns, no gradient.
         """
-        tower = cast(ImageTower, self.tower)
-        vectors = tower(regions) if self.prompts is None else self.prompts(tower, regions, masks)
-        return contrastive_loss(vectors, texts, self.logit_scale)
+        return contrastive_loss(self.read(regions, masks), texts, self.logit_scale)
+
+    def read(self, regions: Tensor, masks: Tensor) -> Tensor:
+        """Embeddings ``(B, E)`` of regions, not normalised; shapes as of :meth:`forward`."""
+        if self.prompts is None:
+            return self.tower(regions)
+        return cast(Tensor, self.prompts(self.tower, regions, masks))
 
     @torch.no_grad()
     def clamp_scale(self) -> None:

@@ -21,8 +21,8 @@ class Entry:
         told: What it makes, for the help.
         place: ``package.module:name`` of what builds it: called with its settings by keyword; or, where it needs a model,
             with weights, device and the mapping of settings.
-        model: Its weights unless others are named, by hub name; None where it needs none, and then photographs are shared
-            among processes.
+        model: Its weights unless others are named, by hub name, empty where they have to be named; None where it needs none,
+            and then photographs are shared among processes.
     """
 
     told: str
@@ -44,6 +44,11 @@ PROVIDERS = {
         "everything that a SAM, SAM 2 or SAM-HQ finds from a grid of points",
         "lexiseg.models.mask_models:sam",
         model="facebook/sam-vit-base",
+    ),
+    "regions": Entry(
+        "the regions of a trained model that finds regions first: --model CHECKPOINT",
+        "lexiseg.recipes.proposed_regions:regions",
+        model="",
     ),
 }
 """Every mask provider; a key is its ``name``."""

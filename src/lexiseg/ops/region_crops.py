@@ -162,11 +162,27 @@ def region_crops(image: Tensor, masks: Tensor, side: int) -> tuple[Tensor, Tenso
     """
     regions, insides = [image.new_zeros(0, len(image), side, side)], [masks.new_zeros(0, side, side)]
     for mask, (x0, y0, x1, y1) in zip(masks, tight_boxes(masks).tolist(), strict=True):
-        inside = mask[y0 : y1 + 1, x0 : x1 + 1]
-        region = (image[:, y0 : y1 + 1, x0 : x1 + 1] * inside)[None]
-        regions.append(F.interpolate(region, size=(side, side), mode="bicubic", align_corners=False))
-        insides.append(F.interpolate(inside[None, None].float(), size=(side, side), mode="nearest")[0] > 0)
+        rows, columns = slice(y0, y1 + 1), slice(x0, x1 + 1)
+        region, inside = square_region(image[:, rows, columns], mask[rows, columns], side)
+        regions.append(region[None])
+        insides.append(inside[None])
     return torch.cat(regions), torch.cat(insides)
+
+
+def square_region(window: Tensor, inside: Tensor, side: int) -> tuple[Tensor, Tensor]:
+    """One of :func:`region_crops`, of a window that is known.
+
+    Args:
+        window: ``(C, h, w)`` of the picture.
+        inside: ``(h, w)`` bool, the region in it.
+        side: S.
+
+    Returns:
+        ``(C, S, S)`` and ``(S, S)`` bool.
+    """
+    size = (side, side)
+    region = F.interpolate((window * inside)[None], size=size, mode="bicubic", align_corners=False)[0]
+    return region, F.interpolate(inside[None, None].float(), size=size, mode="nearest")[0, 0] > 0
 
 
 def covered_patches(masks: Tensor, patch: int) -> Tensor:

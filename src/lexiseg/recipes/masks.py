@@ -58,9 +58,11 @@ class MaskSummary:
 
     Attributes:
         outcomes: One each, in the order of completion.
+        things: What was made of them.
     """
 
     outcomes: Sequence[Outcome]
+    things: str = "masks"
 
     def of(self, *statuses: Status) -> list[Outcome]:
         """Those that ended in one of these ways."""
@@ -84,7 +86,9 @@ class MaskSummary:
         ]
         counts = [outcome.masks for outcome in self.ready]
         if counts:
-            told.append(f"masks each: mean {np.mean(counts):.1f}, least {min(counts)}, most {max(counts)}")
+            told.append(
+                f"{self.things} each: mean {np.mean(counts):.1f}, least {min(counts)}, most {max(counts)}"
+            )
         if self.dropped:
             told.append(f"{self.dropped} empty masks left out")
         return told
@@ -93,7 +97,7 @@ class MaskSummary:
         """What deserves a second look: its kind, with the number of photographs, and which these are."""
         told, differs = {}, self.of("differs")
         if self.bare:
-            told[f"without any mask ({len(self.bare)})"] = _some(self.bare)
+            told[f"without any {self.things.removesuffix('s')} ({len(self.bare)})"] = _some(self.bare)
         if differs:
             told[f"left as they are ({len(differs)})"] = (
                 f"{_some(differs)}: {differs[0].reason}; --overwrite makes them anew"

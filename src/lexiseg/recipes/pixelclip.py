@@ -1,7 +1,6 @@
 """Tune a CLIP image tower with masks without names, and write it as a CLIP like any other (PixelCLIP)."""
 
 import logging
-import shutil
 import time
 import warnings
 from collections.abc import Callable, Mapping, Sequence
@@ -12,29 +11,23 @@ from typing import Any
 import pytorch_lightning as pl
 
 from lexiseg.clip.model import FrozenCLIP
-from lexiseg.clip.saving import save_clip
 from lexiseg.clip.vocabulary import embed_words
-from lexiseg.data.class_files import builtin_classes, read_class_file
 from lexiseg.data.mask_datamodule import MaskDataModule
 from lexiseg.data.resuming import MOST_SAMPLES
-from lexiseg.data.toy.world import TOY_CLASSES
-from lexiseg.errors import ConfigError
+from lexiseg.data.word_lists import word_groups
 from lexiseg.models.pixel_clip import PixelCLIP
 from lexiseg.models.pixel_clip_settings import PixelCLIPOptimSettings, PixelCLIPSettings
 from lexiseg.plain_settings import require_plain_settings, require_seed, within
+from lexiseg.recipes.clip_folder import CLIP_FOLDER, write_clip_folder
 from lexiseg.recipes.record import plain_record
 from lexiseg.recipes.run_folder import RunFolder, resumed_step
 from lexiseg.recipes.settings import CheckpointSettings, ClipSource, Resume, TrainerSettings, require_resume
 from lexiseg.recipes.trainer import check_trainer, make_trainer, quiet, tell_once
-from lexiseg.storage import folder_or_nothing
 from lexiseg.training.checkpointing import KeepCheckpoints
 from lexiseg.training.cluster_examples import TypicalMasks
 from lexiseg.training.cluster_panels import ClusterPanels
 from lexiseg.training.pixel_clip_task import PixelCLIPTask, read_tuning_info
 from lexiseg.training.progress import TrainingProgress
-
-CLIP_FOLDER = "clip"
-"""In the run folder: the tuned CLIP."""
 
 CLUSTERS_FILE = "clusters.png"
 _log = logging.getLogger(__name__)
@@ -162,7 +155,8 @@ def _tune(run: TuneRun, resume_from: Path | None) -> Path:
     )
     trainer.fit(task, datamodule=data, ckpt_path=resume_from, weights_only=True)
     if trainer.is_global_zero:
-        _export(clip, task.model, tuned)
+        clip.tower = task.model.tuned_tower()
+        write_clip_folder(clip, tuned)
         result = {
             "step": trainer.global_step,
             "images": len(data.train),
@@ -191,16 +185,7 @@ def read_words(words: str | Sequence[str]) -> tuple[str, ...]:
     Raises:
         LexisegError: No such list, or a file that is none.
     """
-    if not isinstance(words, str | list | tuple) or not words:
-        raise ConfigError(
-            f"pictures.words: expected a class list's name, a text file or a list of words, got {words!r}"
-        )
-    if not isinstance(words, str):
-        return tuple(str(word) for word in words)
-    if words == "toy":
-        return TOY_CLASSES
-    groups = read_class_file(words) if Path(words).is_file() else builtin_classes(words)
-    return tuple(group[0] for group in groups)
+    return tuple(group[0] for group in word_groups(words, "pictures.words"))
 
 
 def _open(run: TuneRun) -> tuple[MaskDataModule, int]:
@@ -238,11 +223,3 @@ def _callbacks(
         every_steps=pictures.every_steps,
     )
     return [*callbacks, drawn]
-
-
-def _export(clip: FrozenCLIP, model: PixelCLIP, folder: Path) -> None:
-    """Write the CLIP with its tuned image tower, in the layout that its kind of tower has, whole or not at all."""
-    clip.tower = model.tuned_tower().cpu()
-    with folder_or_nothing(folder) as part:
-        save_clip(clip.cpu(), part)
-        shutil.rmtree(folder, ignore_errors=True)  # of a run that was stopped before its result

@@ -9,7 +9,7 @@ import logging
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from pkgutil import resolve_name
-from typing import Any
+from typing import Any, cast
 
 import torch
 
@@ -20,7 +20,9 @@ from lexiseg.errors import ConfigError, LexisegError
 from lexiseg.evaluation.benchmark import Benchmark
 from lexiseg.inference.protocol import InferenceProtocol
 from lexiseg.masks.store import MaskStore
+from lexiseg.models.mask_adaptation import AdaptationSettings
 from lexiseg.models.pixel_clip_settings import PixelCLIPOptimSettings, PixelCLIPSettings
+from lexiseg.recipes.adaptation import AdaptRun, PairSettings
 from lexiseg.recipes.benchmark import BenchmarkRun, table_rows
 from lexiseg.recipes.criteria import loss_settings
 from lexiseg.recipes.demo import Stage
@@ -43,7 +45,7 @@ from lexiseg.recipes.training import TrainRun
 from lexiseg.storage import leads_somewhere
 from lexiseg.training.optim import OptimSettings
 from lexiseg.training.self_training import SelfTrainingSettings
-from lexiseg.types import ClassSplit
+from lexiseg.types import ClassSplit, SegmentationDataset
 
 Record = Mapping[str, Any]
 Tell = Callable[[str], None]
@@ -67,6 +69,7 @@ _TRAINING_KEYS = (
     *_RUN_KEYS, "data", "split", "loss", "protocol", "self_training", "validation", "templates", "init_from",
 )  # fmt: skip
 _TUNING_KEYS = (*_RUN_KEYS, "mask_data", "masks", "pictures")
+_ADAPTING_KEYS = (*_RUN_KEYS, "pairs", "templates")
 _TRAINER_KEYS = ("max_steps", "accelerator", "devices", "precision", "accumulate_grad_batches", "strategy")
 _log = logging.getLogger(__name__)
 
@@ -133,6 +136,37 @@ def tuning_run(record: Record, tell: Tell = _log.info) -> TuneRun:
         trainer=_trainer(record["trainer"]),
         checkpoint=known_settings(CheckpointSettings, record["checkpoint"], "checkpoint"),
         pictures=known_settings(PictureSettings, record["pictures"], "pictures"),
+        seed=record["seed"],
+        resume=record["resume"],
+        wandb=_wandb(record["logger"]),
+        record=record,
+        tell=tell,
+    )
+
+
+def adaptation_run(record: Record, tell: Tell = _log.info) -> AdaptRun:
+    """The run that a record of ``conf/maskadapt.yaml`` describes; its data set to be judged on is opened, where there is one.
+
+    Args:
+        record: With every key of the root; it becomes the run's own record.
+        tell: Takes a sentence about the run's progress.
+
+    Raises:
+        LexisegError: A setting that does not exist, a bad value, or labelled data that are not there.
+    """
+    _require_keys(record, "maskadapt", *_ADAPTING_KEYS)
+    require_run_name(record["name"])
+    require_output_dir(record["output_dir"])
+    return AdaptRun(
+        pairs=known_settings(PairSettings, record["pairs"], "pairs"),
+        output_dir=Path(record["output_dir"]),
+        clip=known_settings(ClipSource, record["clip"], "clip"),
+        model=known_settings(AdaptationSettings, record["model"], "model"),
+        templates=record["templates"],
+        optim=known_settings(OptimSettings, record["optim"], "optim"),
+        trainer=_trainer(record["trainer"]),
+        checkpoint=known_settings(CheckpointSettings, record["checkpoint"], "checkpoint"),
+        judged_on=_judged_on(record.get("data")),
         seed=record["seed"],
         resume=record["resume"],
         wandb=_wandb(record["logger"]),
@@ -270,6 +304,16 @@ def build(record: Any) -> Any:
         raise
     except Exception as error:  # whatever class a configuration names, what it refuses is the user's to mend
         raise ConfigError(f"{TARGET} {place}: {error}; check its name and its keys") from error
+
+
+def _judged_on(data: object) -> SegmentationDataset | None:
+    """The validation data of a choice of ``conf/data``, if one was made."""
+    found = build(data["val"]) if isinstance(data, Mapping) and "val" in data else data
+    if found is not None and not hasattr(found, "classes"):
+        raise ConfigError(
+            f"data: expected a data set with val, whose regions are to be named, or null, got {found!r}"
+        )
+    return cast("SegmentationDataset | None", found)
 
 
 def _require_keys(record: Record, command: str, *keys: str) -> None:

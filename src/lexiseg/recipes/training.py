@@ -10,7 +10,9 @@ from typing import Any
 
 import pytorch_lightning as pl
 from pytorch_lightning.utilities import rank_zero_only
+from torch import Tensor
 
+from lexiseg.checkpoints.mask_prompts import read_mask_prompts
 from lexiseg.checkpoints.training_file import (
     CheckpointInfo,
     check_same,
@@ -20,11 +22,15 @@ from lexiseg.checkpoints.training_file import (
 )
 from lexiseg.clip.model import FrozenCLIP
 from lexiseg.clip.templates import resolve_templates
+from lexiseg.clip.vocabulary import embed_words
+from lexiseg.data.captioned_regions import CaptionedRegions
 from lexiseg.data.datamodule import SegmentationDataModule
 from lexiseg.errors import ConfigError
 from lexiseg.inference.pipeline import Pipeline
 from lexiseg.inference.protocol import InferenceProtocol, suited
 from lexiseg.models.cascade_settings import CascadeSettings
+from lexiseg.models.open_seg import OpenSeg
+from lexiseg.models.ovseg import OVSeg
 from lexiseg.models.region_model import RegionModel
 from lexiseg.models.registry import MODELS, build_model, complete_settings, gives_scores, model_settings
 from lexiseg.plain_settings import require_seed
@@ -245,6 +251,7 @@ def build_task(run: TrainRun, clip: FrozenCLIP, split: ClassSplit) -> Segmentati
         LexisegError: A model that does not fit the CLIP, or a checkpoint to start from that is another model's.
     """
     model = build_model(_named(run.model), clip.tower)
+    _take_prompts(model, run.clip.source)
     if run.init_from:
         _start_from(run.init_from, model, clip)
     if split.setting == "transductive":
@@ -258,6 +265,7 @@ def build_task(run: TrainRun, clip: FrozenCLIP, split: ClassSplit) -> Segmentati
         protocol=run.protocol_of(split.setting).to_dict(),
     )
     segmenter = Pipeline.trained(model, clip, info).segmenter(split)
+    caption_text = _caption_text(run, model, clip)
     clip.text_tower = None
     return SegmentationTask(
         model,
@@ -268,7 +276,23 @@ def build_task(run: TrainRun, clip: FrozenCLIP, split: ClassSplit) -> Segmentati
         info=info,
         labeller=lambda image: segmenter.segment(image, scores=False).labels,
         self_training=run.self_training,
+        caption_text=caption_text,
     )
+
+
+def _caption_text(run: TrainRun, model: MaskModel, clip: FrozenCLIP) -> Tensor | None:
+    """Embeddings of the words of captions, where the training data are captions.
+
+    Raises:
+        ConfigError: A model that cannot learn from them.
+    """
+    if not isinstance(run.data.train, CaptionedRegions):
+        return None
+    if not isinstance(model, OpenSeg):
+        raise ConfigError(
+            f"the training data are captions, which model '{model.settings.name}' cannot learn from; take model=open_seg"
+        )
+    return embed_words(clip, run.data.train.words, resolve_templates(run.templates))
 
 
 def _require_pixels(name: str) -> None:
@@ -311,6 +335,16 @@ def _build_trainer(run: TrainRun, log: CsvLog, data: SegmentationDataModule) -> 
 def _monitored(monitor: str, split: ClassSplit) -> str:
     """The score that decides ``best.ckpt``; without unseen classes there is no unseen or harmonic one."""
     return "val/miou" if not split.unseen and monitor in ("val/unseen", "val/harmonic") else monitor
+
+
+def _take_prompts(model: MaskModel, clip: str) -> None:
+    """Give OVSeg the mask prompt tokens that `lexiseg maskadapt` left beside its CLIP, if it did.
+
+    Raises:
+        LexisegError: They do not fit the model, or their file is damaged.
+    """
+    if isinstance(model, OVSeg) and (tokens := read_mask_prompts(clip)) is not None:
+        model.take_prompts(tokens)
 
 
 def _start_from(path: str | Path, model: MaskModel, clip: FrozenCLIP) -> None:

@@ -2,19 +2,23 @@
 
 import math
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal, Protocol
 
 import torch
 
+from lexiseg.errors import ConfigError
 from lexiseg.plain_settings import require_plain_settings, within
-from lexiseg.types import MaskModel
+from lexiseg.types import GroupSettings
 
 OptimizerKind = Literal["adamw", "sgd"]
+
+Schedule = Literal["polynomial", "cosine", "steps"]
+"""How the rate falls after the warm-up: as a ``polynomial``, as half a ``cosine``, or by ``milestone_factor`` at milestones."""
 
 
 @dataclass(frozen=True)
 class OptimSettings:
-    """AdamW or SGD with polynomial decay after a linear warm-up; defaults as Cascade-CLIP released them.
+    """AdamW or SGD with a linear warm-up and a decay; defaults as Cascade-CLIP released them.
 
     Attributes:
         kind: ``adamw``, or ``sgd`` with ``momentum``, whose weight decay is not decoupled.
@@ -28,10 +32,13 @@ class OptimSettings:
         momentum: Of SGD.
         betas: AdamW's moments.
         eps: AdamW's epsilon.
+        schedule: See :data:`Schedule`.
         power: Of the polynomial.
-        min_lr: Learning rate at the last step.
-        warmup_steps: Steps of linear warm-up, which scales the polynomial's own value.
-        warmup_ratio: Fraction of the learning rate at step 0.
+        milestones: Steps from which on the rate is multiplied once more, with ``steps``; ascending.
+        milestone_factor: By how much.
+        min_lr: Learning rate at the last step; not read with ``steps``.
+        warmup_steps: Steps of linear warm-up, which scales the value of a polynomial or of steps; the cosine begins after it.
+        warmup_ratio: Fraction of the learning rate at step 0; not read with ``cosine``.
         schedule_steps: Steps that the decay is laid out for; 0 for those of the run. A run that stops half-way
             through a longer schedule names the longer one.
     """
@@ -45,7 +52,10 @@ class OptimSettings:
     momentum: float = within(0.9, at_least=0, below=1)
     betas: tuple[float, float] = within((0.9, 0.999), at_least=0, below=1)
     eps: float = within(1e-8, above=0)
+    schedule: Schedule = "polynomial"
     power: float = within(0.9, at_least=0)
+    milestones: tuple[int, ...] = ()
+    milestone_factor: float = within(0.1, above=0, at_most=1)
     min_lr: float = within(1e-6, at_least=0)
     warmup_steps: int = within(1500, at_least=0)
     warmup_ratio: float = within(1e-6, at_least=0)
@@ -54,6 +64,20 @@ class OptimSettings:
     def __post_init__(self) -> None:
         """Refuse settings that would train nothing or divide by zero."""
         require_plain_settings(self, "optim")
+        if list(self.milestones) != sorted(self.milestones) or any(step < 0 for step in self.milestones):
+            raise ConfigError(
+                f"optim.milestones: expected steps in ascending order, got {list(self.milestones)}"
+            )
+
+
+def learning_rate(step: int, max_steps: int, settings: OptimSettings) -> float:
+    """Learning rate at ``step`` (from 0) of ``max_steps``, as the settings' schedule has it."""
+    if settings.schedule == "cosine":
+        return cosine_with_warmup(step, max_steps, settings)
+    if settings.schedule == "polynomial":
+        return polynomial_with_warmup(step, max_steps, settings)
+    passed = sum(step >= milestone for milestone in settings.milestones)
+    return settings.lr * settings.milestone_factor**passed * _warmed_up(step, settings)
 
 
 def polynomial_with_warmup(step: int, max_steps: int, settings: OptimSettings) -> float:
@@ -63,13 +87,35 @@ def polynomial_with_warmup(step: int, max_steps: int, settings: OptimSettings) -
     """
     left = max(1 - step / max_steps, 0.0)
     regular = (settings.lr - settings.min_lr) * left**settings.power + settings.min_lr
+    return regular * _warmed_up(step, settings)
+
+
+def cosine_with_warmup(step: int, max_steps: int, settings: OptimSettings) -> float:
+    """Learning rate at ``step`` (from 0) of ``max_steps``, as open_clip has it.
+
+    ``lr (step + 1) / warmup`` during warm-up; half a cosine from ``lr`` to ``min`` over the steps after it.
+    """
     if step < settings.warmup_steps:
-        regular *= 1 - (1 - step / settings.warmup_steps) * (1 - settings.warmup_ratio)
-    return regular
+        return settings.lr * (step + 1) / settings.warmup_steps
+    after = max(max_steps - settings.warmup_steps, 1)
+    return settings.lr * cosine_factor(step - settings.warmup_steps, after, settings.min_lr / settings.lr)
+
+
+def _warmed_up(step: int, settings: OptimSettings) -> float:
+    if step >= settings.warmup_steps:
+        return 1.0
+    return 1 - (1 - step / settings.warmup_steps) * (1 - settings.warmup_ratio)
+
+
+class Trainable(Protocol):
+    """What an optimiser asks of a model."""
+
+    def parameter_groups(self, optim: GroupSettings) -> list[dict[str, Any]]:
+        """What trains, in groups, each with ``params``, ``lr`` and ``weight_decay``."""
 
 
 def build_optimizer(
-    model: MaskModel, settings: OptimSettings, max_steps: int
+    model: Trainable, settings: OptimSettings, max_steps: int
 ) -> tuple[torch.optim.Optimizer, torch.optim.lr_scheduler.LambdaLR]:
     """The optimiser over the model's own parameter groups, and its schedule to be stepped once per optimiser step."""
     groups = model.parameter_groups(settings)
@@ -80,7 +126,7 @@ def build_optimizer(
         optimizer = torch.optim.AdamW(groups, betas=settings.betas, eps=settings.eps)
 
     def factor(step: int) -> float:
-        return polynomial_with_warmup(step, max_steps, settings) / settings.lr
+        return learning_rate(step, max_steps, settings) / settings.lr
 
     return optimizer, torch.optim.lr_scheduler.LambdaLR(optimizer, factor)
 

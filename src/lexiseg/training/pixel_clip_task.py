@@ -9,7 +9,6 @@ from torch import Tensor
 
 from lexiseg.checkpoints.training_file import PIXEL_CLIP_KEY
 from lexiseg.checkpoints.tuning_info import TuningInfo, read_tuning_info
-from lexiseg.errors import CheckpointError
 from lexiseg.models.pixel_clip import PixelCLIP
 from lexiseg.models.pixel_clip_settings import PixelCLIPOptimSettings
 from lexiseg.training.optim import cosine_factor
@@ -67,9 +66,5 @@ class PixelCLIPTask(ResumableTask):
         Raises:
             CheckpointError: Of another model or another CLIP, or with other tensors.
         """
-        differences = read_tuning_info(checkpoint, RESUMED).differences(self.info)
-        if differences:
-            raise CheckpointError(
-                f"{RESUMED} is of another model ({'; '.join(differences)}); use its settings or start a new run"
-            )
+        read_tuning_info(checkpoint, RESUMED).require_same(self.info, RESUMED)
         super().on_load_checkpoint(checkpoint)

@@ -21,7 +21,7 @@ from lexiseg.label_codes import label_codes
 from lexiseg.losses.criterion import MaskCriterion
 from lexiseg.losses.open_seg_criterion import OpenSegCriterion
 from lexiseg.losses.segment_criterion import SegmentCriterion
-from lexiseg.losses.segment_targets import instance_targets, segment_targets
+from lexiseg.losses.segment_targets import captioned_targets, instance_targets, segment_targets
 from lexiseg.metrics.segmentation import ZeroShotMetric
 from lexiseg.models.momentum_teacher import MomentumTeacher
 from lexiseg.models.region_model import RegionModel
@@ -47,12 +47,14 @@ class SegmentationTask(ResumableTask):
         info: Description written into every checkpoint.
         labeller: Whole-image segmentation over all classes, for validation.
         self_training: How unlabelled pixels of a transductive split get their labels.
+        caption_text: ``(V, E)`` unit text embeddings of the words of captions, where those are what is learnt from.
     """
 
     text: Tensor
+    caption_text: Tensor | None
     query_of_label: Tensor
 
-    def __init__(
+    def __init__(  # noqa: PLR0913  (a recipe hands in each part of a run once)
         self,
         model: MaskModel,
         text: Tensor,
@@ -63,6 +65,7 @@ class SegmentationTask(ResumableTask):
         info: CheckpointInfo,
         labeller: Labeller,
         self_training: SelfTrainingSettings | None = None,
+        caption_text: Tensor | None = None,
     ) -> None:
         super().__init__()
         self.model, self.split, self.criterion, self.optim, self.info = model, split, criterion, optim, info
@@ -71,6 +74,7 @@ class SegmentationTask(ResumableTask):
         self.last_scores: dict[str, float] = {}
         training_ids = torch.tensor(split.training_ids)
         self.register_buffer("text", text[training_ids], persistent=False)
+        self.register_buffer("caption_text", caption_text, persistent=False)
         codes, query_codes = label_codes(len(split.classes)), label_codes(len(training_ids))
         query_of_label = torch.full((codes.size,), -1, dtype=torch.long)
         query_of_label[training_ids] = torch.arange(len(training_ids))
@@ -92,8 +96,11 @@ class SegmentationTask(ResumableTask):
         Raises:
             TrainingError: An unseen label reached an inductive loss, or the loss is not a number.
         """
-        queries = self._queries(batch)
         images = self.model.normalize(batch.images)
+        if self.caption_text is not None:
+            losses = self._caption_losses(images, batch, self.caption_text)
+            return self.finite_loss(losses, batch.names, len(batch))
+        queries = self._queries(batch)
         if isinstance(self.model, RegionModel):
             ignore = label_codes(len(self.text)).ignore
             images, queries = _padded(images, queries, self.model.patch_size, ignore)
@@ -101,6 +108,13 @@ class SegmentationTask(ResumableTask):
         if self.split.setting == "transductive":
             queries = self._with_pseudo_labels(queries, images, output.logits)
         return self.finite_loss(self._losses(output, queries, batch.segments), batch.names, len(batch))
+
+    def _caption_losses(self, images: Tensor, batch: SegBatch, text: Tensor) -> dict[str, Tensor]:
+        """The criterion's, of masks without names and of the words of a caption each."""
+        images, _ = _padded(images, batch.labels, self.model.patch_size, label_codes(len(self.text)).ignore)
+        output = cast(SegmentOutput, self.model(images, text))
+        targets = captioned_targets(batch.segments, batch.words, (images.shape[2], images.shape[3]))
+        return dict(self.criterion(output.predictions, targets))
 
     def _losses(
         self, output: MaskOutput | SegmentOutput, queries: Tensor, segments: Sequence[SegmentMap]

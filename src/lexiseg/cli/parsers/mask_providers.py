@@ -7,7 +7,7 @@ from lexiseg.cli.parsers.shared import Flag, Group
 from lexiseg.errors import ConfigError
 from lexiseg.models.mask_providers import PROVIDERS
 
-_WITH_MODEL = {name: entry.model for name, entry in PROVIDERS.items() if entry.model}
+_WITH_MODEL = {name: entry.model for name, entry in PROVIDERS.items() if entry.model is not None}
 
 
 def numbers(text: str) -> tuple[int, ...]:
@@ -45,11 +45,16 @@ _SETTINGS = {
         ),
         "overlap": Flag("--overlap", "box|mask", "overlap of what (default: box)"),
     },
+    "regions": {
+        "threshold": Flag("--threshold", "SHARE", "least probability of a pixel (default: 0.5)", kind=float),
+        "min_confidence": Flag("--min-confidence", "SHARE", "least, of a region (default: 0)", kind=float),
+    },
 }
 """By provider, of those that have any, and by the setting's own name."""
 
 _MODEL = (
-    f"{', '.join(_WITH_MODEL)}: weights by hub name or folder (default: {', '.join(_WITH_MODEL.values())}); "
+    f"{', '.join(_WITH_MODEL)}: weights by hub name, folder or checkpoint (default: "
+    f"{', '.join(filter(None, _WITH_MODEL.values()))}; regions has none); "
     "sam also takes SAM 2 and SAM-HQ"
 )
 

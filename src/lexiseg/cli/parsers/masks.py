@@ -3,7 +3,7 @@
 from pathlib import Path
 
 from lexiseg.cli.parsers.mask_providers import PROVIDER
-from lexiseg.cli.parsers.shared import Command, Flag
+from lexiseg.cli.parsers.shared import CLIP, SENTENCES, Command, Flag
 from lexiseg.models.mask_providers import PROVIDERS
 
 MASKS_SUFFIX = ".masks.json"
@@ -35,6 +35,16 @@ _SHOW_EXAMPLES = """examples:
   lexiseg masks show photos/dog.jpg --output looked_at
   lexiseg masks show photos/ --masks masks/ --output looked_at"""
 
+_PAIRS = f"""Pair regions of photographs with words of their captions, as OVSeg does: each word takes the region that CLIP finds
+nearest to it. `lexiseg maskadapt` learns from the pairs.
+
+Masks have to be there already (`lexiseg masks build`, for OVSeg with --provider regions and a trained model). A pair is a
+mask with a "word" in FOLDER/photo.jpg{MASKS_SUFFIX}. Stop it whenever you like: the same command goes on."""
+
+_PAIRS_EXAMPLES = """examples:
+  lexiseg masks pairs coco/train2017 --captions coco/annotations/captions_train2017.json --masks masks/ --output pairs/
+  lexiseg masks pairs scenes/ --captions scenes/captions.json --words toy --clip toy --output pairs/"""
+
 _IMAGES = Flag(
     "images", "IMAGES", "photographs, or folders with all their subfolders", kind=Path, more={"nargs": "+"}
 )
@@ -47,6 +57,26 @@ _BUILT = (
         "--overwrite", None, "replace masks made with other settings, or of another version of the photograph"
     ),
     *PROVIDER,
+)
+
+_PAIRED = (
+    _IMAGES,
+    Flag("--captions", "FILE", "JSON of COCO's layout", kind=Path, required=True),
+    Flag("--output", "FOLDER", "where pairs go", kind=Path, required=True),
+    Flag("--masks", "FOLDER", "--output of the build (default: beside each photograph)", kind=Path),
+    Flag("--words", "LIST", "a class list's name or file, toy, or nouns (NLTK's)", default="nouns"),
+    CLIP,
+    *SENTENCES,
+    Flag("--captions-each", "N", "captions of a photograph that count", default=1, kind=int),
+    Flag(
+        "--min-similarity",
+        "COSINE",
+        "least, of a region and its word (default: none)",
+        default=-1.0,
+        kind=float,
+    ),
+    Flag("--device", "DEVICE", "auto, cpu, cuda, cuda:1, mps", default="auto"),
+    Flag("--overwrite", None, "replace pairs made otherwise, or of another version of the photograph"),
 )
 
 _SHOWN = (
@@ -67,6 +97,14 @@ COMMAND = Command(
             _BUILD,
             _BUILD_EXAMPLES,
             _BUILT,
+        ),
+        Command(
+            "pairs",
+            "pair regions of photographs with words of their captions",
+            "lexiseg.cli.masks:run_pairs",
+            _PAIRS,
+            _PAIRS_EXAMPLES,
+            _PAIRED,
         ),
         Command(
             "show",

@@ -57,21 +57,8 @@ class CocoCaptions:
         root, folder = Path(root), FOLDERS[partition]
         source = root / "annotations" / f"captions_{folder}.json"
         require_folders(root, (folder, f"annotations/{source.name}"), title=TITLE, tree=TREE)
-        content = read_annotations(source, ("images", "annotations"))
-        said: dict[int, list[str]] = defaultdict(list)
-        try:
-            for each in sorted(content["annotations"], key=_id):
-                said[int(each["image_id"])].append(str(each["caption"]).strip())
-            photos = sorted((str(each["file_name"]), _id(each)) for each in content["images"])
-        except (KeyError, TypeError, ValueError) as error:
-            raise DataError(
-                f"{source} holds no captions ({type(error).__name__}: {error}); expected images with id and file_name, "
-                "annotations with id, image_id and caption"
-            ) from error
-        kept = [
-            (name, captions) for name, index in photos if (captions := [text for text in said[index] if text])
-        ]
-        missing = sorted({name for name, _ in kept} - {path.name for path in (root / folder).iterdir()})
+        kept = read_captions(source)
+        missing = sorted(kept.keys() - {path.name for path in (root / folder).iterdir()})
         if missing or not kept:
             problem = (
                 f"{len(missing)} images missing: {missing[0]} and so on"
@@ -79,8 +66,8 @@ class CocoCaptions:
                 else f"no caption in {source.name}"
             )
             raise layout_error(root, problem, title=TITLE, tree=TREE)
-        self.images = tuple(root / folder / name for name, _ in kept)
-        self.captions = tuple(tuple(captions) for _, captions in kept)
+        self.images = tuple(root / folder / name for name in kept)
+        self.captions = tuple(kept.values())
 
     def __len__(self) -> int:
         return len(self.images)
@@ -96,6 +83,32 @@ class CocoCaptions:
 
     def __iter__(self) -> Iterator[CaptionedImage]:
         return (self[index] for index in range(len(self)))
+
+
+def read_captions(path: Path) -> dict[str, tuple[str, ...]]:
+    """What was said of each photograph, by its file's name; in the order of the names, captions in that of their ids.
+
+    Args:
+        path: JSON of COCO's layout: images with id and file_name, annotations with id, image_id and caption. A photograph
+            without a caption is left out.
+
+    Raises:
+        DataError: The file is missing, or holds something else.
+    """
+    content = read_annotations(path, ("images", "annotations"))
+    said: dict[int, list[str]] = defaultdict(list)
+    try:
+        for each in sorted(content["annotations"], key=_id):
+            said[int(each["image_id"])].append(str(each["caption"]).strip())
+        photos = sorted((str(each["file_name"]), _id(each)) for each in content["images"])
+    except (KeyError, TypeError, ValueError) as error:
+        raise DataError(
+            f"{path} holds no captions ({type(error).__name__}: {error}); expected images with id and file_name, "
+            "annotations with id, image_id and caption"
+        ) from error
+    return {
+        name: captions for name, index in photos if (captions := tuple(text for text in said[index] if text))
+    }
 
 
 def _id(each: Any) -> int:

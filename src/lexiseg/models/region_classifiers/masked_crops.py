@@ -3,6 +3,8 @@
 from dataclasses import dataclass
 from typing import cast
 
+import numpy as np
+import numpy.typing as npt
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -127,6 +129,30 @@ class MaskedCrops(nn.Module):
         """Cut out OVSeg's regions: of ``(3, H, W)`` those of bool masks ``(N, H, W)`` that have a pixel."""
         visible = masks.flatten(1).any(1)
         return Crops(*region_crops(image, masks[visible], side), visible)
+
+    def embed_regions(
+        self, tower: ImageTower, photograph: npt.NDArray[np.uint8], masks: npt.NDArray[np.bool_]
+    ) -> Tensor:
+        """Embeddings of regions that are known, with style ``region``.
+
+        Args:
+            tower: CLIP, on the device where it reads.
+            photograph: ``(H, W, 3)`` uint8 RGB.
+            masks: ``(N, H, W)`` bool, each with a pixel.
+
+        Returns:
+            ``(N, E)``, not normalised.
+        """
+        device = next(cast(nn.Module, tower).parameters()).device
+        mean, std = (
+            torch.tensor(values, device=device).view(3, 1, 1) * 255 for values in (tower.mean, tower.std)
+        )
+        picture = (torch.from_numpy(photograph).to(device).permute(2, 0, 1) - mean) / std
+        parts = [picture.new_zeros(0, tower.embed_dim)]
+        for part in chunks(len(masks), self.batch):
+            inside = torch.from_numpy(masks[part]).to(device)
+            parts.append(self.read(tower, self.cut_regions(picture, inside, tower.image_size)))
+        return torch.cat(parts)
 
     def read(self, tower: ImageTower, crops: Crops) -> Tensor:
         """CLIP's embeddings ``(n, E)`` of what was cut out, not normalised."""

@@ -57,6 +57,23 @@ stopped. Whatever takes a CLIP takes the tuned one:
   lexiseg train clip=file clip.source=runs/NAME/clip [...]
 """
 
+_MASKADAPT = """usage: lexiseg maskadapt pairs.images=FOLDER pairs.folder=FOLDER [group=choice ...] [key=value ...]
+
+Adapt a CLIP to regions cut out of photographs, on pairs of a region and a word (OVSeg). First its image tower, then mask prompt
+tokens on what became of it:
+
+  lexiseg masks pairs photos/ --captions captions.json --output pairs/            the pairs, once
+  lexiseg maskadapt pairs.images=photos pairs.folder=pairs name=tower                 the released recipe, for ViT-L/14
+  lexiseg maskadapt pairs.images=photos pairs.folder=pairs clip=runs/tower/clip model=prompts name=prompts
+  lexiseg maskadapt pairs.images=photos pairs.folder=pairs data=ade20k data.root=PATH name=judged   … and name its val's regions
+  lexiseg maskadapt --config [...]                                                    print the composed configuration and stop
+
+The run folder (output_dir, by default runs/NAME) receives clip, the adapted CLIP as an ordinary folder, its tokens beside it;
+config.yaml, metrics.csv, last.ckpt and result.json. The same command goes on where a killed run stopped. OVSeg takes both:
+
+  lexiseg train experiment=ovseg_coco clip=runs/prompts/clip data.root=PATH
+"""
+
 _SWEEP = """usage: lexiseg sweep ablation=TABLE [rows=[…]] [seeds=[…]] [output=FOLDER] [processes=N] [key=value ...]
 
 Train every row of one of the paper's tables over several seeds and write table.md and results.json, mean ± spread. A sweep
@@ -88,7 +105,14 @@ and with every setting beside each score (results.json). A run that was stopped 
 _UNTOLD = ("#", "defaults", "  - ")
 """Lines of a root that are no keys."""
 
-_TOLD = {"train": _TRAIN, "eval": _EVAL, "pixelclip": _PIXELCLIP, "sweep": _SWEEP, "benchmark": _BENCHMARK}
+_TOLD = {
+    "train": _TRAIN,
+    "eval": _EVAL,
+    "pixelclip": _PIXELCLIP,
+    "maskadapt": _MASKADAPT,
+    "sweep": _SWEEP,
+    "benchmark": _BENCHMARK,
+}
 
 
 def usage(command: str) -> str:

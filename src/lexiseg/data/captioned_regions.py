@@ -1,0 +1,105 @@
+"""Photographs with masks without names and with sentences: what OpenSeg learns from in the place of label maps."""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+
+from lexiseg.data.caption_words import ListedWords, TaggedNouns
+from lexiseg.data.datasets.coco_captions import read_captions
+from lexiseg.data.mask_views import Masks
+from lexiseg.data.unlabelled import MaskedDataset
+from lexiseg.data.word_lists import word_groups
+from lexiseg.errors import ConfigError, DataError
+from lexiseg.label_codes import SIXTEEN_BIT, label_codes
+from lexiseg.segments import NO_SEGMENT, Segments
+from lexiseg.types import Sample
+
+NOUNS = "nouns"
+"""``words``: whatever NLTK takes for a noun, instead of a list."""
+
+
+def caption_finder(words: str | Path | Sequence[str]) -> "ListedWords | TaggedNouns":
+    """What finds the words of a caption: of a list as :func:`~lexiseg.data.word_lists.word_groups` knows them, or nouns.
+
+    Raises:
+        LexisegError: No such list, or nouns without NLTK.
+    """
+    return TaggedNouns() if words == NOUNS else ListedWords(word_groups(words))
+
+
+class CaptionedRegions:
+    """Photographs that bear masks and captions; nothing in them is labelled.
+
+    A photograph without a caption, or without a known word in any, stays: its masks are learnt from, its words are none.
+
+    Args:
+        photographs: With masks without names, from files or of a labelled data set whose names are forgotten.
+        captions: JSON of COCO's layout; photographs are found in it by the stem of their names.
+        words: Which words of a caption count: a class list, ``toy``, a class file, names, or ``nouns``.
+        classes: Those of the validation data, which the model is judged on; likewise, but for ``nouns``.
+
+    Attributes:
+        classes: Their names; training knows none of them.
+        words: All words that stand in captions, sorted: what the model is taught.
+
+    Raises:
+        LexisegError: No such file or list, or no word of it in any caption.
+    """
+
+    def __init__(
+        self,
+        *,
+        photographs: MaskedDataset,
+        captions: str | Path,
+        words: str | Sequence[str],
+        classes: str | Sequence[str],
+    ) -> None:
+        if isinstance(photographs, str | Mapping) or not hasattr(photographs, "__getitem__"):
+            raise ConfigError(f"photographs: expected photographs with masks, got {photographs!r}")
+        self.classes = tuple(group[0] for group in word_groups(classes, "classes"))
+        find = caption_finder(words)
+        told = {Path(name).stem: each for name, each in read_captions(Path(captions)).items()}
+        found = {stem: [names for text in each if (names := find(text))] for stem, each in told.items()}
+        self.words = tuple(sorted({word for each in found.values() for names in each for word in names}))
+        if not self.words:
+            raise DataError(f"no word of {words} stands in the captions of {captions}; give other words")
+        ids = {word: index for index, word in enumerate(self.words)}
+        self._captions = {
+            stem: tuple(tuple(ids[name] for name in names) for names in each) for stem, each in found.items()
+        }
+        self._photographs = photographs
+
+    def __len__(self) -> int:
+        return len(self._photographs)
+
+    def __getitem__(self, index: int) -> Sample:
+        """A photograph whose segments are its masks, all of one class, where two overlap the smaller one; nothing is labelled.
+
+        Raises:
+            DataError: It is damaged, or its masks are another's.
+        """
+        item = self._photographs[index]
+        segments = as_segments(item.masks)
+        codes = label_codes(len(self.classes))
+        label = np.full(segments.ids.shape, codes.ignore, dtype=codes.dtype)
+        captions = self._captions.get(Path(item.name).stem, ())
+        return Sample(item.image, label, item.name, segments, captions)
+
+
+def as_segments(masks: Masks) -> Segments:
+    """Masks as segments that do not overlap: the smaller one has the pixel. One that loses all its pixels stays, empty.
+
+    Args:
+        masks: N of them, at most 65,534; further ones, the smallest, are left out.
+    """
+    height, width = masks.size
+    arrays: npt.NDArray[np.bool_] = masks.sample(np.arange(height), np.arange(width))
+    order = np.argsort(-arrays.sum((1, 2), dtype=np.int64), kind="stable")[: SIXTEEN_BIT.ignore - 1]
+    ids = np.full((height, width), NO_SEGMENT, dtype=np.uint16)
+    for index, mask in enumerate(arrays[order]):
+        ids[mask] = index
+    count = len(order)
+    none = np.zeros(count, dtype=np.bool_)
+    return Segments(ids, np.zeros(count, dtype=np.int64), none, none)
