@@ -114,6 +114,22 @@ _WORDS_AND_RULES = (
         ("tests/inference/test_words.py",),
     ),
     Slip(
+        "room-of-one-window",
+        "a photograph is refused for what one window takes, however many are read at once",
+        "src/lexiseg/inference/layout.py",
+        "needed = encode_bytes(*view.padded) * count",
+        "needed = encode_bytes(*view.padded)",
+        ("tests/inference/test_room.py",),
+    ),
+    Slip(
+        "records-build-anything",
+        "a record's word alone imports and calls whatever class it names",
+        "src/lexiseg/recipes/records.py",
+        "place = own_class(record[TARGET])",
+        "place = record[TARGET]",
+        ("tests/recipes/test_records.py",),
+    ),
+    Slip(
         "penalty-of-another-split",
         "a model judged on other groups of its classes pays for the judged groups, not for those of training",
         "src/lexiseg/inference/words.py",
@@ -1099,6 +1115,41 @@ _CAPTIONS_AND_PAIRS = (
     ),
 )
 
+_INSIDE_MASKS = (
+    Slip(
+        "regions-without-a-number",
+        "patches that no mask covers see each other and nothing else, as if they were a region",
+        "src/lexiseg/ops/bounded_attention.py",
+        "same = (ids[:, :, None] == ids[:, None]) & ~free[:, :, None]",
+        "same = ids[:, :, None] == ids[:, None]",
+        ("tests/ops/test_bounded_attention.py",),
+    ),
+    Slip(
+        "smaller-over-larger",
+        "smaller masks are written over larger ones, which is the rule of votes and not of CorrCLIP",
+        "src/lexiseg/ops/region_ids.py",
+        "sum(dim=1).argsort(stable=True)",
+        "sum(dim=1).neg().argsort(stable=True)",
+        ("tests/ops/test_region_ids.py",),
+    ),
+    Slip(
+        "unmirrored-regions",
+        "a mirrored view is told the regions of the view as it is",
+        "src/lexiseg/inference/regions.py",
+        "return mirror(ids_at(ids_at(self._map, working), view.size), view.flip)",
+        "return ids_at(ids_at(self._map, working), view.size)",
+        ("tests/inference/test_regions.py",),
+    ),
+    Slip(
+        "padding-unsegmented",
+        "padding counts as unsegmented, so that every patch may look into it",
+        "src/lexiseg/inference/encoding.py",
+        "of_view, OUTSIDE)",
+        "of_view, 0)",
+        ("tests/inference/test_regions.py",),
+    ),
+)
+
 SLIPS = (
     _WORDS_AND_RULES
     + _PHOTOGRAPH_TO_LABELS
@@ -1111,5 +1162,6 @@ SLIPS = (
     + _COMPOSED
     + _CUT_OUT_REGIONS
     + _CAPTIONS_AND_PAIRS
+    + _INSIDE_MASKS
 )
 """Every slip."""

@@ -171,7 +171,9 @@ def prepare(
         changes: Protocol settings for every row; those of the row itself win.
         masks: That the segmenter will be given, if any.
     """
-    inside = isinstance(choice, MethodChoice) and wants_masks(choice.name)  # then masks are the method's, no task
+    inside = isinstance(choice, MethodChoice) and wants_masks(
+        choice.name
+    )  # then masks are the method's, no task
     changes = {**({} if masks is None or inside else NAMING_PROTOCOL), **(changes or {})}
     if isinstance(choice, TrainedRow):
         return choice.segmenter(benchmark.name, benchmark.dataset.classes, benchmark.words[None], changes)
