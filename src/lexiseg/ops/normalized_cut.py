@@ -132,7 +132,8 @@ def settled(mask: Bools, refined: Bools, *, least_overlap: float) -> Bools:
 def _largest_dense(weights: Floats, root: Floats, trivial: Floats) -> Floats:
     matrix = weights / root / root[:, None] - 2 * np.outer(trivial, trivial)
     last = len(weights) - 1
-    return linalg.eigh(matrix, subset_by_index=[last, last])[1][:, 0]
+    _, vectors = linalg.eigh(matrix, subset_by_index=(last, last))
+    return np.asarray(vectors[:, 0], dtype=np.float64)
 
 
 def _largest(weights: Floats, root: Floats, trivial: Floats) -> Floats:
@@ -147,6 +148,7 @@ def _largest(weights: Floats, root: Floats, trivial: Floats) -> Floats:
     operator = LinearOperator((count, count), matvec=times, dtype=np.float64)
     start = np.cos(np.arange(count, dtype=np.float64))
     try:
-        return eigsh(operator, k=1, which="LA", v0=start, ncv=32, maxiter=200, tol=1e-5)[1][:, 0]
+        _, vectors = eigsh(operator, k=1, which="LA", v0=start, ncv=32, maxiter=200, tol=1e-5)
     except ArpackNoConvergence:
         return _largest_dense(weights, root, trivial)
+    return np.asarray(vectors[:, 0], dtype=np.float64)
