@@ -108,8 +108,8 @@ def test_all_methods(command, photo, proxy, tmp_path):
 @pytest.mark.parametrize(
     ("text", "proxy", "expected"),
     [
-        ("all", None, tuple(name for name in METHODS if name not in ("proxyclip", "corrclip"))),
-        ("all", "folder", tuple(name for name in METHODS if name != "corrclip")),
+        ("all", None, tuple(name for name in METHODS if name not in ("proxyclip", "corrclip", "lavg"))),
+        ("all", "folder", tuple(name for name in METHODS if name not in ("corrclip", "lavg"))),
         ("tg-clip,clip , clip", None, ("tg-clip", "clip")),
         ("proxyclip", None, ("proxyclip",)),
     ],
@@ -143,7 +143,7 @@ def test_what_all_does_without():
         in lines
     )
     assert "corrclip" in compare.choose_methods("all", proxy="folder", masks="superpixels")
-    with pytest.raises(ConfigError, match="--masks is for corrclip, not among --methods sclip"):
+    with pytest.raises(ConfigError, match="--masks is for lavg or corrclip, not among --methods sclip"):
         compare.choose_methods("sclip", proxy=None, masks="superpixels")
 
 
