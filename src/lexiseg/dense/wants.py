@@ -31,4 +31,4 @@ def left_wanting(name: str, *, proxy: bool, masks: bool) -> str:
     if not lacking:
         return ""
     things, flags = (" and ".join(words) for words in zip(*lacking, strict=True))
-    return f"it needs {things}; name {'one' if lacking[0][1] == flags == '--proxy' else 'them'} by {flags}"
+    return f"it needs {things}; name {'one' if flags == '--proxy' else 'them'} by {flags}"
