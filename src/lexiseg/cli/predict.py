@@ -42,8 +42,7 @@ def run(args: argparse.Namespace, console: Console | None = None) -> int:
     prediction = predictor(segmenter, masks, overlay=not args.no_overlay, **kept)
 
     def work(photograph: Photograph, _: Step) -> None:
-        found = prediction.keep(photograph).describe()
-        console.print(f"{escape(str(photograph.path))}: {escape(found)}")
+        console.print(f"{escape(str(photograph.path))}: {escape(prediction.keep(photograph).describe())}")
 
     with prediction.keeping(len(photos)):
         failures = each_photograph(photos, console, work, told="segment")

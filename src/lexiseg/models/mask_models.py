@@ -103,7 +103,7 @@ def panoptic(model: str, device: torch.device, chosen: Mapping[str, Any]) -> Mas
         )
     finish = processor.post_process_panoptic_segmentation
     # No segments are joined by their class: unsaid, Mask2Former's processor does the same, and says so of every photograph.
-    apart = (
+    apart: dict[str, Any] = (
         {"label_ids_to_fuse": set()} if "label_ids_to_fuse" in inspect.signature(finish).parameters else {}
     )
     network = network.eval().requires_grad_(requires_grad=False).to(device)
