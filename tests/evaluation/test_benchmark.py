@@ -149,6 +149,8 @@ def test_given_masks_lift_the_area_rule_unless_it_is_asked_for(clip):
     assert prepare(MethodChoice(name="gem"), ruled, clip, masks=masks).protocol.area_threshold == 0.0
     asked = prepare(MethodChoice(name="gem"), ruled, clip, {"area_threshold": 0.2}, masks=masks)
     assert asked.protocol.area_threshold == 0.2
+    inside = prepare(MethodChoice(name="lavg"), ruled, clip, masks=masks)  # the masks are its own
+    assert inside.protocol.area_threshold == 0.1
 
 
 def test_a_method_inside_masks_is_measured_with_them_and_refused_without(clip, tmp_path):
