@@ -88,7 +88,11 @@ def test_the_optimiser_follows_the_schedule_that_is_chosen():
 @pytest.mark.parametrize(
     ("schedule", "milestones", "message"),
     [
-        ("polynomial", (3, 5), r"optim.milestones: a polynomial reads none, got \[3, 5\]; set optim.schedule=steps"),
+        (
+            "polynomial",
+            (3, 5),
+            r"optim.milestones: a polynomial reads none, got \[3, 5\]; set optim.schedule=steps",
+        ),
         ("cosine", (3,), "optim.milestones: a cosine reads none"),
         ("steps", (), "optim.schedule: steps without milestones"),
     ],
