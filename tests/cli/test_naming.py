@@ -14,9 +14,9 @@ from lexiseg.cli.main import main
 from lexiseg.clip.loading import load_clip
 from lexiseg.data.toy.world import TOY_CLASSES, TOY_UNSEEN, ToyWorld
 from lexiseg.inference.protocol import InferenceProtocol
-from lexiseg.models.mask_providers import PROVIDERS
 from lexiseg.models.region_model import RegionModel
 from lexiseg.models.registry import build_model, model_settings
+from lexiseg.recipes.mask_providers import PROVIDERS
 from lexiseg.types import ClassSplit
 
 SCENES = ("length=2", "image_size=[48,56]")

@@ -9,7 +9,7 @@ from lexiseg.data.toy.world import ToyWorld
 from lexiseg.errors import ConfigError, DataError
 from lexiseg.masks.mask_set import MaskSet
 from lexiseg.masks.store import MaskStore
-from lexiseg.models.mask_providers import PROVIDERS
+from lexiseg.recipes.mask_providers import PROVIDERS
 from lexiseg.recipes.naming_masks import open_masks
 
 

@@ -11,8 +11,8 @@ import numpy.typing as npt
 from lexiseg.errors import ConfigError
 from lexiseg.evaluation.naming import GROUND_TRUTH, GroundTruthMasks, MaskSource
 from lexiseg.masks.provider import MaskProvider
-from lexiseg.models.mask_providers import PROVIDERS
 from lexiseg.recipes.given_masks import GivenMasks, mask_arrays, on_the_spot
+from lexiseg.recipes.mask_providers import PROVIDERS
 from lexiseg.recipes.photographs import Photograph
 from lexiseg.storage import leads_somewhere
 from lexiseg.types import Sample, SegmentationDataset

@@ -25,7 +25,7 @@ class GivenMasksSettings:
     """Where the masks come from.
 
     Attributes:
-        provider: A key of :data:`~lexiseg.models.mask_providers.PROVIDERS`; None where masks are handed in with every
+        provider: A key of :data:`~lexiseg.models.mask_providers.MODEL_PROVIDERS`; None where masks are handed in with every
             photograph (``encode_masks``, ``name_masks``).
         weights: Of a provider that needs a model, by hub name or folder; None for its own choice.
         most: Regions of a photograph at most, the largest first.
