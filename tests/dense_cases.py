@@ -6,6 +6,7 @@ from torch import Tensor
 
 from lexiseg.clip.towers.vit import VisionTower
 from lexiseg.dense import DENSE_ENCODERS, DenseEncoder, build_dense
+from lexiseg.dense.wants import wants_second_model
 
 SETTINGS = {
     "clip-surgery": {"blocks": 2},
@@ -34,7 +35,7 @@ def pooled_colors(images: Tensor) -> Tensor:
 
 def make_encoder(name: str, tower: VisionTower, **settings) -> DenseEncoder:
     method = max((key for key in DENSE_ENCODERS if name.startswith(key)), key=len)
-    extra = {"proxy": pooled_colors} if method == "proxyclip" else {}
+    extra = {"proxy": pooled_colors} if wants_second_model(method) else {}
     return build_dense(method, tower, **extra, **(ENCODERS.get(name, {}) | settings))
 
 

@@ -17,7 +17,7 @@ from lexiseg.recipes.predict_segments import predictor
 from lexiseg.storage import require_folder
 
 _MODEL = ("checkpoint", "clip", "tokenizer", "method", "templates", "device", "trusted")
-_CHECKED = ("threshold", "refine", "output", "stuff", "scores")
+_CHECKED = ("threshold", "refine", "output", "stuff", "scores", "method")
 
 
 def run(args: argparse.Namespace, console: Console | None = None) -> int:

@@ -67,15 +67,26 @@ class Recalibrated(nn.Module):
         self.patch_size = encoder.patch_size
         self.cosine_logits = True
         self.whole_picture = encoder.whole_picture
+        self.needs = encoder.needs
         self.depends_on_text = strength > 0 or encoder.depends_on_text
 
     def normalize(self, images: Tensor) -> Tensor:
         """As the encoder does."""
         return self.encoder.normalize(images)
 
-    def encode(self, images: Tensor) -> Any:
-        """As the encoder does: the words come later."""
-        return self.encoder.encode(images)
+    def encode(self, images: Tensor, **given: Tensor | None) -> Any:
+        """As the encoder does, with what it needs: the words come later."""
+        return self.encoder.encode(images, **given)
+
+    @property
+    def one_label_per_region(self) -> bool:
+        """As the encoder has it."""
+        return bool(getattr(self.encoder, "one_label_per_region", False))
+
+    def region_map(self, masks: Tensor) -> Tensor:
+        """As the encoder wants it, which needs masks."""
+        made: Tensor = self.encoder.region_map(masks)  # type: ignore[operator]
+        return made
 
     def gather(self, states: Sequence[Any], merge: Callable[[Tensor], Tensor], picture: Tensor) -> Any:
         """As an encoder that is a :class:`~lexiseg.types.PictureReader` does."""

@@ -92,7 +92,7 @@ class Trident(ProxyCLIP):
 
     whole_picture = True
 
-    def __init__(
+    def __init__(  # noqa: PLR0913  (one keyword per setting, as of every method)
         self,
         tower: BlockTower,
         *,

@@ -23,6 +23,7 @@ from lexiseg.evaluation.naming import NAMING_PROTOCOL, MaskSource
 from lexiseg.evaluation.trained_row import TrainedRow
 from lexiseg.inference.pipeline import Pipeline
 from lexiseg.inference.protocol import InferenceProtocol
+from lexiseg.inference.regions import require_regions
 from lexiseg.inference.segmenter import Segmenter
 from lexiseg.plain_settings import require_plain_settings, within
 from lexiseg.progress import doing
@@ -181,6 +182,8 @@ def prepare(
         views=choice.views,
         **{**own, **choice.settings},
     )
+    if masks is None:
+        require_regions(method.model)
     row = replace(choice, protocol={**changes, **choice.protocol})
     pipeline = Pipeline.training_free(method, clip, templates=choice.templates)
     pipeline = replace(pipeline, protocol=benchmark.protocol_for(row, method.views))
@@ -240,8 +243,14 @@ def measure(
     """Score one row on one benchmark and count what it costs."""
     names = tuple(benchmark.dataset.classes)
     split = ClassSplit(benchmark.name, names, setting="supervised")
+    first = benchmark.dataset[0]
+    given = (
+        masks.masks(benchmark.dataset, 0, first)
+        if masks is not None and segmenter.model.needs.masks
+        else None
+    )
     with doing(f"counting operations of {choice.label}"):
-        operations = count_operations(segmenter, benchmark.dataset[0].image)
+        operations = count_operations(segmenter, first.image, given)
     own = choice.told(split) if isinstance(choice, TrainedRow) else _told(choice, benchmark, segmenter, clip)
     context = {
         "label": choice.label,

@@ -63,17 +63,17 @@ def spread(features: Tensor, weights: Sequence[Tensor], grid: tuple[int, int]) -
 
     Args:
         features: ``(D, h, w)``.
-        weights: ``(N, N)`` from :func:`guided_weights`; several: of pieces side by side, each as wide as the others, between
-            which nothing is spread.
+        weights: ``(N, N)`` from :func:`guided_weights`; several: of pieces of like width side by side, between which nothing
+            is spread. The map is cut first and each piece brought to its own grid.
         grid: Height and width of one piece, N together.
 
     Returns:
         ``(D, H', W')`` with ``H' = grid[0]`` and ``W' = grid[1]`` times the pieces.
     """
-    size = (grid[0], grid[1] * len(weights))
-    resized = F.interpolate(features[None].float(), size=size, mode="bilinear", align_corners=False)[0]
-    pieces = [
-        (piece.flatten(1) @ of_piece.T).unflatten(1, grid)
-        for piece, of_piece in zip(resized.split(grid[1], dim=2), weights, strict=True)
-    ]
+    edges = [number * features.shape[2] // len(weights) for number in range(len(weights) + 1)]
+    pieces = []
+    for left, right, of_piece in zip(edges, edges[1:], weights, strict=False):
+        piece = features[None, :, :, left:right].float()
+        resized = F.interpolate(piece, size=grid, mode="bilinear", align_corners=False)[0]
+        pieces.append((resized.flatten(1) @ of_piece.T).unflatten(1, grid))
     return torch.cat(pieces, dim=2)
