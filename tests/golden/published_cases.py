@@ -17,9 +17,10 @@ from lexiseg.checkpoints.published_settings import detect_settings
 from lexiseg.clip.formats.openai import vision_config_from_openai, vision_model_from_openai
 from lexiseg.clip.towers.vit import VisionTower
 from lexiseg.models.registry import build_model
-from lexiseg.ops.class_chunks import LinearMerge, merged_maps
+from lexiseg.ops.class_chunks import LinearMerge
 from lexiseg.ops.region_merge import RegionMerge
 from lexiseg.ops.window_merge import plan_axis
+from support import merged_maps
 
 _CLIP_PARTS = ("class_emb", "positional", "proj", "conv1.", "ln_pre.", "ln_post.", "transformer.")
 """Beginnings of the frozen image tower's names in ``backbone.*``."""

@@ -28,9 +28,7 @@ def run(args: argparse.Namespace, console: Console | None = None) -> int:
     """
     console = console or Console()
     photos = find_photos(args.photos)
-    methods = choose_methods(
-        args.methods, proxy=args.proxy, masks=args.masks, sam=args.sam, told=console.print
-    )
+    methods = choose_methods(args.methods, console.print, proxy=args.proxy, masks=args.masks, sam=args.sam)
     require_folder(args.out, "--out")
     task = Comparison(read_vocabulary(args), methods, **{name: getattr(args, name) for name in _SAME})
 

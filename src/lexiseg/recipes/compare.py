@@ -98,20 +98,20 @@ class Reading:
 
 def choose_methods(
     text: str,
+    told: Callable[[str], None] = lambda line: None,
     *,
     proxy: str | None,
     masks: str | None = None,
     sam: str | None = None,
-    told: Callable[[str], None] = lambda line: None,
 ) -> tuple[str, ...]:
     """Method names of a flag; ``all`` holds those that want other models or masks only where these are named.
 
     Args:
         text: Names with commas between, or ``all``.
+        told: Hears of each method that ``all`` does without, and why.
         proxy: The second model, if one is named.
         masks: Where masks are, if that is named.
         sam: The SAM, if one is named.
-        told: Hears of each method that ``all`` does without, and why.
 
     Raises:
         ConfigError: No or unknown names, or another model or masks that no method would use.
