@@ -114,6 +114,22 @@ _WORDS_AND_RULES = (
         ("tests/inference/test_words.py",),
     ),
     Slip(
+        "room-of-one-window",
+        "a photograph is refused for what one window takes, however many are read at once",
+        "src/lexiseg/inference/layout.py",
+        "needed = encode_bytes(*view.padded) * count",
+        "needed = encode_bytes(*view.padded)",
+        ("tests/inference/test_room.py",),
+    ),
+    Slip(
+        "records-build-anything",
+        "a record's word alone imports and calls whatever class it names",
+        "src/lexiseg/recipes/records.py",
+        "place = own_class(record[TARGET])",
+        "place = record[TARGET]",
+        ("tests/recipes/test_records.py",),
+    ),
+    Slip(
         "penalty-of-another-split",
         "a model judged on other groups of its classes pays for the judged groups, not for those of training",
         "src/lexiseg/inference/words.py",
