@@ -1099,6 +1099,41 @@ _CAPTIONS_AND_PAIRS = (
     ),
 )
 
+_INSIDE_MASKS = (
+    Slip(
+        "regions-without-a-number",
+        "patches that no mask covers see each other and nothing else, as if they were a region",
+        "src/lexiseg/ops/bounded_attention.py",
+        "same = (ids[:, :, None] == ids[:, None]) & ~free[:, :, None]",
+        "same = ids[:, :, None] == ids[:, None]",
+        ("tests/ops/test_bounded_attention.py",),
+    ),
+    Slip(
+        "smaller-over-larger",
+        "smaller masks are written over larger ones, which is the rule of votes and not of CorrCLIP",
+        "src/lexiseg/ops/region_ids.py",
+        "sum(dim=1).argsort(stable=True)",
+        "sum(dim=1).neg().argsort(stable=True)",
+        ("tests/ops/test_region_ids.py",),
+    ),
+    Slip(
+        "unmirrored-regions",
+        "a mirrored view is told the regions of the view as it is",
+        "src/lexiseg/inference/regions.py",
+        "return mirror(ids_at(ids_at(self._map, working), view.size), view.flip)",
+        "return ids_at(ids_at(self._map, working), view.size)",
+        ("tests/inference/test_regions.py",),
+    ),
+    Slip(
+        "padding-unsegmented",
+        "padding counts as unsegmented, so that every patch may look into it",
+        "src/lexiseg/inference/encoding.py",
+        "of_view, OUTSIDE)",
+        "of_view, 0)",
+        ("tests/inference/test_regions.py",),
+    ),
+)
+
 _TRIDENT = (
     Slip(
         "mean-over-one-batch-of-windows",
@@ -1146,6 +1181,7 @@ SLIPS = (
     + _COMPOSED
     + _CUT_OUT_REGIONS
     + _CAPTIONS_AND_PAIRS
+    + _INSIDE_MASKS
     + _TRIDENT
 )
 """Every slip."""

@@ -19,6 +19,7 @@ from torch import Tensor
 from lexiseg.constants import IMAGENET_MEAN, IMAGENET_STD
 from lexiseg.dense.corrclip import CorrCLIP
 from lexiseg.inference.decision import decide
+from lexiseg.inference.encoding import _pad
 from lexiseg.inference.layout import ImageLayout, WindowLayout
 from lexiseg.inference.protocol import InferenceProtocol
 from lexiseg.ops.affinity import cosine_affinity
@@ -38,6 +39,9 @@ FOLDERS = golden_folders("more-training-free")
 FILES = [path for folder in FOLDERS for path in sorted(folder.glob("CorrCLIP__*.npz"))]
 HALF = 2e-3
 """For entries stored as float16."""
+
+PADDING = 10000
+"""The id of padding there."""
 
 STEPS = 56
 """Windows are padded to multiples of it there."""
@@ -106,6 +110,8 @@ def test_windows(path: Path) -> None:
         grid = grid_of(images, features.shape[1])
         ids = smallest_is_unsegmented(case["ids"].long())
         on_grid = ids_at(ids, grid)
+        if "masks_in" in case:
+            assert torch.equal(case["masks_in"].view_as(case["ids"]), case["ids"])
         if "region_distance" in case:
             _, means = region_means(features[0], on_grid.flatten())
             distances = region_distances(means)
@@ -173,6 +179,12 @@ def test_photograph(path: Path) -> None:
     assert torch.equal(ids_at(ids, working), case["ids_at_input"].long())
     layout = WindowLayout(source, working, window_grid(working, crop, stride), STEPS, "centre")
     inputs = case["window_images"]
+    boxes = layout.windows.boxes
+    cut = [_pad(images[..., top:bottom, left:right], layout)[0] for top, left, bottom, right in boxes]
+    assert torch.equal(torch.stack(cut), inputs)
+    at_input = case["ids_at_input"].long()
+    cut = [_pad(at_input[top:bottom, left:right], layout, PADDING) for top, left, bottom, right in boxes]
+    assert torch.equal(torch.stack(cut), case["window_ids"][:, 0].long())
     features = dino(path, inputs, dino_heads(path))
     grid = grid_of(inputs, features.shape[1])
     encoder = CorrCLIP(tower, proxy=given(features, grid))

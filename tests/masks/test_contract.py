@@ -12,6 +12,7 @@ from lexiseg.models.mask_providers import PROVIDERS
 from lexiseg.recipes.mask_providers import make_provider
 from lexiseg.recipes.masks import count_workers
 from mask_cases import photograph
+from tiny_panoptic import TinyPanoptic
 from tiny_sams import tiny_sam
 from trained_regions import TrainedRegions
 
@@ -24,7 +25,7 @@ def tiny_dino():
     return ViTModel(ViTConfig(**size, image_size=32, patch_size=8))
 
 
-WEIGHTS = {"dino": tiny_dino, "sam": tiny_sam, "regions": TrainedRegions}
+WEIGHTS = {"dino": tiny_dino, "sam": tiny_sam, "panoptic": TinyPanoptic, "regions": TrainedRegions}
 
 
 @pytest.fixture(params=PROVIDERS)

@@ -45,6 +45,11 @@ PROVIDERS = {
         "lexiseg.models.mask_models:sam",
         model="facebook/sam-vit-base",
     ),
+    "panoptic": Entry(
+        "the segments of a panoptic model of transformers (EoMT, Mask2Former), which has learned from labels",
+        "lexiseg.models.mask_models:panoptic",
+        model="tue-mps/coco_panoptic_eomt_large_640",
+    ),
     "regions": Entry(
         "the regions of a trained model that finds regions first: --model CHECKPOINT",
         "lexiseg.recipes.proposed_regions:regions",
