@@ -280,10 +280,8 @@ _PHOTOGRAPH_TO_LABELS = (
         "padding-before-normalising",
         "windows are padded with black instead of with the mean colour",
         "src/lexiseg/inference/encoding.py",
-        """window = self.model.normalize(rendered[None, :, top:bottom, left:right])
-                    yield (index, number), _pad(window, of_view)[0]""",
-        """window = _pad(rendered[None, :, top:bottom, left:right], of_view)
-                    yield (index, number), self.model.normalize(window)[0]""",
+        "window = _pad(self.model.normalize(pixels), of_view)[0]",
+        "window = self.model.normalize(_pad(pixels, of_view))[0]",
         ("tests/inference/test_segmenter.py",),
     ),
     Slip(
@@ -1102,7 +1100,7 @@ _CAPTIONS_AND_PAIRS = (
 _INSIDE_MASKS = (
     Slip(
         "regions-without-a-number",
-        "patches that no mask covers see each other and nothing else, as if they were a region",
+        "patches that no mask covers see each other whether alike or not, as if they were one region",
         "src/lexiseg/ops/bounded_attention.py",
         "same = (ids[:, :, None] == ids[:, None]) & ~free[:, :, None]",
         "same = ids[:, :, None] == ids[:, None]",

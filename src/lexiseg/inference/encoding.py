@@ -216,10 +216,11 @@ class WindowEncoder:
                     None if of_image is None else of_image.in_view(of_view.by_way_of or of_view.working, view)
                 )
                 for top, left, bottom, right in of_view.windows.boxes:
-                    window = self.model.normalize(rendered[None, :, top:bottom, left:right])
+                    pixels = rendered[None, :, top:bottom, left:right]
                     cut = None if ids is None else _pad(ids[..., top:bottom, left:right], of_view, OUTSIDE)
                     size = (bottom - top, right - left)
-                    yield _Waiting((index, number), _pad(window, of_view)[0], size, cut)
+                    window = _pad(self.model.normalize(pixels), of_view)[0]
+                    yield _Waiting((index, number), window, size, cut)
 
     def _run_tower(
         self, group: Sequence["_Waiting"], content: tuple[int, int], work: Doing
