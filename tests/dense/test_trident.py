@@ -150,8 +150,7 @@ def test_several_views_are_refused(tower, words) -> None:
 
 
 def with_sam(tower, **settings):
-    model = PromptableModel(tiny_sam())
-    return build_dense("trident", tower, proxy=cases.pooled_colors, sam=model, **settings)
+    return build_dense("trident", tower, proxy=cases.pooled_colors, sam=tiny_sam(), **settings)
 
 
 def test_a_sam_reads_and_redraws(tower, words, monkeypatch) -> None:
@@ -203,8 +202,9 @@ def test_what_it_cannot_work_with(tower, words) -> None:
         cases.make_encoder("trident", tower, sam_refine=True)
     with pytest.raises(ConfigError, match="refine_threshold from 0 to below 1, got 1.5"):
         cases.make_encoder("trident", tower, refine_threshold=1.5)
-    with pytest.raises(ConfigError, match="SAM of the first kind"):
-        build_dense("trident", tower, proxy=cases.pooled_colors, sam=PromptableModel(tiny_sam("sam2")))
+    for wrong in (PromptableModel(tiny_sam("sam2")), tiny_sam("sam2")):
+        with pytest.raises(ConfigError, match="SAM of the first kind"):
+            build_dense("trident", tower, proxy=cases.pooled_colors, sam=wrong)
     with pytest.raises(ConfigError, match="set protocol.activation=linear"):
         make_segmenter(
             with_sam(tower, sam_refine=True), *words, replace(PROTOCOL, activation="sigmoid", logit_scale=1.0)

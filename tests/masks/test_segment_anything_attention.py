@@ -65,8 +65,8 @@ def test_models_without_it() -> None:
     with pytest.raises(
         ConfigError, match="expected a SAM of the first kind, .* got Sam2Model; choose one such as"
     ):
-        require_attention(PromptableModel(tiny_sam("sam2")))
+        require_attention(tiny_sam("sam2"))
     windows = tiny_sam()
     windows.vision_encoder.layers[-1].window_size = 3
     with pytest.raises(ConfigError, match="whose last block attends to the whole photograph"):
-        require_attention(PromptableModel(windows))
+        require_attention(windows)

@@ -9,6 +9,7 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor
+from transformers import PreTrainedModel
 
 from lexiseg.dense.base import DenseState
 from lexiseg.dense.proxyclip import ProxyCLIP, ProxyFeatures
@@ -73,7 +74,7 @@ class Trident(ProxyCLIP):
     Args:
         tower: The frozen image tower.
         proxy: As of :class:`~lexiseg.dense.proxyclip.ProxyCLIP`; the release's is DINO with patches of 16.
-        sam: The third model: a hub name or folder of a SAM of the first kind, a model, or a function to
+        sam: The third model: a hub name or folder of a SAM of the first kind, the model itself, or a function to
             :class:`~lexiseg.masks.segment_anything_attention.LastAttention`.
         sharpness: γ.
         shift: β.
@@ -97,7 +98,7 @@ class Trident(ProxyCLIP):
         tower: BlockTower,
         *,
         proxy: str | Path | ImageTower | ProxyFeatures = "facebook/dino-vitb16",
-        sam: str | Path | PromptableModel | Guide = "facebook/sam-vit-base",
+        sam: str | Path | PromptableModel | PreTrainedModel | Guide = "facebook/sam-vit-base",
         sharpness: float = 3.0,
         shift: float = 1.2,
         likeness: float = 1.2,
@@ -114,8 +115,10 @@ class Trident(ProxyCLIP):
             )
         super().__init__(tower, proxy=proxy, sharpness=sharpness, shift=shift, position_mode=position_mode)
         self.sam: Any = load_promptable_model(sam) if isinstance(sam, str | Path) else sam
-        if isinstance(self.sam, PromptableModel):
-            require_attention(self.sam)
+        if isinstance(self.sam, PromptableModel | PreTrainedModel):
+            inner = self.sam.model if isinstance(self.sam, PromptableModel) else self.sam
+            require_attention(inner)
+            self.sam = PromptableModel(inner)
         elif sam_refine:
             raise ConfigError(
                 "trident: sam_refine needs a SAM that answers prompts, got a function; give sam= a hub name, a folder or a "

@@ -29,16 +29,15 @@ class LastAttention:
     grid: tuple[int, int]
 
 
-def require_attention(model: PromptableModel) -> None:
-    """Refuse a model whose last block does not attend to the whole photograph.
+def require_attention(model: Any) -> None:
+    """Refuse a model of ``transformers`` whose last block does not attend to the whole photograph.
 
     Raises:
         ConfigError: Another model than a SAM of the first kind, or one whose last block looks through windows.
     """
-    inner: Any = model.model
-    if not isinstance(inner, SamModel) or inner.vision_encoder.layers[-1].window_size > 0:
+    if not isinstance(model, SamModel) or model.vision_encoder.layers[-1].window_size > 0:
         raise ConfigError(
-            f"expected a SAM of the first kind, whose last block attends to the whole photograph, got {type(inner).__name__}; "
+            f"expected a SAM of the first kind, whose last block attends to the whole photograph, got {type(model).__name__}; "
             "choose one such as facebook/sam-vit-base"
         )
 
