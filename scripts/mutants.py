@@ -336,6 +336,22 @@ _PHOTOGRAPH_TO_LABELS = (
 
 _TOWERS_AND_READINGS = (
     Slip(
+        "first-object-wins",
+        "where masks overlap the object found last decides",
+        "src/lexiseg/ops/late_matching.py",
+        "first = masks.to(torch.uint8).argmax(dim=1)",
+        "first = masks.shape[1] - 1 - masks.flip(1).to(torch.uint8).argmax(dim=1)",
+        ("tests/ops/test_late_matching.py", "tests/dense/test_lavg.py"),
+    ),
+    Slip(
+        "sign-of-a-cut",
+        "which side of a cut is the object is left to the solver's sign",
+        "src/lexiseg/ops/normalized_cut.py",
+        "return vector if vector[np.abs(vector).argmax()] > 0 else -vector",
+        "return vector if vector[np.abs(vector).argmax()] < 0 else -vector",
+        ("tests/ops/test_normalized_cut.py",),
+    ),
+    Slip(
         "colours-of-a-folder",
         "a CLIP is shown photographs in its family's colours, not in those that its folder names",
         "src/lexiseg/clip/model.py",
@@ -785,8 +801,8 @@ _DATA_AND_RUNS = (
         "area-rule-of-named-masks",
         "a benchmark's area rule keeps small given masks from their names",
         "src/lexiseg/evaluation/benchmark.py",
-        "**({} if masks is None else NAMING_PROTOCOL)",
-        "**({} if masks is None else {})",
+        "**({} if masks is None or inside else NAMING_PROTOCOL)",
+        "**({} if masks is None or inside else {})",
         ("tests/evaluation/test_benchmark.py::test_given_masks_lift_the_area_rule_unless_it_is_asked_for",),
     ),
     Slip(

@@ -110,8 +110,12 @@ def test_all_methods(command, photo, proxy, tmp_path):
 @pytest.mark.parametrize(
     ("text", "proxy", "expected"),
     [
-        ("all", None, tuple(name for name in METHODS if name not in ("proxyclip", "corrclip", "trident"))),
-        ("all", "folder", tuple(name for name in METHODS if name not in ("corrclip", "trident"))),
+        (
+            "all",
+            None,
+            tuple(name for name in METHODS if name not in ("proxyclip", "corrclip", "lavg", "trident")),
+        ),
+        ("all", "folder", tuple(name for name in METHODS if name not in ("corrclip", "lavg", "trident"))),
         ("tg-clip,clip , clip", None, ("tg-clip", "clip")),
         ("proxyclip", None, ("proxyclip",)),
     ],
@@ -152,7 +156,7 @@ def test_what_all_does_without():
     with pytest.raises(ConfigError, match="--sam is for trident, not among --methods sclip"):
         compare.choose_methods("sclip", proxy=None, sam="folder")
     assert "corrclip" in compare.choose_methods("all", proxy="folder", masks="superpixels")
-    with pytest.raises(ConfigError, match="--masks is for corrclip, not among --methods sclip"):
+    with pytest.raises(ConfigError, match="--masks is for lavg or corrclip, not among --methods sclip"):
         compare.choose_methods("sclip", proxy=None, masks="superpixels")
 
 

@@ -213,9 +213,13 @@ def _correspondence(tower: ImageTower, proxy: Any) -> ProxyFeatures:
     if isinstance(proxy, str | Path):
         proxy = ExternalVision(proxy)
     if isinstance(proxy, ExternalVision):
-        return ColoredFor(tower, proxy, lambda images: torch.add(*proxy.queries_and_keys(images)))
+        external = proxy
+        return ColoredFor(
+            tower, external, lambda images: torch.stack(external.queries_and_keys(images)).sum(0)
+        )
     if not hasattr(proxy, "dense_features"):
-        return proxy
+        given: ProxyFeatures = proxy
+        return given
     if not proxy.has_blocks:
         raise ConfigError(
             f"corrclip compares queries and keys, and the external model ({proxy.kind}) has no attention; choose a ViT such as "

@@ -12,6 +12,7 @@ DENSE_ENCODERS: "LazyRegistry[type[DenseEncoder]]" = LazyRegistry(
         "clip": "lexiseg.dense.clip:VanillaCLIP",
         "maskclip": "lexiseg.dense.maskclip:MaskCLIP",
         "sclip": "lexiseg.dense.sclip:SCLIP",
+        "lavg": "lexiseg.dense.lavg:LaVG",
         "clip-surgery": "lexiseg.dense.clip_surgery:CLIPSurgery",
         "gem": "lexiseg.dense.gem:GEM",
         "clearclip": "lexiseg.dense.clearclip:ClearCLIP",

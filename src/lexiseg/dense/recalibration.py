@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from lexiseg.dense.base import BoundState, DenseReading, cosines
 from lexiseg.errors import ConfigError
 from lexiseg.ops.recalibration import recalibrate_features, recalibrate_logits
-from lexiseg.types import Activation, MaskOutput, PictureReader
+from lexiseg.types import Activation, MaskedSegmentable, MaskOutput, PictureReader
 
 
 class Recalibrated(nn.Module):
@@ -74,9 +74,11 @@ class Recalibrated(nn.Module):
         """As the encoder does."""
         return self.encoder.normalize(images)
 
-    def encode(self, images: Tensor, **given: Tensor | None) -> Any:
-        """As the encoder does, with what it needs: the words come later."""
-        return self.encoder.encode(images, **given)
+    def encode(self, images: Tensor, regions: Tensor | None = None) -> Any:
+        """As the encoder does, inside regions if it needs them: the words come later."""
+        if regions is None:
+            return self.encoder.encode(images)
+        return cast(MaskedSegmentable, self.encoder).encode(images, regions=regions)
 
     @property
     def one_label_per_region(self) -> bool:
@@ -85,8 +87,7 @@ class Recalibrated(nn.Module):
 
     def region_map(self, masks: Tensor) -> Tensor:
         """As the encoder wants it, which needs masks."""
-        made: Tensor = self.encoder.region_map(masks)  # type: ignore[operator]
-        return made
+        return cast(MaskedSegmentable, self.encoder).region_map(masks)
 
     def gather(self, states: Sequence[Any], merge: Callable[[Tensor], Tensor], picture: Tensor) -> Any:
         """As an encoder that is a :class:`~lexiseg.types.PictureReader` does."""

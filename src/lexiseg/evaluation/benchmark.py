@@ -15,6 +15,7 @@ from lexiseg.dense.methods import (
 )
 from lexiseg.dense.multi_view import MultiView
 from lexiseg.dense.registry import dense_settings
+from lexiseg.dense.wants import wants_masks
 from lexiseg.errors import ConfigError
 from lexiseg.evaluation.benchmark_table import Cell
 from lexiseg.evaluation.efficiency import Efficiency, count_operations, count_parameters
@@ -23,7 +24,7 @@ from lexiseg.evaluation.naming import NAMING_PROTOCOL, MaskSource
 from lexiseg.evaluation.trained_row import TrainedRow
 from lexiseg.inference.pipeline import Pipeline
 from lexiseg.inference.protocol import InferenceProtocol
-from lexiseg.inference.regions import require_regions
+from lexiseg.inference.regions import masks_missing
 from lexiseg.inference.segmenter import Segmenter
 from lexiseg.plain_settings import require_plain_settings, within
 from lexiseg.progress import doing
@@ -169,10 +170,17 @@ def prepare(
         clip: The frozen CLIP of the row: the methods' common one, or the trained model's own.
         changes: Protocol settings for every row; those of the row itself win.
         masks: That the segmenter will be given, if any.
+
+    Raises:
+        ConfigError: A method that reads inside masks, and there are none; or settings that cannot be.
     """
-    changes = {**({} if masks is None else NAMING_PROTOCOL), **(changes or {})}
+    # Masks that a method reads inside are its own: the task stays what it was.
+    inside = isinstance(choice, MethodChoice) and wants_masks(choice.name)
+    changes = {**({} if masks is None or inside else NAMING_PROTOCOL), **(changes or {})}
     if isinstance(choice, TrainedRow):
         return choice.segmenter(benchmark.name, benchmark.dataset.classes, benchmark.words[None], changes)
+    if masks is None and wants_masks(choice.name):
+        raise masks_missing(choice.name)
     own = benchmark.own(choice.name).get("settings", {})
     method = build_method(
         choice.name,
@@ -182,8 +190,6 @@ def prepare(
         views=choice.views,
         **{**own, **choice.settings},
     )
-    if masks is None:
-        require_regions(method.model)
     row = replace(choice, protocol={**changes, **choice.protocol})
     pipeline = Pipeline.training_free(method, clip, templates=choice.templates)
     pipeline = replace(pipeline, protocol=benchmark.protocol_for(row, method.views))

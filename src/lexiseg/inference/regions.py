@@ -53,6 +53,6 @@ def require_regions(model: Segmentable) -> None:
 def masks_missing(name: str) -> ConfigError:
     """What is said of a model or method that reads inside masks where there are none."""
     return ConfigError(
-        f"{name} reads a photograph inside masks, and got none; name some by --masks (from Python: masks=), superpixels or a "
-        "folder that `lexiseg masks build` wrote"
+        f"{name} reads a photograph inside masks, and got none; name some by --masks (from Python: masks=), a folder that "
+        "`lexiseg masks build` wrote or what makes them, such as superpixels, normalized_cut or sam"
     )

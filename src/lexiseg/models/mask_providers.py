@@ -40,6 +40,11 @@ PROVIDERS = {
         "lexiseg.models.mask_models:dino",
         model="facebook/dino-vits16",
     ),
+    "normalized_cut": Entry(
+        "objects, cut out one after the other by a DINO's keys (LaVG)",
+        "lexiseg.models.mask_models:normalized_cut",
+        model="facebook/dino-vitb8",
+    ),
     "sam": Entry(
         "everything that a SAM, SAM 2 or SAM-HQ finds from a grid of points",
         "lexiseg.models.mask_models:sam",

@@ -49,7 +49,8 @@ def linked_groups(linked: Tensor) -> Tensor:
         if torch.equal(reached, smallest):
             break
         smallest = reached
-    return smallest.unique(return_inverse=True)[1]
+    groups: Tensor = smallest.unique(return_inverse=True)[1]
+    return groups
 
 
 def merge_alike(features: Tensor, ids: Tensor, *, distance: float) -> Tensor:

@@ -28,11 +28,14 @@ def region_ids(masks: Tensor) -> Tensor:
 
 
 def ids_at(ids: Tensor, size: tuple[int, int]) -> Tensor:
-    """Ids ``(…, H, W)`` at another size, the nearest pixel's (torch's ``nearest``)."""
+    """Ids ``(…, H, W)`` of any type at another size, the nearest pixel's (torch's ``nearest``)."""
     if tuple(ids.shape[-2:]) == size:
         return ids
-    flat = ids.reshape(1, -1, *ids.shape[-2:]).double()  # exact for every id
-    return F.interpolate(flat, size=size, mode="nearest").long().view(*ids.shape[:-2], *size)
+    rows, columns = (
+        F.interpolate(torch.arange(old, dtype=torch.float64)[None, None], size=new, mode="nearest").long()
+        for old, new in zip(ids.shape[-2:], size, strict=True)
+    )
+    return ids[..., rows.view(-1, 1), columns.view(-1)]
 
 
 def one_label_per_region(labels: Tensor, ids: Tensor) -> Tensor:

@@ -166,7 +166,7 @@ def build_methods(task: Comparison, clip: FrozenCLIP, left_out: LeftOut) -> list
         LexisegError: Words that this CLIP cannot read.
     """
     contestants = []
-    masks = None if task.masks is None else GivenMasks(task.masks)
+    masks = None if task.masks is None else GivenMasks(task.masks, task.device)
     for name in task.methods:
         settings: dict[str, Any] = {}
         if task.proxy is not None and wants_second_model(name):
