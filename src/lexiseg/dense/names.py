@@ -21,6 +21,7 @@ DENSE_ENCODERS: "LazyRegistry[type[DenseEncoder]]" = LazyRegistry(
         "resclip": "lexiseg.dense.resclip:ResCLIP",
         "proxyclip": "lexiseg.dense.proxyclip:ProxyCLIP",
         "corrclip": "lexiseg.dense.corrclip:CorrCLIP",
+        "trident": "lexiseg.dense.trident:Trident",
         "pixelclip": "lexiseg.dense.pixelclip:PixelCLIPReading",
     }
 )
