@@ -9,14 +9,16 @@ import torch
 from PIL import Image
 
 from cli.test_eval import TOY, checkpoint, describe  # noqa: F401  # a fixture is used by its name
-from dense_cases import pooled_colors
+from dense_cases import PATCH_METHODS, pooled_colors
 from lexiseg.cli.main import main
 from lexiseg.clip.loading import load_clip
 from lexiseg.data.toy.world import ToyWorld
-from lexiseg.dense.methods import METHODS, build_method
+from lexiseg.dense.methods import build_method
+from lexiseg.dense.names import TG_CLIP
 from lexiseg.inference import segmenter as segmenter_module
 from lexiseg.inference.pipeline import Pipeline
 
+OF_PATCHES = (*PATCH_METHODS, TG_CLIP)
 WORDS = "red ring, water, sand, blue circle, bricks"
 
 LABELS = 0.01
@@ -59,7 +61,7 @@ def pipelines(clip, name):
 
 
 @pytest.mark.parametrize("together", [True, False], ids=["at once", "in parts"])
-@pytest.mark.parametrize("name", METHODS)
+@pytest.mark.parametrize("name", OF_PATCHES)
 def test_every_method_labels_nearly_as_in_float32(clip, scene, monkeypatch, name, together):
     if not together:  # a few words at a time: the state is bound to all of them first
         monkeypatch.setattr(segmenter_module, "_WORDS_PER_PASS", 2)
@@ -69,7 +71,7 @@ def test_every_method_labels_nearly_as_in_float32(clip, scene, monkeypatch, name
     assert not np.array_equal(exact.scores, rounded.scores), "and it is bfloat16"
 
 
-@pytest.mark.parametrize("name", METHODS)
+@pytest.mark.parametrize("name", OF_PATCHES)
 def test_every_method_gives_nearly_the_features_of_float32(clip, scene, name):
     exact, rounded = (each.segmenter(WORDS).encode_dense(scene) for each in pipelines(clip, name))
     assert rounded.dtype == torch.float32
@@ -86,7 +88,9 @@ def test_refinement_by_colour_stays_in_float32(clip, scene, name):
 
 def test_benchmark_of_every_method(tmp_path):
     run = ("benchmark", "clip=toy", "toy.data.length=2", "toy.data.image_size=[48,56]", "device=cpu")
-    methods = f"methods=[{','.join(name for name in METHODS if name != 'proxyclip')}]"  # needs a second model
+    methods = (
+        f"methods=[{','.join(name for name in OF_PATCHES if name != 'proxyclip')}]"  # needs a second model
+    )
     scores = {}
     for precision in ("float32", "bfloat16"):
         out = tmp_path / precision
@@ -94,7 +98,7 @@ def test_benchmark_of_every_method(tmp_path):
         cells = json.loads((out / "results.json").read_text())
         assert {cell["report"]["protocol"]["precision"] for cell in cells} == {precision}
         scores[precision] = {cell["method"]: cell["miou"] for cell in cells}
-    assert len(scores["bfloat16"]) == len(METHODS) - 1
+    assert len(scores["bfloat16"]) == len(OF_PATCHES) - 1
     assert scores["bfloat16"] == pytest.approx(scores["float32"], abs=MIOU)
 
 

@@ -9,19 +9,21 @@ from PIL import Image
 from rich.console import Console
 from transformers import ViTConfig, ViTModel
 
+from dense_cases import PATCH_METHODS
 from lexiseg.checkpoints.training_file import CheckpointInfo
 from lexiseg.cli import compare
 from lexiseg.cli.parsers.compare import COMMAND
 from lexiseg.clip import vocabulary
 from lexiseg.clip.loading import load_clip
 from lexiseg.data.toy.world import ToyWorld
-from lexiseg.dense.methods import METHODS
+from lexiseg.dense.names import METHODS, TG_CLIP
 from lexiseg.errors import ConfigError, LexisegError
 from lexiseg.models.registry import build_model
 from lexiseg.recipes import compare as recipe
 from lexiseg.types import ClassSplit
 
 WORDS = "red circle, bricks, grass, water"
+OF_PATCHES = (*PATCH_METHODS, TG_CLIP)
 
 
 @pytest.fixture(autouse=True)
@@ -96,19 +98,19 @@ def test_a_few_methods(command, photo, tmp_path, monkeypatch):
 def test_all_methods(command, photo, proxy, tmp_path):
     status, printed = command(photo, "--classes", WORDS, "--templates", "single", "--proxy", proxy)
     assert status == 0
-    assert all("%" in row for row in lines_of(printed, METHODS).values())
+    assert all("%" in row for row in lines_of(printed, OF_PATCHES).values())
     assert "left out" not in printed
     with Image.open(tmp_path / "out" / "scene_compare.png") as picture:
         assert 4 * 360 < picture.width < 5 * 360
-        rows = -(-(len(METHODS) + 1) // 4)  # the photograph stands first
+        rows = -(-(len(OF_PATCHES) + 1) // 4)  # the photograph stands first
         assert rows * 280 < picture.height < (rows + 1) * (280 + 32)  # with captions and a legend
 
 
 @pytest.mark.parametrize(
     ("text", "proxy", "expected"),
     [
-        ("all", None, tuple(name for name in METHODS if name != "proxyclip")),
-        ("all", "folder", METHODS),
+        ("all", None, tuple(name for name in OF_PATCHES if name != "proxyclip")),
+        ("all", "folder", OF_PATCHES),
         ("tg-clip,clip , clip", None, ("tg-clip", "clip")),
         ("proxyclip", None, ("proxyclip",)),
     ],

@@ -14,6 +14,7 @@ from lexiseg.clip.loading import DEFAULT_CLIP, FrozenCLIP, load_clip
 from lexiseg.clip.templates import resolve_templates
 from lexiseg.clip.vocabulary import Vocabulary
 from lexiseg.dense.methods import METHODS, build_method
+from lexiseg.dense.registry import GROUP_READINGS
 from lexiseg.drawing.grid import LabelledPanel, comparison, fit_labels, panel_size
 from lexiseg.errors import ConfigError, DataError, LexisegError
 from lexiseg.inference.devices import pick_device
@@ -26,7 +27,10 @@ PROXY = "proxyclip"
 """The method that needs a second vision model."""
 
 ALL = "all"
-"""Stands for every method."""
+"""Stands for every method that the CLIP can be read by."""
+
+EVERY = tuple(name for name in METHODS if name not in (PROXY, *GROUP_READINGS))
+"""What :data:`ALL` holds: methods that read patches and need no second model; on a CLIP of groups, those that read groups."""
 
 LeftOut = Callable[[str, LexisegError], None]
 """Hears which method cannot take part, and why."""
@@ -49,7 +53,7 @@ class Comparison:
     """
 
     words: Vocabulary
-    methods: Sequence[str] = tuple(name for name in METHODS if name != PROXY)
+    methods: Sequence[str] = EVERY
     background: str | None = None
     templates: str | None = None
     clip: str | None = None
@@ -94,7 +98,7 @@ def choose_methods(text: str, *, proxy: str | None) -> tuple[str, ...]:
     """
     names = tuple(dict.fromkeys(name.strip() for name in text.split(",") if name.strip()))
     if names == (ALL,):
-        return tuple(name for name in METHODS if name != PROXY or proxy is not None)
+        return tuple(name for name in METHODS if name in EVERY or (name == PROXY and proxy is not None))
     unknown = [name for name in names if name not in METHODS]
     if unknown or not names:
         told = f"no training-free method '{unknown[0]}'" if unknown else "--methods names no method"
@@ -133,7 +137,8 @@ def build_methods(task: Comparison, clip: FrozenCLIP, left_out: LeftOut) -> list
         LexisegError: Words that this CLIP cannot read.
     """
     contestants = []
-    for name in task.methods:
+    of_groups = clip.tower.groups_patches and tuple(task.methods) == EVERY
+    for name in GROUP_READINGS if of_groups else task.methods:
         settings: dict[str, Any] = {"proxy": task.proxy} if name == PROXY and task.proxy is not None else {}
         try:
             method = build_method(name, clip.tower, **settings)
