@@ -64,7 +64,7 @@ def _builder(name: str, tower: ImageTower) -> Callable[..., DenseReading]:
             f"{name} reads patches one by one, and the image tower of this CLIP ({tower.kind}) gathers them in groups on the "
             f"way; choose the method {' or '.join(GROUP_READINGS)}, or a CLIP with a ViT"
         )
-    if tower.has_blocks or tower.groups_patches:
+    if tower.has_blocks or tower.groups_patches or name == "pixelclip":
         return DENSE_ENCODERS[name]
     if name not in BLOCKLESS_READINGS:
         raise ConfigError(

@@ -146,7 +146,7 @@ class WindowEncoder:
         first = layout.windows[0]
         picture = torch.from_numpy(np.ascontiguousarray(image)).to(self.device)
         resized = resize_image if self.resize == "opencv" else resize_image_pillow
-        return resized(picture, first.by_way_of or first.working).permute(2, 0, 1)
+        return resized(picture, first.unscaled).permute(2, 0, 1)
 
     def _windows(
         self, images: Sequence[Picture], layouts: Sequence[ImageLayout]
