@@ -31,10 +31,7 @@ from lexiseg.ops.sliding_window import window_grid
 from support import golden_folders
 
 CASES = [
-    path
-    for folder in golden_folders("more-training-free")
-    for path in sorted(folder.glob("GroupViT__*.npz"))
-    if path.with_suffix(".pt").is_file()
+    path for folder in golden_folders("more-training-free") for path in sorted(folder.glob("GroupViT__*.npz"))
 ]
 HALF = 2e-3
 """For what is stored in half precision."""
@@ -54,20 +51,28 @@ def read(path: Path) -> dict[str, Tensor]:
     }
 
 
+def weights(path: Path) -> Path:
+    """Of the same name, or the only ones beside it."""
+    own = path.with_suffix(".pt")
+    return own if own.is_file() else next(path.parent.glob("GroupViT__*.pt"))
+
+
+@cache
+def stored(path: Path) -> dict[str, Any]:
+    return torch.load(weights(path), weights_only=True)
+
+
 @cache
 def load(path: Path) -> FrozenCLIP:
     """By the one door, from the file that holds the release's keys under ``model``."""
-    weights = path.with_suffix(".pt")
-    heads = torch.load(weights, weights_only=True)["config"]["num_heads"]
+    heads = stored(path)["config"]["num_heads"]
     assert len(set(heads)) == 1
-    return load_clip(weights, vision_heads=heads[0])
+    return load_clip(weights(path), vision_heads=heads[0])
 
 
 @cache
 def text_tower(path: Path) -> GroupVitTextTower:
-    return GroupVitTextTower(
-        groupvit_from_original(torch.load(path.with_suffix(".pt"), weights_only=True)["model"]), None
-    )
+    return GroupVitTextTower(groupvit_from_original(stored(path)["model"]), None)
 
 
 def images(file: dict[str, Tensor]) -> list[str]:
@@ -186,7 +191,8 @@ def test_windows_equal_published(path: Path) -> None:
         pytest.skip("no windows in this file")
     image, words = file["slide/input"], file["seg/text_embedding"]
     working, source = (tuple(file[key].shape[-2:]) for key in ("slide/input", "slide/probs_at_ori"))
-    window, stride = 64, 32  # as the folder's README says
+    window = stored(path)["config"]["img_size"]
+    stride = window // 2  # as the folder's README says
     boxes = window_grid(working, window, stride).boxes
     windows = torch.cat([image[..., top:bottom, left:right] for top, left, bottom, right in boxes])
     asked = torch.cat([words.new_zeros(1, words.shape[1]), words])
@@ -235,7 +241,8 @@ def test_transformers_numbers_of_the_same_weights(path: Path) -> None:
     embeds = file["transformers/text_embeds"]
     own = F.normalize(text_tower(path)(file["text/tokens"][:, 0]), dim=-1)
     assert_close(own, embeds, "transformers/text_embeds")
-    found = clip.logit_scale * F.normalize(clip.tower(file["img64/input"]), dim=-1) @ embeds.T
+    image = next(name for name in file if name.startswith("transformers/segmentation_logits_")).split("_")[-1]
+    found = clip.logit_scale * F.normalize(clip.tower(file[f"{image}/input"]), dim=-1) @ embeds.T
     assert_close(found, file["transformers/logits_per_image"], "transformers/logits_per_image")
 
 

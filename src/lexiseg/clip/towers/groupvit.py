@@ -84,7 +84,9 @@ class GroupVitTower(nn.Module):
 
     def groups(self, images: Tensor) -> PatchGroups:
         """Normalised ``(B, 3, H, W)`` to the groups that the tower makes of their patches."""
-        tokens, group_tokens, assignments = self.embed(images), None, []
+        tokens: Any = self.embed(images)
+        group_tokens: Any = None
+        assignments: list[Tensor] = []
         for stage in self.vision.encoder.stages:
             tokens, group_tokens, assignment = stage(tokens, group_tokens, True)
             if assignment is not None:
