@@ -27,7 +27,7 @@ class LinearProbe(nn.Module):
     depends_on_text = False
     words_together = False
     names_regions = False
-    gives_scores = False
+    activation = "sigmoid"
     offers_features = False
     smallest_grid = 2  # patches per side that tracing can tell from an axis of one
 

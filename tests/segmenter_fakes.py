@@ -10,7 +10,8 @@ from lexiseg.clip.vocabulary import TextEmbeddings, Vocabulary
 from lexiseg.inference.pipeline import Pipeline
 from lexiseg.inference.segmenter import Segmenter
 from lexiseg.inference.words import EmbeddedWords
-from lexiseg.types import MaskOutput
+from lexiseg.ops.class_vectors import best_word
+from lexiseg.types import ClassifiedMasks, MaskOutput
 
 
 def make_segmenter(model, vocabulary, embeddings, protocol, seen_ids=(), **kwargs):
@@ -25,7 +26,7 @@ class ColourModel:
     depends_on_text = False
     words_together = False
     names_regions = False
-    gives_scores = False
+    activation = "linear"
     offers_features = True
 
     def __init__(self, patch_size=4):
@@ -51,6 +52,40 @@ class ColourModel:
 
     def bind(self, state, text):
         return state
+
+
+REGION_STRIDE = 8
+
+
+class RegionsOfColour:
+    """A region for each corner of the colour cube, at half the stride, named by its mean colour."""
+
+    names_regions = depends_on_text = words_together = True
+    activation = "scores"
+    offers_features = False
+    crop_templates = None
+    patch_size = REGION_STRIDE
+
+    def __init__(self):
+        self.contents, self.words = [], []
+        self.corners = torch.cartesian_prod(*[torch.tensor([-1.0, 1.0])] * 3)
+
+    def normalize(self, images):
+        return images.float() / 127.5 - 1
+
+    def encode(self, images, content=None):
+        assert images.shape[-1] % REGION_STRIDE == 0
+        assert images.shape[-2] % REGION_STRIDE == 0
+        self.contents.append(content)
+        return F.avg_pool2d(images, REGION_STRIDE // 2)
+
+    def classify(self, state, words):
+        self.words.append(words)
+        masks = 4 * torch.einsum("bchw,nc->bnhw", state, self.corners) - 7
+        inside = (masks > 0).float()
+        means = torch.einsum("bnhw,bchw->bnc", inside, state) / (inside.sum((-2, -1))[..., None] + 1e-6)
+        logits = best_word(means @ words.text.T, words.class_ids)
+        return ClassifiedMasks(masks, (9 * logits).softmax(-1))
 
 
 COLOURS = {
@@ -91,7 +126,7 @@ def _word_vector(word):
 
 def colour_pipeline(protocol, split=None, templates="plain"):
     """A pipeline of :class:`ColourModel`; with a split it counts as trained on it."""
-    info = SimpleNamespace(split=split, templates=templates) if split else None
+    info = SimpleNamespace(split=split, templates=templates, synonyms={}) if split else None
     return Pipeline(ColourModel(), ColourClip(), protocol, templates, info)
 
 

@@ -6,7 +6,10 @@ from typing import Any
 
 import numpy as np
 import torch
+from torch import Tensor
 from transformers import CLIPConfig
+
+from lexiseg.ops.class_chunks import TileSource
 
 GOLDEN_VARIABLE = "LEXISEG_GOLDEN"
 
@@ -68,3 +71,8 @@ def tiny_clip_config(
         "projection_dim": 16,
     }
     return CLIPConfig(vision_config=vision, text_config=text, projection_dim=16)
+
+
+def merged_maps(merge: TileSource, size: tuple[int, int], words: int) -> Tensor:
+    """All scores ``(M, H, W)`` at once, which the library itself never holds."""
+    return merge.tile(slice(0, size[0]), slice(0, size[1]), slice(0, words)).transpose(0, 1)

@@ -28,6 +28,10 @@ the scale computed from ``size + 0.1`` (DINO's guard against a floor that loses 
 kept). ``bicubic_antialias``: bicubic with antialiasing, as timm and open_clip do. ``bilinear_antialias``: TIPS.
 """
 
+Activation = Literal["sigmoid", "linear", "scores"]
+"""What a model's answers are to be read as. ``sigmoid``: of mask models, whose windows are averaged after the sigmoid.
+``linear``: logits, which are averaged. ``scores``: what is averaged are scores already, at least 0."""
+
 Color = tuple[float, float, float]
 """One number per channel of RGB."""
 
@@ -447,8 +451,8 @@ class Segmentable(Protocol):
         """Whether ``features`` gives text-aligned patch features; otherwise it raises ``ConfigError``."""
 
     @property
-    def gives_scores(self) -> bool:
-        """Whether ``decode`` gives scores of at least 0, to be averaged and compared as they are, instead of logits."""
+    def activation(self) -> Activation:
+        """What ``decode`` gives; a protocol for the model follows it (:func:`~lexiseg.inference.protocol.suited`)."""
 
     @property
     def names_regions(self) -> bool:

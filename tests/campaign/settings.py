@@ -149,6 +149,7 @@ _OTHERS: dict[str, tuple[Any, Range]] = {
     "mask_data.num_workers": (int, Range(at_least=0)),
     "mask_data.seed": (int, Range(at_least=0)),
     "mask_data.train.dataset.length": (int, Range(at_least=1)),
+    "segments": (Literal["panoptic", "instances"] | None, Range()),
     "images_per_batch": (int, Range(at_least=1)),
     "limit": (int | None, Range(at_least=1)),
     "compile": (bool, Range()),
@@ -226,6 +227,8 @@ _CONTRADICTIONS: dict[str, tuple[str, ...]] = {
         "protocol.views={uncertain_above:word}", "protocol.max_windows=1 protocol.window=16",
         "clip=gone", "device=abacus", "device=cuda:99", "output=.", "output=good.ckpt/eval.json", "templates=[x]",
         "masks=typo", "masks=.", "masks=good.ckpt", "masks=[superpixels]", "masks=ground_truth protocol.area_threshold=2",
+        "segments=panoptic", "segments=boxes", "segments=[panoptic]", "stuff=[sand]", "stuff=sand segments=panoptic",
+        "stuff=[no_such] segments=instances", "masks=ground_truth segments=panoptic",
     ),
     "benchmark": (
         "methods=[]", "methods=no_such", "methods=[{label:x}]", "methods=[{name:tg-clip,strength:word}]",

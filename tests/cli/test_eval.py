@@ -85,6 +85,7 @@ def test_another_data_set_with_its_own_words(checkpoint, folder):
         "same_classes": False,
         "labelled": ["bricks"],
         "not_labelled": ["red triangle", "zebra"],
+        "known_words": ["bricks"],
     }
 
 
@@ -93,7 +94,7 @@ def test_a_penalty_for_all_classes_alike_changes_no_label(checkpoint, folder, mo
     overrides = ("data=folder", f"data.root={folder}", "split=all")
     ours = evaluate(checkpoint, *overrides)
     monkeypatch.setattr(
-        "lexiseg.inference.pipeline.seen_class_ids", lambda words, trained, judged: judged.seen_ids
+        "lexiseg.inference.pipeline.seen_class_ids", lambda words, trained, judged, synonyms: judged.seen_ids
     )
     published = evaluate(checkpoint, *overrides)
     assert published["seen_ids"] == [0, 1, 2]

@@ -15,7 +15,7 @@ from lexiseg.errors import ConfigError, DataError, LexisegError
 from lexiseg.inference.pipeline import Pipeline
 from lexiseg.inference.protocol import InferenceProtocol
 from lexiseg.types import ClassSplit
-from segmenter_fakes import ColourModel, colour_embeddings
+from segmenter_fakes import ColourModel, RegionsOfColour, colour_embeddings
 
 
 class Clip:
@@ -269,3 +269,39 @@ def test_help_shows_examples(capsys):
     with pytest.raises(SystemExit):
         parser.parse_args(["predict", "--help"])
     assert 'lexiseg predict photo.jpg --classes "dog, grass, sky"' in capsys.readouterr().out
+
+
+def test_segments_need_a_model_of_regions_and_are_refused_before_any_photograph(command, photos, tmp_path):
+    flags = (photos, "--classes", "red, blue", "--out", tmp_path / "out", "--output", "panoptic")
+    with pytest.raises(ConfigError, match=r"ColourModel names pixels"):
+        command(*flags)
+    asked = {}
+    for more, message in (
+        (("--scores",), "--scores is for labels of pixels"),
+        (("--masks", "superpixels"), "--masks is for labels of pixels"),
+        (("--threshold", "2"), "--threshold is 2"),
+    ):
+        with pytest.raises(ConfigError, match=message):
+            command(*flags, *more, asked=asked)
+    with pytest.raises(ConfigError, match="--stuff is what segments do not count"):
+        command(*flags[:-2], "--stuff", "red", asked=asked)
+    assert not asked
+    assert not (tmp_path / "out").exists()
+
+
+def test_segments_of_a_folder(command, photos, tmp_path, monkeypatch):
+    monkeypatch.setitem(globals(), "ColourModel", RegionsOfColour)
+    status, printed = command(
+        photos, photos / "gone.png", "--classes", "red, blue, white", "--stuff", "white", "--output", "panoptic",
+        "--out", tmp_path / "out", activation="scores",
+    )  # fmt: skip
+    assert status == 1
+    assert "0_red.png: 1 x red 100.0 %" in printed
+    assert "2_white.png: white 100.0 %" in printed
+    assert "3 of 4 photographs segmented" in printed
+    told = json.loads((tmp_path / "out" / "panoptic.json").read_text())
+    assert [each["file_name"] for each in told["annotations"]] == ["0_red.png", "1_blue.png", "2_white.png"]
+    assert sorted(path.name for path in (tmp_path / "out" / "panoptic").iterdir()) == [
+        "0_red.png", "1_blue.png", "2_white.png",
+    ]  # fmt: skip
+    assert (tmp_path / "out" / "1_blue_panoptic_overlay.png").is_file()

@@ -21,9 +21,10 @@ from lexiseg.dense.multi_view import (
     route_through,
 )
 from lexiseg.errors import ConfigError
-from lexiseg.ops.class_chunks import LinearMerge, merged_maps
+from lexiseg.ops.class_chunks import LinearMerge
 from lexiseg.ops.sliding_window import window_grid
 from lexiseg.ops.window_merge import plan_axis
+from support import merged_maps
 
 PATCH = 8
 SIZE = (29, 43)

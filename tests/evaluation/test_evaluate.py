@@ -104,7 +104,7 @@ def test_a_label_outside_the_schema_stops():
 )
 def test_processes_share_the_photographs(rank, world, expected, monkeypatch):
     read, dataset = [], Stripes(count=5)
-    monkeypatch.setattr("lexiseg.evaluation.evaluate._place", lambda: (rank, world))
+    monkeypatch.setattr("lexiseg.evaluation.evaluate.place_among_processes", lambda: (rank, world))
     monkeypatch.setattr(Stripes, "__getitem__", lambda self, index: read.append(index) or STRIPE)
     report = evaluate(make(), dataset, SPLIT, images_per_batch=2)
     assert read == expected

@@ -17,9 +17,15 @@ from lexiseg.checkpoints.published_settings import detect_settings
 from lexiseg.clip.formats.openai import vision_config_from_openai, vision_model_from_openai
 from lexiseg.clip.towers.vit import VisionTower
 from lexiseg.models.registry import build_model
+from lexiseg.ops.class_chunks import LinearMerge
+from lexiseg.ops.region_merge import RegionMerge
+from lexiseg.ops.window_merge import plan_axis
+from support import merged_maps
 
 _CLIP_PARTS = ("class_emb", "positional", "proj", "conv1.", "ln_pre.", "ln_post.", "transformer.")
 """Beginnings of the frozen image tower's names in ``backbone.*``."""
+
+Size = tuple[int, int]
 
 TOLERANCE = 1e-4
 NOISE = ".multihead_attn.k.bias"
@@ -42,6 +48,25 @@ def assert_close(ours: Tensor, theirs: Tensor, what: str, tolerance: float = TOL
     assert ours.shape == theirs.shape, f"{what}: {tuple(ours.shape)} != {tuple(theirs.shape)}"
     worst = difference(ours, theirs)
     assert worst <= tolerance, f"{what}: largest relative difference {worst:.2e}"
+
+
+def region_axes(masks: Tensor, *, padded: Size, content: Size, size: Size):
+    """From masks of a padded image to the photograph: up, the padding off, and on."""
+    return [
+        plan_axis(starts=(0,), window=part, padded=whole, patches=grid, working=part, source=source)
+        for grid, whole, part, source in zip(masks.shape[-2:], padded, content, size, strict=True)
+    ]
+
+
+def full_size_masks(masks: Tensor, **sizes: Size) -> LinearMerge:
+    """Logits of regions ``(N, h, w)`` at the photograph's size, as segments are made of."""
+    return LinearMerge(masks[None], *region_axes(masks, **sizes))
+
+
+def semantic_map(masks: Tensor, scores: Tensor, *, sums_travel: bool = False, **sizes: Size) -> Tensor:
+    """``(K, H, W)`` as the segmenter sums regions."""
+    merge = RegionMerge(masks, scores, *region_axes(masks, **sizes), sums_travel=sums_travel)
+    return merged_maps(merge, sizes["size"], scores.shape[-1])
 
 
 def last_of(names: Iterable[str]) -> str:

@@ -18,12 +18,13 @@ from lexiseg.losses.fused import MaskLossWeights
 from lexiseg.models.pixel_clip import PixelCLIP
 from lexiseg.models.pixel_clip_settings import PixelCLIPSettings
 from lexiseg.models.registry import build_model
-from lexiseg.ops.class_chunks import LinearMerge, SigmoidMerge, merged_maps
+from lexiseg.ops.class_chunks import LinearMerge, SigmoidMerge
 from lexiseg.ops.pamr import color_affinity, pamr
 from lexiseg.ops.resize import keep_ratio_size, resize_image, resize_label
 from lexiseg.ops.sliding_window import window_grid
 from lexiseg.training.optim import OptimSettings, build_optimizer
 from lexiseg.types import MaskBatch
+from support import merged_maps
 
 Outputs = Iterator[tuple[str, Tensor]]
 

@@ -30,7 +30,7 @@ from fc_clip_cases import (
     state_keys,
     trained_words,
 )
-from published_cases import TOLERANCE, assert_close
+from published_cases import TOLERANCE, assert_close, full_size_masks, semantic_map
 
 from lexiseg.checkpoints.layouts.fc_clip import (
     clip_of_fc_clip,
@@ -46,9 +46,11 @@ from lexiseg.clip.vocabulary import Vocabulary
 from lexiseg.constants import CLIP_MEAN, CLIP_STD
 from lexiseg.losses.segment_criterion import SegmentCriterion, SegmentLossSettings
 from lexiseg.models.fc_clip import FCClip, FCClipSettings
+from lexiseg.ops.class_chunks import HeldMaps
 from lexiseg.ops.class_vectors import best_word, scaled_cosines
-from lexiseg.ops.mask_classification import full_size_masks, instances, panoptic_map, semantic_map
+from lexiseg.ops.mask_classification import instances, panoptic_map
 from lexiseg.ops.mask_pooling import mean_in_regions, regions_on_grid
+from lexiseg.ops.run_length import decode_rle
 from lexiseg.training.optim import OptimSettings
 from lexiseg.types import ClassifiedMasks, SegmentTargets
 from replayed_draws import replayed
@@ -251,9 +253,8 @@ def answer(folder: Path, name: str):
 @each_case
 def test_semantic_map(folder, name):
     expected = case(folder, name)
-    order = "masks first" if expected["flags"]["pre"] else "scores last"
     for index, named, sizes in answer(folder, name):
-        ours = semantic_map(named.masks, named.scores, order=order, **sizes)
+        ours = semantic_map(named.masks, named.scores, sums_travel=not expected["flags"]["pre"], **sizes)
         theirs = expected[f"sem_seg/{index}"]
         assert_close(ours, theirs, f"map {index}")
         first, second = theirs.topk(2, dim=0).values
@@ -270,12 +271,12 @@ def test_panoptic_and_instances(folder, name):
     for index, named, sizes in answer(folder, name):
         masks = full_size_masks(named.masks, **sizes)
         if expected["flags"].get("pan"):
-            panoptic = panoptic_map(masks, named.scores, named.nothing, things)
+            panoptic = panoptic_map(masks, named.scores, named.nothing, things, size=sizes["size"])
             assert_same_segments(
                 panoptic, expected[f"panoptic/{index}/map"], expected[f"panoptic/{index}/segments"]
             )
         if expected["flags"].get("ins"):
-            found = instances(masks, named.scores, things, most=config["topk"])
+            found = instances(masks, named.scores, things, size=sizes["size"], most=config["topk"])
             assert_same_instances(found, expected, f"instances/{index}/")
 
 
@@ -296,7 +297,8 @@ def assert_same_instances(found, expected, prefix):
     apart = (scores[:, None] - scores).abs() < 1e-6
     alone = apart.sum(dim=1) == 1  # the order of equal scores is nobody's
     assert torch.equal(found.class_ids[alone], classes[alone])
-    differing = (found.masks != expected[f"{prefix}masks"].bool()).flatten(1).float().mean(dim=1)
+    masks = torch.stack([torch.from_numpy(decode_rle(runs, found.size)) for runs in found.runs])
+    differing = (masks != expected[f"{prefix}masks"].bool()).flatten(1).float().mean(dim=1)
     assert (differing[alone] <= 1e-3).all()
     assert sorted(found.class_ids.tolist()) == sorted(classes.tolist())
 
@@ -313,14 +315,19 @@ def test_post_processing(folder):
     assert_close(ours, file["semantic"], "semantic")
     for key in (key for key in file if key.startswith("panoptic/") and key.endswith("/map")):
         score, visible = map(float, re.findall(r"\d\.\d", key))
-        found = panoptic_map(masks, classes, nothing, things, least_score=score, least_visible=visible)
-        assert torch.equal(found.ids, file[key].long()), key
+        limits = {"least_score": score, "least_visible": visible}
+        found = panoptic_map(HeldMaps(masks), classes, nothing, things, size=size, **limits)
+        assert torch.equal(found.ids.long(), file[key].long()), key
         assert_same_segments(found, file[key], file[key.replace("/map", "/segments")])
     # The file does not say how many pairs were taken; some number leaves as many things as it holds.
     counts = range(1, classes.numel() + 1)
     wanted = len(file["instances/scores"])
-    most = next(n for n in counts if len(instances(masks, classes, things, most=n).scores) == wanted)
-    assert_same_instances(instances(masks, classes, things, most=most), file, "instances/")
+
+    def found_among(most):
+        return instances(HeldMaps(masks), classes, things, size=size, most=most)
+
+    most = next(n for n in counts if len(found_among(n).scores) == wanted)
+    assert_same_instances(found_among(most), file, "instances/")
 
 
 @pytest.mark.parametrize("folder", POST, ids=str)

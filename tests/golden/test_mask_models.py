@@ -28,10 +28,10 @@ from lexiseg.inference.layout import ImageLayout, WindowLayout
 from lexiseg.inference.protocol import InferenceProtocol
 from lexiseg.losses.criterion import MaskCriterion
 from lexiseg.losses.fused import MaskLossWeights
-from lexiseg.ops.class_chunks import SigmoidMerge, merged_maps
+from lexiseg.ops.class_chunks import SigmoidMerge
 from lexiseg.ops.sliding_window import WindowGrid, window_grid
 from lexiseg.training.optim import OptimSettings, build_optimizer
-from support import golden_folders
+from support import golden_folders, merged_maps
 
 
 @dataclass(frozen=True)

@@ -9,7 +9,17 @@ from functools import cache
 import pytest
 import torch
 import torch.nn.functional as F
-from published_cases import assert_close
+from published_cases import assert_close, semantic_map
+from two_stage_cases import (
+    compare_gradients,
+    config,
+    folders,
+    numbers,
+    out_size,
+    padded_images,
+    text_of,
+    tower_of,
+)
 
 from lexiseg.checkpoints.layouts.ovseg import (
     clip_of_ovseg,
@@ -21,20 +31,9 @@ from lexiseg.losses.image_text_contrast import contrastive_loss
 from lexiseg.losses.segment_criterion import MASKFORMER, SegmentCriterion
 from lexiseg.losses.segment_targets import segment_targets
 from lexiseg.models.ovseg import OVSeg
-from lexiseg.ops.mask_classification import semantic_map
 from lexiseg.ops.region_crops import change_colors, covered_patches
 from lexiseg.types import ClassWords, Proposals
 from support import golden_folders
-from two_stage_cases import (
-    compare_gradients,
-    config,
-    folders,
-    numbers,
-    out_size,
-    padded_images,
-    text_of,
-    tower_of,
-)
 
 FOLDERS = folders("ensemble_weight")
 
@@ -165,7 +164,7 @@ def final_map(found, images, content, size):
         padded=tuple(images.shape[-2:]),
         content=content,
         size=size,
-        order="scores last",
+        sums_travel=True,
     )
 
 

@@ -10,7 +10,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 from fc_clip_cases import batch, folders_with, load, photographs
-from published_cases import assert_close
+from published_cases import assert_close, full_size_masks, semantic_map
 from san_cases import FOLDERS, WEIGHTS, clip, model, rows, settings, state_keys
 
 from lexiseg.checkpoints.layouts.san import (
@@ -30,8 +30,8 @@ from lexiseg.losses.segment_criterion import SegmentCriterion, SegmentLossSettin
 from lexiseg.losses.segment_targets import segment_targets
 from lexiseg.models.san import SAN
 from lexiseg.models.san_settings import SAN_L14, SANSettings
+from lexiseg.ops.class_chunks import merged_maps
 from lexiseg.ops.grid import map_to_tokens
-from lexiseg.ops.mask_classification import full_size_masks, semantic_map
 from lexiseg.ops.shadow_attention import shadow_mask
 from lexiseg.training.optim import OptimSettings
 from lexiseg.types import ClassWords
@@ -187,7 +187,8 @@ def test_maps(folder, name):
             "content": tuple(image.shape[1:]),
             "size": tuple(expected[f"input/{index}/out_size"].tolist()),
         }
-        masks = full_size_masks(named.masks[index], **sizes)
+        count = len(named.masks[index])
+        masks = merged_maps(full_size_masks(named.masks[index], **sizes), sizes["size"], count)
         assert_close(masks, expected[f"mask_full/{index}"], f"masks {index}")
         ours = semantic_map(named.masks[index], named.scores[index], **sizes)
         assert_close(ours, expected[f"sem_seg/{index}"], f"map {index}")

@@ -9,7 +9,17 @@ from functools import cache
 import pytest
 import torch
 import torch.nn.functional as F
-from published_cases import assert_close
+from published_cases import assert_close, semantic_map
+from two_stage_cases import (
+    compare_gradients,
+    config,
+    folders,
+    numbers,
+    out_size,
+    padded_images,
+    text_of,
+    tower_of,
+)
 
 from lexiseg.checkpoints.layouts.zegformer import (
     CLIP,
@@ -24,20 +34,9 @@ from lexiseg.losses.segment_targets import segment_targets
 from lexiseg.models.region_classifiers.masked_crops import CropEmbeddings, MaskedCrops
 from lexiseg.models.zegformer import ZegFormer, ZegFormerState
 from lexiseg.ops.class_vectors import mean_vectors
-from lexiseg.ops.mask_classification import semantic_map
 from lexiseg.ops.region_crops import change_colors, crop_boxes
 from lexiseg.types import ClassWords, Proposals
 from support import golden_folders
-from two_stage_cases import (
-    compare_gradients,
-    config,
-    folders,
-    numbers,
-    out_size,
-    padded_images,
-    text_of,
-    tower_of,
-)
 
 FOLDERS = folders("pixel_decoder_groups")
 
@@ -108,7 +107,7 @@ def final_map(found, images, content, size):
         padded=tuple(images.shape[-2:]),
         content=content,
         size=size,
-        order="scores last",
+        sums_travel=True,
     )
 
 

@@ -295,3 +295,20 @@ def test_the_card_tells_other_runtimes_what_goes_in(made):
     assert read.to_dict() == card
     assert read.info.split.classes == CLASSES
     torch.testing.assert_close(embeddings.norm(dim=1), torch.ones(3))
+
+
+def test_a_program_of_a_model_of_regions_takes_one_word_a_class(copy):
+    """Synonyms would compete with each other in its soft-max; a pixel model's may, and the best of them counts."""
+    card = json.loads((copy / "program.json").read_text())
+    card["protocol"]["activation"] = "scores"
+    (copy / "program.json").write_text(json.dumps(card))
+    pipeline = Pipeline.load(copy, device="cpu")
+    segmenter = pipeline.segmenter(OWN)
+    assert segmenter.segment(picture()).labels.shape == (61, 83)
+    for ask in (pipeline.segmenter, segmenter.with_words, segmenter.set_classes):
+        with pytest.raises(
+            ConfigError, match="takes one word a class, got red circle; red square; leave the"
+        ):
+            ask(NEW)
+    with pytest.raises(ConfigError, match="takes one word a class, got background; wall; floor"):
+        pipeline.segmenter(OWN, background="wall, floor")

@@ -13,41 +13,10 @@ from lexiseg.inference.segmenter import Segmenter
 from lexiseg.inference.words import EmbeddedWords, known_class_ids
 from lexiseg.ops.class_vectors import best_word
 from lexiseg.types import ClassifiedMasks, ClassSplit
-from segmenter_fakes import ColourModel, colour_embeddings
+from segmenter_fakes import REGION_STRIDE, ColourModel, RegionsOfColour, colour_embeddings
 
-STRIDE = 8
 WORDS = Vocabulary.from_text("red; white, green, blue, black", "plain")
 EMBEDDED = EmbeddedWords(WORDS, colour_embeddings(WORDS), seen_ids=(1,), known_ids=(0, 3))
-
-
-class RegionsOfColour:
-    """A region for each corner of the colour cube, at half the stride, named by its mean colour."""
-
-    names_regions = gives_scores = depends_on_text = words_together = True
-    offers_features = False
-    crop_templates = None
-    patch_size = STRIDE
-
-    def __init__(self):
-        self.contents, self.words = [], []
-        self.corners = torch.cartesian_prod(*[torch.tensor([-1.0, 1.0])] * 3)
-
-    def normalize(self, images):
-        return images.float() / 127.5 - 1
-
-    def encode(self, images, content=None):
-        assert images.shape[-1] % STRIDE == 0
-        assert images.shape[-2] % STRIDE == 0
-        self.contents.append(content)
-        return F.avg_pool2d(images, STRIDE // 2)
-
-    def classify(self, state, words):
-        self.words.append(words)
-        masks = 4 * torch.einsum("bchw,nc->bnhw", state, self.corners) - 7
-        inside = (masks > 0).float()
-        means = torch.einsum("bnhw,bchw->bnc", inside, state) / (inside.sum((-2, -1))[..., None] + 1e-6)
-        logits = best_word(means @ words.text.T, words.class_ids)
-        return ClassifiedMasks(masks, (9 * logits).softmax(-1))
 
 
 def picture(height=37, width=54):
@@ -67,7 +36,7 @@ def published(image, protocol, *, combine):
         resized = np.asarray(Image.fromarray(image).resize(size, Image.Resampling.BILINEAR))
         pixels = torch.from_numpy(resized.copy()).permute(2, 0, 1)[None]
     working = pixels.shape[-2:]
-    full = [-(-side // STRIDE) * STRIDE for side in working]
+    full = [-(-side // REGION_STRIDE) * REGION_STRIDE for side in working]
     padded = F.pad(model.normalize(pixels), (0, full[1] - working[1], 0, full[0] - working[0]))
     found = model.classify(model.encode(padded, working), EMBEDDED.class_words(torch.device("cpu")))
 
@@ -182,11 +151,13 @@ def test_scores_are_read_as_scores_and_logits_are_not():
 
 def test_a_protocol_for_training_takes_the_models_activation():
     sigmoid = InferenceProtocol(seen_penalty=0.1)
-    assert suited(sigmoid, gives_scores=False) is sigmoid
-    assert suited(sigmoid, gives_scores=True) == InferenceProtocol(activation="scores")
+    assert suited(sigmoid, "sigmoid") is sigmoid
+    assert suited(sigmoid, "scores") == InferenceProtocol(activation="scores")
+    assert suited(sigmoid, "linear") == InferenceProtocol(activation="linear")
     calibrated = InferenceProtocol(activation="scores", seen_penalty=0.1)
-    assert suited(calibrated, gives_scores=True) is calibrated
-    assert suited(calibrated, gives_scores=False) == InferenceProtocol(seen_penalty=0.1)
+    assert suited(calibrated, "scores") is calibrated
+    assert suited(calibrated, "sigmoid") == InferenceProtocol(seen_penalty=0.1)
+    assert suited(calibrated, "linear") == InferenceProtocol(activation="linear")
 
 
 def test_known_classes_are_those_with_a_word_of_training():

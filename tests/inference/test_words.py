@@ -3,7 +3,7 @@
 import pytest
 
 from lexiseg.clip.vocabulary import Vocabulary
-from lexiseg.inference.words import seen_class_ids, tell_unknown
+from lexiseg.inference.words import known_class_ids, known_words, seen_class_ids, tell_unknown
 from lexiseg.types import ClassSplit
 
 TRAINED = ClassSplit("own", ("dog", "grass", "red sofa", "sky", "lamp"), ("sky", "lamp"))
@@ -64,3 +64,13 @@ def test_what_a_small_clip_has_never_read():
     many = tell_unknown(clip, Vocabulary.from_text(", ".join(["z" * 50, *map(str, range(20))])))
     assert f"{'z' * 40}…, 0, 1" in many
     assert "10, and 9 more;" in many
+
+
+def test_synonyms_of_training_are_known_words():
+    synonyms = {"grass": ("lawn", "Meadow"), "sky": ("heaven",)}
+    asked = Vocabulary.from_text("turf; meadow, heaven, Dog, lamp")
+    assert known_words(asked, TRAINED, synonyms) == ("meadow", "Dog")
+    assert known_class_ids(asked, TRAINED, synonyms) == (0, 2)
+    assert seen_class_ids(asked, TRAINED, synonyms=synonyms) == (0, 2)
+    assert known_words(asked, TRAINED) == ("Dog",)
+    assert known_words(asked, None) == ()

@@ -130,20 +130,6 @@ def test_one_photograph_as_two_and_the_sizes_of_masks():
         torch.testing.assert_close(larger, whole)
 
 
-@torch.no_grad()
-def test_words_of_each_image():
-    model = build(**RESNET, block="bottleneck")
-    plain = build(**RESNET)
-    plain.load_state_dict(
-        {name: t for name, t in model.state_dict().items() if not name.startswith("block.")}
-    )
-    state, text = model.encode(images(2, 32, 64)), words(4).view(2, 2, EMBED)
-    each = model.decode_each(state, text)
-    for index in range(2):
-        alone = plain.decode(state[index : index + 1], text[index]).logits
-        torch.testing.assert_close(each[index : index + 1], alone)
-
-
 def test_colours_follow_the_encoder():
     black = torch.zeros(1, 3, 2, 2)
     assert build(**program_cases.SMALL_LSEG).normalize(black).unique().tolist() == [-1]

@@ -30,9 +30,9 @@ from lexiseg.models.region_model import RegionModel
 from lexiseg.models.registry import (
     MODELS,
     Registered,
+    activation_of,
     build_model,
     complete_settings,
-    gives_scores,
     model_settings,
 )
 from lexiseg.recipes.criteria import make_criterion
@@ -120,7 +120,7 @@ def make_task(kind, clip, split=SPLIT, **self_training):
         {"source": clip.source, "fingerprint": clip.fingerprint},
         ("a {}.",),
         split,
-        suited(PROTOCOL, gives_scores=model.gives_scores).to_dict(),
+        suited(PROTOCOL, model.activation).to_dict(),
     )
     return SegmentationTask(
         model,
@@ -215,7 +215,7 @@ def test_it_trains_and_its_checkpoint_is_the_same_model(kind, trained, clip_fold
     assert (masks(untrained) - masks(task.model)).abs().max() > 1e-3, "two steps move it"
     checkpoint = load_tensors_only(path)
     info = read_info(checkpoint, path)
-    assert gives_scores(info.model) == task.model.gives_scores
+    assert activation_of(info.model) == task.model.activation
     assert (
         info.model
         == model_settings(task.model)

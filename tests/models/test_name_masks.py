@@ -3,8 +3,8 @@
 import pytest
 import torch
 
+import pair_cases
 import region_model_cases
-import two_stage_cases
 from lexiseg.errors import ConfigError
 from lexiseg.models.registry import MODELS, Registered
 from lexiseg.types import ClassWords
@@ -28,9 +28,9 @@ def given_masks(model, images):
     return masks
 
 
-@pytest.mark.parametrize("name", [*two_stage_cases.PUBLISHED, "region_probe"])
+@pytest.mark.parametrize("name", [*pair_cases.PUBLISHED, "region_probe"])
 def test_scores_of_given_masks(name):
-    model = two_stage_cases.published(name)
+    model = pair_cases.published(name)
     images, words = region_model_cases.photographs(model, 1), region_model_cases.spoken(model.tower.embed_dim)
     masks = given_masks(model, images)
     scores = model.name_masks(images, masks, words)
@@ -62,7 +62,7 @@ def test_scores_of_given_masks(name):
 @torch.no_grad()
 def test_its_own_regions_get_its_own_scores(name, more):
     """Each proposal overlaps itself most, so what the model found and is given back is named as it was."""
-    model = two_stage_cases.published(name, **more)
+    model = pair_cases.published(name, **more)
     images, words = region_model_cases.photographs(model, 1), region_model_cases.spoken(model.tower.embed_dim)
     found = model.named(model.encode(images), words)
     pixels = found.masks[0].flatten(1) > 0
@@ -77,7 +77,7 @@ def test_its_own_regions_get_its_own_scores(name, more):
 
 
 def test_ovseg_names_regions_that_it_would_not_draw():
-    everything, best = (two_stage_cases.published("ovseg", drawn=drawn) for drawn in ("all", "best"))
+    everything, best = (pair_cases.published("ovseg", drawn=drawn) for drawn in ("all", "best"))
     images, words = (
         region_model_cases.photographs(best, 1),
         region_model_cases.spoken(best.tower.embed_dim),
@@ -89,7 +89,7 @@ def test_ovseg_names_regions_that_it_would_not_draw():
 
 
 def test_san_reads_the_mask_and_not_its_side_adapter():
-    model = two_stage_cases.published("san")
+    model = pair_cases.published("san")
     images, words = region_model_cases.photographs(model, 1), region_model_cases.spoken(model.tower.embed_dim)
     masks = given_masks(model, images)
     before = model.name_masks(images, masks, words)
@@ -100,7 +100,7 @@ def test_san_reads_the_mask_and_not_its_side_adapter():
 
 @pytest.mark.parametrize(("count", "axes"), [(2, (3, 64, 96)), (1, (1, 3, 64, 96))])
 def test_one_photograph_at_a_time(count, axes):
-    model = two_stage_cases.published("region_probe")
+    model = pair_cases.published("region_probe")
     images = region_model_cases.photographs(model, count)
     with pytest.raises(ConfigError, match="name_masks: expected one photograph .* after the other"):
         model.name_masks(images, torch.zeros(axes), ClassWords.plain(torch.eye(model.tower.embed_dim)))

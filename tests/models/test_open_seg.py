@@ -71,9 +71,10 @@ def test_synonyms_are_averaged():
 @torch.no_grad()
 def test_pixels_instead_of_regions():
     model, regions, text = build(reading="pixels"), build(), words(7)
-    for flag in ("names_regions", "gives_scores", "depends_on_text", "words_together"):
+    for flag in ("names_regions", "depends_on_text", "words_together"):
         assert getattr(regions, flag)
         assert not getattr(model, flag)
+    assert (regions.activation, model.activation) == ("scores", "linear")
     state = model.encode(images(2))
     expected = torch.einsum("bdhw,kd->bkhw", F.normalize(state.features, dim=1), text) / 0.5
     torch.testing.assert_close(model.decode(state, text).logits, expected)

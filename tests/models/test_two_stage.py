@@ -4,9 +4,9 @@ import numpy as np
 import pytest
 import torch
 
+import pair_cases
 import region_model_cases as cases
 import stage_towers
-import two_stage_cases
 from lexiseg.errors import ConfigError
 from lexiseg.losses.segment_criterion import SegmentCriterion, SegmentLossSettings
 from lexiseg.masks.mask_set import MaskSet
@@ -15,15 +15,15 @@ from lexiseg.training.optim import OptimSettings
 from lexiseg.types import SegmentTargets
 
 HEIGHT, WIDTH = 64, 96
-TRAINED = [each for each in two_stage_cases.PAIRS if each not in two_stage_cases.UNTRAINED]
+TRAINED = [each for each in pair_cases.PAIRS if each not in pair_cases.UNTRAINED]
 
-each_pair = pytest.mark.parametrize(("proposer", "classifier"), two_stage_cases.PAIRS)
+each_pair = pytest.mark.parametrize(("proposer", "classifier"), pair_cases.PAIRS)
 
 
 @each_pair
 @torch.no_grad()
 def test_every_pair_names_what_it_finds(proposer, classifier):
-    model = two_stage_cases.pair(proposer, classifier)
+    model = pair_cases.pair(proposer, classifier)
     images, words = cases.photographs(model, 2), cases.spoken(model.tower.embed_dim)
     found = model.classify(model.encode(images), words)
     assert found.masks.shape[:2] == found.scores.shape[:2]
@@ -42,7 +42,7 @@ def test_every_pair_names_what_it_finds(proposer, classifier):
 
 @each_pair
 def test_every_pair_names_masks_that_are_given(proposer, classifier):
-    model = two_stage_cases.pair(proposer, classifier)
+    model = pair_cases.pair(proposer, classifier)
     images, words = cases.photographs(model, 1), cases.spoken(model.tower.embed_dim)
     masks = torch.zeros(3, HEIGHT, WIDTH, dtype=torch.bool)
     masks[0, :, : WIDTH // 2] = True
@@ -56,7 +56,7 @@ def test_every_pair_names_masks_that_are_given(proposer, classifier):
 
 @pytest.mark.parametrize(("proposer", "classifier"), TRAINED)
 def test_every_pair_learns_with_the_set_criterion(proposer, classifier):
-    model = two_stage_cases.pair(proposer, classifier).train()
+    model = pair_cases.pair(proposer, classifier).train()
     images = cases.photographs(model, 2)
     text = cases.spoken(model.tower.embed_dim).text
     output = model(images, text)
@@ -77,9 +77,9 @@ def test_every_pair_learns_with_the_set_criterion(proposer, classifier):
     assert sum(len(group["params"]) for group in groups) == sum(p.requires_grad for p in model.parameters())
 
 
-@pytest.mark.parametrize(("proposer", "classifier"), two_stage_cases.UNTRAINED)
+@pytest.mark.parametrize(("proposer", "classifier"), pair_cases.UNTRAINED)
 def test_a_pair_with_nothing_to_learn_says_so(proposer, classifier):
-    model = two_stage_cases.pair(proposer, classifier)
+    model = pair_cases.pair(proposer, classifier)
     assert not any(parameter.requires_grad for parameter in model.parameters())
     with pytest.raises(ConfigError, match=f"'given' with classifier '{classifier}' has nothing that learns"):
         model(cases.photographs(model, 1), cases.spoken(model.tower.embed_dim).text)
@@ -97,7 +97,7 @@ def test_a_pair_with_nothing_to_learn_says_so(proposer, classifier):
 )
 @torch.no_grad()
 def test_convolutional_towers(kind, proposer, classifier, tiny_clip):
-    model = two_stage_cases.pair(proposer, classifier, stage_towers.stage_tower(kind, tiny_clip))
+    model = pair_cases.pair(proposer, classifier, stage_towers.stage_tower(kind, tiny_clip))
     words = cases.spoken(model.tower.embed_dim)
     found = model.classify(model.encode(cases.photographs(model, 2)), words)
     assert found.scores.isfinite().all()
@@ -121,7 +121,7 @@ def test_convolutional_towers(kind, proposer, classifier, tiny_clip):
 )
 def test_pairs_that_do_not_fit(proposer, classifier, message):
     with pytest.raises(ConfigError, match=message):
-        two_stage_cases.pair(proposer, classifier)
+        pair_cases.pair(proposer, classifier)
 
 
 @pytest.mark.parametrize(
@@ -137,7 +137,7 @@ def test_pairs_that_do_not_fit(proposer, classifier, message):
 )
 def test_a_clip_that_does_not_fit(proposer, classifier, message, tiny_clip):
     with pytest.raises(ConfigError, match=message):
-        two_stage_cases.pair(proposer, classifier, stage_towers.stage_tower("ConvNeXt", tiny_clip))
+        pair_cases.pair(proposer, classifier, stage_towers.stage_tower("ConvNeXt", tiny_clip))
 
 
 @pytest.mark.parametrize(
@@ -176,13 +176,13 @@ def test_a_clip_that_does_not_fit(proposer, classifier, message, tiny_clip):
     ],
 )
 def test_settings_that_cannot_be(changes, message):
-    given = two_stage_cases.settings("maskformer", "mask_pooling") | changes
+    given = pair_cases.settings("maskformer", "mask_pooling") | changes
     with pytest.raises(ConfigError, match=message):
         build_model(given, cases.tiny_tower())
 
 
 def test_settings_are_complete_and_plain():
-    model = two_stage_cases.pair("maskformer", "soft_pooling")
+    model = pair_cases.pair("maskformer", "soft_pooling")
     told = model_settings(model)
     assert told["proposer"]["backbone_depths"] == [1, 2, 1, 1]
     assert told["classifier"] == {"name": "soft_pooling", "temperature": 0.1}
@@ -209,10 +209,10 @@ def test_the_published_pairs_are_the_published_models(name):
         "san": {"scale": 10.0},
         "open_seg": {"temperature": 0.1},
     }[name]
-    published = two_stage_cases.published(name, **more)
+    published = pair_cases.published(name, **more)
     proposer, classifier, renamed = RENAMED[name]
     changes = {"hidden": 0} if name == "zegformer" else {}
-    ours = two_stage_cases.pair(proposer, classifier, published.tower, **changes)
+    ours = pair_cases.pair(proposer, classifier, published.tower, **changes)
     places = renamed | {"proposer.": "proposer.network.", "classifier.": "classifier.network."}
     weights = {}
     for key, value in published.state_dict().items():
@@ -250,7 +250,7 @@ class Halves:
 
 @torch.no_grad()
 def test_a_provider_sees_the_photograph_and_padding_is_no_region():
-    model = two_stage_cases.pair("given", "mask_pooling")
+    model = pair_cases.pair("given", "mask_pooling")
     model.proposer.provider = provider = Halves()
     raw = torch.randint(0, 256, (2, 3, 41, 53), generator=torch.Generator().manual_seed(3)).float()
     raw[0] = (raw[0] / 2).floor()
@@ -264,8 +264,27 @@ def test_a_provider_sees_the_photograph_and_padding_is_no_region():
     assert inside.sum((2, 3)).tolist() == [[20 * 53, 0], [20 * 53, 35]]
 
 
+@pytest.mark.parametrize(
+    ("proposer", "classifier", "place", "message"),
+    [
+        (
+            "maskformer",
+            "masked_crops",
+            "region_classifiers.adapters",
+            "'masked_crops' cuts regions out .* --to folder",
+        ),
+        ("given", "mask_pooling", "proposers.given", "no exported program holds a provider of masks"),
+    ],
+)
+def test_what_no_program_holds(proposer, classifier, place, message, monkeypatch):
+    model = pair_cases.pair(proposer, classifier)
+    monkeypatch.setattr(f"lexiseg.models.{place}.is_exporting", lambda: True)
+    with pytest.raises(ConfigError, match=message):
+        model.encode(cases.photographs(model, 1))
+
+
 def test_given_masks_without_a_provider_are_handed_in():
-    given = two_stage_cases.settings("given", "mask_pooling")
+    given = pair_cases.settings("given", "mask_pooling")
     given["proposer"]["provider"] = None
     model = build_model(given, cases.tiny_tower()).eval()
     images, words = cases.photographs(model, 1), cases.spoken(model.tower.embed_dim)
@@ -280,7 +299,7 @@ def test_given_masks_without_a_provider_are_handed_in():
 
 @torch.no_grad()
 def test_a_region_that_the_classifier_cannot_see_adds_nothing():
-    model = two_stage_cases.pair("given", "mask_pooling")
+    model = pair_cases.pair("given", "mask_pooling")
     images, words = cases.photographs(model, 1), cases.spoken(model.tower.embed_dim)
     masks = torch.full((1, 2, HEIGHT, WIDTH), -100.0)
     masks[0, 0, :40] = 100.0

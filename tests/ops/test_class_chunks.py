@@ -5,9 +5,10 @@ import torch
 import torch.nn.functional as F
 
 from lexiseg.ops import class_chunks
-from lexiseg.ops.class_chunks import LinearMerge, Running, SigmoidMerge, merged_maps, running_argmax
+from lexiseg.ops.class_chunks import LinearMerge, Running, SigmoidMerge, running_argmax
 from lexiseg.ops.sliding_window import window_grid
 from lexiseg.ops.window_merge import cell_matrix, merge_features, padding_before, plan_axis
+from support import merged_maps
 
 CASES = {
     # working size, window, stride, source size, patch

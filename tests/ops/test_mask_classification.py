@@ -1,14 +1,26 @@
-"""Maps, segments and instances against second implementations written out pixel by pixel."""
+"""Segments and instances against second implementations written out pixel by pixel."""
 
 import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
 
-from lexiseg.ops.mask_classification import full_size_masks, instances, panoptic_map, semantic_map
+from lexiseg.ops import mask_classification
+from lexiseg.ops.class_chunks import HeldMaps
+from lexiseg.ops.mask_classification import instances, panoptic_map
+from lexiseg.ops.run_length import decode_rle
 
 THINGS = torch.tensor([True, False, True, False, True])
-SIZES = {"padded": (64, 96), "content": (53, 71), "size": (37, 83)}
+
+
+def panoptic(masks, scores, nothing, **limits):
+    return panoptic_map(HeldMaps(masks), scores, nothing, THINGS, size=tuple(masks.shape[1:]), **limits)
+
+
+def things(masks, scores, **limits):
+    """What was found, and its masks."""
+    found = instances(HeldMaps(masks), scores, THINGS, size=tuple(masks.shape[1:]), **limits)
+    return found, [torch.from_numpy(decode_rle(runs, found.size)) for runs in found.runs]
 
 
 def regions(count: int = 7, size: tuple[int, int] = (23, 29), *, seed: int = 1):
@@ -18,51 +30,6 @@ def regions(count: int = 7, size: tuple[int, int] = (23, 29), *, seed: int = 1):
     masks = F.interpolate(coarse, size=size, mode="bicubic")[0]
     scores = (3 * torch.randn(count, 6, generator=generator)).softmax(-1)
     return masks, scores[:, :-1], scores[:, -1]
-
-
-def bilinear(image: np.ndarray, size: tuple[int, int]) -> np.ndarray:
-    """Half-pixel centres, edges repeated."""
-    out = np.zeros(size)
-    height, width = image.shape
-    for row in range(size[0]):
-        for column in range(size[1]):
-            y = min(max((row + 0.5) * height / size[0] - 0.5, 0), height - 1)
-            x = min(max((column + 0.5) * width / size[1] - 0.5, 0), width - 1)
-            top, left = int(y), int(x)
-            bottom, right = min(top + 1, height - 1), min(left + 1, width - 1)
-            dy, dx = y - top, x - left
-            out[row, column] = (1 - dy) * ((1 - dx) * image[top, left] + dx * image[top, right]) + dy * (
-                (1 - dx) * image[bottom, left] + dx * image[bottom, right]
-            )
-    return out
-
-
-@pytest.mark.parametrize("order", ["masks first", "scores last"])
-def test_semantic_map(order) -> None:
-    masks, scores, _ = regions(3, (16, 24))
-    found = semantic_map(masks, scores, order=order, **SIZES)
-    (height, width), p = SIZES["content"], scores.double().numpy()
-    padded = np.stack([bilinear(mask.double().numpy(), SIZES["padded"]) for mask in masks])
-
-    def sigmoid(x: np.ndarray) -> np.ndarray:
-        return 1 / (1 + np.exp(-x))
-
-    if order == "masks first":
-        full = np.stack([bilinear(each[:height, :width], SIZES["size"]) for each in padded])
-        expected = np.einsum("nk,nhw->khw", p, sigmoid(full))
-    else:
-        maps = np.einsum("nk,nhw->khw", p, sigmoid(padded))
-        expected = np.stack([bilinear(each[:height, :width], SIZES["size"]) for each in maps])
-    np.testing.assert_allclose(found.numpy(), expected, rtol=1e-4, atol=1e-4)
-
-
-def test_the_orders_differ() -> None:
-    masks, scores, _ = regions(3, (16, 24))
-    one, other = (
-        semantic_map(masks, scores, order=order, **SIZES) for order in ("masks first", "scores last")
-    )
-    assert (one - other).abs().max() > 1e-2
-    assert full_size_masks(masks, **SIZES).shape == (3, 37, 83)
 
 
 def naive_panoptic(masks, scores, nothing, *, least_score, least_visible):
@@ -102,7 +69,7 @@ def test_panoptic_map(least_score, least_visible) -> None:
         masks, scores, nothing = regions(5, (13, 17), seed=seed)
         limits = {"least_score": least_score, "least_visible": least_visible}
         ids, labels = naive_panoptic(masks, scores, nothing, **limits)
-        found = panoptic_map(masks, scores, nothing, THINGS, **limits)
+        found = panoptic(masks, scores, nothing, **limits)
         assert (found.ids.numpy() == ids).all()
         assert [segment.class_id for segment in found.segments] == labels
         assert [segment.id for segment in found.segments] == list(range(1, len(labels) + 1))
@@ -114,13 +81,52 @@ def test_panoptic_map(least_score, least_visible) -> None:
     assert len(seen) > 2
 
 
+def test_a_few_rows_at_a_time_are_all_at_once(monkeypatch) -> None:
+    masks, scores, nothing = regions(7, (13, 17), seed=4)
+    whole = panoptic(masks, scores, nothing, least_visible=0.3)
+    assert len(whole.segments) > 1
+    monkeypatch.setattr(
+        mask_classification, "_TILE_BYTES", 3 * 4 * 7 * 17
+    )  # three of thirteen rows, then less
+    parts = panoptic(masks, scores, nothing, least_visible=0.3)
+    assert torch.equal(parts.ids, whole.ids)
+    assert parts.segments == whole.segments
+
+
+def test_never_all_regions_of_all_pixels_at_once(monkeypatch) -> None:
+    masks, scores, nothing = regions(5, (31, 17), seed=4)
+    asked = []
+
+    class Told(HeldMaps):
+        def tile(self, rows, columns, words):
+            found = super().tile(rows, columns, words)
+            asked.append(found.numel())
+            return found
+
+    monkeypatch.setattr(mask_classification, "_TILE_BYTES", 4 * 600)
+    panoptic_map(Told(masks), scores, nothing, THINGS, size=(31, 17))
+    assert max(asked) <= 600 < masks.numel()
+    asked.clear()
+    instances(Told(masks), scores, THINGS, size=(31, 17))
+    assert max(asked) == 31 * 17, "one region at a time"
+
+
+def test_a_share_that_is_just_enough_is_enough() -> None:
+    masks = torch.full((2, 2, 5), -9.0)
+    masks[0], masks[1, :, 4] = 5.0, 9.0
+    scores = torch.zeros(2, 5)
+    scores[0, 0], scores[1, 2] = 0.6, 0.9
+    assert [s.area for s in panoptic(masks, scores, None, least_visible=0.8).segments] == [8, 2]
+    assert [s.area for s in panoptic(masks, scores, None, least_visible=0.81).segments] == [2]
+
+
 def test_stuff_is_one_segment_and_things_are_not() -> None:
     masks = torch.full((4, 5, 7), -9.0)
     for region, column in enumerate((0, 2, 4, 6)):
         masks[region, :, column] = 9.0
     scores = torch.zeros(4, 5)
     scores[:2, 1], scores[2:, 2] = torch.tensor([0.6, 0.9]), 0.7
-    found = panoptic_map(masks, scores, None, THINGS)
+    found = panoptic(masks, scores, None)
     assert [(s.class_id, s.area, round(s.score, 2)) for s in found.segments] == [
         (1, 10, 0.9),
         (2, 5, 0.7),
@@ -138,17 +144,17 @@ def test_a_picture_without_segments(what) -> None:
         masks = masks - 100
     if what == "nothing everywhere":
         nothing = torch.ones_like(nothing)
-    found = panoptic_map(masks, scores, nothing, THINGS)
+    found = panoptic(masks, scores, nothing)
     assert found.segments == ()
     assert not found.ids.any()
     assert found.ids.shape == masks.shape[1:]
-    assert instances(masks, scores, THINGS).masks.shape[1:] == masks.shape[1:]
+    assert not any(mask.any() for mask in things(masks, scores)[1]) or what == "nothing everywhere"
 
 
 def test_one_region_alone() -> None:
     masks, scores, nothing = regions(1, (13, 17), seed=3)
     scores, nothing = F.one_hot(torch.tensor([2]), 5).float() * 0.8, nothing * 0
-    (segment,) = panoptic_map(masks, scores, nothing, THINGS).segments
+    (segment,) = panoptic(masks, scores, nothing).segments
     assert (segment.class_id, segment.area) == (2, int((masks[0] >= 0).sum()))
 
 
@@ -166,9 +172,9 @@ def test_instances(most) -> None:
             quality = masks[n].sigmoid()[inside].sum() / (inside.sum() + 1e-6)
             expected.append((score * quality.item(), n, k))
     expected.sort(key=lambda each: -each[0])
-    found = instances(masks, scores, THINGS, most=most)
+    found, regions_found = things(masks, scores, most=most)
     assert found.scores.tolist() == pytest.approx([score for score, *_ in expected])
     sound = [index for index, (score, *_) in enumerate(expected) if score > 0]
     assert [found.class_ids[i].item() for i in sound] == [expected[i][2] for i in sound]
-    assert all(torch.equal(found.masks[i], masks[expected[i][1]] > 0) for i in sound)
+    assert all(torch.equal(regions_found[i], masks[expected[i][1]] > 0) for i in sound)
     assert len(sound) > 1

@@ -1,6 +1,6 @@
 import torch
 
-from lexiseg.ops.soft_regions import confident_masks, soft_region_means
+from lexiseg.ops.soft_regions import soft_region_means
 
 
 def test_means_by_loops():
@@ -21,11 +21,3 @@ def test_a_region_without_pixels():
     masks[0, 1, 0, 0] = 0.5
     means = soft_region_means(masks, torch.ones(1, 7, 3, 5))
     assert means[0].tolist() == [[0.0] * 7, [1.0] * 7]
-
-
-def test_confident_masks_by_hand():
-    masks = torch.tensor([[[0.9, 0.7, 0.1]], [[0.6, 0.6, 0.6]], [[0.4, 0.2, 0.0]], [[0.5, 0.5, 0.95]]])
-    assert confident_masks(masks).tolist() == [[[True, True, False]], [[True] * 3], [[False, False, True]]]
-    assert confident_masks(masks, confidence=0.7).tolist() == [[[True, True, False]], [[False, False, True]]]
-    assert confident_masks(masks, threshold=0.8).sum(dim=(1, 2)).tolist() == [1, 1]
-    assert confident_masks(masks[2:3]).shape == (0, 1, 3)

@@ -84,8 +84,13 @@ def test_targets_are_built_from_the_inside_and_the_rest_stays():
     assert built["plain"] == [1, {"a": None}]
     assert isinstance(built["world"], ToyWorld)
     assert built["world"][0].image.shape == (24, 32, 3)
-    nested = build({"_target_": "builtins.dict", "inner": {"_target_": "builtins.complex", "imag": 2}})
-    assert nested == {"inner": 2j}
+    nested = build(
+        {
+            "_target_": "lexiseg.data.unlabelled.ForgottenLabels",
+            "dataset": {"_target_": WORLD, "partition": "val", "length": 3},
+        }
+    )
+    assert isinstance(nested.dataset, ToyWorld)
 
 
 @pytest.mark.parametrize(
@@ -95,14 +100,56 @@ def test_targets_are_built_from_the_inside_and_the_rest_stays():
             {"_target_": WORLD, "lenght": 3},
             r"_target_ lexiseg.*ToyWorld: .*lenght.*; check its name and its keys",
         ),
-        ({"_target_": "lexiseg.data.toy.world.Nowhere"}, "_target_ lexiseg.data.toy.world.Nowhere: "),
-        ({"_target_": "no_such_module.Thing"}, "_target_ no_such_module.Thing: No module named"),
-        ({"_target_": 3}, "_target_ 3: "),
+        (
+            {"_target_": "lexiseg.data.toy.world.Nowhere"},
+            "lexiseg.data.toy.world.Nowhere: not built, for it is none",
+        ),
+        ({"_target_": "no_such_module.Thing"}, "_target_ no_such_module.Thing: not built, for it is none"),
+        ({"_target_": 3}, "_target_ 3: not built"),
+        ({"_target_": None}, "_target_ None: not built"),
     ],
 )
 def test_what_cannot_be_built_is_named(record, message):
     with pytest.raises(ConfigError, match=message):
         build(record)
+
+
+@pytest.mark.parametrize(
+    "place",
+    [
+        "os.mkdir",
+        "lexiseg.data.datasets.files.Path.touch",
+        "lexiseg.data.toy.world.os.mkdir",
+        "other.ToyWorld",
+    ],
+)
+def test_a_record_builds_nothing_but_our_own(place, tmp_path, monkeypatch):
+    """Wherever it stands: nothing is called, nor are the values beside it built."""
+    monkeypatch.chdir(tmp_path)
+    record = plain(compose_config("train", ["experiment=toy"]))
+    record["data"]["train"] = {
+        "_target_": place,
+        "path": "made",
+        "self": "made",
+        "inner": dict(record["data"]["train"]),
+    }
+    with pytest.raises(ConfigError, match="none of lexiseg's own"):
+        training_run(record)
+    with pytest.raises(ConfigError, match="none of lexiseg's own"):
+        build([{"deep": {"_target_": place, "path": "made"}}])
+    assert not (tmp_path / "made").exists()
+
+
+def test_a_class_is_found_where_it_lies_now():
+    built = build({"_target_": "lexiseg.data.toy.ToyWorld", "partition": "val", "length": 3})
+    assert isinstance(built, ToyWorld)
+
+
+@pytest.mark.parametrize("read", [evaluation, benchmark])
+def test_what_is_no_data_set_is_told(read):
+    record = {"_target_": "lexiseg.data.transforms.train_recipe", "crop": [8, 8]}
+    with pytest.raises(ConfigError, match="expected a data set, with _target_ and its settings"):
+        read({"data": {"val": record} if read is evaluation else record})
 
 
 def test_the_data_layer_speaks_for_itself():

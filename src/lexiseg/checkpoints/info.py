@@ -1,7 +1,7 @@
 """What a trained model says of itself, in whichever file or folder it lies."""
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +26,7 @@ class CheckpointInfo:
         templates: Prompt templates it was trained with.
         split: Classes, unseen names and setting it was trained on.
         protocol: Inference protocol it was validated with.
+        synonyms: Further words that training had for a class, by the class's name; where there are none, no entry.
     """
 
     model: dict[str, Any]
@@ -33,6 +34,7 @@ class CheckpointInfo:
     templates: tuple[str, ...]
     split: ClassSplit
     protocol: dict[str, Any]
+    synonyms: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
 
     def to_dict(self) -> dict[str, Any]:
         """Plain lists, dictionaries, text and numbers, readable with ``weights_only=True``."""
@@ -47,6 +49,7 @@ class CheckpointInfo:
             "templates": list(self.templates),
             "split": split,
             "protocol": self.protocol,
+            "synonyms": {name: list(words) for name, words in self.synonyms.items()},
         }
 
     @classmethod
@@ -60,7 +63,20 @@ class CheckpointInfo:
             tuple(values["templates"]),
             ClassSplit(**split),
             dict(values["protocol"]),
+            _synonyms(values.get("synonyms", {}), split["classes"]),
         )
+
+
+def _synonyms(values: Mapping[str, Any], classes: tuple[str, ...]) -> dict[str, tuple[str, ...]]:
+    """Absent in files of before there were any.
+
+    Raises:
+        ValueError: Of no class, or no words.
+    """
+    for name, words in values.items():
+        if name not in classes or not all(isinstance(word, str) for word in words):
+            raise ValueError(f"synonyms of {name!r} are {words!r}")
+    return {name: tuple(words) for name, words in values.items()}
 
 
 def parse_info(values: Mapping[str, Any], path: Path | str) -> CheckpointInfo:

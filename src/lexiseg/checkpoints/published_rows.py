@@ -3,6 +3,7 @@
 from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -23,6 +24,18 @@ def free_lengths_taken(expected: Mapping[str, Shape], found: Mapping[str, Shape]
             pairs = zip(shape, found[name], strict=True)
             taken[name] = tuple(there if here == ANY else here for here, there in pairs)
     return taken
+
+
+def count(published: Mapping[str, Any], prefix: str) -> int:
+    """How many different numbers follow ``prefix`` in the names: a file may claim any number, but not more than it has names.
+
+    Raises:
+        KeyError: None does.
+    """
+    found = {name.removeprefix(prefix).split(".")[0] for name in published if name.startswith(prefix)}
+    if not found:
+        raise KeyError(prefix)
+    return len(found)
 
 
 @dataclass(frozen=True)

@@ -12,10 +12,12 @@ from lexiseg.inference.pipeline import Pipeline
 from lexiseg.inference.segmenter import Segmenter
 from lexiseg.recipes.given_masks import GivenMasks
 from lexiseg.recipes.photographs import Photograph, Step, find_photos
-from lexiseg.recipes.predict import Prediction, check_numbers
+from lexiseg.recipes.predict import check_flags
+from lexiseg.recipes.predict_segments import predictor
 from lexiseg.storage import require_folder
 
 _MODEL = ("checkpoint", "clip", "tokenizer", "method", "templates", "device", "trusted")
+_CHECKED = ("threshold", "refine", "output", "stuff", "scores")
 
 
 def run(args: argparse.Namespace, console: Console | None = None) -> int:
@@ -30,13 +32,14 @@ def run(args: argparse.Namespace, console: Console | None = None) -> int:
     console = console or Console()
     photos = find_photos(args.photos)
     vocabulary = read_vocabulary(args)
-    check_numbers(threshold=args.threshold, refine=args.refine)
-    require_folder(args.out, "--out")
     masks = None if args.masks is None else GivenMasks(args.masks)
+    check_flags(**{name: getattr(args, name) for name in _CHECKED}, masks=masks is not None)
+    require_folder(args.out, "--out")
     pipeline = Pipeline.load(**{name: getattr(args, name) for name in _MODEL})
     segmenter = make_segmenter(pipeline, vocabulary, args)
     warn_unknown(console, pipeline.clip, args, vocabulary)
-    prediction = Prediction(segmenter, args.out, masks, not args.no_overlay, args.scores)
+    kept = {name: getattr(args, name) for name in ("out", "output", "stuff", "scores")}
+    prediction = predictor(segmenter, masks, overlay=not args.no_overlay, **kept)
 
     def work(photograph: Photograph, _: Step) -> None:
         found = prediction.keep(photograph).describe()

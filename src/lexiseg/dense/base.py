@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from lexiseg.errors import ConfigError
 from lexiseg.ops.grid import PositionMode, tokens_to_map
-from lexiseg.types import BlockTower, ImageTower, MaskOutput
+from lexiseg.types import Activation, BlockTower, ImageTower, MaskOutput
 
 BlockPosition = int | float
 """A block: an index (negative from the end), or a fraction of the depth, which scales to other towers."""
@@ -55,7 +55,7 @@ class DenseReading(nn.Module, ABC):
     depends_on_text: bool = False
     words_together: bool = False
     names_regions: bool = False
-    gives_scores: bool = False
+    activation: Activation = "linear"
     offers_features: bool = True
     cosine_logits: bool = True
     templates: ClassVar[str] = "imagenet80"

@@ -8,7 +8,7 @@ from torch import Tensor, nn
 from lexiseg.dense.base import BoundState, DenseReading, cosines
 from lexiseg.errors import ConfigError
 from lexiseg.ops.recalibration import recalibrate_features, recalibrate_logits
-from lexiseg.types import MaskOutput
+from lexiseg.types import Activation, MaskOutput
 
 
 class Recalibrated(nn.Module):
@@ -36,7 +36,7 @@ class Recalibrated(nn.Module):
 
     words_together = False
     names_regions = False
-    gives_scores = False
+    activation: Activation = "linear"
     offers_features = True
 
     def __init__(

@@ -42,6 +42,7 @@ def blend(
     *,
     hatched: Collection[str] = (),
     alpha: float = 0.55,
+    outlines: npt.NDArray[np.integer] | None = None,
 ) -> npt.NDArray[np.uint8]:
     """Colour a photograph by class: filled, borders drawn, some classes hatched, ignored pixels greyed.
 
@@ -51,6 +52,7 @@ def blend(
         names: Class names in label-id order.
         hatched: Names drawn with diagonal stripes: the unseen classes.
         alpha: Opacity of the class colours.
+        outlines: ``(H, W)`` ids of what gets a border; None: of the classes.
 
     Returns:
         ``(H, W, 3)`` uint8 RGB.
@@ -66,7 +68,7 @@ def blend(
     mixed[striped] = 0.35 * mixed[striped] + 0.65 * 255
     nothing = label == codes_of(label).ignore
     mixed[nothing] = 0.55 * grey[nothing] + 40
-    border = _borders(label)
+    border = _borders(label if outlines is None else outlines)
     mixed[border] = 0.25 * mixed[border] + 0.75 * 255
     return np.rint(mixed).clip(0, 255).astype(np.uint8)
 
@@ -79,6 +81,7 @@ def annotate(
     hatched: Collection[str] = (),
     alpha: float = 0.55,
     min_side: int = 360,
+    outlines: npt.NDArray[np.integer] | None = None,
 ) -> Image.Image:
     """The blended picture with a legend beside it: class, share of the picture, unseen ones marked.
 
@@ -90,9 +93,13 @@ def annotate(
         alpha: Opacity of the class colours.
         min_side: Pictures with a smaller short side are enlarged by a whole number, so that text fits beside; the long side
             stays below 8192 pixels.
+        outlines: As in :func:`blend`.
     """
+    height = len(label)
     image, label = _enlarged(image, label, min_side)
-    picture = Image.fromarray(blend(image, label, names, hatched=hatched, alpha=alpha))
+    if outlines is not None:
+        outlines = outlines.repeat(len(label) // height, 0).repeat(len(label) // height, 1)
+    picture = Image.fromarray(blend(image, label, names, hatched=hatched, alpha=alpha, outlines=outlines))
     key = legend(label, names, hatched=hatched, height=picture.height)
     sheet = Image.new("RGB", (picture.width + key.width, max(picture.height, key.height)), PAPER)
     sheet.paste(picture, (0, 0))

@@ -77,19 +77,12 @@ class EvaluationReport:
 
     def to_dict(self) -> dict[str, Any]:
         """Plain values: scores, classes, split, settings, software."""
-        split = {
-            "name": self.split.name,
-            "setting": self.split.setting,
-            "unseen_pixels": self.split.unseen_pixels,
-            "seen": list(self.split.seen),
-            "unseen": list(self.split.unseen),
-        }
         return {
             "scores": self.scores,
             "per_class": {name: self._of_class(name) for name in self.split.classes},
             "images": self.images,
             "seconds_per_image": self.seconds_per_image,
-            "split": split,
+            "split": told_split(self.split),
             **self.settings,
             **self._of_masks(),
             "software": software_versions(),
@@ -118,7 +111,7 @@ class EvaluationReport:
         """The summary as a table of percentages, and one row per class below."""
         rows = [
             f"| {name} | {'unseen' if name in self.split.unseen else 'seen'} | "
-            f"{' | '.join(map(_percent, self._of_class(name).values()))} |"
+            f"{' | '.join(map(percent, self._of_class(name).values()))} |"
             for name in self.split.classes
         ]
         more = " mask acc. % |" if self.naming else ""
@@ -165,8 +158,8 @@ def evaluate(
         ConfigError: Vocabulary, data set and split do not have the same classes, or there is no image.
         DataError: An image or label map is unreadable or outside the schema.
     """
-    _check_classes(segmenter, dataset, split, limit)
-    rank, world = _place()
+    check_classes(segmenter, dataset, split, limit)
+    rank, world = place_among_processes()
     metric = ZeroShotMetric(split, rejection=segmenter.protocol.rejects)
     naming = None if masks is None else MaskNamingMetric(split)
     total = len(dataset) if limit is None else min(limit, len(dataset))
@@ -191,11 +184,11 @@ def evaluate(
     absent = [name for name, iou in scores.iou.items() if math.isnan(iou)]
     if absent:
         _warn_absent(some_names(absent))
-    settings = {**_settings(segmenter), "limit": limit, **(context or {})}
+    settings = {**settings_of(segmenter), "limit": limit, **(context or {})}
     if masks is not None:
         settings["masks"] = dict(masks.told)
     named = None if naming is None else naming.compute()
-    return EvaluationReport(scores, total, split, settings, _seconds_per_image(spent), named)
+    return EvaluationReport(scores, total, split, settings, mean_seconds(spent), named)
 
 
 def markdown_table(reports: Mapping[str, EvaluationReport]) -> str:
@@ -208,7 +201,7 @@ def markdown_table(reports: Mapping[str, EvaluationReport]) -> str:
         f"| --- |{' ---: |' * (len(shown) + 1)}",
     ]
     for name, report in reports.items():
-        values = " | ".join(_percent(_score(report, key)) for key in shown)
+        values = " | ".join(percent(_score(report, key)) for key in shown)
         lines.append(f"| {name} | {values} | {report.images} |")
     return "\n".join(lines)
 
@@ -243,7 +236,19 @@ def _given(
     return [masks.masks(dataset, index, sample) for index, sample in zip(indices, samples, strict=True)]
 
 
-def _settings(segmenter: Segmenter) -> dict[str, Any]:
+def told_split(split: ClassSplit) -> dict[str, Any]:
+    """A split as reports tell it, plain values."""
+    return {
+        "name": split.name,
+        "setting": split.setting,
+        "unseen_pixels": split.unseen_pixels,
+        "seen": list(split.seen),
+        "unseen": list(split.unseen),
+    }
+
+
+def settings_of(segmenter: Segmenter) -> dict[str, Any]:
+    """What of a segmenter decides a number, plain values."""
     vocabulary = segmenter.vocabulary
     templates = vocabulary.templates
     return {
@@ -258,9 +263,14 @@ def _settings(segmenter: Segmenter) -> dict[str, Any]:
     }
 
 
-def _check_classes(
+def check_classes(
     segmenter: Segmenter, dataset: SegmentationDataset, split: ClassSplit, limit: int | None
 ) -> None:
+    """Refuse to judge what does not fit together.
+
+    Raises:
+        ConfigError: Vocabulary, data set and split do not have the same classes, or there is no image.
+    """
     if tuple(dataset.classes) != split.classes:
         raise ConfigError(
             f"the {len(dataset.classes)} classes of the data set and the {len(split.classes)} of split "
@@ -281,19 +291,20 @@ def _warn_absent(names: str) -> None:
     log.warning("no labelled pixel of %s in these images: left out of the means", names)
 
 
-def _seconds_per_image(spent: Sequence[tuple[int, float]]) -> float:
+def mean_seconds(spent: Sequence[tuple[int, float]]) -> float:
     """Mean over all batches but the first."""
     images = sum(count for count, _ in spent[1:])
     return sum(seconds for _, seconds in spent[1:]) / images if images else math.nan
 
 
-def _place() -> tuple[int, int]:
-    """Rank and number of processes."""
+def place_among_processes() -> tuple[int, int]:
+    """Rank and number of processes under ``torch.distributed``."""
     distributed = torch.distributed
     if distributed.is_available() and distributed.is_initialized():
         return distributed.get_rank(), distributed.get_world_size()
     return 0, 1
 
 
-def _percent(value: float) -> str:
+def percent(value: float) -> str:
+    """A fraction as tables tell it."""
     return "–" if math.isnan(value) else f"{100 * value:.1f}"

@@ -17,6 +17,7 @@ from lexiseg.errors import CheckpointError, ConfigError
 from lexiseg.inference.pipeline import Pipeline
 from lexiseg.inference.protocol import InferenceProtocol
 from lexiseg.inference.segmenter import Segmenter
+from lexiseg.inference.words import known_words
 from lexiseg.types import ClassSplit
 
 
@@ -131,6 +132,9 @@ class TrainedRow:
 def describe_training(info: CheckpointInfo, split: ClassSplit) -> dict[str, Any]:
     """What a checkpoint was trained on, and which of the judged classes it met there under the same name.
 
+    ``known_words`` says for which of them a model that weighs known classes otherwise (FC-CLIP, ZegFormer) does so: whatever
+    the case, and for synonyms too.
+
     Args:
         info: The checkpoint's description.
         split: What it is judged on.
@@ -143,6 +147,7 @@ def describe_training(info: CheckpointInfo, split: ClassSplit) -> dict[str, Any]
         "same_classes": trained.classes == split.classes,
         "labelled": [name for name in split.classes if name in labelled],
         "not_labelled": [name for name in split.classes if name not in labelled],
+        "known_words": list(known_words(Vocabulary.from_names(split.classes), trained, info.synonyms)),
     }
 
 

@@ -6,6 +6,7 @@ from torch import Tensor, nn
 from torch.export import Dim, ExportedProgram
 from torch.export.graph_signature import InputKind
 
+from lexiseg.errors import ConfigError
 from lexiseg.models.region_model import RegionModel
 from lexiseg.types import MaskModel
 
@@ -38,6 +39,16 @@ class MaskProgram(nn.Module):
         return self.model(images, text).logits
 
 
+def require_traceable(model: MaskModel) -> None:
+    """Refuse a model of regions that holds a part which no program can hold, before anything is run.
+
+    Raises:
+        ConfigError: What it is, and what to do.
+    """
+    if isinstance(model, RegionModel) and model.untraceable:
+        raise ConfigError(model.untraceable)
+
+
 @torch.no_grad()
 def trace(model: MaskModel) -> ExportedProgram:
     """Trace a model once for any batch, any multiples of the patch size from a few patches up, and any number of classes.
@@ -49,7 +60,11 @@ def trace(model: MaskModel) -> ExportedProgram:
 
     Returns:
         The program, with inputs ``images`` and ``text``.
+
+    Raises:
+        ConfigError: See :func:`require_traceable`.
     """
+    require_traceable(model)
     patch, (rows, columns) = model.patch_size, TRACED_GRID
     generator = torch.Generator().manual_seed(0)
     images = torch.randn(TRACED_BATCH, 3, patch * rows, patch * columns, generator=generator)

@@ -14,7 +14,7 @@ from lexiseg.inference.layout import ImageLayout, WindowMaps
 from lexiseg.inference.protocol import InferenceProtocol
 from lexiseg.inference.refine import MaskVote, PreparedPAMR
 from lexiseg.label_codes import MOST_CLASSES, label_codes
-from lexiseg.ops.class_chunks import Running, running_argmax
+from lexiseg.ops.class_chunks import HeldMaps, Running, running_argmax
 from lexiseg.types import ClassifiedMasks, chunks
 
 WordPass = tuple[slice, tuple[WindowMaps, ...]]
@@ -141,7 +141,7 @@ class _Contest:
                 continue
             for part, maps in self._maps(words, merge):
                 of_part = None if penalty is None else -penalty[part]
-                running_argmax(running, _HeldMaps(maps), words=len(maps), first_word=part.start, bias=of_part)
+                running_argmax(running, HeldMaps(maps), words=len(maps), first_word=part.start, bias=of_part)
         if running is None:
             raise ValueError("expected logits of at least one word")
         return running
@@ -181,17 +181,6 @@ class _Contest:
         """Working pixels per pixel of the photograph, in the largest view."""
         largest = max(view.working[0] * view.working[1] for view in self.layout.windows)
         return largest / (self.layout.source[0] * self.layout.source[1])
-
-
-class _HeldMaps:
-    """Whole maps ``(M, H, W)`` as a source of tiles."""
-
-    def __init__(self, maps: Tensor) -> None:
-        self._maps = maps
-
-    def tile(self, rows: slice, columns: slice, words: slice) -> Tensor:
-        """``(R, M, C)``, a copy: the caller may overwrite it."""
-        return self._maps[words, rows, columns].transpose(0, 1).clone()
 
 
 def _penalties(class_ids: Tensor, seen_ids: tuple[int, ...], penalty: float) -> Tensor | None:

@@ -14,7 +14,7 @@ from lexiseg.clip.loading import FrozenCLIP
 from lexiseg.clip.towers.text import TextTower
 from lexiseg.errors import CheckpointError, ConfigError
 from lexiseg.inference.devices import pick_device
-from lexiseg.types import MaskOutput, chunks
+from lexiseg.types import Activation, MaskOutput, chunks
 
 if TYPE_CHECKING:
     from onnxruntime import InferenceSession
@@ -115,13 +115,32 @@ class ExportedModel:
     def __init__(self, run: Callable[[Tensor, Tensor], Tensor], card: ProgramCard) -> None:
         self._run = run
         self._patch_size = card.patch_size
-        self.gives_scores = card.info.protocol.get("activation") == "scores"
+        self.activation: Activation = card.info.protocol.get("activation", "sigmoid")
         self._mean, self._std = (torch.tensor(values).view(3, 1, 1) for values in (card.mean, card.std))
 
     @property
     def patch_size(self) -> int:
         """Side of a patch in pixels."""
         return self._patch_size
+
+    def require_words(self, words: Sequence[Sequence[str]]) -> None:
+        """Refuse synonyms where the program was made of a model of regions.
+
+        Such a model joins the words of a class before its classes compete for a region, and the program does not know which
+        words are of one class: it would let them compete with each other.
+
+        Args:
+            words: Of each class.
+
+        Raises:
+            ConfigError: A class has several.
+        """
+        several = next((group for group in words if len(group) > 1), None)
+        if self.activation == "scores" and several is not None:
+            raise ConfigError(
+                f"an exported program of a model of regions takes one word a class, got {'; '.join(several[:4])}; leave the "
+                "synonyms out, or use the checkpoint itself"
+            )
 
     def normalize(self, images: Tensor) -> Tensor:
         """``(B, 3, H, W)`` RGB in 0-255 to what the program takes."""

@@ -1,6 +1,6 @@
 """Where the windows of a photograph lie, in each of its views, and the way from their logits back to its pixels."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 
@@ -10,7 +10,7 @@ from torch import Tensor
 from lexiseg.dense.multi_view import SINGLE_VIEW, FusedTiles, MultiView, TileSource, View, route_through
 from lexiseg.errors import DataError
 from lexiseg.inference.protocol import Combine, InferenceProtocol
-from lexiseg.ops.class_chunks import Activation, LinearMerge, SigmoidMerge
+from lexiseg.ops.class_chunks import LinearMerge, SigmoidMerge
 from lexiseg.ops.region_merge import RegionMerge
 from lexiseg.ops.resize import fit_within, keep_ratio_size, shortest_edge_size
 from lexiseg.ops.sliding_window import WindowGrid, window_grid
@@ -22,7 +22,7 @@ from lexiseg.ops.window_merge import (
     padding_before,
     plan_axis,
 )
-from lexiseg.types import ClassifiedMasks
+from lexiseg.types import Activation, ClassifiedMasks
 
 WindowMaps = Tensor | ClassifiedMasks
 """``(W, M, h, w)`` of all windows of a view; or the regions of the one window that covers the image."""
@@ -35,6 +35,10 @@ _WINDOW_PATCHES = 2**15
 
 _MERGING_BYTES = 9 * 2**27
 """Most that the matrices from windows to pixels may take, of all views together."""
+
+
+_ENCODING_BYTES = 6 * 2**30
+"""Most that a model may say that its largest tensors take for the windows that it reads at once."""
 
 
 @dataclass(frozen=True)
@@ -199,8 +203,7 @@ class ImageLayout:
         """
         first = logits[0]
         if isinstance(first, ClassifiedMasks):
-            masks = first.masks[0].float()
-            axes = self.windows[0].axes((masks.shape[-2], masks.shape[-1]), masks.device)
+            masks, axes = self._of_regions(first)
             return RegionMerge(masks, first.scores[0] * scale, *axes, sums_travel=combine == "scores")
         kind = SigmoidMerge if activation == "sigmoid" else LinearMerge
         plans: dict[WindowLayout, tuple[AxisPlan, AxisPlan]] = {}  # a view and its mirror image share theirs
@@ -215,6 +218,16 @@ class ImageLayout:
         if len(sources) == 1:
             return sources[0]
         return FusedTiles(self.rule, sources, size=self.source, words=first.shape[1])
+
+    def merge_masks(self, regions: ClassifiedMasks) -> TileSource:
+        """Mask logits at the photograph's pixels, made when asked for; only where :attr:`is_whole`."""
+        masks, axes = self._of_regions(regions)
+        return LinearMerge(masks[None], *axes)
+
+    def _of_regions(self, regions: ClassifiedMasks) -> tuple[Tensor, tuple[AxisPlan, AxisPlan]]:
+        """Mask logits ``(N, h, w)`` of the one window, and the way to the photograph."""
+        masks = regions.masks[0].float()
+        return masks, self.windows[0].axes((masks.shape[-2], masks.shape[-1]), masks.device)
 
 
 def lay_out(source: tuple[int, int], protocol: InferenceProtocol, patch_size: int) -> ImageLayout:
@@ -249,6 +262,29 @@ def lay_out(source: tuple[int, int], protocol: InferenceProtocol, patch_size: in
     )
     _check_work(source, windows, protocol)
     return ImageLayout(views, windows, rule)
+
+
+def require_room(layout: ImageLayout, window_batch: int, encode_bytes: Callable[[int, int], int]) -> None:
+    """Refuse a photograph whose windows a model cannot read for memory; said before any is read.
+
+    Args:
+        layout: Of the photograph.
+        window_batch: Windows that are read at once.
+        encode_bytes: The model's estimate for one window of a height and width.
+
+    Raises:
+        DataError: It would need too much.
+    """
+    for view in layout.windows:
+        count = min(window_batch, len(view.windows))
+        needed = encode_bytes(*view.padded) * count
+        if needed > _ENCODING_BYTES:
+            height, width = layout.source
+            raise DataError(
+                f"an image of {height}x{width} pixels (height x width), read as {count} windows of "
+                f"{view.padded[0]}x{view.padded[1]} at once, would need about {needed / 2**30:.1f} GiB in the model, at "
+                f"most {_ENCODING_BYTES / 2**30:.0f}; set a smaller protocol.short_side, protocol.window or window_batch"
+            )
 
 
 def _working_size(source: tuple[int, int], protocol: InferenceProtocol) -> tuple[int, int]:

@@ -60,8 +60,16 @@ def overlay_image(
     names: Sequence[str],
     *,
     unseen: Collection[str] = (),
+    outlines: npt.NDArray[np.integer] | None = None,
 ) -> Image.Image:
     """The photograph coloured by class with a legend beside it, unseen classes hatched.
+
+    Args:
+        image: ``(H, W, 3)`` RGB.
+        labels: ``(H, W)`` class ids.
+        names: By class id; the last may be :data:`NO_CLASS`.
+        unseen: Names to hatch.
+        outlines: ``(H, W)`` numbers of segments, of which each gets a border; None: of the classes.
 
     Raises:
         LexisegError: The photograph has another size than the label map.
@@ -74,14 +82,15 @@ def overlay_image(
         )
     small, shown = drawable(labels, names)
     if height <= _BAND:
-        return annotate(image, small, shown, hatched=unseen)
+        return annotate(image, small, shown, hatched=unseen, outlines=outlines)
     # Blending holds several float copies of what it gets, so a tall photograph is drawn band by band. Each
     # band sees one row of the next, for the borders between classes.
     key = legend(small, shown, hatched=unseen, height=height)
     sheet = Image.new("RGB", (width + key.width, max(height, key.height)), PAPER)
     for top in range(0, height, _BAND):
         part = slice(top, top + _BAND + 1)
-        picture = blend(image[part], small[part], shown, hatched=unseen)[:_BAND]
+        borders = None if outlines is None else outlines[part]
+        picture = blend(image[part], small[part], shown, hatched=unseen, outlines=borders)[:_BAND]
         sheet.paste(Image.fromarray(picture), (0, top))
     sheet.paste(key, (width, 0))
     return sheet

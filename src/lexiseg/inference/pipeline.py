@@ -25,11 +25,12 @@ from lexiseg.dense.methods import (
 from lexiseg.errors import ConfigError
 from lexiseg.inference.background import negative_words, with_background
 from lexiseg.inference.devices import pick_device
+from lexiseg.inference.exported import ExportedModel
 from lexiseg.inference.loading import load_trained_model
 from lexiseg.inference.protocol import InferenceProtocol
 from lexiseg.inference.result import Segmentation
 from lexiseg.inference.segmenter import Segmenter
-from lexiseg.inference.words import EmbeddedWords, Words, known_class_ids, seen_class_ids
+from lexiseg.inference.words import EmbeddedWords, Words, known_class_ids, known_words, seen_class_ids
 from lexiseg.masks.provider import MaskProvider
 from lexiseg.types import ClassSplit, RegionSegmentable, Segmentable
 
@@ -178,7 +179,8 @@ class Pipeline:
             background: What else may be in a picture: a list, or a text with commas between. These words become class 0,
                 the background. True says that class 0 of the words is the background already, False that there is
                 none, None leaves it to the protocol.
-            threshold: Pixels scored below it, from 0 to below 1, go to the background or to no class.
+            threshold: Pixels scored below it, from 0 to below 1, go to the background or to no class; regions that score no
+                more are no segments.
             refine: Rounds of PAMR, which spreads scores between pixels of like colour; True for ten.
             masks: Makes the masks of each photograph that comes without any; each then takes one class.
 
@@ -190,7 +192,7 @@ class Pipeline:
         if background is not None:
             changes["background"] = "none" if background is False else "class"
         if threshold is not None:
-            changes["probability_threshold"] = threshold
+            changes["probability_threshold"] = changes["object_threshold"] = threshold
         if refine is not None:
             changes["pamr_steps"] = (REFINE_STEPS if refine else 0) if isinstance(refine, bool) else refine
         embed = partial(self._embedded, negative=negative)
@@ -204,11 +206,17 @@ class Pipeline:
         vocabulary = self._vocabulary(words).spoken_in(templates)
         if negative is not None:
             vocabulary = with_background(vocabulary, negative)
+        if isinstance(self.model, ExportedModel):
+            self.model.require_words(vocabulary.words)
         judged = words if isinstance(words, ClassSplit) else None
-        seen_ids = seen_class_ids(vocabulary, self.split, judged)
-        known_ids = known_class_ids(vocabulary, self.split)
+        split, synonyms = self.split, {} if self.info is None else self.info.synonyms
         return EmbeddedWords(
-            vocabulary, self._embed(vocabulary), seen_ids, known_ids, self._crops(vocabulary)
+            vocabulary,
+            self._embed(vocabulary),
+            seen_class_ids(vocabulary, split, judged, synonyms),
+            known_class_ids(vocabulary, split, synonyms),
+            self._crops(vocabulary),
+            None if split is None else known_words(vocabulary, split, synonyms),
         )
 
     def _crops(self, vocabulary: Vocabulary) -> TextEmbeddings | None:

@@ -6,9 +6,9 @@ from typing import Any, Literal
 
 from lexiseg.dense.multi_view import SINGLE_VIEW, MultiView
 from lexiseg.errors import ConfigError
-from lexiseg.ops.class_chunks import Activation
 from lexiseg.ops.window_merge import Padding
 from lexiseg.plain_settings import require_known_keys, require_plain_settings, within
+from lexiseg.types import Activation
 
 Background = Literal["none", "class"]
 """``class``: class 0 of the vocabulary, a group of negative words, is the background. ``none``: none is."""
@@ -61,6 +61,11 @@ class InferenceProtocol:
         padding: Where the zeros of the padding lie.
         resize: Whose arithmetic resizes the photograph.
         combine: See :data:`Combine`; with several windows or views the sums are made on the masks' own grid.
+        object_threshold: Regions whose class scores no more are no segments (panoptic and instance output); 0 in FC-CLIP, 0.8
+            in Mask2Former.
+        overlap_threshold: A segment of a panoptic map of which better ones leave less than this share is dropped.
+        most_instances: Pairs of a region and a class among which instances are looked for; stuff is left out afterwards, as
+            released.
         precision: Of the model's own arithmetic; merging is always in float32.
         window_batch: Windows per pass of the tower.
 
@@ -86,6 +91,9 @@ class InferenceProtocol:
     padding: Padding = "bottom_right"
     resize: Resize = "opencv"
     combine: Combine = "masks"
+    object_threshold: float = within(0.0, at_least=0, below=1)
+    overlap_threshold: float = within(0.8, at_least=0, at_most=1)
+    most_instances: int = within(100, at_least=1)
     precision: Precision = "float32"
     window_batch: int = within(8, at_least=1)
 
@@ -168,17 +176,22 @@ class InferenceProtocol:
             )
 
 
-def suited(protocol: InferenceProtocol, *, gives_scores: bool) -> InferenceProtocol:
+def suited(protocol: InferenceProtocol, activation: Activation) -> InferenceProtocol:
     """A protocol for a model in training: its activation is the one that the model's answer asks for.
 
-    A seen penalty on sigmoids says nothing of scores of regions, so it goes with the sigmoid; a protocol that was written
-    for scores keeps its own (ZegFormer's calibration). Pixel models may be read at the sizes of such a protocol.
+    A seen penalty on sigmoids says nothing of scores of regions or of soft-max probabilities, so it goes with the sigmoid; a
+    protocol that was written for scores keeps its own (ZegFormer's calibration). Pixel models may be read at the sizes of such
+    a protocol.
+
+    Args:
+        protocol: As it was chosen.
+        activation: Of the model.
     """
-    if gives_scores and protocol.activation != "scores":
-        return replace(protocol, activation="scores", seen_penalty=0.0)
-    if not gives_scores and protocol.activation == "scores":
-        return replace(protocol, activation="sigmoid")
-    return protocol
+    if protocol.activation == activation:
+        return protocol
+    if activation == "sigmoid":
+        return replace(protocol, activation=activation)
+    return replace(protocol, activation=activation, seen_penalty=0.0)
 
 
 CASCADE = InferenceProtocol(

@@ -45,6 +45,8 @@ class Segmentation:
         unseen: Names of classes without training labels, where the model knows which were seen.
         protocol: The settings that led here, as plain values.
         mask_classes: ``(M,)`` int64 class id of each mask that was given, in their order; None where none were.
+        known_words: Which of the words training had labels for, as they were asked for: FC-CLIP and ZegFormer weigh CLIP's
+            opinion otherwise for their classes. None where the model was not trained, or does not say on what.
     """
 
     labels: npt.NDArray[np.integer[Any]]
@@ -53,6 +55,7 @@ class Segmentation:
     unseen: tuple[str, ...] = ()
     protocol: Mapping[str, Any] = field(default_factory=dict)
     mask_classes: npt.NDArray[np.int64] | None = None
+    known_words: tuple[str, ...] | None = None
 
     def __repr__(self) -> str:
         scored = "" if self.scores is None else ", with scores"
@@ -177,6 +180,7 @@ class Segmentation:
             "width": self.size[1],
             "found": found,
             "id2label": {str(class_id): name for class_id, name in self.id2label.items()},
+            "known_words": None if self.known_words is None else list(self.known_words),
             "protocol": dict(self.protocol),
         }
 

@@ -26,12 +26,21 @@ from lexiseg.inference.encoding import (
     can_name_masks,
     collect,
 )
-from lexiseg.inference.layout import ImageLayout, lay_out
+from lexiseg.inference.instances import InstanceSegmentation
+from lexiseg.inference.layout import ImageLayout, lay_out, require_room
 from lexiseg.inference.memory import memory_of_a_photograph
+from lexiseg.inference.panoptic import PanopticSegmentation
 from lexiseg.inference.pictures import NO_CLASS
 from lexiseg.inference.protocol import InferenceProtocol
 from lexiseg.inference.refine import PAMR, MaskVote, PreparedPAMR
 from lexiseg.inference.result import Segmentation
+from lexiseg.inference.segment_finding import (
+    Stuff,
+    find_instances,
+    find_panoptic,
+    require_segments,
+    stuff_names,
+)
 from lexiseg.inference.words import EmbeddedWords, Words
 from lexiseg.masks.provider import MaskProvider
 from lexiseg.progress import doing
@@ -217,6 +226,29 @@ class Segmenter:
         return self._result(encoded, chosen, scores=scores, vote=self._vote(encoded.image, masks))
 
     @_apart
+    def panoptic(self, image: ImageSource, *, stuff: Stuff = ()) -> PanopticSegmentation:
+        """Segments that do not overlap: each thing by itself, each kind of stuff as one (MaskFormer, sec. 3.4).
+
+        Args:
+            image: As in :meth:`segment`.
+            stuff: Classes that are not counted, ``"sky, road"`` or a list; all others are things.
+
+        Raises:
+            ConfigError: A model or a protocol without segments, or stuff that is no class.
+            DataError: As in :meth:`segment`.
+        """
+        named, encoded, words = self._regions(image)
+        with doing("looking for segments"):
+            return find_panoptic(named, encoded.layout, self.protocol, words, stuff)
+
+    @_apart
+    def instances(self, image: ImageSource, *, stuff: Stuff = ()) -> InstanceSegmentation:
+        """Things one by one, by descending score, whatever they overlap (Mask2Former); arguments as in :meth:`panoptic`."""
+        named, encoded, words = self._regions(image)
+        with doing("looking for things"):
+            return find_instances(named, encoded.layout, self.protocol, words, stuff)
+
+    @_apart
     def encode_dense(self, image: ImageSource) -> Tensor:
         """Text-aligned features ``(D, h, w)`` on the patch grid of the resized photograph.
 
@@ -271,7 +303,14 @@ class Segmenter:
         source = (image.shape[0], image.shape[1])
         if min(source) < 1:
             raise DataError(f"the image has no pixels ({source[0]}x{source[1]})")
-        return lay_out(source, protocol or self.protocol, self.model.patch_size)
+        protocol = protocol or self.protocol
+        layout = lay_out(source, protocol, self.model.patch_size)
+        estimate = getattr(
+            self.model, "encode_bytes", None
+        )  # what works by patches is judged by their number
+        if estimate is not None:
+            require_room(layout, protocol.window_batch, estimate)
+        return layout
 
     def _encoded(self, image: Picture) -> EncodedImage:
         layout = self._layout(image)
@@ -283,6 +322,26 @@ class Segmenter:
         regions = self.model.names_regions
         passes = self._class_passes(encoded, words) if regions else self._passes(encoded, words)
         return self._decide(encoded, words, passes, scores=scores, vote=vote)
+
+    def require_segments(self, stuff: Stuff = ()) -> None:
+        """Refuse what :meth:`panoptic` and :meth:`instances` would refuse of every photograph.
+
+        Raises:
+            ConfigError: As there.
+        """
+        require_segments(self.model, self.protocol)
+        stuff_names(stuff, self.vocabulary)
+        if self._masks is not None:
+            raise ConfigError(
+                "masks of a provider cannot be named one by one; make the segmenter without masks for segments"
+            )
+
+    def _regions(self, image: ImageSource) -> tuple[ClassifiedMasks, EncodedImage, EmbeddedWords]:
+        """Regions of a whole photograph with the scores of the present classes."""
+        self.require_segments()
+        words, encoded = self._words, self._encoded(read_image(image))
+        named = self._encoder.classify(encoded.batches[0].state, words.class_words(self._encoder.device))
+        return named, encoded, words
 
     def _class_passes(self, encoded: EncodedImage, words: EmbeddedWords) -> Iterator[WordPass]:
         """Regions with their classes' scores, named once; or their sums, a few classes at a time."""
@@ -346,10 +405,14 @@ class Segmenter:
         id2label = vocabulary.id2label
         if self.protocol.rejects:
             id2label[len(id2label)] = NO_CLASS
-        seen = {vocabulary.names[index] for index in seen_ids}
-        unseen = tuple(name for name in vocabulary.names if name not in seen) if seen else ()
         return Segmentation(
-            decided.labels, decided.scores, id2label, unseen, self.protocol.to_dict(), decided.mask_classes
+            decided.labels,
+            decided.scores,
+            id2label,
+            words.unseen,
+            self.protocol.to_dict(),
+            decided.mask_classes,
+            words.known_words,
         )
 
     def _named(self, encoded: EncodedImage, words: EmbeddedWords, vote: MaskVote) -> Tensor | None:
@@ -376,7 +439,8 @@ class Segmenter:
         count = len(words.embeddings.vectors)
         if self.protocol.views.compares_words or self.model.words_together:
             return count
-        return max(1, min(_WORDS_PER_PASS, _LOGIT_BYTES // (4 * layout.patches)))
+        cells = layout.patches * getattr(self.model, "cells_per_patch", 1)
+        return max(1, min(_WORDS_PER_PASS, _LOGIT_BYTES // (4 * cells)))
 
     def _text(self, words: EmbeddedWords) -> Tensor:
         return words.embeddings.vectors.to(self._encoder.device)
@@ -393,12 +457,12 @@ def _check_reading(model: Segmentable, protocol: InferenceProtocol) -> None:
             f"{type(model).__name__} looks for its regions at the top left of a padded picture, but protocol.padding is "
             f"{protocol.padding}; set protocol.padding=bottom_right"
         )
-    if model.gives_scores and protocol.activation != "scores":
+    if model.activation == "scores" and protocol.activation != "scores":
         raise ConfigError(
             f"{type(model).__name__} gives scores, but protocol.activation is {protocol.activation}; set "
             "protocol.activation=scores"
         )
-    if protocol.activation == "scores" and not model.gives_scores:
+    if protocol.activation == "scores" and model.activation != "scores":
         raise ConfigError(
             f"protocol.activation is scores, but {type(model).__name__} gives logits; set sigmoid (trained mask models) or "
             "linear (training-free methods)"

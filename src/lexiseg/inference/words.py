@@ -1,7 +1,8 @@
 """Words as a segmenter uses them: embedded, and with the one rule of who bears the seen penalty."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from types import MappingProxyType
 
 import torch
 
@@ -14,6 +15,10 @@ Words = Vocabulary | ClassSplit | str | Sequence[str | Sequence[str]] | None
 """A vocabulary; a data set's classes, to be judged as a whole; names separated by commas, or by new lines, with synonyms
 behind semicolons; a list of such names, or of lists of a name and its synonyms; None for the model's own classes."""
 
+Synonyms = Mapping[str, Sequence[str]]
+"""Further words of a class by its name, as training had them."""
+
+_NONE: Synonyms = MappingProxyType({})
 _TOLD = 12
 _KNOWN_TOLD = 40
 _LETTERS = 40
@@ -29,6 +34,7 @@ class EmbeddedWords:
         seen_ids: Classes that bear the seen penalty.
         known_ids: Classes that carried labels in training, whoever bears what: for models that trust CLIP more on others.
         crops: Embeddings of the same words in the templates of a classifier of crops.
+        known_words: The words that make them known, as they are written here; None where nobody knows of a training.
 
     Raises:
         ConfigError: Embeddings of another vocabulary, or a seen id that is no class.
@@ -39,6 +45,13 @@ class EmbeddedWords:
     seen_ids: tuple[int, ...] = ()
     known_ids: tuple[int, ...] = ()
     crops: TextEmbeddings | None = None
+    known_words: tuple[str, ...] | None = None
+
+    @property
+    def unseen(self) -> tuple[str, ...]:
+        """Names of the classes that are not seen, if any is."""
+        seen = {self.vocabulary.names[index] for index in self.seen_ids}
+        return tuple(name for name in self.vocabulary.names if name not in seen) if seen else ()
 
     def class_words(self, device: torch.device) -> ClassWords:
         """All classes at once, for a model that names regions."""
@@ -63,7 +76,10 @@ class EmbeddedWords:
 
 
 def seen_class_ids(
-    vocabulary: Vocabulary, trained: ClassSplit | None, judged: ClassSplit | None = None
+    vocabulary: Vocabulary,
+    trained: ClassSplit | None,
+    judged: ClassSplit | None = None,
+    synonyms: Synonyms = _NONE,
 ) -> tuple[int, ...]:
     """Classes that count as seen: they bear the protocol's penalty, and the others are unseen.
 
@@ -78,26 +94,35 @@ def seen_class_ids(
         vocabulary: The words asked for.
         trained: What the model was trained on, if anything.
         judged: The classes of a data set, where the words are those.
+        synonyms: Further words of training.
     """
     if trained is None or not trained.unseen:
         return ()
     if judged is not None and not (judged.unseen and judged.classes == trained.classes):
         return ()
-    return known_class_ids(vocabulary, trained)
+    return known_class_ids(vocabulary, trained, synonyms)
 
 
-def known_class_ids(vocabulary: Vocabulary, trained: ClassSplit | None) -> tuple[int, ...]:
-    """Classes of which any word was labelled in training, whatever case they are written in.
+def known_class_ids(
+    vocabulary: Vocabulary, trained: ClassSplit | None, synonyms: Synonyms = _NONE
+) -> tuple[int, ...]:
+    """Classes of which any word is one of :func:`known_words`: FC-CLIP's overlap with the training vocabulary."""
+    known = set(known_words(vocabulary, trained, synonyms))
+    return tuple(index for index, group in enumerate(vocabulary.words) if not known.isdisjoint(group))
 
-    FC-CLIP's overlap with the training vocabulary; released, it compares words with their case, and so parts "bike Lane"
-    from "bike lane".
+
+def known_words(
+    vocabulary: Vocabulary, trained: ClassSplit | None, synonyms: Synonyms = _NONE
+) -> tuple[str, ...]:
+    """Words of the vocabulary for which training had labels, under a class's name or a synonym of it, whatever the case.
+
+    Released, FC-CLIP compares words with their case, and so parts "bike Lane" from "bike lane".
     """
     if trained is None:
         return ()
     labelled = trained.classes if trained.setting == "supervised" else trained.seen
-    seen = {_plain(name) for name in labelled}
-    groups = enumerate(vocabulary.words)
-    return tuple(index for index, group in groups if any(_plain(word) in seen for word in group))
+    seen = {_plain(word) for name in labelled for word in (name, *synonyms.get(name, ()))}
+    return tuple(word for group in vocabulary.words for word in group if _plain(word) in seen)
 
 
 def _plain(word: str) -> str:

@@ -12,10 +12,13 @@ from lexiseg.models.image_pyramids import FusionDecoder, ResNetPyramid, VitPyram
 from lexiseg.models.lseg_settings import LSegSettings
 from lexiseg.models.parameter_groups import group_parameters
 from lexiseg.models.spatial_regularization import SpatialRegularization
-from lexiseg.types import Color, GroupSettings, ImageTower, MaskOutput
+from lexiseg.types import Activation, Color, GroupSettings, ImageTower, MaskOutput
 
 _HALF: Color = (0.5, 0.5, 0.5)
 """Mean and deviation of the ViT's images."""
+
+_DECODED = 16
+"""Side of the decoder's map in cells per side of ``patch_size``: half the finest stride, which is an eighth of that."""
 
 _SCRATCH = ("decoder.", "head.", "block.")
 """Beginnings of the names of what no pretrained encoder brings."""
@@ -36,7 +39,7 @@ class LSeg(nn.Module):
     """
 
     offers_features = False
-    gives_scores = False
+    activation: Activation = "linear"
     names_regions = False
     smallest_grid = 2
 
@@ -84,6 +87,22 @@ class LSeg(nn.Module):
     def patch_size(self) -> int:
         """What height and width of images are multiples of: twice the ViT's patches, for the coarsest level halves them."""
         return self.settings.stride
+
+    @property
+    def cells_per_patch(self) -> int:
+        """Logits of a word per ``patch_size`` squared, by which the segmenter bounds how many words it asks for at once."""
+        side = _DECODED * (self.settings.enlargement if self.settings.upsampled else 1)
+        return side * side
+
+    def encode_bytes(self, height: int, width: int) -> int:
+        """About what its largest tensors take for an image: embeddings of its pixels and their unit vectors.
+
+        Args:
+            height: In pixels, padded.
+            width: Likewise.
+        """
+        cells = height * width // self.patch_size**2 * _DECODED**2
+        return 2 * 4 * self.head.out_channels * cells
 
     @property
     def normalization(self) -> tuple[Tensor, Tensor]:
@@ -139,20 +158,6 @@ class LSeg(nn.Module):
             text: ``(K, E)`` unit text embeddings.
         """
         return MaskOutput(self._maps(torch.einsum("behw,ke->bkhw", state, text.to(state.dtype))))
-
-    def decode_each(self, state: Tensor, text: Tensor) -> Tensor:
-        """Mask logits of words of each image's own, as the few-shot protocol asks: "others" against the image's class.
-
-        That protocol's models have no block, so none is applied, whatever the settings say.
-
-        Args:
-            state: From :meth:`encode`.
-            text: ``(B, K, E)`` unit text embeddings; there, "others" is the first of two.
-
-        Returns:
-            ``(B, K, h, w)``.
-        """
-        return self._upsampled(self._sharpened(torch.einsum("behw,bke->bkhw", state, text.to(state.dtype))))
 
     def forward(self, images: Tensor, text: Tensor) -> MaskOutput:
         """Normalised images ``(B, 3, H, W)`` and unit text ``(K, E)`` to mask logits ``(B, K, h, w)``, in one pass."""

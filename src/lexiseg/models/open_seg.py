@@ -19,6 +19,7 @@ from lexiseg.models.region_model import RegionModel
 from lexiseg.ops.class_vectors import mean_vectors
 from lexiseg.plain_settings import within
 from lexiseg.types import (
+    Activation,
     ClassifiedMasks,
     ClassWords,
     ImageTower,
@@ -44,9 +45,13 @@ class OpenSegSettings(CrossAttentionSettings):
     reading: Literal["regions", "pixels"] = "regions"
 
     @property
-    def gives_scores(self) -> bool:
-        """Of regions, not logits of pixels."""
-        return self.reading == "regions"
+    def answers(self) -> Activation:
+        """What the model's answers are read as: scores of regions, or logits of pixels."""
+        return "scores" if self.reading == "regions" else "linear"
+
+
+_FINEST = 4
+"""Stride of its maps."""
 
 
 class OpenSegState(NamedTuple):
@@ -81,8 +86,10 @@ class OpenSeg(RegionModel):
         self.proposer = CrossAttentionProposer(settings)
         self.alignment = convolutional_head(settings.features, tower.embed_dim)
         self.classifier = SoftPooling(settings.temperature)
-        self.names_regions = self.depends_on_text = self.words_together = settings.gives_scores
-        self.gives_scores = settings.gives_scores
+        regions = settings.reading == "regions"
+        self.names_regions = self.depends_on_text = self.words_together = regions
+        self.activation = settings.answers
+        self.cells_per_patch = (self.patch_size // _FINEST) ** 2
 
     def encode(self, images: Tensor, content: tuple[int, int] | None = None) -> OpenSegState:
         """Find regions, before any word is known.

@@ -114,7 +114,11 @@ class OVSeg(RegionModel):
         )
         prompts = MaskPrompts(tower, settings.prompt_depth) if settings.prompt_depth else None
         self.crops = MaskedCrops(
-            "region", threshold=settings.mask_threshold, batch=settings.crops_at_a_time, prompts=prompts
+            "region",
+            threshold=settings.mask_threshold,
+            batch=settings.crops_at_a_time,
+            prompts=prompts,
+            asked=settings.branch != "segment",
         ).requires_grad_(requires_grad=False)
 
     def parameter_groups(self, optim: GroupSettings) -> list[dict[str, Any]]:

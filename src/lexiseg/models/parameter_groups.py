@@ -1,6 +1,6 @@
 """Which rate and which decay each parameter gets."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Set
 from typing import Any
 
 from torch import nn
@@ -63,10 +63,35 @@ def group_by_module(
         or name == "relative_position_bias_table"
     }
     scaled = {id(parameter) for parameter in slow.parameters()} if slow is not None else set()
+    return group_exempting(
+        model, optim, set() if optim.decay_norms else exempt, slow=scaled, slow_scale=slow_scale
+    )
+
+
+def group_exempting(
+    model: nn.Module,
+    optim: GroupSettings,
+    exempt: Set[int],
+    *,
+    slow: Set[int] = frozenset(),
+    slow_scale: float = 1.0,
+) -> list[dict[str, Any]]:
+    """Trainable parameters in groups for AdamW, where the model itself says which are exempt from decay.
+
+    Args:
+        model: Its parameters.
+        optim: Rate and decay.
+        exempt: ``id`` of each parameter that is not decayed.
+        slow: ``id`` of each that learns at ``slow_scale`` times the rate.
+        slow_scale: See ``slow``.
+
+    Returns:
+        One group per rate and decay.
+    """
     groups: dict[tuple[float, float], list[nn.Parameter]] = {}
     for parameter in model.parameters():
         if parameter.requires_grad:
-            spared = id(parameter) in exempt and not optim.decay_norms
-            rate = optim.lr * (slow_scale if id(parameter) in scaled else 1.0)
-            groups.setdefault((rate, 0.0 if spared else optim.weight_decay), []).append(parameter)
+            rate = optim.lr * (slow_scale if id(parameter) in slow else 1.0)
+            decay = 0.0 if id(parameter) in exempt else optim.weight_decay
+            groups.setdefault((rate, decay), []).append(parameter)
     return [{"params": params, "lr": lr, "weight_decay": decay} for (lr, decay), params in groups.items()]

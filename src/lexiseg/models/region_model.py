@@ -12,6 +12,7 @@ from lexiseg.losses.segment_criterion import SegmentLossSettings
 from lexiseg.models.parameter_groups import group_parameters
 from lexiseg.ops.given_regions import best_overlaps, certain_logits
 from lexiseg.types import (
+    Activation,
     ClassifiedMasks,
     ClassWords,
     Color,
@@ -44,7 +45,7 @@ class RegionModel(nn.Module):
     """
 
     names_regions = True
-    gives_scores = True
+    activation: Activation = "scores"
     depends_on_text = True
     words_together = True
     offers_features = False
@@ -75,6 +76,12 @@ class RegionModel(nn.Module):
         """Mean and deviation of RGB in 0-255, each ``(3, 1, 1)``, as :meth:`normalize` applies them."""
         return self._mean, self._std
 
+    @property
+    def untraceable(self) -> str | None:
+        """Why no program can be traced of it, as one of its parts says; None where one can."""
+        reasons = (getattr(part, "untraceable", None) for part in self.modules() if part is not self)
+        return next(filter(None, reasons), None)
+
     def parameter_groups(self, optim: GroupSettings) -> list[dict[str, Any]]:
         """What trains, in groups for AdamW."""
         return group_parameters(self.named_parameters(), optim)
@@ -98,8 +105,28 @@ class RegionModel(nn.Module):
         """
         raise NotImplementedError
 
+    def encode_bytes(self, height: int, width: int) -> int:
+        """About what the largest tensors of :meth:`encode` take together for one image, so that too large a one is refused.
+
+        Of the parts that say so (``encode_bytes`` of their own); 0 where none does.
+
+        Args:
+            height: In pixels, padded.
+            width: Likewise.
+        """
+        estimates = (getattr(part, "encode_bytes", None) for part in self.modules() if part is not self)
+        return sum(estimate(height, width) for estimate in estimates if estimate is not None)
+
     def classify(self, state: Any, words: ClassWords) -> ClassifiedMasks:
-        """Name the regions of :meth:`encode`'s state."""
+        """Name the regions of :meth:`encode`'s state.
+
+        Args:
+            state: Of B images with N regions each.
+            words: Of K classes.
+
+        Returns:
+            Masks ``(B, N, h, w)``, scores ``(B, N, K)`` at least 0, and ``(B, N)`` that of "nothing" where there is one.
+        """
         raise NotImplementedError
 
     def encode_masks(self, images: Tensor, masks: Tensor, content: tuple[int, int] | None = None) -> Any:

@@ -22,7 +22,7 @@ from lexiseg.models.two_stage import TwoStage
 from lexiseg.models.two_stage_settings import TwoStageSettings
 from lexiseg.models.zegformer import ZegFormer, ZegFormerSettings
 from lexiseg.plain_settings import plain_fields
-from lexiseg.types import ImageTower, MaskModel
+from lexiseg.types import Activation, ImageTower, MaskModel
 
 
 @dataclass(frozen=True)
@@ -72,15 +72,16 @@ def build_model(settings: Mapping[str, Any], tower: ImageTower) -> MaskModel:
     return MODELS[chosen.name].network(tower, chosen)
 
 
-def gives_scores(settings: Mapping[str, Any]) -> bool:
-    """Whether the answer of a model of these settings is scores of regions, known before it is built.
+def activation_of(settings: Mapping[str, Any]) -> Activation:
+    """What the answers of a model of these settings are read as, known before it is built.
 
     Raises:
         ConfigError: No such model, or a setting that it does not have.
     """
     chosen = _choose(settings)
-    by_settings = getattr(chosen, "gives_scores", None)
-    return bool(MODELS[chosen.name].network.gives_scores if by_settings is None else by_settings)  # type: ignore[attr-defined]
+    by_settings: Activation | None = getattr(chosen, "answers", None)
+    by_network: Activation = MODELS[chosen.name].network.activation  # type: ignore[attr-defined]
+    return by_settings or by_network
 
 
 def complete_settings(settings: Mapping[str, Any]) -> dict[str, Any]:

@@ -7,6 +7,7 @@ from torch import Tensor, nn
 
 from lexiseg.clip.towers.vit import VisionTower
 from lexiseg.models.early_blocks import trained_early_blocks
+from lexiseg.models.parameter_groups import group_exempting
 from lexiseg.models.proposers.side_adapter import SideAdapter
 from lexiseg.models.region_classifiers.shadow_tokens import ShadowTokens
 from lexiseg.models.region_model import RegionModel
@@ -77,11 +78,7 @@ class SAN(RegionModel):
             for parameter in module.parameters()
         )
         exempt = {id(parameter) for parameter in (*embeddings, *(() if optim.decay_norms else norms))}
-        trained = [parameter for parameter in self.parameters() if parameter.requires_grad]
-        decayed = [parameter for parameter in trained if id(parameter) not in exempt]
-        spared = [parameter for parameter in trained if id(parameter) in exempt]
-        groups = ((decayed, optim.weight_decay), (spared, 0.0))
-        return [{"params": some, "lr": optim.lr, "weight_decay": decay} for some, decay in groups if some]
+        return group_exempting(self, optim, exempt)
 
     def encode(self, images: Tensor, content: tuple[int, int] | None = None) -> Proposals:
         """Find regions and embed them.
@@ -97,6 +94,15 @@ class SAN(RegionModel):
         early = self.early(self.tower, images)
         found = self.proposer(images, early, last_only=True)
         return Proposals(found.masks, self.classifier.embed(found, early, self.tower))
+
+    def encode_bytes(self, height: int, width: int) -> int:
+        """About what its largest tensors take for an image.
+
+        The shadow tokens' mask, a number for each pair of tokens and head of CLIP, and as many scores.
+        """
+        patch = self.tower.patch_size / self.early.resolution
+        tokens = self.settings.queries + 1 + int(height / patch) * int(width / patch)
+        return 2 * 4 * int(self.tower.num_heads) * tokens**2
 
     def encode_masks(
         self, images: Tensor, masks: Tensor, content: tuple[int, int] | None = None

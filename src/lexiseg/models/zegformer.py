@@ -90,7 +90,9 @@ class ZegFormer(RegionModel):
         super().__init__(tower, settings, colors=(IMAGENET_MEAN, IMAGENET_STD))
         self.proposer = MaskFormer(settings)
         self.classifier = SegmentEmbedding(self.proposer.embed_dim, tower.embed_dim)
-        self.crops = MaskedCrops(settings.crop, batch=settings.crops_at_a_time)
+        self.crops = MaskedCrops(
+            settings.crop, batch=settings.crops_at_a_time, asked=settings.branch != "segment"
+        )
 
     def parameter_groups(self, optim: GroupSettings) -> list[dict[str, Any]]:
         """What trains, in groups for AdamW; norms and embeddings are exempt from decay, the backbone has a rate of its own."""

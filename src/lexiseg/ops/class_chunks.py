@@ -7,17 +7,13 @@ behind three numbers a pixel: the best score, whose it is, and (for probabilitie
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Literal, Protocol
+from typing import Protocol
 
 import torch
 from torch import Tensor
 
 from lexiseg.ops.window_merge import AxisPlan, BandedMatrix
 from lexiseg.types import chunks
-
-Activation = Literal["sigmoid", "linear", "scores"]
-"""``sigmoid``: mask models, whose windows are averaged after the sigmoid. ``linear``: logits are averaged. ``scores``: what is
-averaged are scores already."""
 
 TILE_BYTES = {"cpu": 4 * 2**20, "cuda": 256 * 2**20}
 """Size of one tile. On a CPU it should stay in the last cache; a larger one costs several times the time."""
@@ -74,6 +70,17 @@ class TileSource(Protocol):
 
     def tile(self, rows: slice, columns: slice, words: slice) -> Tensor:
         """``(R, M, C)`` scores, which the caller may overwrite."""
+
+
+class HeldMaps:
+    """Whole maps ``(M, H, W)`` as a source of tiles."""
+
+    def __init__(self, maps: Tensor) -> None:
+        self._maps = maps
+
+    def tile(self, rows: slice, columns: slice, words: slice) -> Tensor:
+        """``(R, M, C)``, a copy: the caller may overwrite it."""
+        return self._maps[words, rows, columns].transpose(0, 1).clone()
 
 
 class LinearMerge:
@@ -205,11 +212,6 @@ def running_argmax(
                 if bias is not None:
                     scores += bias[part, None]
                 running.update(scores, rows, columns, first_word + part.start)
-
-
-def merged_maps(merge: TileSource, size: tuple[int, int], words: int) -> Tensor:
-    """All scores ``(M, H, W)`` at once, for callers that need them whole; memory grows with the words."""
-    return merge.tile(slice(0, size[0]), slice(0, size[1]), slice(0, words)).transpose(0, 1)
 
 
 def _length(part: slice) -> int:

@@ -1,22 +1,26 @@
-"""What is read from regions with a score per class: semantic maps, things one by one, and both at once.
+"""What is read from regions with a score per class besides a semantic map: things one by one, and all segments at once.
 
-As MaskFormer (Cheng et al., NeurIPS 2021) and its followers do. Letters: N regions, K classes, H W pixels.
+As MaskFormer (Cheng et al., NeurIPS 2021) and its followers do. Letters: N regions, K classes, H W pixels. Mask logits come
+from a source of tiles, for those of all regions at a photograph's size would not fit: N · H · W numbers.
 """
 
 from dataclasses import dataclass
-from typing import Literal
 
+import numpy as np
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
-MapOrder = Literal["masks first", "scores last"]
-"""What is brought to the photograph's size: mask logits, before the sigmoid, or the class scores made of them."""
+from lexiseg.ops.class_chunks import TileSource
+from lexiseg.ops.run_length import Counts, encode_rle
+from lexiseg.types import chunks
 
 Size = tuple[int, int]
 
 _TINY_AREA = 1e-6
 """Added to the number of pixels of a mask, as Mask2Former does."""
+
+_TILE_BYTES = 16 * 2**20
+"""Logits of all kept regions held at once."""
 
 
 @dataclass(frozen=True)
@@ -43,7 +47,7 @@ class PanopticMap:
     """Every pixel in one segment or in none.
 
     Attributes:
-        ids: ``(H, W)`` int64 segment numbers, 0 for none.
+        ids: ``(H, W)`` int32 segment numbers, 0 for none.
         segments: Ascending by number.
     """
 
@@ -58,65 +62,23 @@ class Instances:
     Attributes:
         scores: ``(M,)`` in [0, 1], descending.
         class_ids: ``(M,)`` int64.
-        masks: ``(M, H, W)`` bool.
+        runs: M run lengths of masks of ``size``; see :mod:`lexiseg.ops.run_length`.
+        size: Height and width of a mask.
     """
 
     scores: Tensor
     class_ids: Tensor
-    masks: Tensor
-
-
-def full_size_masks(masks: Tensor, *, padded: Size, content: Size, size: Size) -> Tensor:
-    """Mask logits at the photograph's size.
-
-    Args:
-        masks: ``(N, h, w)`` logits of the padded image, on any grid.
-        padded: Height and width of the padded image.
-        content: Of the picture in it, at the top left.
-        size: Of the photograph.
-
-    Returns:
-        ``(N, H, W)``: up to the padded size, the padding cut off, on to the photograph; bilinear both times.
-    """
-    return _cut(_resized(masks, padded), content, size)
-
-
-def semantic_map(
-    masks: Tensor,
-    scores: Tensor,
-    *,
-    padded: Size,
-    content: Size,
-    size: Size,
-    order: MapOrder = "masks first",
-) -> Tensor:
-    """``sum_n p[n, k] · sigmoid(mask_n)`` at the photograph's size (MaskFormer, sec. 3.4).
-
-    Args:
-        masks: ``(N, h, w)`` mask logits, as in :func:`full_size_masks`.
-        scores: ``(N, K)``, "no object" left out.
-        padded: See :func:`full_size_masks`.
-        content: Likewise.
-        size: Likewise.
-        order: ``masks first``: as FC-CLIP does for panoptic data sets. ``scores last``: the sum is taken on the padded image
-            and then cut and resized, as its configurations for semantic data sets do.
-
-    Returns:
-        ``(K, H, W)``.
-    """
-    if order == "masks first":
-        logits = full_size_masks(masks, padded=padded, content=content, size=size)
-        return torch.einsum("nk,nhw->khw", scores, logits.sigmoid())
-    maps = torch.einsum("nk,nhw->khw", scores, _resized(masks, padded).sigmoid())
-    return _cut(maps, content, size)
+    runs: tuple[Counts, ...]
+    size: Size
 
 
 def panoptic_map(
-    masks: Tensor,
+    masks: TileSource,
     scores: Tensor,
     nothing: Tensor | None,
     things: Tensor,
     *,
+    size: Size,
     least_score: float = 0.0,
     least_visible: float = 0.8,
 ) -> PanopticMap:
@@ -126,11 +88,14 @@ def panoptic_map(
     region of the highest score times mask, and counts only where that mask is at least 0.5. A region of which less than
     ``least_visible`` is left is dropped; regions of one stuff class become one segment.
 
+    Besides a few rows of all regions, one number per pixel is held.
+
     Args:
-        masks: ``(N, H, W)`` logits at the size of the map.
+        masks: Logits of the N regions at the size of the map.
         scores: ``(N, K)``.
         nothing: ``(N,)`` score of "no object"; None where there is none.
         things: ``(K,)`` bool, classes that are counted one by one.
+        size: Height and width of the map.
         least_score: In [0, 1]; 0 in FC-CLIP, 0.8 in Mask2Former.
         least_visible: In [0, 1], share of a mask that must not be hidden by others.
     """
@@ -138,57 +103,85 @@ def panoptic_map(
     kept = best > least_score
     if nothing is not None:
         kept &= best >= nothing
-    ids = torch.zeros(masks.shape[-2:], dtype=torch.int64, device=masks.device)
     if not kept.any():
-        return PanopticMap(ids, ())
-    best, class_ids, shown = best[kept], class_ids[kept], masks[kept].sigmoid()
-    owner = (best[:, None, None] * shown).argmax(dim=0)
+        return PanopticMap(torch.zeros(size, dtype=torch.int32, device=scores.device), ())
+    owners, whole, visible, seen = _competition(masks, kept.nonzero()[:, 0], best[kept], size)
     segments: list[PanopticSegment] = []
-    for region, (score, class_id) in enumerate(zip(best.tolist(), class_ids.tolist(), strict=True)):
-        inside, own = shown[region] >= 0.5, owner == region
-        visible, whole, seen = int(own.sum()), int(inside.sum()), own & inside
-        if not whole or not seen.any() or visible / whole < least_visible:
+    of_class: dict[int, int] = {}
+    numbers = torch.zeros(len(whole) + 1, dtype=torch.int32)
+    found = (best[kept].tolist(), class_ids[kept].tolist(), whole.tolist(), visible.tolist(), seen.tolist())
+    for region, (score, class_id, inside, own, area) in enumerate(zip(*found, strict=True)):
+        if not area or own / inside < least_visible:
             continue
-        thing, area = bool(things[class_id]), int(seen.sum())
-        same = next((each for each in segments if each.class_id == class_id and not thing), None)
-        if same is None:
-            same = PanopticSegment(len(segments) + 1, class_id, thing, area, score)
-            segments.append(same)
+        thing = bool(things[class_id])
+        number = None if thing else of_class.get(class_id)
+        if number is None:
+            number = of_class[class_id] = len(segments) + 1
+            segments.append(PanopticSegment(number, class_id, thing, area, score))
         else:
-            segments[same.id - 1] = PanopticSegment(
-                same.id, class_id, thing, same.area + area, max(same.score, score)
+            same = segments[number - 1]
+            segments[number - 1] = PanopticSegment(
+                number, class_id, thing, same.area + area, max(same.score, score)
             )
-        ids[seen] = same.id
-    return PanopticMap(ids, tuple(segments))
+        numbers[region] = number
+    ids = numbers.to(owners.device).index_select(0, owners.flatten())
+    return PanopticMap(ids.view(size), tuple(segments))
 
 
-def instances(masks: Tensor, scores: Tensor, things: Tensor, *, most: int = 100) -> Instances:
+def _competition(
+    masks: TileSource, regions: Tensor, best: Tensor, size: Size
+) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """Whose each pixel is.
+
+    Returns:
+        ``(H, W)`` int32 index into ``regions``, one beyond the last where nobody's mask is inside; and of each region the
+        pixels ``(N,)`` int64 inside its mask, those that it wins, and those that are both.
+    """
+    count = len(regions)
+    owners = torch.empty(size, dtype=torch.int32, device=best.device)
+    whole, visible, seen = (torch.zeros(count, dtype=torch.int64) for _ in range(3))
+    first, last = int(regions[0]), int(regions[-1]) + 1
+    for rows in chunks(size[0], max(1, _TILE_BYTES // (4 * (last - first) * size[1]))):
+        tile = masks.tile(rows, slice(0, size[1]), slice(first, last))[:, regions - first].sigmoid_()
+        winner = (best[:, None] * tile).argmax(dim=1)  # (R, W)
+        inside = tile >= 0.5
+        won = inside.gather(1, winner[:, None])[:, 0]
+        whole += inside.sum(dim=(0, 2)).cpu()
+        visible += torch.bincount(winner.flatten(), minlength=count).cpu()
+        seen += torch.bincount(winner[won], minlength=count).cpu()
+        owners[rows] = torch.where(won, winner, count).to(torch.int32)
+    return owners, whole, visible, seen
+
+
+def instances(masks: TileSource, scores: Tensor, things: Tensor, *, size: Size, most: int = 100) -> Instances:
     """Things one by one (Mask2Former): the best pairs of a region and a class, whatever they overlap.
 
     The best ``most`` pairs are taken before stuff classes are left out, as released, so that fewer may remain. The score
-    is that of the class times the mean of the mask where it is above 0.5.
+    is that of the class times the mean of the mask where it is above 0.5. One region at a time is at the size of the map.
 
     Args:
-        masks: ``(N, H, W)`` logits.
+        masks: Logits of the N regions at the size of the map.
         scores: ``(N, K)``, "no object" left out.
         things: ``(K,)`` bool.
+        size: Height and width of the map.
         most: Pairs at most.
     """
     classes = scores.shape[-1]
     best, pairs = scores.flatten().topk(min(most, scores.numel()))
     kept = things[pairs % classes]
     best, pairs = best[kept], pairs[kept]
-    logits = masks[pairs.div(classes, rounding_mode="floor")]
-    inside = logits > 0
-    pixels = inside.flatten(1).to(logits.dtype)
-    quality = (logits.flatten(1).sigmoid() * pixels).sum(dim=1) / (pixels.sum(dim=1) + _TINY_AREA)
+    regions = pairs.div(classes, rounding_mode="floor").tolist()
+    found = {region: _region(masks, region, size) for region in dict.fromkeys(regions)}
+    quality = best.new_tensor([found[region][1] for region in regions])
     final, order = (best * quality).sort(descending=True, stable=True)
-    return Instances(final, (pairs % classes)[order], inside[order])
+    runs = tuple(found[regions[index]][0] for index in order.tolist())
+    return Instances(final, (pairs % classes)[order], runs, size)
 
 
-def _resized(maps: Tensor, size: Size) -> Tensor:
-    return F.interpolate(maps[None], size=size, mode="bilinear", align_corners=False)[0]
-
-
-def _cut(maps: Tensor, content: Size, size: Size) -> Tensor:
-    return _resized(maps[:, : content[0], : content[1]], size)
+def _region(masks: TileSource, region: int, size: Size) -> tuple[Counts, float]:
+    """Run lengths of where a region's mask is above 0.5, and the mask's mean there."""
+    logits = masks.tile(slice(0, size[0]), slice(0, size[1]), slice(region, region + 1))[:, 0]
+    inside = logits > 0
+    pixels = inside.to(logits.dtype)
+    quality = (logits.sigmoid_() * pixels).sum() / (pixels.sum() + _TINY_AREA)
+    return np.array(encode_rle(inside.cpu().numpy()), dtype=np.int64), float(quality)

@@ -4,7 +4,9 @@
 share beside the roots. Nothing but a YAML parser is imported, so that help answers at once.
 """
 
+import re
 from collections.abc import Mapping, Sequence
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +15,12 @@ import yaml
 from lexiseg.errors import ConfigError
 from lexiseg.storage import leads_somewhere
 
+TARGET = "_target_"
+"""In a record: the class that the values beside it are built into."""
+
+_TARGETS = re.compile(rf"{TARGET}: *([\w.]+)")
+
+_PACKAGE = "lexiseg"
 _OWN_CLIP = "file"
 """The file of ``conf/clip`` that waits for a source."""
 
@@ -37,6 +45,26 @@ def read_conf(path: Path) -> dict[str, Any]:
     if not isinstance(content, dict):
         raise ConfigError(f"{path}: expected keys with values, as in the files of {conf_dir()}")
     return content
+
+
+def own_class(target: object) -> str | None:
+    """Where the class lies that a record names, if our own files of ``conf`` name it; None for every other.
+
+    A record may come from anyone, and building is calling: nothing else is ever imported by a record's word. Where a class lay
+    in an earlier version, its name alone finds it.
+
+    Args:
+        target: What stands under :data:`TARGET`.
+    """
+    package, _, _ = str(target).partition(".")
+    return _own_classes(conf_dir()).get(str(target).rpartition(".")[2]) if package == _PACKAGE else None
+
+
+@cache
+def _own_classes(folder: Path) -> Mapping[str, str]:
+    """Place by name; comments that offer another class count as well."""
+    texts = (path.read_text(encoding="utf-8") for path in folder.rglob("*.yaml"))
+    return {place.rpartition(".")[2]: place for text in texts for place in _TARGETS.findall(text)}
 
 
 def read_root(command: str) -> dict[str, Any]:

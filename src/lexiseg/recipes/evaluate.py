@@ -1,7 +1,7 @@
 """Judge a checkpoint on a labelled data set, with the whole protocol beside the score."""
 
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any
@@ -13,21 +13,18 @@ from lexiseg.checkpoints.run_checkpoint import checkpoint_of
 from lexiseg.clip.templates import resolve_templates
 from lexiseg.errors import CheckpointError, ConfigError
 from lexiseg.evaluation.evaluate import EvaluationReport, evaluate
+from lexiseg.evaluation.evaluate_segments import SegmentReport, evaluate_segments
 from lexiseg.evaluation.naming import NAMING_PROTOCOL
 from lexiseg.evaluation.trained_row import describe_training
 from lexiseg.inference.pipeline import Pipeline
 from lexiseg.inference.protocol import InferenceProtocol
-from lexiseg.recipes.conf_files import conf_dir
+from lexiseg.inference.segment_finding import SegmentKind, require_kind
+from lexiseg.recipes.conf_files import TARGET, own_class
 from lexiseg.recipes.naming_masks import Masks, open_masks, require_masks
 from lexiseg.recipes.run_folder import RECORD_FILE
 from lexiseg.recipes.settings import SplitSettings, require_changes, require_limit
 from lexiseg.storage import leads_somewhere, require_file_place
 from lexiseg.types import ClassSplit, SegmentationDataset
-
-_PACKAGE = "lexiseg"
-
-TARGET = "_target_"
-"""In a record: the class that the values beside it are built into."""
 
 
 @dataclass(frozen=True)
@@ -44,6 +41,8 @@ class Evaluation:
         limit: Only the first so many images.
         device: See :func:`~lexiseg.inference.devices.pick_device`.
         data: What the report shall say of the data set, plain values.
+        segments: Judge segments instead of pixels: ``panoptic`` or ``instances``.
+        stuff: Names of the classes that are not counted one by one, for segments; None: as the data set says.
         masks: Give the model these, and judge the names alone; see :mod:`~lexiseg.recipes.naming_masks`.
     """
 
@@ -56,6 +55,8 @@ class Evaluation:
     limit: int | None = None
     device: str = "auto"
     data: Mapping[str, Any] = field(default_factory=dict)
+    segments: SegmentKind | None = None
+    stuff: Sequence[str] | None = None
     masks: Masks = None
 
     def __post_init__(self) -> None:
@@ -63,11 +64,16 @@ class Evaluation:
         require_limit(self.limit)
         require_changes(self.protocol)
         require_masks(self.masks)
+        require_kind(self.segments, self.stuff)
+        if self.segments is not None and self.masks is not None:
+            raise ConfigError(
+                "masks are judged by their names alone, segments are what the model finds itself; leave out masks or segments"
+            )
         if self.templates is not None:
             resolve_templates(self.templates)
 
 
-def judge(task: Evaluation) -> EvaluationReport:
+def judge(task: Evaluation) -> EvaluationReport | SegmentReport:
     """Evaluate a checkpoint on the classes of the data given.
 
     Raises:
@@ -80,20 +86,18 @@ def judge(task: Evaluation) -> EvaluationReport:
         raise CheckpointError(
             f"{task.checkpoint}: says nothing of its training; expected a lexiseg checkpoint"
         )
-    return evaluate(
-        _changed(pipeline, task).segmenter(task.split),
-        task.dataset,
-        task.split,
-        limit=task.limit,
-        context={
-            "checkpoint": str(task.checkpoint),
-            "model": info.model,
-            "clip": info.clip,
-            "trained_on": describe_training(info, task.split),
-            "data": task.data,
-        },
-        masks=open_masks(task.masks, task.device),
-    )
+    judged = (_changed(pipeline, task).segmenter(task.split), task.dataset, task.split)
+    context = {
+        "checkpoint": str(task.checkpoint),
+        "model": info.model,
+        "clip": info.clip,
+        "trained_on": describe_training(info, task.split),
+        "data": task.data,
+    }
+    if task.segments is None:
+        masks = open_masks(task.masks, task.device)
+        return evaluate(*judged, limit=task.limit, context=context, masks=masks)
+    return evaluate_segments(*judged, task.segments, stuff=task.stuff, limit=task.limit, context=context)
 
 
 def _changed(pipeline: Pipeline, task: Evaluation) -> Pipeline:
@@ -107,8 +111,8 @@ def _changed(pipeline: Pipeline, task: Evaluation) -> Pipeline:
 def data_of_run(checkpoint: Path | str) -> dict[str, Any] | None:
     """``data`` and ``split`` of the run whose folder a checkpoint lies in, as its record has them; None where there is none.
 
-    A run folder may come from anyone, so only classes that our own ``conf/data`` names are opened by its word, and a value
-    that a configuration would compute is refused.
+    A run folder may come from anyone, so only our own classes are opened by its word
+    (:func:`~lexiseg.recipes.conf_files.own_class`), and a value that a configuration would compute is refused.
 
     Raises:
         ConfigError: No path; or the record names another class, or cannot be read.
@@ -133,17 +137,16 @@ def data_of_run(checkpoint: Path | str) -> dict[str, Any] | None:
     split = {
         item.name: told["split"][item.name] for item in fields(SplitSettings) if item.name in told["split"]
     }
-    own = {target.rpartition(".")[2]: target for target in _own_classes()}
     foreign = [target for target in _targets([val, split]) if target is not val.get(TARGET)]
-    kind = str(val.get(TARGET))
-    if kind.partition(".")[0] != _PACKAGE or kind.rpartition(".")[2] not in own:
-        foreign.append(kind)
+    own = own_class(val.get(TARGET))
+    if own is None:
+        foreign.append(str(val.get(TARGET)))
     if foreign or "${" in json.dumps([val, split], default=str):
         raise ConfigError(
             f"{record}: the run's data are read by {', '.join(foreign) or 'a computed value'}, which is none of lexiseg's own; "
             "nothing was run. Say which data to judge on: data=… split=…"
         )
-    return {"data": {"val": val | {TARGET: own[kind.rpartition(".")[2]]}}, "split": split}
+    return {"data": {"val": val | {TARGET: own}}, "split": split}
 
 
 def _targets(record: Any) -> Iterator[str]:
@@ -157,24 +160,22 @@ def _targets(record: Any) -> Iterator[str]:
             yield from _targets(item)
 
 
-def _own_classes() -> set[str]:
-    files = (conf_dir() / "data").glob("*.yaml")
-    return {str(yaml.safe_load(path.read_text(encoding="utf-8"))["val"][TARGET]) for path in files}
-
-
-def report_place(output: object, checkpoint: Path | str) -> Path:
-    """The result file that was asked for, or the default one.
+def report_place(output: object, checkpoint: Path | str, segments: object = None) -> Path:
+    """The result file that was asked for, or the default one; that of segments does not take the place of another.
 
     Raises:
-        ConfigError: No path.
+        ConfigError: No path, or no kind of segments.
         LexisegError: It cannot be written.
     """
     if output is not None and (not isinstance(output, str | Path) or not str(output).strip()):
         raise ConfigError(f"output: expected the path of a result file, got {output!r}")
     place = default_output(checkpoint) if output is None else Path(output)
+    if output is None and segments is not None:
+        require_kind(segments, None)
+        place = place.with_name(f"{place.stem}_{segments}.json")
     if output is not None or leads_somewhere(
         place.parent
-    ):  # else there is no checkpoint, which is told later
+    ):  # else the checkpoint is missing, which is told later
         require_file_place(place, "output")
     return place
 

@@ -16,7 +16,7 @@ from lexiseg.clip.vocabulary import Vocabulary, default_cache_dir
 from lexiseg.errors import ConfigError
 from lexiseg.export.onnx_program import PACKAGES, write_onnx
 from lexiseg.export.parity import Parity, check_parity
-from lexiseg.export.program import trace
+from lexiseg.export.program import require_traceable, trace
 from lexiseg.export.torch_program import write_torch
 from lexiseg.inference.exported import OnnxProgram, TorchProgram
 from lexiseg.inference.pipeline import Pipeline
@@ -63,7 +63,8 @@ def export_program(loaded: Pipeline, kind: ProgramKind, folder: Path) -> Parity:
         folder: Must exist.
 
     Raises:
-        ConfigError: A training-free reading or an exported program: neither is a model to trace.
+        ConfigError: A training-free reading or an exported program: neither is a model to trace. Or a model that no program
+            can hold.
         LexisegError: The program is not the model, or the CLIP has no tokenizer.
     """
     model, info = loaded.model, loaded.info
@@ -71,6 +72,7 @@ def export_program(loaded: Pipeline, kind: ProgramKind, folder: Path) -> Parity:
         raise ConfigError(
             "only a trained checkpoint can be exported as a program; give best.ckpt or last.ckpt of a run"
         )
+    require_traceable(model)
     words = torch.empty(0, model.tower.embed_dim)
     if info.split.classes:
         # In the templates that the card names, whatever the pipeline speaks in now.

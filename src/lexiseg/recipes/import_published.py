@@ -21,7 +21,7 @@ from lexiseg.checkpoints.published_system import PublishedSystem, import_system,
 from lexiseg.checkpoints.training_file import CHECKPOINT_KEY, CheckpointInfo
 from lexiseg.clip.loading import TOY_CLIP, load_clip
 from lexiseg.clip.templates import resolve_templates
-from lexiseg.data.class_files import read_class_file
+from lexiseg.data.class_files import Words, read_class_file
 from lexiseg.data.splits import make_split
 from lexiseg.errors import CheckpointError, ConfigError
 from lexiseg.inference.protocol import PUBLISHED, InferenceProtocol, suited
@@ -45,7 +45,7 @@ class PublishedImport:
         templates: Prompt templates it was trained with; None for the release's.
         protocol: How it is to be used; None for the release's.
         split: Settings of :func:`~lexiseg.data.splits.make_split` over its classes; None where nobody knows them.
-        classes_file: Class names, one a line; None for the file's own.
+        classes_file: Class names, one a line with its synonyms; None for the file's own.
         transductive: It was trained with self-training, so no class bears a penalty.
         decoder_heads: Of its decoders.
         out: The checkpoint to write; None for beside the file.
@@ -94,7 +94,7 @@ def import_published_file(release: PublishedImport) -> ImportedFile:
     require_file_place(out, "--out")
     published, meta = read_published(release.file)
     system = system_of(published)
-    how, inside = dict(release.clip), {} if system is None else system.clip(published)
+    how, inside = dict(release.clip), {} if system is None else _clip_inside(system, published, release.file)
     if inside and how.get("source") is not None:
         raise ConfigError(
             f"{release.file} brings the CLIP along that it was trained on; leave --clip out, and give --tokenizer"
@@ -136,6 +136,18 @@ def import_published_file(release: PublishedImport) -> ImportedFile:
     return ImportedFile(imported, out, sidecar, contained)
 
 
+def _clip_inside(system: PublishedSystem, published: Mapping[str, Tensor], path: Path) -> dict[str, Tensor]:
+    """The CLIP in a released file, empty where it has none.
+
+    Raises:
+        CheckpointError: Its names are not those of the release.
+    """
+    try:
+        return dict(system.clip(published))
+    except (KeyError, ValueError) as error:
+        raise CheckpointError(f"{path}: no file of {system.title} as released ({error!r})") from error
+
+
 def _write_clip(state: Mapping[str, Tensor], path: Path) -> None:
     """The CLIP inside a released file as a file of its own."""
     tensors = {name: tensor.contiguous().clone() for name, tensor in state.items()}
@@ -146,25 +158,33 @@ def _describe(
     release: PublishedImport, imported: Imported, clip: Mapping[str, Any], system: PublishedSystem | None
 ) -> CheckpointInfo:
     own = PUBLISHED["cascade" if system is None else system.protocol]
-    protocol = release.protocol or own
-    if own.activation != "linear":  # scores stay scores, whichever sizes were chosen
-        protocol = suited(protocol, gives_scores=own.activation == "scores")
+    protocol = suited(
+        release.protocol or own, own.activation
+    )  # scores stay scores, whichever sizes were chosen
     if release.transductive:
         protocol = replace(protocol, seen_penalty=0.0)
     templates = resolve_templates("single" if system is None else system.templates)
+    groups = _groups(release, imported.classes)
     return CheckpointInfo(
         model=imported.settings,
         clip=dict(clip),
         templates=release.templates or templates,
         split=_split(release, imported.classes),
         protocol=protocol.to_dict(),
+        synonyms={name: tuple(others) for name, *others in groups if others},
+    )
+
+
+def _groups(release: PublishedImport, classes: tuple[str, ...]) -> Words:
+    """Per class its name and then its synonyms: the class file's, else the released file's own names."""
+    return (
+        read_class_file(release.classes_file) if release.classes_file else tuple((name,) for name in classes)
     )
 
 
 def _split(release: PublishedImport, classes: tuple[str, ...]) -> ClassSplit:
     setting: Setting = "transductive" if release.transductive else "inductive"
-    if release.classes_file:
-        classes = tuple(words[0] for words in read_class_file(release.classes_file))
+    classes = tuple(name for name, *_ in _groups(release, classes))
     if release.split is None:
         return ClassSplit("imported", classes, setting=setting)
     if not classes:

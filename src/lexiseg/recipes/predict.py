@@ -13,16 +13,28 @@ from lexiseg.recipes.given_masks import GivenMasks
 from lexiseg.recipes.photographs import Photograph
 
 
-def check_numbers(*, threshold: float | None, refine: int | None) -> None:
+def check_flags(
+    *, threshold: float | None, refine: int | None, output: str, stuff: str | None, masks: bool, scores: bool
+) -> None:
     """Refuse what no photograph can be segmented with, before a model is loaded.
 
     Raises:
-        ConfigError: Out of range.
+        ConfigError: Out of range, or a flag that says nothing of the chosen output.
     """
     if threshold is not None and not 0 <= threshold < 1:
         raise ConfigError(f"--threshold is {threshold}; expected a number from 0 to below 1")
     if refine is not None and refine < 0:
         raise ConfigError(f"--refine is {refine}; expected a number of steps, 0 (off) or more")
+    if output == "semantic":
+        if stuff is not None:
+            raise ConfigError(
+                "--stuff is what segments do not count; add --output panoptic or --output instances"
+            )
+        return
+    of_pixels = {"--refine": refine, "--masks": masks, "--scores": scores}
+    given = [flag for flag, value in of_pixels.items() if value]
+    if given:
+        raise ConfigError(f"{given[0]} is for labels of pixels; leave it out with --output {output}")
 
 
 @dataclass(frozen=True)

@@ -1,7 +1,8 @@
 """From a record to a run: groups become settings, and what carries a ``_target_`` becomes its object.
 
 A record is what a configuration composes to and a run folder keeps in config.yaml: plain dictionaries, lists, values. The only
-place that builds objects from their names. Only data carry a ``_target_``: data sets, and what turns them into batches.
+place that builds objects from their names. Only data carry a ``_target_``: data sets, and what turns them into batches. Only
+our own classes are built.
 """
 
 import difflib
@@ -24,9 +25,10 @@ from lexiseg.models.mask_adaptation import AdaptationSettings
 from lexiseg.models.pixel_clip_settings import PixelCLIPOptimSettings, PixelCLIPSettings
 from lexiseg.recipes.adaptation import AdaptRun, PairSettings
 from lexiseg.recipes.benchmark import BenchmarkRun, table_rows
+from lexiseg.recipes.conf_files import TARGET, own_class
 from lexiseg.recipes.criteria import loss_settings
 from lexiseg.recipes.demo import Stage
-from lexiseg.recipes.evaluate import TARGET, Evaluation
+from lexiseg.recipes.evaluate import Evaluation
 from lexiseg.recipes.naming_masks import open_masks, require_masks
 from lexiseg.recipes.pixelclip import PictureSettings, TuneRun
 from lexiseg.recipes.run_folder import require_output_dir, require_run_name
@@ -70,6 +72,7 @@ _TRAINING_KEYS = (
 )  # fmt: skip
 _TUNING_KEYS = (*_RUN_KEYS, "mask_data", "masks", "pictures")
 _ADAPTING_KEYS = (*_RUN_KEYS, "pairs", "templates")
+_JUDGING_KEYS = ("checkpoint", "clip", "templates", "limit", "device", "masks", "segments", "stuff")
 _TRAINER_KEYS = ("max_steps", "accelerator", "devices", "precision", "accumulate_grad_batches", "strategy")
 _log = logging.getLogger(__name__)
 
@@ -181,13 +184,13 @@ def evaluation(record: Record) -> Evaluation:
     Raises:
         LexisegError: Data that is not there, or that the split does not fit.
     """
-    dataset = build(record["data"]["val"])
+    dataset = _dataset(record["data"]["val"])
     return Evaluation(
         dataset=dataset,
         split=known_settings(SplitSettings, record["split"], "split").of(dataset.classes),
         protocol=record["protocol"] or {},
         data=record["data"]["val"],
-        **{key: record[key] for key in ("checkpoint", "clip", "templates", "limit", "device", "masks")},
+        **{key: record[key] for key in _JUDGING_KEYS},
     )
 
 
@@ -197,7 +200,7 @@ def benchmark(record: Record) -> Benchmark:
     Raises:
         LexisegError: Data that is not there, or no such list of words.
     """
-    dataset = build(record["data"])
+    dataset = _dataset(record["data"])
     methods: Mapping[str, Record] = record["methods"]
     lists = {record["words"], *(own["words"] for own in methods.values() if "words" in own)}
     words = {key: builtin_classes(key) for key in lists if key is not None}
@@ -288,16 +291,22 @@ def build(record: Any) -> Any:
     """Call what every ``_target_`` names with the values beside it, the innermost first; other values stay as they are.
 
     Raises:
-        LexisegError: What the called one found wrong; a :class:`ConfigError` where it is none, or does not take the values.
+        LexisegError: What the called one found wrong; a :class:`ConfigError` where it is none of ours, or does not take the
+            values.
     """
     if isinstance(record, list):
         return [build(item) for item in record]
     if not isinstance(record, Mapping):
         return record
-    values = {key: build(value) for key, value in record.items() if key != TARGET}
     if TARGET not in record:
-        return values
-    place = record[TARGET]
+        return {key: build(value) for key, value in record.items()}
+    place = own_class(record[TARGET])
+    if place is None:
+        raise ConfigError(
+            f"{TARGET} {record[TARGET]}: not built, for it is none of lexiseg's own; name a class as the files of conf do, or "
+            "make the data in Python and give them to TrainRun, Evaluation or Benchmark"
+        )
+    values = {key: build(value) for key, value in record.items() if key != TARGET}
     try:
         return resolve_name(place)(**values)
     except LexisegError:
@@ -314,6 +323,21 @@ def _judged_on(data: object) -> SegmentationDataset | None:
             f"data: expected a data set with val, whose regions are to be named, or null, got {found!r}"
         )
     return cast("SegmentationDataset | None", found)
+
+
+def _dataset(record: Any) -> Any:
+    """What a record opens, where it is a data set.
+
+    Raises:
+        LexisegError: As :func:`build`; or it is none.
+    """
+    dataset = build(record)
+    if not hasattr(dataset, "classes"):
+        raise ConfigError(
+            f"expected a data set, with {TARGET} and its settings, got {type(dataset).__name__}; name one as the files of "
+            "conf/data do"
+        )
+    return dataset
 
 
 def _require_keys(record: Record, command: str, *keys: str) -> None:

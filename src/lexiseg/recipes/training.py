@@ -32,7 +32,7 @@ from lexiseg.models.cascade_settings import CascadeSettings
 from lexiseg.models.open_seg import OpenSeg
 from lexiseg.models.ovseg import OVSeg
 from lexiseg.models.region_model import RegionModel
-from lexiseg.models.registry import MODELS, build_model, complete_settings, gives_scores, model_settings
+from lexiseg.models.registry import MODELS, activation_of, build_model, complete_settings, model_settings
 from lexiseg.plain_settings import require_seed
 from lexiseg.recipes.criteria import LossSettings, make_criterion
 from lexiseg.recipes.record import merged, plain_record
@@ -139,7 +139,7 @@ class TrainRun:
     def protocol_of(self, setting: str) -> InferenceProtocol:
         """The protocol that the model and a split's setting leave of :attr:`protocol`."""
         protocol = self.protocol if setting == "inductive" else replace(self.protocol, seen_penalty=0.0)
-        return suited(protocol, gives_scores=gives_scores(_named(self.model)))
+        return suited(protocol, activation_of(_named(self.model)))
 
 
 def train(run: TrainRun) -> dict[str, float]:

@@ -30,6 +30,7 @@ Judge a trained model on a data set: seen, unseen and harmonic mIoU, pixel accur
   lexiseg eval runs/toy/best.ckpt protocol.seen_penalty=0    change one setting of the checkpoint's protocol
   lexiseg eval runs/toy/best.ckpt masks=ground_truth         the names alone: one mask for every class that is there
   lexiseg eval runs/toy/best.ckpt clip=/other/ViT-B-16.pt    the CLIP weights have moved
+  lexiseg eval runs/regions/best.ckpt segments=panoptic      panoptic quality; segments=instances: mask AP
 
 Writes a JSON file that carries every setting beside the score (output, by default eval.json beside the checkpoint,
 or NAME.eval.json beside a published folder NAME).

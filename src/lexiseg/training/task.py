@@ -119,12 +119,9 @@ class SegmentationTask(ResumableTask):
     def _losses(
         self, output: MaskOutput | SegmentOutput, queries: Tensor, segments: Sequence[SegmentMap]
     ) -> dict[str, Tensor]:
-        """The criterion's, of class masks as of regions; regions learn things one by one where the data tell them apart.
-
-        Pseudo-labels are class masks, so self-training teaches one region per class whatever the data know.
-        """
+        """The criterion's, of class masks as of regions; regions learn things one by one where the data tell them apart."""
         if isinstance(output, SegmentOutput):
-            if segments and self.split.setting != "transductive":
+            if segments:
                 height, width = queries.shape[-2:]
                 targets = instance_targets(segments, self.query_of_label, (height, width))
             else:

@@ -90,3 +90,15 @@ def test_the_clip_inside_and_other_files():
         CheckpointError, match="expected the published layout of LSeg .*; got net.clip_pretrained"
     ):
         detect_lseg(state)
+
+
+@pytest.mark.parametrize("claimed", [10**9, "9" * 5000, "x"])
+def test_a_number_that_a_name_claims_makes_no_rows(claimed):
+    """Four blocks of which one is called the billionth are four: the check of keys says what is wrong."""
+    model = build(CASES["vit"])
+    published = {
+        name.replace("blocks.3.", f"blocks.{claimed}."): torch.empty([max(n, 1) for n in shape])
+        for name, shape in lseg_layout(model.settings, EMBED).shapes.items()
+    }
+    found = detect_lseg(published, heads=CASES["vit"]["heads"])
+    assert tuple(found["taps"]) == tuple(model.settings.taps)

@@ -4,7 +4,7 @@ from collections.abc import Iterator, Mapping
 
 from torch import Tensor
 
-from lexiseg.checkpoints.published_rows import ANY, PublishedLayout, Row, Shape
+from lexiseg.checkpoints.published_rows import ANY, PublishedLayout, Row, Shape, count
 from lexiseg.checkpoints.text_rows import text_tower_shapes
 from lexiseg.clip.formats.visual import published_visual
 from lexiseg.errors import CheckpointError
@@ -63,9 +63,9 @@ def detect_fc_clip(published: Mapping[str, Tensor]) -> FCClipSettings:
             queries=queries,
             width=width,
             heads=offsets // (LEVELS * POINTS * 2),
-            encoder_layers=_count(published, _ENCODER),
+            encoder_layers=count(published, _ENCODER),
             encoder_feedforward=len(published[f"{_ENCODER}0.linear1.bias"]),
-            decoder_layers=_count(published, _FORWARD),
+            decoder_layers=count(published, _FORWARD),
             decoder_feedforward=len(published[f"{_FORWARD}0.linear1.bias"]),
         )
     except (KeyError, TypeError, ValueError) as error:
@@ -78,10 +78,6 @@ def detect_fc_clip(published: Mapping[str, Tensor]) -> FCClipSettings:
 def clip_of_fc_clip(published: Mapping[str, Tensor]) -> dict[str, Tensor]:
     """The CLIP inside a published file, in open_clip's names; empty where the file was saved without it."""
     return {name.removeprefix(CLIP): tensor for name, tensor in published.items() if name.startswith(CLIP)}
-
-
-def _count(published: Mapping[str, Tensor], prefix: str) -> int:
-    return len({name.removeprefix(prefix).split(".")[0] for name in published if name.startswith(prefix)})
 
 
 def _tower_rows(tower: StageTower) -> Iterator[Row]:

@@ -1,12 +1,11 @@
 """The checkpoint layout of the published LSeg: ``net.pretrained.*``, ``net.scratch.*`` and ``net.clip_pretrained.*``."""
 
-import re
 from collections.abc import Iterator, Mapping
 from typing import Any
 
 from torch import Tensor
 
-from lexiseg.checkpoints.published_rows import ANY, PublishedLayout, Row, Shape
+from lexiseg.checkpoints.published_rows import ANY, PublishedLayout, Row, Shape, count
 from lexiseg.errors import CheckpointError
 from lexiseg.models.lseg_settings import LEVELS, LSegSettings
 from lexiseg.models.registry import complete_settings
@@ -19,7 +18,6 @@ _VIT = "pretrained.model."
 _HEAD_WIDTH = 64
 """Channels per attention head of every released ViT; a file does not store the head count."""
 
-_BLOCK = re.compile(rf"{re.escape(_VIT)}blocks\.(\d+)\.")
 _NORM = ("weight", "bias", "running_mean", "running_var")
 _BLOCK_PARTS = {
     "norm1": "layernorm_before",
@@ -88,7 +86,7 @@ def clip_of_lseg(published: Mapping[str, Tensor]) -> dict[str, Tensor]:
 
 
 def _detect_vit(shapes: Mapping[str, Shape], heads: int | None) -> dict[str, Any]:
-    depth = 1 + max(int(found.group(1)) for found in map(_BLOCK.match, shapes) if found)
+    depth = count(shapes, f"{_VIT}blocks.")
     if depth % LEVELS:
         raise CheckpointError(f"its ViT has {depth} blocks, which cannot be tapped at every quarter")
     _, positions, width = shapes[f"{_VIT}pos_embed"]

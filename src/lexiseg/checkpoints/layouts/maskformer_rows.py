@@ -5,7 +5,7 @@ from typing import Any
 
 from torch import Tensor
 
-from lexiseg.checkpoints.published_rows import Row, Shape
+from lexiseg.checkpoints.published_rows import Row, Shape, count
 from lexiseg.clip.formats.openai import vision_to_openai
 from lexiseg.clip.towers.vit import VisionTower
 from lexiseg.errors import CheckpointError
@@ -81,14 +81,6 @@ def clip_inside(published: Mapping[str, Tensor], prefix: str) -> dict[str, Tenso
     return {
         name.removeprefix(prefix): tensor for name, tensor in published.items() if name.startswith(prefix)
     }
-
-
-def count(published: Mapping[str, Tensor], prefix: str) -> int:
-    """How many numbers follow ``prefix`` in the names; KeyError for none."""
-    found = {name.removeprefix(prefix).split(".")[0] for name in published if name.startswith(prefix)}
-    if not found:
-        raise KeyError(prefix)
-    return len(found)
 
 
 def _detect_resnet(published: Mapping[str, Tensor]) -> dict[str, Any]:

@@ -7,7 +7,7 @@ from typing import Any
 
 from torch import Tensor
 
-from lexiseg.checkpoints.published_rows import ANY, PublishedLayout, Row, Shape
+from lexiseg.checkpoints.published_rows import ANY, PublishedLayout, Row, Shape, count
 from lexiseg.checkpoints.text_rows import text_tower_shapes
 from lexiseg.clip.formats.openai import vision_to_openai
 from lexiseg.clip.towers.vit import VisionTower
@@ -78,8 +78,8 @@ def detect_san(published: Mapping[str, Tensor], **known: Any) -> SANSettings:
     try:
         patches = published[f"{SIDE}vit_model.patch_embed.proj.weight"]
         decoder = published[f"{SIDE}mask_decoder.query_mlp.layers.2.weight"]
-        width, depth = len(patches), _count(published, f"{SIDE}vit_model.blocks.")
-        early = _count(published, EARLY + _BLOCKS)
+        width, depth = len(patches), count(published, f"{SIDE}vit_model.blocks.")
+        early = count(published, EARLY + _BLOCKS)
         sides = sorted(
             {
                 int(name.split(".")[2].removeprefix("layer_"))
@@ -113,7 +113,7 @@ def detect_san(published: Mapping[str, Tensor], **known: Any) -> SANSettings:
 
 def clip_of_san(published: Mapping[str, Tensor]) -> dict[str, Tensor]:
     """The CLIP inside a published file, in OpenAI's names; its position embedding is the trained one."""
-    early = _count(published, EARLY + _BLOCKS)
+    early = count(published, EARLY + _BLOCKS)
     found = {}
     for name, tensor in published.items():
         if name.startswith(EARLY):
@@ -147,10 +147,6 @@ def _published_name(name: str, early: int) -> str:
     number, rest = name.removeprefix(_VISUAL_BLOCKS).split(".", 1)
     late = int(number) >= early
     return f"{LATE if late else EARLY}{_BLOCKS}{int(number) - early * late}.{rest}"
-
-
-def _count(published: Mapping[str, Tensor], prefix: str) -> int:
-    return len({name.removeprefix(prefix).split(".")[0] for name in published if name.startswith(prefix)})
 
 
 def _tower_rows(settings: SANSettings, tower: VisionTower) -> Iterator[Row]:

@@ -35,7 +35,12 @@ COMMAND = Command(
         Flag("--decoder-heads", "N", "heads of the decoders", default=8, kind=int),
         Flag("--split", "NAME", "which of its classes are unseen, a file of conf/split such as voc_15_5"),
         Flag("--transductive", None, "it was trained with self-training"),
-        Flag("--classes-file", "FILE", "class names, one a line (default: the file's)", kind=Path),
+        Flag(
+            "--classes-file",
+            "FILE",
+            "class names, one a line: 'cat; kitten' (default: the file's)",
+            kind=Path,
+        ),
         Flag("--templates", "NAME", _TEMPLATES),
         Flag("--protocol", "NAME", "a file of conf/train/protocol (default: the release's)"),
         Flag("--out", "FILE.ckpt", "default: FILE.ckpt beside the file", kind=Path),

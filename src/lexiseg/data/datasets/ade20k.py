@@ -17,6 +17,13 @@ ade/ADEChallengeData2016/             <- the root
 FOLDERS = {"train": "training", "val": "validation"}
 PUBLISHED_COUNTS = {"train": 20210, "val": 2000}
 
+_STUFF = (
+    0, 1, 2, 3, 4, 5, 6, 9, 11, 13, 16, 17, 21, 25, 26, 28, 29, 34, 40, 46, 48, 51, 52, 54, 59, 60, 61, 63, 68, 77, 79, 84, 91,
+    94, 96, 99, 100, 101, 105, 106, 109, 113, 114, 117, 122, 128, 131, 140, 141, 145,
+)  # fmt: skip
+"""Class ids of what the panoptic annotations of these photographs do not count; the other hundred are the instance
+challenge's."""
+
 
 class ADE20K(LabelledFiles):
     """ADE20K in mmsegmentation's layout, which is that of ADEChallengeData2016.zip: 150 classes.
@@ -36,3 +43,4 @@ class ADE20K(LabelledFiles):
         words = builtin_classes("ade20k")
         _, schema = zero_background_schema([names[0] for names in words], "ignore")
         super().__init__(pairs=pairs, words=words, schema=schema)
+        self.stuff = tuple(self.classes[index] for index in _STUFF)

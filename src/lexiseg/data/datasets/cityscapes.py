@@ -37,6 +37,11 @@ class Cityscapes(LabelledFiles):
         DataError: The layout is not there or files are missing.
     """
 
+    stuff = (
+        "road", "sidewalk", "building", "wall", "fence", "pole", "traffic light", "traffic sign", "vegetation", "terrain",
+        "sky",
+    )  # fmt: skip
+
     def __init__(self, *, root: str | Path, partition: Literal["train", "val"] = "train") -> None:
         root = Path(root)
         images, masks = root / "leftImg8bit" / partition, root / "gtFine" / partition

@@ -76,6 +76,7 @@ class CocoPanoptic(LabelledFiles):
         ]
         require_files(pairs, root=root, title=TITLE, tree=TREE, hint=HINT)
         super().__init__(pairs=pairs, words=words, schema=plain_schema(len(words)))
+        self.stuff = tuple(name for name, thing in zip(self.classes, self._things, strict=True) if not thing)
         self._segments = segments
         self._every_class: LabelMap = np.arange(self.schema.codes.size, dtype=np.int64).astype(
             self.schema.codes.dtype

@@ -37,7 +37,10 @@ class LabelledFiles:
         pairs: The files.
         words: As given.
         schema: As given.
+        stuff: Names of the classes that are not counted one by one; None where the data set does not say.
     """
+
+    stuff: tuple[str, ...] | None = None
 
     def __init__(self, *, pairs: Sequence[Pair], words: Words, schema: LabelSchema) -> None:
         self.pairs = tuple(pairs)

@@ -98,6 +98,11 @@ class ToyWorld:
             raise ConfigError("toy world: exclude leaves no ground or no object; keep at least one of each")
 
     @property
+    def stuff(self) -> tuple[str, ...]:
+        """Names of the classes that are not counted: the grounds."""
+        return TOY_GROUNDS
+
+    @property
     def classes(self) -> tuple[str, ...]:
         """All 42 class names in label-id order, the excluded ones included."""
         return TOY_CLASSES

@@ -16,6 +16,10 @@ StemKind = Literal["plain", "deep"]
 
 STAGES = 4
 
+_SWIN_UNTRACEABLE = (
+    "a Swin backbone cannot be traced for images of any size; a program needs model.backbone=resnet"
+)
+
 
 @dataclass(frozen=True)
 class BackboneSettings:
@@ -92,11 +96,13 @@ class Backbone(nn.Module):
     Attributes:
         channels: Of the four maps.
         kind: ``resnet`` or ``swin``.
+        untraceable: Why no program can hold it: a Swin's windows for every size take tracing longer than anybody waits.
     """
 
     def __init__(self, settings: BackboneSettings) -> None:
         super().__init__()
         self.kind = settings.backbone
+        self.untraceable = None if settings.backbone == "resnet" else _SWIN_UNTRACEABLE
         self.channels = settings.backbone_channels
         self.network = _swin(settings) if settings.backbone == "swin" else _resnet(settings)
         if settings.backbone == "resnet":
@@ -104,16 +110,18 @@ class Backbone(nn.Module):
             for stage in stages[: settings.backbone_frozen]:
                 stage.requires_grad_(requires_grad=False)
 
+    def encode_bytes(self, height: int, width: int) -> int:
+        """About what its largest tensors take for an image: three of its finest stage, at stride 4."""
+        return 3 * 4 * self.channels[0] * height * width // 16
+
     def forward(self, images: Tensor) -> tuple[Tensor, ...]:
         """Normalised ``(B, 3, H, W)`` to maps ``(B, C, h, w)`` of strides 4, 8, 16 and 32.
 
         Raises:
-            ConfigError: A program is traced with a Swin, whose windows for every size take tracing longer than anybody waits.
+            ConfigError: A program is traced with a Swin.
         """
-        if self.kind == "swin" and is_exporting():
-            raise ConfigError(
-                "a Swin backbone cannot be traced for images of any size; a program needs model.backbone=resnet"
-            )
+        if self.untraceable and is_exporting():
+            raise ConfigError(self.untraceable)
         maps: tuple[Tensor, ...] = self.network(images).feature_maps
         return maps
 

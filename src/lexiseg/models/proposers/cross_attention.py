@@ -100,6 +100,7 @@ class CrossAttentionProposer(nn.Module):
     def __init__(self, settings: CrossAttentionSettings) -> None:
         super().__init__()
         width = settings.features
+        self.finest = settings.stages[0]
         self.encoder = ResNetPyramid(stem=settings.stem, stages=settings.stages, depths=settings.depths)
         self.pyramid = MergedPyramid(settings.stages, width)
         self.mask_features = convolutional_head(width, width)
@@ -112,6 +113,11 @@ class CrossAttentionProposer(nn.Module):
             batch_first=True,
         )
         self.attention = nn.TransformerDecoder(layer, settings.query_layers, norm=nn.LayerNorm(width))
+
+    def encode_bytes(self, height: int, width: int) -> int:
+        """About what its largest tensors take for an image at stride 4: the pyramid's levels, three stages' maps, the masks."""
+        queries, channels = len(self.queries), self.queries.shape[1]
+        return 4 * (6 * channels + 3 * self.finest + queries) * (height * width // 16)
 
     def forward(self, images: Tensor) -> tuple[Proposals, Tensor]:
         """Propose regions.

@@ -57,10 +57,12 @@ class GivenMasks(nn.Module):
         settings: Which provider.
 
     Attributes:
+        untraceable: Why no program can hold it.
         provider: What makes the masks; may be set to any other provider. None until it is needed.
         others: See :class:`~lexiseg.models.region_parts.Proposer`.
     """
 
+    untraceable = "no exported program holds a provider of masks; take a proposer that trains"
     colors = None
     stride = 1
     embed_dim = pixel_dim = None
@@ -86,7 +88,7 @@ class GivenMasks(nn.Module):
         """
         del every_layer
         if is_exporting():
-            raise ConfigError("no exported program holds a provider of masks; take a proposer that trains")
+            raise ConfigError(self.untraceable)
         each = [self._masks(photograph, scene.images.device) for photograph in scene.photographs]
         most = max(1, *map(len, each))
         return Found(Proposals(torch.stack([_filled(one, most, scene.images) for one in each])))

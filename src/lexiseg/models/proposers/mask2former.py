@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 LEVELS, POINTS = 3, 4
 """Maps that the deformable attention looks at, and places in each."""
 
+_FLOAT_BYTES = 4
 _NORM_GROUPS = 32
 """Of every group norm in the pixel decoder."""
 
@@ -68,6 +69,10 @@ class Mask2Former(nn.Module):
         ConfigError: Not four maps.
     """
 
+    untraceable = (
+        "Mask2Former's decoders cannot be traced for images of any size; export the model --to folder"
+    )
+
     def __init__(self, channels: Sequence[int], settings: Mask2FormerSettings) -> None:
         super().__init__()
         from transformers.models.mask2former.modeling_mask2former import (
@@ -79,10 +84,24 @@ class Mask2Former(nn.Module):
             raise ConfigError(
                 f"Mask2Former reads maps at strides 4, 8, 16 and 32; this image tower has {len(channels)} stages"
             )
+        self.settings = settings
         config = _config(settings)
         self.pixel_decoder = Mask2FormerPixelDecoder(config, list(channels))
         self.transformer = Mask2FormerTransformerModule(settings.width, config)
         _initialise(self)
+
+    def encode_bytes(self, height: int, width: int) -> int:
+        """About what its largest tensors take for an image.
+
+        Every layer's masks at stride 4, which are kept; the features at all places that the deformable attention looks at; the
+        decoder's attention at stride 8 with its mask, three times.
+        """
+        sizes, fine = self.settings, height * width // 16
+        levels = fine * (4**LEVELS - 1) // (3 * 4**LEVELS)  # strides 8, 16 and 32 together
+        masks = (sizes.decoder_layers + 1) * sizes.queries * fine
+        places = sizes.width * LEVELS * POINTS * levels
+        attention = 3 * sizes.heads * sizes.queries * fine // 4
+        return _FLOAT_BYTES * (masks + places + attention)
 
     def forward(self, maps: Sequence[Tensor]) -> Proposals:
         """Find regions.
@@ -98,9 +117,7 @@ class Mask2Former(nn.Module):
             ConfigError: A program is traced: transformers' decoders hold the sizes that they were traced with.
         """
         if is_exporting():
-            raise ConfigError(
-                "Mask2Former's decoders cannot be traced for images of any size; export the model --to folder"
-            )
+            raise ConfigError(self.untraceable)
         with torch.autocast(maps[0].device.type, enabled=False):
             dtype = self.pixel_decoder.level_embed.dtype
             pixels = self.pixel_decoder([each.to(dtype) for each in maps])

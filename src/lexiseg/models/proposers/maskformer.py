@@ -76,7 +76,11 @@ class MaskFormer(nn.Module):
             MaskFormerTransformerModule,
         )
 
-        self.embed_dim = settings.query_width
+        self.embed_dim, self.feature_width, self.count = (
+            settings.query_width,
+            settings.feature_width,
+            settings.queries,
+        )
         self.backbone = Backbone(settings)
         channels = list(self.backbone.channels)
         self.pixel_decoder = MaskFormerPixelDecoder(
@@ -103,6 +107,10 @@ class MaskFormer(nn.Module):
         width = settings.query_width
         self.mask_embedder = MaskformerMLPPredictionHead(width, width, settings.mask_width)
         _start(self.pixel_decoder.modules(), self.transformer)
+
+    def encode_bytes(self, height: int, width: int) -> int:
+        """About what its largest tensors take for an image at stride 4, beside its backbone's: two maps, and the masks."""
+        return 4 * (2 * self.feature_width + self.count) * (height * width // 16)
 
     def forward(self, images: Tensor, *, every_layer: bool = False) -> Proposals:
         """Propose regions.

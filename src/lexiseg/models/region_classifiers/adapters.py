@@ -21,6 +21,7 @@ from lexiseg.models.region_classifiers.soft_pooling import SoftPooling
 from lexiseg.models.region_parts import Embedded, Found, Proposer, Scene
 from lexiseg.ops.class_vectors import mean_vectors
 from lexiseg.ops.region_crops import CropStyle
+from lexiseg.ops.tracing import is_exporting
 from lexiseg.plain_settings import require_plain_settings, within
 from lexiseg.types import ClassWords, ImageTower, Proposals
 
@@ -201,6 +202,11 @@ class ByMaskedCrops(_Classifier):
     @torch.no_grad()
     def embed(self, scene: Scene, found: Found, proposals: Proposals) -> Embedded:
         """CLIP's embedding of each region; one that has no pixel in style ``region`` is not visible."""
+        if is_exporting():
+            raise ConfigError(
+                "classifier 'masked_crops' cuts regions out one by one, which no exported program holds; take another one, or "
+                "export the model --to folder"
+            )
         crops = self.network(scene.tower, scene.pictures, proposals, scene.content)
         return Embedded(crops.vectors, crops.visible)
 

@@ -15,6 +15,11 @@ from lexiseg.ops.region_crops import CropStyle, aligned_crops, region_crops, who
 from lexiseg.ops.tracing import is_exporting
 from lexiseg.types import ImageTower, Proposals, chunks
 
+_UNTRACEABLE = (
+    "regions that CLIP looks at are cut out one by one, which no exported program can hold; export with "
+    "model.branch=segment"
+)
+
 
 @dataclass(frozen=True)
 class Crops:
@@ -55,6 +60,7 @@ class MaskedCrops(nn.Module):
         threshold: A pixel belongs to a region where the sigmoid of its mask is above this.
         batch: Pictures that CLIP reads at a time.
         prompts: Learned tokens for what is not of the region, with ``region`` only.
+        asked: Whether anybody does; a program can hold a model that has them and does not.
     """
 
     def __init__(
@@ -64,8 +70,10 @@ class MaskedCrops(nn.Module):
         threshold: float = 0.5,
         batch: int = 32,
         prompts: MaskPrompts | None = None,
+        asked: bool = True,
     ) -> None:
         super().__init__()
+        self.untraceable = _UNTRACEABLE if asked else None
         if prompts is not None and style != "region":
             raise ConfigError(f"mask prompts need crops of style 'region', got '{style}'")
         self.style, self.threshold, self.batch = style, threshold, batch
@@ -90,10 +98,7 @@ class MaskedCrops(nn.Module):
             ConfigError: A program is being traced: how a region is cut out depends on what is found.
         """
         if is_exporting():
-            raise ConfigError(
-                "regions that CLIP looks at are cut out one by one, which no exported program can hold; export with "
-                "model.branch=segment"
-            )
+            raise ConfigError(_UNTRACEABLE)
         batch, count = proposals.masks.shape[:2]
         vectors = images.new_zeros(batch, count, tower.embed_dim)
         visible = torch.zeros(batch, count, dtype=torch.bool, device=images.device)
@@ -104,6 +109,10 @@ class MaskedCrops(nn.Module):
                 if len(crops.pictures):
                     vectors[index, part][crops.visible] = self.read(tower, crops).to(vectors.dtype)
         return CropEmbeddings(vectors, visible)
+
+    def encode_bytes(self, height: int, width: int) -> int:
+        """About what its largest tensors take for an image: a batch of masks at its size, before and after the sigmoid."""
+        return 0 if self.untraceable is None else 2 * 4 * self.batch * height * width
 
     def cut(self, image: Tensor, masks: Tensor, side: int, content: tuple[int, int] | None = None) -> Crops:
         """Cut some regions out of one photograph.

@@ -1,0 +1,96 @@
+"""COCO's file of a folder of segmented photographs, complete at every moment for the photographs that it lists."""
+
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from lexiseg import __version__
+from lexiseg.drawing.palette import class_colours
+from lexiseg.inference.instances import InstanceSegmentation
+from lexiseg.inference.panoptic import PanopticSegmentation
+from lexiseg.recipes.photographs import Photograph
+from lexiseg.storage import write_json, write_png
+
+_GROWTH = 1.1
+"""The file is written anew when so many times more photographs are in it: seldom enough for folders of any size."""
+
+
+@dataclass
+class CocoFolder:
+    """``panoptic.json`` with a picture of ids for each photograph in ``panoptic``, or ``instances.json``.
+
+    The file lists only pictures that this run wrote: it is written empty before the first. Within :meth:`open` it lags behind
+    by a tenth of the photographs at most; after it, however it ended, it lists all.
+
+    Attributes:
+        out: The folder.
+        kind: ``panoptic`` or ``instances``: the file's name.
+        images: COCO's entries of photographs; ids count from 1.
+        annotations: COCO's entries of what was found.
+    """
+
+    out: Path
+    kind: str
+    images: list[dict[str, Any]] = field(default_factory=list)
+    annotations: list[dict[str, Any]] = field(default_factory=list)
+    _head: Mapping[str, Any] = field(default_factory=dict)
+    _written: int = 0
+
+    @property
+    def path(self) -> Path:
+        """The file."""
+        return self.out / f"{self.kind}.json"
+
+    @contextmanager
+    def open(self) -> Iterator[None]:
+        """Take photographs in here; at the end the file lists all of them."""
+        self.write()
+        try:
+            yield
+        finally:
+            if len(self.images) > self._written:
+                self.write()
+
+    def add(self, photograph: Photograph, found: PanopticSegmentation | InstanceSegmentation) -> None:
+        """Write what was found in a photograph, and list it.
+
+        Raises:
+            LexisegError: The folder cannot be written to.
+        """
+        self._head = self._head or _head(found)
+        number = len(self.images) + 1
+        if isinstance(found, PanopticSegmentation):
+            name = f"{photograph.stem}.png"
+            write_png(found.id_image(), self.out / self.kind / name)
+            entries = [{"image_id": number, "file_name": name, "segments_info": found.to_coco()}]
+        else:
+            first = len(self.annotations) + 1
+            entries = [
+                {"id": first + index, "image_id": number, **entry}
+                for index, entry in enumerate(found.to_coco())
+            ]
+        height, width = found.size
+        self.images.append(
+            {"id": number, "file_name": photograph.path.name, "height": height, "width": width}
+        )
+        self.annotations += entries
+        if len(self.images) >= _GROWTH * self._written:
+            self.write()
+
+    def write(self) -> None:
+        """Write the file, whole or not at all."""
+        write_json({**self._head, "images": self.images, "annotations": self.annotations}, self.path)
+        self._written = len(self.images)
+
+
+def _head(found: PanopticSegmentation | InstanceSegmentation) -> dict[str, Any]:
+    """Every setting, and the classes: ids are those of the vocabulary, from 0."""
+    names = [found.id2label[index] for index in range(len(found.id2label))]
+    info = {"description": f"lexiseg {__version__}", "protocol": dict(found.protocol)}
+    categories = [
+        {"id": index, "name": name, "isthing": int(name not in found.stuff), "color": list(colour)}
+        for index, (name, colour) in enumerate(zip(names, class_colours(names), strict=True))
+    ]
+    return {"info": info, "categories": categories}

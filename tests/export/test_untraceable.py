@@ -1,0 +1,53 @@
+"""Models of regions that no program can hold are refused by what they are, before anything is run."""
+
+import pytest
+import torch
+
+import stage_towers
+from lexiseg.errors import ConfigError
+from lexiseg.export.program import require_traceable, trace
+from lexiseg.models.fc_clip import FCClip, FCClipSettings
+from lexiseg.models.ovseg import OVSeg, OVSegSettings
+from lexiseg.models.zegformer import ZegFormer, ZegFormerSettings
+from region_model_cases import SIZES, SWIN, tiny_tower
+
+PLAIN = {"backbone": "resnet", "class_hidden": 13, "prompt_depth": 0}
+
+
+def fc_clip():
+    return FCClip(tiny_tower(), FCClipSettings(**stage_towers.SMALL))
+
+
+def zegformer(branch):
+    return ZegFormer(tiny_tower(), ZegFormerSettings(**SIZES, branch=branch))
+
+
+def ovseg(branch, **backbone):
+    return OVSeg(tiny_tower(), OVSegSettings(**SIZES, **{**PLAIN, **backbone}, branch=branch))
+
+
+@pytest.mark.parametrize(
+    ("build", "message"),
+    [
+        (fc_clip, "Mask2Former's decoders cannot be traced .* --to folder"),
+        (lambda: zegformer("fused"), r"cut out one by one, .*model\.branch=segment"),
+        (lambda: ovseg("ensemble"), r"cut out one by one, .*model\.branch=segment"),
+        (lambda: ovseg("segment", **SWIN), r"a Swin backbone cannot be traced .*model\.backbone=resnet"),
+    ],
+    ids=["fc_clip", "zegformer's crops", "ovseg's crops", "swin"],
+)
+def test_it_is_refused_before_anything_is_run(build, message, monkeypatch):
+    model = build()
+
+    def never(*_, **__):
+        raise AssertionError("it was run")
+
+    monkeypatch.setattr(torch.export, "export", never)
+    monkeypatch.setattr(model, "encode", never)
+    with pytest.raises(ConfigError, match=message):
+        trace(model)
+
+
+@pytest.mark.parametrize("build", [lambda: zegformer("segment"), lambda: ovseg("segment")])
+def test_whose_crops_nobody_asks_may_be_traced(build):
+    require_traceable(build())
