@@ -60,8 +60,8 @@ _RENAMED = (
     (r"self_attn.proj", "attn.proj"),
     (r"^visual_projection", "img_projector"),
     (r"^text_projection", "text_projector"),
-    (r"_projector.([01])", r"_projector.linear_hidden.\1"),
-    (r"_projector.3", "_projector.linear_out"),
+    (r"^(img|text)_projector.([01])", r"\1_projector.linear_hidden.\2"),
+    (r"^(img|text)_projector.3", r"\1_projector.linear_out"),
 )
 """transformers' names, piece by piece, to those of the release."""
 

@@ -178,4 +178,6 @@ def test_predict_from_the_shell(clip, tmp_path, monkeypatch, capsys) -> None:
     assert main([*command, "--method", "sclip"]) == 2
     assert "choose the method groupvit" in " ".join("".join(capsys.readouterr()).split())
     assert main(["compare", str(tmp_path / "photo.png"), *words, "--out", str(tmp_path / "compared")]) == 0
-    assert "left out" not in "".join(capsys.readouterr())
+    told = "".join(capsys.readouterr())
+    assert "│ groupvit " in told
+    assert "sclip" not in told
