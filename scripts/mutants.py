@@ -280,10 +280,8 @@ _PHOTOGRAPH_TO_LABELS = (
         "padding-before-normalising",
         "windows are padded with black instead of with the mean colour",
         "src/lexiseg/inference/encoding.py",
-        """window = self.model.normalize(rendered[None, :, top:bottom, left:right])
-                    yield (index, number), _pad(window, of_view)[0]""",
-        """window = _pad(rendered[None, :, top:bottom, left:right], of_view)
-                    yield (index, number), self.model.normalize(window)[0]""",
+        "window = _pad(self.model.normalize(pixels), of_view)[0]",
+        "window = self.model.normalize(_pad(pixels, of_view))[0]",
         ("tests/inference/test_segmenter.py",),
     ),
     Slip(
@@ -337,6 +335,22 @@ _PHOTOGRAPH_TO_LABELS = (
 )
 
 _TOWERS_AND_READINGS = (
+    Slip(
+        "first-object-wins",
+        "where masks overlap the object found last decides",
+        "src/lexiseg/ops/late_matching.py",
+        "first = masks.to(torch.uint8).argmax(dim=1)",
+        "first = masks.shape[1] - 1 - masks.flip(1).to(torch.uint8).argmax(dim=1)",
+        ("tests/ops/test_late_matching.py", "tests/dense/test_lavg.py"),
+    ),
+    Slip(
+        "sign-of-a-cut",
+        "which side of a cut is the object is left to the solver's sign",
+        "src/lexiseg/ops/normalized_cut.py",
+        "return vector if vector[np.abs(vector).argmax()] > 0 else -vector",
+        "return vector if vector[np.abs(vector).argmax()] < 0 else -vector",
+        ("tests/ops/test_normalized_cut.py",),
+    ),
     Slip(
         "colours-of-a-folder",
         "a CLIP is shown photographs in its family's colours, not in those that its folder names",
@@ -811,8 +825,8 @@ _DATA_AND_RUNS = (
         "area-rule-of-named-masks",
         "a benchmark's area rule keeps small given masks from their names",
         "src/lexiseg/evaluation/benchmark.py",
-        "**({} if masks is None else NAMING_PROTOCOL)",
-        "**({} if masks is None else {})",
+        "**({} if masks is None or inside else NAMING_PROTOCOL)",
+        "**({} if masks is None or inside else {})",
         ("tests/evaluation/test_benchmark.py::test_given_masks_lift_the_area_rule_unless_it_is_asked_for",),
     ),
     Slip(
@@ -1123,6 +1137,41 @@ _CAPTIONS_AND_PAIRS = (
     ),
 )
 
+_INSIDE_MASKS = (
+    Slip(
+        "regions-without-a-number",
+        "patches that no mask covers see each other whether alike or not, as if they were one region",
+        "src/lexiseg/ops/bounded_attention.py",
+        "same = (ids[:, :, None] == ids[:, None]) & ~free[:, :, None]",
+        "same = ids[:, :, None] == ids[:, None]",
+        ("tests/ops/test_bounded_attention.py",),
+    ),
+    Slip(
+        "smaller-over-larger",
+        "smaller masks are written over larger ones, which is the rule of votes and not of CorrCLIP",
+        "src/lexiseg/ops/region_ids.py",
+        "sum(dim=1).argsort(stable=True)",
+        "sum(dim=1).neg().argsort(stable=True)",
+        ("tests/ops/test_region_ids.py",),
+    ),
+    Slip(
+        "unmirrored-regions",
+        "a mirrored view is told the regions of the view as it is",
+        "src/lexiseg/inference/regions.py",
+        "return mirror(ids_at(ids_at(self._map, working), view.size), view.flip)",
+        "return ids_at(ids_at(self._map, working), view.size)",
+        ("tests/inference/test_regions.py",),
+    ),
+    Slip(
+        "padding-unsegmented",
+        "padding counts as unsegmented, so that every patch may look into it",
+        "src/lexiseg/inference/encoding.py",
+        "of_view, OUTSIDE)",
+        "of_view, 0)",
+        ("tests/inference/test_regions.py",),
+    ),
+)
+
 SLIPS = (
     _WORDS_AND_RULES
     + _PHOTOGRAPH_TO_LABELS
@@ -1135,5 +1184,6 @@ SLIPS = (
     + _COMPOSED
     + _CUT_OUT_REGIONS
     + _CAPTIONS_AND_PAIRS
+    + _INSIDE_MASKS
 )
 """Every slip."""

@@ -3,9 +3,11 @@
     lexiseg sweep ablation=systems experiment=toy data.batch_size=8 validation.panels=0 'seeds=[0,1,2]' output=runs/systems
     python scripts/toy_systems.py runs/systems
 
-Per system, over the seeds: seen, unseen and harmonic mIoU; the share of a scene's classes whose mask some region covers with
-an IoU of at least a half; and the accuracy of names, mean over classes, where the masks are the ground truth's: the ceiling of
-what names a region. ZegFormer's training never asks CLIP, so all its branches are read from one checkpoint.
+Per system, over the seeds: seen, unseen and harmonic mIoU; the share of a window's classes whose mask some region covers with
+an IoU of at least a half; and the accuracy of names, mean over classes, where the masks are the ground truth's: by the mean of
+the maps under a mask, and by the classifier of regions itself, its ceiling, which then reads the whole scene. All read
+windows of 48 pixels otherwise, as they were trained. ZegFormer's training never asks CLIP, so all its branches are read from
+one checkpoint.
 """
 
 import argparse
@@ -21,18 +23,23 @@ import torch
 import torch.nn.functional as F
 
 from lexiseg.data.toy.world import TOY_CLASSES, ToyWorld
-from lexiseg.evaluation.evaluate import EvaluationReport, evaluate
+from lexiseg.evaluation.evaluate import evaluate
 from lexiseg.evaluation.naming import NAMING_PROTOCOL, GroundTruthMasks
 from lexiseg.inference.pipeline import Pipeline
-from lexiseg.inference.protocol import InferenceProtocol
-from lexiseg.inference.segmenter import Segmenter
 from lexiseg.progress import with_progress
-from lexiseg.types import SegmentationDataset
+from lexiseg.types import ClassSplit, SegmentationDataset
 
 COVERED = 0.5
 """IoU from which a region stands for a class's mask."""
 
+WINDOW = 48
+"""Pixels: the crops of training, and the size that the toy CLIP knows."""
+
 ZEGFORMER_BRANCHES = ("segment", "image", "fused")
+PIXELS = ("seen", "unseen", "harmonic")
+COLUMNS = (
+    *PIXELS, "recall", "under masks, seen", "under masks, unseen", "of masks, seen", "of masks, unseen",
+)  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -41,18 +48,11 @@ class Row:
 
     Attributes:
         label: Its system and branch.
-        seen, unseen, harmonic: mIoU of pixels.
-        recall: Classes of scenes that a region covers; None for a model of pixels.
-        named_seen, named_unseen: Accuracy of names of ground-truth masks, mean over classes.
+        scores: By column of the table; what a system does not have is left out.
     """
 
     label: str
-    seen: float
-    unseen: float
-    harmonic: float
-    recall: float | None
-    named_seen: float
-    named_unseen: float
+    scores: Mapping[str, float]
 
 
 def main() -> None:
@@ -79,72 +79,82 @@ def main() -> None:
 def judge(checkpoint: Path, scenes: SegmentationDataset) -> list[Row]:
     """A row, or one for each branch of ZegFormer."""
     pipeline, name = Pipeline.load(checkpoint), checkpoint.parent.parent.name
-    if name != "zegformer":
+    if not pipeline.model.names_regions:
         told = json.loads((checkpoint.parent / "result.json").read_text(encoding="utf-8"))["val"]
-        return [_judged(pipeline, name, scenes, told)]
+        pixels = {key: 100 * told[key] for key in PIXELS}
+        return [Row(name, pixels | _named(pipeline, scenes, "under masks"))]
+    windowed = _read_in(pipeline, window=WINDOW, stride=WINDOW // 2)
+    whole = _read_in(pipeline, window=None, stride=None)
+    if name != "zegformer":
+        return [_row(name, windowed, whole, scenes)]
     rows = []
     for branch in ZEGFORMER_BRANCHES:
         model: Any = pipeline.model
         model.settings = replace(model.settings, branch=branch)
-        rows.append(_judged(pipeline, f"{name}, {branch}", scenes))
+        rows.append(_row(f"{name}, {branch}", windowed, whole, scenes))
     return rows
 
 
-def _judged(
-    pipeline: Pipeline, label: str, scenes: SegmentationDataset, told: Mapping[str, float] | None = None
-) -> Row:
-    """A row; its pixels' scores are those that training told at its end, if it did."""
-    split = pipeline.split
-    if split is None:
-        raise SystemExit(f"{label}: the checkpoint names no split")
-    free = told or evaluate(pipeline.segmenter(split), scenes, split).scores
-    protocol = InferenceProtocol.from_dict(pipeline.protocol.to_dict() | dict(NAMING_PROTOCOL))
-    named = evaluate(
-        replace(pipeline, protocol=protocol).segmenter(split), scenes, split, masks=GroundTruthMasks()
-    )
-    recall = _recall(pipeline.segmenter(split), scenes) if pipeline.model.names_regions else None
+def _read_in(pipeline: Pipeline, **changes: Any) -> Pipeline:
+    return replace(pipeline, protocol=replace(pipeline.protocol, **changes))
+
+
+def _row(label: str, windowed: Pipeline, whole: Pipeline, scenes: SegmentationDataset) -> Row:
+    split = _split(windowed)
+    scores = evaluate(windowed.segmenter(split), scenes, split).scores
     return Row(
         label,
-        *(100 * free[key] for key in ("seen", "unseen", "harmonic")),
-        recall,
-        *_named(named),
+        {key: 100 * scores[key] for key in PIXELS}
+        | {"recall": _recall(windowed.model, scenes)}
+        | _named(windowed, scenes, "under masks")
+        | _named(whole, scenes, "of masks"),
     )
 
 
-def _named(report: EvaluationReport) -> tuple[float, float]:
-    return (
-        100 * report.scores["mask_class_accuracy_seen"],
-        100 * report.scores["mask_class_accuracy_unseen"],
+def _named(pipeline: Pipeline, scenes: SegmentationDataset, how: str) -> dict[str, float]:
+    """Accuracy of the names of ground-truth masks, mean over seen and over unseen classes."""
+    split = _split(pipeline)
+    named = evaluate(
+        _read_in(pipeline, **NAMING_PROTOCOL).segmenter(split), scenes, split, masks=GroundTruthMasks()
     )
+    return {
+        f"{how}, {part}": 100 * named.scores[f"mask_class_accuracy_{part}"] for part in ("seen", "unseen")
+    }
 
 
-def _recall(segmenter: Segmenter, scenes: SegmentationDataset) -> float:
-    """Share of the classes in scenes, in percent, that some region covers with an IoU of :data:`COVERED`."""
-    covered, total = 0, 0
-    for index in range(len(scenes)):
-        sample = scenes[index]
-        masks = _regions(segmenter, sample.image)
-        for class_id in np.unique(sample.label[sample.label < len(TOY_CLASSES)]):
-            truth = torch.from_numpy(sample.label == class_id)
-            either = (masks | truth).flatten(1).sum(1)
-            both = (masks & truth).flatten(1).sum(1)
-            covered += bool((both / either.clamp(min=1)).max() >= COVERED)
-            total += 1
-    return 100 * covered / total
+def _split(pipeline: Pipeline) -> ClassSplit:
+    if pipeline.split is None:
+        raise SystemExit("a checkpoint names no split; train it by the command above")
+    return pipeline.split
 
 
 @torch.inference_mode()
-def _regions(segmenter: Segmenter, image: Any) -> torch.Tensor:
-    """``(N, H, W)`` bool at the scene's own size; a toy scene is read whole."""
-    model: Any = segmenter.model
-    height, width = image.shape[:2]
-    padded_height, padded_width = (
-        -(-side // model.patch_size) * model.patch_size for side in (height, width)
-    )
-    pixels = torch.from_numpy(image.copy()).permute(2, 0, 1)[None].float()
-    inputs = F.pad(model.normalize(pixels), (0, padded_width - width, 0, padded_height - height))
-    logits = F.interpolate(_proposed(model, inputs), size=(padded_height, padded_width), mode="bilinear")[0]
-    return logits[:, :height, :width] > 0
+def _recall(model: Any, scenes: SegmentationDataset) -> float:
+    """Share of the classes in windows, in percent, that some region covers with an IoU of :data:`COVERED`."""
+    covered, total = 0, 0
+    for index in range(len(scenes)):
+        sample = scenes[index]
+        height, width = sample.label.shape
+        corners = [
+            (top, left)
+            for top in range(0, height - WINDOW + 1, WINDOW // 2)
+            for left in range(0, width - WINDOW + 1, WINDOW // 2)
+        ]
+        pixels = torch.from_numpy(sample.image.copy()).permute(2, 0, 1).float()
+        windows = torch.stack([pixels[:, y : y + WINDOW, x : x + WINDOW] for y, x in corners])
+        side = -(-WINDOW // model.patch_size) * model.patch_size
+        inputs = F.pad(model.normalize(windows), (0, side - WINDOW, 0, side - WINDOW))
+        logits = F.interpolate(_proposed(model, inputs), size=(side, side), mode="bilinear")
+        found = logits[..., :WINDOW, :WINDOW] > 0
+        for (y, x), masks in zip(corners, found, strict=True):
+            label = sample.label[y : y + WINDOW, x : x + WINDOW]
+            for class_id in np.unique(label[label < len(TOY_CLASSES)]):
+                truth = torch.from_numpy(label == class_id)
+                either = (masks | truth).flatten(1).sum(1)
+                both = (masks & truth).flatten(1).sum(1)
+                covered += bool((both / either.clamp(min=1)).max() >= COVERED)
+                total += 1
+    return 100 * covered / total
 
 
 def _proposed(model: Any, inputs: torch.Tensor) -> torch.Tensor:
@@ -158,25 +168,18 @@ def _proposed(model: Any, inputs: torch.Tensor) -> torch.Tensor:
 
 def table(rows: dict[str, list[Row]]) -> str:
     """Mean and standard deviation over seeds, in percent."""
-    lines = [
-        "| | seen | unseen | harmonic | recall | names, seen | names, unseen | seeds |",
-        "| --- | ---: | ---: | ---: | ---: | ---: | ---: | ---: |",
-    ]
+    lines = [f"| | {' | '.join(COLUMNS)} | seeds |", f"| --- |{' ---: |' * (len(COLUMNS) + 1)}"]
     for label, seeds in rows.items():
-        shown = [
-            _spread([getattr(row, key) for row in seeds])
-            for key in ("seen", "unseen", "harmonic", "recall", "named_seen", "named_unseen")
-        ]
+        shown = [_spread([row.scores[key] for row in seeds if key in row.scores]) for key in COLUMNS]
         lines.append(f"| {label} | {' | '.join(shown)} | {len(seeds)} |")
     return "\n".join(lines)
 
 
-def _spread(values: list[float | None]) -> str:
-    numbers = [value for value in values if value is not None]
-    if not numbers:
+def _spread(values: list[float]) -> str:
+    if not values:
         return "–"
-    spread = statistics.stdev(numbers) if len(numbers) > 1 else 0.0
-    return f"{statistics.mean(numbers):.1f} ± {spread:.1f}"
+    spread = statistics.stdev(values) if len(values) > 1 else 0.0
+    return f"{statistics.mean(values):.1f} ± {spread:.1f}"
 
 
 if __name__ == "__main__":

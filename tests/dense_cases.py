@@ -7,6 +7,7 @@ from torch import Tensor
 from lexiseg.clip.towers.vit import VisionTower
 from lexiseg.dense import DENSE_ENCODERS, DenseEncoder, build_dense
 from lexiseg.dense.registry import GROUP_READINGS
+from lexiseg.dense.wants import wants_second_model
 
 SETTINGS = {
     "clip-surgery": {"blocks": 2},
@@ -38,8 +39,22 @@ def pooled_colors(images: Tensor) -> Tensor:
 
 def make_encoder(name: str, tower: VisionTower, **settings) -> DenseEncoder:
     method = max((key for key in DENSE_ENCODERS if name.startswith(key)), key=len)
-    extra = {"proxy": pooled_colors} if method == "proxyclip" else {}
-    return build_dense(method, tower, **extra, **(ENCODERS.get(name, {}) | settings))
+    extra = {"proxy": pooled_colors} if wants_second_model(method) else {}
+    encoder = build_dense(method, tower, **extra, **(ENCODERS.get(name, {}) | settings))
+    if method == "lavg":  # read without masks it is SCLIP
+        inside = encoder.encode
+        encoder.encode = lambda images: inside(
+            images, regions=encoder.region_map(halves(images))[None].expand(len(images), -1, -1, -1)
+        )
+    return encoder
+
+
+def halves(images: Tensor) -> Tensor:
+    """Two masks ``(2, H, W)`` bool that overlap, and a rest."""
+    height, width = images.shape[-2:]
+    masks = torch.zeros(2, height, width, dtype=torch.bool)
+    masks[0, :, : width // 2] = masks[1, : height // 2, : width - 2] = True
+    return masks
 
 
 def some_images() -> Tensor:

@@ -12,7 +12,7 @@ from torch import nn
 
 from lexiseg.errors import ConfigError
 from lexiseg.models.parameter_groups import group_parameters
-from lexiseg.types import MaskOutput
+from lexiseg.types import NO_NEEDS, MaskOutput
 
 
 @dataclass(frozen=True)
@@ -27,6 +27,7 @@ class LinearProbe(nn.Module):
     depends_on_text = False
     words_together = False
     names_regions = False
+    needs = NO_NEEDS
     activation = "sigmoid"
     offers_features = False
     smallest_grid = 2  # patches per side that tracing can tell from an axis of one

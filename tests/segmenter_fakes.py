@@ -11,7 +11,7 @@ from lexiseg.inference.pipeline import Pipeline
 from lexiseg.inference.segmenter import Segmenter
 from lexiseg.inference.words import EmbeddedWords
 from lexiseg.ops.class_vectors import best_word
-from lexiseg.types import ClassifiedMasks, MaskOutput
+from lexiseg.types import NO_NEEDS, ClassifiedMasks, MaskOutput
 
 
 def make_segmenter(model, vocabulary, embeddings, protocol, seen_ids=(), **kwargs):
@@ -26,6 +26,7 @@ class ColourModel:
     depends_on_text = False
     words_together = False
     names_regions = False
+    needs = NO_NEEDS
     activation = "linear"
     offers_features = True
 
@@ -61,6 +62,7 @@ class RegionsOfColour:
     """A region for each corner of the colour cube, at half the stride, named by its mean colour."""
 
     names_regions = depends_on_text = words_together = True
+    needs = NO_NEEDS
     activation = "scores"
     offers_features = False
     crop_templates = None

@@ -129,6 +129,13 @@ def test_names_come_from_the_data_and_words_from_the_file():
     assert words("coco_object", "proxyclip")[0][-1] == "rail"
 
 
+def test_lavgs_rule_for_the_background_counts_its_words():
+    assert encoder_setting("voc21", "lavg", "background_words") == len(words("voc21", "lavg")[0]) == 26
+    assert all(
+        encoder_setting(name, "lavg", "background_words") == 0 for name in PUBLISHED if name != "voc21"
+    )
+
+
 def test_methods_without_an_entry_take_sc_clips_values():
     assert protocol("voc21", "tg-clip") == protocol("voc21", "gem") == protocol("voc21", "sc-clip")
     assert protocol("voc21", "sc-clip").area_threshold == 0.1

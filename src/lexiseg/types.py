@@ -265,6 +265,20 @@ class MaskOutput:
     stage_logits: tuple[Tensor, ...] = field(default=())
 
 
+@dataclass(frozen=True)
+class Needs:
+    """What a model must be given beside a photograph; asked before any work.
+
+    Attributes:
+        masks: Masks of the photograph, class-agnostic: such a model is a :class:`MaskedSegmentable`.
+    """
+
+    masks: bool = False
+
+
+NO_NEEDS = Needs()
+
+
 class ImageTower(Protocol):
     """A frozen image encoder whose patches can be read: a ViT, a ConvNeXt, a SigLIP, a DINO, a tuned copy of any.
 
@@ -455,6 +469,10 @@ class Segmentable(Protocol):
         """What ``decode`` gives; a protocol for the model follows it (:func:`~lexiseg.inference.protocol.suited`)."""
 
     @property
+    def needs(self) -> Needs:
+        """What it must be given beside a photograph."""
+
+    @property
     def names_regions(self) -> bool:
         """Whether it is a :class:`RegionSegmentable`, which answers with regions and a score of each class for each."""
 
@@ -476,6 +494,24 @@ class Segmentable(Protocol):
 
     def decode(self, state: Any, text: Tensor) -> MaskOutput:
         """State and unit text embeddings ``(K, D)`` to mask logits ``(B, K, h, w)``."""
+
+
+class MaskedSegmentable(Segmentable, Protocol):
+    """What reads a photograph inside masks: its ``needs.masks`` is true."""
+
+    @property
+    def one_label_per_region(self) -> bool:
+        """Whether afterwards every region of its map takes its most frequent label; then the map is ``(H, W)`` ids."""
+
+    def region_map(self, masks: Tensor) -> Tensor:
+        """What it wants to know of masks ``(M, H, W)`` bool of a photograph, pixel by pixel: ``(…, H, W)`` integers.
+
+        :func:`~lexiseg.ops.region_ids.region_ids` makes ids of them, 0 for no mask. Nearest pixels of the map are cut into
+        windows; padding is :data:`~lexiseg.ops.region_ids.OUTSIDE`, -1, and so is what a map has fewer layers than another's.
+        """
+
+    def encode(self, images: Tensor, regions: Tensor | None = None) -> Any:
+        """As of every model; ``regions`` are the windows' parts of the map, ``(B, …, H, W)`` int64, None for no map at all."""
 
 
 class GroupSettings(Protocol):

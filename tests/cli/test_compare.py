@@ -96,7 +96,8 @@ def test_a_few_methods(command, photo, tmp_path, monkeypatch):
 
 
 def test_all_methods(command, photo, proxy, tmp_path):
-    status, printed = command(photo, "--classes", WORDS, "--templates", "single", "--proxy", proxy)
+    flags = ["--templates", "single", "--proxy", proxy, "--masks", "superpixels"]
+    status, printed = command(photo, "--classes", WORDS, *flags)
     assert status == 0
     assert all("%" in row for row in lines_of(printed, OF_PATCHES).values())
     assert "left out" not in printed
@@ -109,8 +110,8 @@ def test_all_methods(command, photo, proxy, tmp_path):
 @pytest.mark.parametrize(
     ("text", "proxy", "expected"),
     [
-        ("all", None, tuple(name for name in OF_PATCHES if name != "proxyclip")),
-        ("all", "folder", OF_PATCHES),
+        ("all", None, tuple(name for name in OF_PATCHES if name not in ("proxyclip", "corrclip", "lavg"))),
+        ("all", "folder", tuple(name for name in OF_PATCHES if name not in ("corrclip", "lavg"))),
         ("tg-clip,clip , clip", None, ("tg-clip", "clip")),
         ("proxyclip", None, ("proxyclip",)),
     ],
@@ -125,7 +126,7 @@ def test_names(text, proxy, expected):
         ("sclip,tgclip", None, "no training-free method 'tgclip'; give all, or some of clip, maskclip"),
         ("sclip,all", None, "no training-free method 'all'"),
         (" , ", None, "--methods names no method; give all, or some of"),
-        ("sclip", "folder", "--proxy is for proxyclip, which is not among --methods sclip"),
+        ("sclip", "folder", "--proxy is for proxyclip or corrclip, not among --methods sclip"),
     ],
 )
 def test_wrong_names_stop_before_anything_is_loaded(command, photo, monkeypatch, text, proxy, message):
@@ -135,10 +136,33 @@ def test_wrong_names_stop_before_anything_is_loaded(command, photo, monkeypatch,
         command(photo, "--classes", "grass", "--methods", text, *flags)
 
 
-def test_proxyclip_needs_a_name_among_all(command, photo):
-    _, printed = command(photo, "--classes", WORDS, "--templates", "single")
-    assert lines_of(printed, ["proxyclip"]) == {"proxyclip": ""}
-    assert "proxyclip is left out: it needs a second vision model; name one by --proxy" in printed
+def test_what_all_does_without():
+    lines = []
+    compare.choose_methods("all", proxy=None, told=lines.append)
+    assert "proxyclip is left out: it needs a second vision model; name one by --proxy" in lines
+    assert (
+        "corrclip is left out: it needs a second vision model and masks; name them by --proxy and --masks"
+        in lines
+    )
+    assert "corrclip" in compare.choose_methods("all", proxy="folder", masks="superpixels")
+    with pytest.raises(ConfigError, match="--masks is for lavg or corrclip, not among --methods sclip"):
+        compare.choose_methods("sclip", proxy=None, masks="superpixels")
+
+
+def test_masks_that_are_nowhere_stop_before_anything_is_loaded(command, photo, tmp_path, monkeypatch):
+    monkeypatch.setattr(recipe, "load_clip", lambda *_, **__: pytest.fail("loaded"))
+    with pytest.raises(ConfigError, match="--masks: expected a folder"):
+        command(photo, "--classes", "grass", "--methods", "corrclip", "--masks", tmp_path / "gone")
+
+
+def test_a_method_inside_masks_is_left_out_without_any(command, photo):
+    flags = ["--classes", "grass, water", "--templates", "single", "--methods", "clip,corrclip"]
+    status, printed = command(photo, *flags)
+    assert status == 0
+    assert (
+        "corrclip is left out: corrclip reads a photograph inside masks, and got none; name some by --masks"
+        in printed
+    )
 
 
 def test_a_second_model_that_cannot_be_had(command, photo, tmp_path):

@@ -42,7 +42,7 @@ def command(monkeypatch):
             if asked is not None:
                 asked.update(choices)
             protocol = InferenceProtocol.from_dict(settings)
-            info = SimpleNamespace(split=split) if split else None
+            info = SimpleNamespace(split=split, synonyms={}) if split else None
             return Pipeline(ColourModel(), Clip(), protocol, ("{}",), info)
 
         console = Console(width=300, record=True, force_terminal=False, file=io.StringIO())

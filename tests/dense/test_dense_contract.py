@@ -49,8 +49,8 @@ def test_logits_are_cosines_where_declared(name: str, tower, images, text) -> No
     state = encoder.encode(images)
     features = encoder.features(state, text)
     assert features.shape[:2] == (3, tower.embed_dim)
-    same = torch.allclose(encoder.decode(state, text).logits, cosines(features, text), atol=1e-5)
-    assert same == encoder.cosine_logits
+    logits, plain = encoder.decode(state, text).logits, cosines(features, text)
+    assert (logits.shape == plain.shape and torch.allclose(logits, plain, atol=1e-5)) == encoder.cosine_logits
 
 
 @each_encoder

@@ -13,7 +13,11 @@ from lexiseg.dense.methods import build_method, default_method
 from lexiseg.dense.registry import dense_settings
 from lexiseg.errors import ConfigError
 
-NEEDS_CLASS_TOKEN = {"sc-clip": ("class_share", 0), "clip-surgery": ("feature_surgery", False)}
+NEEDS_CLASS_TOKEN = {
+    "sc-clip": ("class_share", 0),
+    "clip-surgery": ("feature_surgery", False),
+    "corrclip": ("semantic_share", 0),
+}
 
 
 @pytest.fixture(scope="module", params=cases.CASES)

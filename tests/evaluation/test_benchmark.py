@@ -6,6 +6,8 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+import torch
+from transformers import ViTConfig, ViTModel
 
 from lexiseg.clip.loading import load_clip
 from lexiseg.data.toy.world import ToyWorld
@@ -147,6 +149,26 @@ def test_given_masks_lift_the_area_rule_unless_it_is_asked_for(clip):
     assert prepare(MethodChoice(name="gem"), ruled, clip, masks=masks).protocol.area_threshold == 0.0
     asked = prepare(MethodChoice(name="gem"), ruled, clip, {"area_threshold": 0.2}, masks=masks)
     assert asked.protocol.area_threshold == 0.2
+    inside = prepare(MethodChoice(name="lavg"), ruled, clip, masks=masks)  # the masks are its own
+    assert inside.protocol.area_threshold == 0.1
+
+
+def test_a_method_inside_masks_is_measured_with_them_and_refused_without(clip, tmp_path):
+    torch.manual_seed(0)
+    size = {"hidden_size": 12, "num_hidden_layers": 1, "num_attention_heads": 2, "intermediate_size": 20}
+    ViTModel(ViTConfig(**size, patch_size=8, image_size=48)).save_pretrained(tmp_path)
+    with pytest.raises(ConfigError, match="^corrclip reads a photograph inside masks, and got none"):
+        prepare(MethodChoice(name="corrclip"), make(), clip)  # before its second model is looked for
+    choice = MethodChoice(name="corrclip", settings={"proxy": str(tmp_path)})
+    bench, masks = make(), GroundTruthMasks()
+    segmenter = prepare(choice, bench, clip, masks=masks)
+    cell = measure(choice, bench, segmenter, clip, key="k", masks=masks)
+    assert cell.report["masks"]["judged"] > 3
+    assert cell.efficiency.operations > 0
+    sample = bench.dataset[0]
+    regions = masks.masks(bench.dataset, 0, sample)
+    found = segmenter.segment(sample.image, masks=regions)
+    assert all(len(np.unique(found.labels[region])) == 1 for region in regions)
 
 
 def cell(method, benchmark, miou, seconds=0.5):

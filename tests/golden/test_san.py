@@ -30,12 +30,12 @@ from lexiseg.losses.segment_criterion import SegmentCriterion, SegmentLossSettin
 from lexiseg.losses.segment_targets import segment_targets
 from lexiseg.models.san import SAN
 from lexiseg.models.san_settings import SAN_L14, SANSettings
-from lexiseg.ops.class_chunks import merged_maps
 from lexiseg.ops.grid import map_to_tokens
 from lexiseg.ops.shadow_attention import shadow_mask
 from lexiseg.training.optim import OptimSettings
 from lexiseg.types import ClassWords
 from replayed_draws import replayed
+from support import merged_maps
 
 EVALUATED = [(folder, name) for folder in folders_with("san_eval.pt") for name in load(folder, "san_eval.pt")]
 TRAINED = folders_with("san_train.pt")

@@ -12,11 +12,15 @@ from lexiseg.models.mask_providers import PROVIDERS
 from lexiseg.recipes.mask_providers import make_provider
 from lexiseg.recipes.masks import count_workers
 from mask_cases import photograph
+from tiny_panoptic import TinyPanoptic
 from tiny_sams import tiny_sam
 from trained_regions import TrainedRegions
 
-SETTINGS = {"sam": {"points_per_side": 2, "min_quality": 0.0, "min_stability": 0.0}}
-"""What random weights need to find something."""
+SETTINGS = {
+    "sam": {"points_per_side": 2, "min_quality": 0.0, "min_stability": 0.0},
+    "normalized_cut": {"side": 40},
+}
+"""What random weights need to find something, or to find it soon."""
 
 
 def tiny_dino():
@@ -24,7 +28,13 @@ def tiny_dino():
     return ViTModel(ViTConfig(**size, image_size=32, patch_size=8))
 
 
-WEIGHTS = {"dino": tiny_dino, "sam": tiny_sam, "regions": TrainedRegions}
+WEIGHTS = {
+    "dino": tiny_dino,
+    "normalized_cut": tiny_dino,
+    "sam": tiny_sam,
+    "panoptic": TinyPanoptic,
+    "regions": TrainedRegions,
+}
 
 
 @pytest.fixture(params=PROVIDERS)

@@ -56,7 +56,7 @@ def test_a_method_that_refuses_the_clip(monkeypatch):
 
 
 class Refuses:
-    def segment(self, pixels, scores):
+    def segment(self, pixels, scores, masks):
         raise DataError("too large for me")
 
 

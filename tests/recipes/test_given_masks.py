@@ -7,6 +7,7 @@ from PIL import Image
 from lexiseg.errors import ConfigError, DataError
 from lexiseg.masks.mask_set import MaskSet
 from lexiseg.masks.store import MaskStore
+from lexiseg.recipes import given_masks
 from lexiseg.recipes.given_masks import GivenMasks
 from lexiseg.recipes.photographs import Photograph
 
@@ -45,6 +46,23 @@ def test_superpixels_cover_the_photograph(photo):
     assert source == "superpixels"
     assert masks.shape[1:] == (16, 24)
     assert masks.any(0).all()
+
+
+def test_other_providers_are_loaded_for_the_first_photograph(photo, monkeypatch):
+    asked = []
+    halves = np.zeros((1, 16, 24), dtype=bool)
+    halves[:, :, 7:] = True
+
+    def on_the_spot(name, device):
+        asked.append((name, device))
+        return lambda pixels: MaskSet.from_masks(halves)
+
+    monkeypatch.setattr(given_masks, "on_the_spot", on_the_spot)
+    masks = GivenMasks("normalized_cut", "cpu")
+    assert not asked
+    assert all((masks.read(photo)[0] == halves).all() for _ in range(2))
+    assert asked == [("normalized_cut", "cpu")]
+    assert masks.read(photo)[1] == "normalized_cut"
 
 
 def test_mistakes(photo, tmp_path):

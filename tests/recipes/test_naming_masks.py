@@ -9,6 +9,7 @@ from lexiseg.data.toy.world import ToyWorld
 from lexiseg.errors import ConfigError, DataError
 from lexiseg.masks.mask_set import MaskSet
 from lexiseg.masks.store import MaskStore
+from lexiseg.models.mask_providers import PROVIDERS
 from lexiseg.recipes.naming_masks import open_masks
 
 
@@ -87,7 +88,7 @@ def test_subfolders_are_mirrored(tmp_path):
 def test_mistakes(labelled, tmp_path):
     for wrong in ("typo", "", 3, ["superpixels"], "x" * 5000, True):
         with pytest.raises(
-            ConfigError, match="masks: expected null, ground_truth, superpixels, dino, sam, or a folder"
+            ConfigError, match=f"masks: expected null, ground_truth, {', '.join(PROVIDERS)}, or a folder"
         ):
             open_masks(wrong)
     source = open_masks(str(tmp_path))

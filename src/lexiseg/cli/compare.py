@@ -5,17 +5,16 @@ from collections.abc import Sequence
 
 from rich.console import Console
 from rich.markup import escape
-from rich.table import Table
+from rich.table import Column, Table
 
 from lexiseg.cli.flags import read_vocabulary, warn_unknown
 from lexiseg.cli.photographs import conclude, each_photograph
 from lexiseg.errors import LexisegError
-from lexiseg.recipes.compare import ALL, PROXY, Comparison, Reading, choose_methods, draw, gather, read_all
+from lexiseg.recipes.compare import Comparison, Reading, choose_methods, draw, gather, read_all
 from lexiseg.recipes.photographs import Photograph, Step, find_photos
 from lexiseg.storage import require_folder, write_png
 
-_CAPTION = "seconds from pixels to labels; the first method's hold the start-up"
-_SAME = ("background", "templates", "clip", "tokenizer", "proxy", "checkpoint", "device")
+_SAME = ("background", "templates", "clip", "tokenizer", "proxy", "masks", "checkpoint", "device")
 
 
 def run(args: argparse.Namespace, console: Console | None = None) -> int:
@@ -29,23 +28,20 @@ def run(args: argparse.Namespace, console: Console | None = None) -> int:
     """
     console = console or Console()
     photos = find_photos(args.photos)
-    methods = choose_methods(args.methods, proxy=args.proxy)
+    methods = choose_methods(args.methods, proxy=args.proxy, masks=args.masks, told=console.print)
     require_folder(args.out, "--out")
     task = Comparison(read_vocabulary(args), methods, **{name: getattr(args, name) for name in _SAME})
-    if args.methods.strip() == ALL and PROXY not in methods:
-        console.print(f"{PROXY} is left out: it needs a second vision model; name one by --proxy")
 
     def left_out(title: str, error: LexisegError) -> None:
         console.print(f"[yellow]{escape(title)} is left out:[/yellow] {escape(str(error))}")
 
     clip, contestants = gather(task, left_out)
-    asked = contestants[0].segmenter.vocabulary
     warn_unknown(console, clip, args, task.words)
 
     def work(photograph: Photograph, step: Step) -> None:
         readings = read_all(photograph, contestants, left_out, step)
         path = args.out / f"{photograph.stem}_compare.png"
-        write_png(draw(photograph, readings, asked.names), path)
+        write_png(draw(photograph, readings, contestants[0].segmenter.vocabulary.names), path)
         height, width = photograph.pixels.shape[:2]
         console.print(f"{escape(str(photograph.path))}: {height}x{width} pixels (height x width)")
         console.print(_table(readings))
@@ -56,9 +52,9 @@ def run(args: argparse.Namespace, console: Console | None = None) -> int:
 
 
 def _table(readings: Sequence[Reading]) -> Table:
-    table = Table("method", caption=_CAPTION, caption_justify="left")
-    table.add_column("seconds", justify="right")
-    table.add_column("largest classes")
+    caption = "seconds from pixels to labels; the first method's hold the start-up"
+    seconds = Column("seconds", justify="right")
+    table = Table("method", seconds, "largest classes", caption=caption, caption_justify="left")
     for reading in readings:
         table.add_row(escape(reading.title), f"{reading.seconds:.2f}", escape(reading.told))
     return table

@@ -17,7 +17,7 @@ from lexiseg.recipes.predict_segments import predictor
 from lexiseg.storage import require_folder
 
 _MODEL = ("checkpoint", "clip", "tokenizer", "method", "templates", "device", "trusted")
-_CHECKED = ("threshold", "refine", "output", "stuff", "scores")
+_CHECKED = ("threshold", "refine", "output", "stuff", "scores", "method")
 
 
 def run(args: argparse.Namespace, console: Console | None = None) -> int:
@@ -32,7 +32,7 @@ def run(args: argparse.Namespace, console: Console | None = None) -> int:
     console = console or Console()
     photos = find_photos(args.photos)
     vocabulary = read_vocabulary(args)
-    masks = None if args.masks is None else GivenMasks(args.masks)
+    masks = None if args.masks is None else GivenMasks(args.masks, args.device)
     check_flags(**{name: getattr(args, name) for name in _CHECKED}, masks=masks is not None)
     require_folder(args.out, "--out")
     pipeline = Pipeline.load(**{name: getattr(args, name) for name in _MODEL})
@@ -42,8 +42,7 @@ def run(args: argparse.Namespace, console: Console | None = None) -> int:
     prediction = predictor(segmenter, masks, overlay=not args.no_overlay, **kept)
 
     def work(photograph: Photograph, _: Step) -> None:
-        found = prediction.keep(photograph).describe()
-        console.print(f"{escape(str(photograph.path))}: {escape(found)}")
+        console.print(f"{escape(str(photograph.path))}: {escape(prediction.keep(photograph).describe())}")
 
     with prediction.keeping(len(photos)):
         failures = each_photograph(photos, console, work, told="segment")

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from lexiseg.errors import ConfigError
 from lexiseg.ops.grid import PositionMode, tokens_to_map
-from lexiseg.types import Activation, BlockTower, ImageTower, MaskOutput
+from lexiseg.types import NO_NEEDS, Activation, BlockTower, ImageTower, MaskOutput, Needs
 
 BlockPosition = int | float
 """A block: an index (negative from the end), or a fraction of the depth, which scales to other towers."""
@@ -45,6 +45,7 @@ class DenseReading(nn.Module, ABC):
         words_together: False: a bound state may be decoded a few words at a time.
         offers_features: True: ``features`` is what a reading is for.
         cosine_logits: Whether ``decode`` gives cosines of unit patch features and unit words.
+        needs: What it must be given beside a photograph.
         templates: Template set that the method was published with.
         patch_size: Height and width of images must be multiples of it.
 
@@ -55,6 +56,7 @@ class DenseReading(nn.Module, ABC):
     depends_on_text: bool = False
     words_together: bool = False
     names_regions: bool = False
+    needs: Needs = NO_NEEDS
     activation: Activation = "linear"
     offers_features: bool = True
     cosine_logits: bool = True

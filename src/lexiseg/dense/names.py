@@ -12,6 +12,7 @@ DENSE_ENCODERS: "LazyRegistry[type[DenseReading]]" = LazyRegistry(
         "clip": "lexiseg.dense.clip:VanillaCLIP",
         "maskclip": "lexiseg.dense.maskclip:MaskCLIP",
         "sclip": "lexiseg.dense.sclip:SCLIP",
+        "lavg": "lexiseg.dense.lavg:LaVG",
         "clip-surgery": "lexiseg.dense.clip_surgery:CLIPSurgery",
         "gem": "lexiseg.dense.gem:GEM",
         "clearclip": "lexiseg.dense.clearclip:ClearCLIP",
@@ -19,6 +20,7 @@ DENSE_ENCODERS: "LazyRegistry[type[DenseReading]]" = LazyRegistry(
         "sc-clip": "lexiseg.dense.sc_clip:SCCLIP",
         "resclip": "lexiseg.dense.resclip:ResCLIP",
         "proxyclip": "lexiseg.dense.proxyclip:ProxyCLIP",
+        "corrclip": "lexiseg.dense.corrclip:CorrCLIP",
         "pixelclip": "lexiseg.dense.pixelclip:PixelCLIPReading",
         "groupvit": "lexiseg.dense.groupvit:GroupViT",
     }

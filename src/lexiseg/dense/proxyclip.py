@@ -64,7 +64,7 @@ class ProxyCLIP(DenseEncoder):
         weights = contrasted_scores(affinity, sharpness=self.sharpness, shift=self.shift).softmax(dim=-1)
         last = self.tower.depth - 1
         value = self.tower.value(last, self.tower.norm1(last, self.run_to_last(images)[:, self.prefix :]))
-        value = _resize_values(value, self.tower.grid(images), target)
+        value = resize_values(value, self.tower.grid(images), target)
         return self.to_state(self.tower.attention_output(last, weights[:, None] @ value), target)
 
 
@@ -74,11 +74,13 @@ class ColoredFor(nn.Module):
     Args:
         given: Whose colours the images come in.
         tower: Whose features are wanted.
+        read: How they are read of images in the tower's own colours; None: as its ``dense_features``.
     """
 
-    def __init__(self, given: ImageTower, tower: Any) -> None:
+    def __init__(self, given: ImageTower, tower: Any, read: ProxyFeatures | None = None) -> None:
         super().__init__()
         self.tower = tower
+        self._read: ProxyFeatures = read or tower.dense_features
         mean, std, own_mean, own_std = (
             torch.tensor(each).view(3, 1, 1) for each in (given.mean, given.std, tower.mean, tower.std)
         )
@@ -88,10 +90,10 @@ class ColoredFor(nn.Module):
     def forward(self, images: Tensor) -> Tensor:
         """Features ``(B, C, h', w')`` of ``(B, 3, H, W)``."""
         own = images * self.get_buffer("_factor") + self.get_buffer("_offset")
-        return self.tower.dense_features(own)
+        return self._read(own)
 
 
-def _resize_values(value: Tensor, grid: tuple[int, int], target: tuple[int, int]) -> Tensor:
+def resize_values(value: Tensor, grid: tuple[int, int], target: tuple[int, int]) -> Tensor:
     """Bring ``(B, M, P, d)`` values from one patch grid to another."""
     if grid == target:
         return value

@@ -1,6 +1,6 @@
 """Text-guided recalibration (TGR) around any dense encoder whose logits are cosines (TG-CLIP section 1.3)."""
 
-from typing import Any
+from typing import Any, cast
 
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -8,7 +8,7 @@ from torch import Tensor, nn
 from lexiseg.dense.base import BoundState, DenseReading, cosines
 from lexiseg.errors import ConfigError
 from lexiseg.ops.recalibration import recalibrate_features, recalibrate_logits
-from lexiseg.types import Activation, MaskOutput
+from lexiseg.types import Activation, MaskedSegmentable, MaskOutput
 
 
 class Recalibrated(nn.Module):
@@ -65,15 +65,27 @@ class Recalibrated(nn.Module):
         self.unit_features = unit_features
         self.patch_size = encoder.patch_size
         self.cosine_logits = True
+        self.needs = encoder.needs
         self.depends_on_text = strength > 0 or encoder.depends_on_text
 
     def normalize(self, images: Tensor) -> Tensor:
         """As the encoder does."""
         return self.encoder.normalize(images)
 
-    def encode(self, images: Tensor) -> Any:
-        """As the encoder does: the words come later."""
-        return self.encoder.encode(images)
+    def encode(self, images: Tensor, regions: Tensor | None = None) -> Any:
+        """As the encoder does, inside regions if it needs them: the words come later."""
+        if regions is None:
+            return self.encoder.encode(images)
+        return cast(MaskedSegmentable, self.encoder).encode(images, regions=regions)
+
+    @property
+    def one_label_per_region(self) -> bool:
+        """As the encoder has it."""
+        return bool(getattr(self.encoder, "one_label_per_region", False))
+
+    def region_map(self, masks: Tensor) -> Tensor:
+        """As the encoder wants it, which needs masks."""
+        return cast(MaskedSegmentable, self.encoder).region_map(masks)
 
     def features(self, state: Any, text: Tensor | None = None) -> Tensor:
         """Unit features ``(B, E, h, w)`` recalibrated by these words; without words, the encoder's own."""

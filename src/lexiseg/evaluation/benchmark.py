@@ -15,6 +15,7 @@ from lexiseg.dense.methods import (
 )
 from lexiseg.dense.multi_view import MultiView
 from lexiseg.dense.registry import dense_settings
+from lexiseg.dense.wants import wants_masks
 from lexiseg.errors import ConfigError
 from lexiseg.evaluation.benchmark_table import Cell
 from lexiseg.evaluation.efficiency import Efficiency, count_operations, count_parameters
@@ -23,6 +24,7 @@ from lexiseg.evaluation.naming import NAMING_PROTOCOL, MaskSource
 from lexiseg.evaluation.trained_row import TrainedRow
 from lexiseg.inference.pipeline import Pipeline
 from lexiseg.inference.protocol import InferenceProtocol
+from lexiseg.inference.regions import masks_missing
 from lexiseg.inference.segmenter import Segmenter
 from lexiseg.plain_settings import require_plain_settings, within
 from lexiseg.progress import doing
@@ -173,10 +175,17 @@ def prepare(
         clip: The frozen CLIP of the row: the methods' common one, or the trained model's own.
         changes: Protocol settings for every row; those of the row itself win.
         masks: That the segmenter will be given, if any.
+
+    Raises:
+        ConfigError: A method that reads inside masks, and there are none; or settings that cannot be.
     """
-    changes = {**({} if masks is None else NAMING_PROTOCOL), **(changes or {})}
+    # Masks that a method reads inside are its own: the task stays what it was.
+    inside = isinstance(choice, MethodChoice) and wants_masks(choice.name)
+    changes = {**({} if masks is None or inside else NAMING_PROTOCOL), **(changes or {})}
     if isinstance(choice, TrainedRow):
         return choice.segmenter(benchmark.name, benchmark.dataset.classes, benchmark.words[None], changes)
+    if masks is None and wants_masks(choice.name):
+        raise masks_missing(choice.name)
     own = benchmark.own(choice.name).get("settings", {})
     method = build_method(
         choice.name,
@@ -245,8 +254,14 @@ def measure(
     """Score one row on one benchmark and count what it costs."""
     names = tuple(benchmark.dataset.classes)
     split = ClassSplit(benchmark.name, names, setting="supervised")
+    first = benchmark.dataset[0]
+    given = (
+        masks.masks(benchmark.dataset, 0, first)
+        if masks is not None and segmenter.model.needs.masks
+        else None
+    )
     with doing(f"counting operations of {choice.label}"):
-        operations = count_operations(segmenter, benchmark.dataset[0].image)
+        operations = count_operations(segmenter, first.image, given)
     own = choice.told(split) if isinstance(choice, TrainedRow) else _told(choice, benchmark, segmenter, clip)
     context = {
         "label": choice.label,

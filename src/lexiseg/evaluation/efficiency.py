@@ -37,12 +37,14 @@ def count_parameters(segmenter: Segmenter, clip: FrozenCLIP) -> int:
     return sum(unique.values())
 
 
-def count_operations(segmenter: Segmenter, image: npt.NDArray[np.uint8]) -> int:
-    """Floating-point operations of matrix products and convolutions for one image, from pixels to labels."""
+def count_operations(
+    segmenter: Segmenter, image: npt.NDArray[np.uint8], masks: npt.NDArray[np.bool_] | None = None
+) -> int:
+    """Floating-point operations of matrix products and convolutions for one image, from pixels and masks to labels."""
     # The counter does not know the fused attention of every device; as plain products all of it counts.
     counter = FlopCounterMode(display=False, custom_mapping={torch.ops.aten.mm: _product_operations})
     with sdpa_kernel(SDPBackend.MATH), counter:
-        segmenter.segment(image, scores=False)
+        segmenter.segment(image, scores=False, masks=masks)
     return int(counter.get_total_flops())
 
 

@@ -13,6 +13,7 @@ from lexiseg.dense.multi_view import TileSource
 from lexiseg.inference.layout import ImageLayout, WindowMaps
 from lexiseg.inference.protocol import InferenceProtocol
 from lexiseg.inference.refine import MaskVote, PreparedPAMR
+from lexiseg.inference.regions import PictureRegions
 from lexiseg.label_codes import MOST_CLASSES, label_codes
 from lexiseg.ops.class_chunks import HeldMaps, Running, running_argmax
 from lexiseg.types import ClassifiedMasks, chunks
@@ -32,11 +33,13 @@ class LastTouches:
         refine: Spreads scores between pixels of like colour.
         vote: Gives every mask one class.
         named: ``(K, M)`` scores of the vote's masks by a model that looks under them; None: the mean of its maps.
+        regions: That the model has read inside: each may take its most frequent label, after all else. Instead of a vote.
     """
 
     refine: PreparedPAMR | None = None
     vote: MaskVote | None = None
     named: Tensor | None = None
+    regions: PictureRegions | None = None
 
 
 NO_TOUCHES = LastTouches()
@@ -48,7 +51,8 @@ class Decided(NamedTuple):
     Attributes:
         labels: ``(H, W)`` class ids, uint8, uint16 or int32 as the number of ids asks.
         scores: ``(H, W)``, or None where they are not wanted.
-        mask_classes: ``(M,)`` int64 class of each mask of the vote, in the order in which they came; None without a vote.
+        mask_classes: ``(M,)`` int64 class of each mask of the vote, or label of most of its pixels where there are regions, in
+            the order in which they came; None without either.
     """
 
     labels: npt.NDArray[np.integer]
@@ -75,7 +79,7 @@ def decide(
         class_ids: ``(M,)`` class of each word, ascending.
         seen_ids: Classes that bear the seen penalty.
         scores: Whether the score map is wanted.
-        touches: Refinement and vote, where they are wanted. A vote changes labels, not scores.
+        touches: Refinement and vote, or regions, where they are wanted. These two change labels, not scores.
     """
     if protocol.area_threshold > 0 or touches.vote is not None:
         passes = list(passes)  # another competition reads them again
@@ -111,6 +115,9 @@ def decide(
         chosen = class_ids[best]
         labels = touches.vote.paint(labels, chosen)
         mask_classes = touches.vote.as_given(chosen).long().cpu().numpy()
+    if touches.regions is not None:
+        labels, under = touches.regions.correct(labels)
+        mask_classes = under.cpu().numpy()
     return Decided(
         _to_numpy(labels, ids),
         values.cpu().numpy() if scores and values is not None else None,

@@ -15,11 +15,13 @@ from torch import Tensor, nn
 from lexiseg.dense.multi_view import render_view
 from lexiseg.inference.layout import ImageLayout, WindowLayout
 from lexiseg.inference.protocol import Precision, Resize
+from lexiseg.inference.regions import PictureRegions
 from lexiseg.ops.mask_pooling import masks_on_grid
+from lexiseg.ops.region_ids import OUTSIDE
 from lexiseg.ops.resize import resize_image, resize_image_pillow
 from lexiseg.ops.window_merge import padding_before
 from lexiseg.progress import Doing, doing
-from lexiseg.types import ClassifiedMasks, ClassWords, RegionSegmentable, Segmentable
+from lexiseg.types import ClassifiedMasks, ClassWords, MaskedSegmentable, RegionSegmentable, Segmentable
 
 Picture = npt.NDArray[np.uint8]
 """``(H, W, 3)`` uint8 RGB."""
@@ -29,6 +31,23 @@ Place = tuple[int, int]
 
 _Kind = tuple[tuple[int, int], tuple[int, int]]
 """Height and width of a window, with its padding and without."""
+
+
+@dataclass(frozen=True)
+class _Waiting:
+    """A window before the tower.
+
+    Attributes:
+        place: Whose window it is.
+        pixels: ``(3, h, w)`` normalised, padded.
+        content: Height and width before the padding.
+        ids: ``(…, h, w)`` regions, padded; None where the model needs none.
+    """
+
+    place: Place
+    pixels: Tensor
+    content: tuple[int, int]
+    ids: Tensor | None
 
 
 @dataclass(frozen=True)
@@ -52,11 +71,13 @@ class EncodedImage:
         image: The photograph; refinement looks at its colours.
         layout: Its views, where their windows lie, and its sizes.
         batches: All windows of all views.
+        regions: That the windows were read inside; None: of a model that needs none.
     """
 
     image: Picture
     layout: ImageLayout
     batches: tuple[EncodedWindows, ...]
+    regions: PictureRegions | None = None
 
     def __repr__(self) -> str:
         height, width = self.image.shape[:2]
@@ -89,15 +110,28 @@ class WindowEncoder:
                 return tensor.device
         return torch.device("cpu")
 
-    def encode(self, images: Sequence[Picture], layouts: Sequence[ImageLayout]) -> Iterator[EncodedWindows]:
-        """Full batches of windows of one size, across views and photographs, made when asked for."""
-        waiting: dict[_Kind, list[tuple[Place, Tensor]]] = {}
+    def encode(
+        self,
+        images: Sequence[Picture],
+        layouts: Sequence[ImageLayout],
+        regions: Sequence[PictureRegions | None] | None = None,
+    ) -> Iterator[EncodedWindows]:
+        """Full batches of windows of one size, across views and photographs, made when asked for.
+
+        Args:
+            images: The photographs.
+            layouts: Of each.
+            regions: Of each, for a model that needs them.
+        """
+        regions = regions or [None] * len(images)
+        waiting: dict[_Kind, list[_Waiting]] = {}
         total = sum(len(view.windows.boxes) for layout in layouts for view in layout.windows)
         with doing("reading windows", total) as work:
-            for place, window, content in self._windows(images, layouts):
-                kind = ((window.shape[-2], window.shape[-1]), content)
+            for window in self._windows(images, layouts, regions):
+                content = window.content
+                kind = ((window.pixels.shape[-2], window.pixels.shape[-1]), content)
                 group = waiting.setdefault(kind, [])
-                group.append((place, window))
+                group.append(window)
                 if len(group) == self.window_batch:
                     yield self._run_tower(group, content, work)
                     group.clear()
@@ -134,7 +168,8 @@ class WindowEncoder:
             masks: ``(N, H, W)`` bool at the photograph's size; they are read where the window has the photograph.
             words: All classes.
         """
-        ((_, window, content),) = self._windows([image], [layout])
+        (whole,) = self._windows([image], [layout], [None])
+        window, content = whole.pixels, whole.content
         height, width = window.shape[-2:]
         on_window = F.pad(masks_on_grid(masks, content), (0, width - content[1], 0, height - content[0]))
         with self._autocast(window.device):
@@ -149,28 +184,41 @@ class WindowEncoder:
         return resized(picture, first.unscaled).permute(2, 0, 1)
 
     def _windows(
-        self, images: Sequence[Picture], layouts: Sequence[ImageLayout]
-    ) -> Iterator[tuple[Place, Tensor, tuple[int, int]]]:
-        """Windows ``(3, h, w)`` with their place, normalised, padded to the patch grid; and their size before that."""
-        for index, (image, layout) in enumerate(zip(images, layouts, strict=True)):
+        self,
+        images: Sequence[Picture],
+        layouts: Sequence[ImageLayout],
+        regions: Sequence[PictureRegions | None],
+    ) -> Iterator["_Waiting"]:
+        """Windows of all views, normalised and padded to the patch grid."""
+        for index, (image, layout, of_image) in enumerate(zip(images, layouts, regions, strict=True)):
             picture = self.working(image, layout)
             for number, (view, of_view) in enumerate(zip(layout.views, layout.windows, strict=True)):
                 rendered = render_view(picture[None], view)[0]
+                ids = (
+                    None if of_image is None else of_image.in_view(of_view.by_way_of or of_view.working, view)
+                )
                 for top, left, bottom, right in of_view.windows.boxes:
-                    window = self.model.normalize(rendered[None, :, top:bottom, left:right])
-                    yield (index, number), _pad(window, of_view)[0], (bottom - top, right - left)
+                    pixels = rendered[None, :, top:bottom, left:right]
+                    cut = None if ids is None else _pad(ids[..., top:bottom, left:right], of_view, OUTSIDE)
+                    size = (bottom - top, right - left)
+                    window = _pad(self.model.normalize(pixels), of_view)[0]
+                    yield _Waiting((index, number), window, size, cut)
 
     def _run_tower(
-        self, group: Sequence[tuple[Place, Tensor]], content: tuple[int, int], work: Doing
+        self, group: Sequence["_Waiting"], content: tuple[int, int], work: Doing
     ) -> EncodedWindows:
-        windows = torch.stack([window for _, window in group])
+        windows = torch.stack([window.pixels for window in group])
+        ids = [window.ids for window in group if window.ids is not None]
         with self._autocast(windows.device):
             if self.model.names_regions:
                 state = cast(RegionSegmentable, self.model).encode(windows, content)
+            elif ids:
+                regions = _stack(ids).to(windows.device)
+                state = cast(MaskedSegmentable, self.model).encode(windows, regions=regions)
             else:
                 state = self.model.encode(windows)
         work.advance(len(group))  # read, whatever its reader does with it before the next is asked for
-        return EncodedWindows(state, tuple(place for place, _ in group))
+        return EncodedWindows(state, tuple(window.place for window in group))
 
     def _autocast(self, device: torch.device) -> AbstractContextManager[Any]:
         if self.precision == "float32":
@@ -192,9 +240,20 @@ def collect(maps: dict[Place, list[Tensor]], places: Sequence[Place], logits: Te
         start += count
 
 
-def _pad(windows: Tensor, layout: WindowLayout) -> Tensor:
-    """Zeros up to the patch grid."""
+def _stack(maps: Sequence[Tensor]) -> Tensor:
+    """Maps ``(h, w)``, or ``(M, h, w)`` with M of each its own, as one tensor; layers that are not there are `OUTSIDE`."""
+    most = max(len(each) for each in maps)
+    return torch.stack(
+        [
+            each if each.ndim == 2 else F.pad(each, (0, 0, 0, 0, 0, most - len(each)), value=OUTSIDE)
+            for each in maps
+        ]
+    )
+
+
+def _pad(windows: Tensor, layout: WindowLayout, value: int = 0) -> Tensor:
+    """Zeros, or another value, up to the patch grid."""
     (height, width), (full_height, full_width) = windows.shape[-2:], layout.padded
     top = padding_before(height, full_height, layout.padding)
     left = padding_before(width, full_width, layout.padding)
-    return F.pad(windows, (left, full_width - width - left, top, full_height - height - top))
+    return F.pad(windows, (left, full_width - width - left, top, full_height - height - top), value=value)

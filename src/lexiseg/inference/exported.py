@@ -14,7 +14,7 @@ from lexiseg.clip.loading import FrozenCLIP
 from lexiseg.clip.towers.text import TextTower
 from lexiseg.errors import CheckpointError, ConfigError
 from lexiseg.inference.devices import pick_device
-from lexiseg.types import Activation, MaskOutput, chunks
+from lexiseg.types import NO_NEEDS, Activation, MaskOutput, chunks
 
 if TYPE_CHECKING:
     from onnxruntime import InferenceSession
@@ -111,6 +111,7 @@ class ExportedModel:
 
     offers_features = False
     names_regions = False
+    needs = NO_NEEDS
 
     def __init__(self, run: Callable[[Tensor, Tensor], Tensor], card: ProgramCard) -> None:
         self._run = run

@@ -134,10 +134,15 @@ class MaskVote:
 
     def by_labels(self, labels: Tensor) -> Tensor:
         """Labels ``(H, W)`` in which every mask has its most frequent label."""
+        return self.paint(labels, self.label_votes(labels))
+
+    def label_votes(self, labels: Tensor) -> Tensor:
+        """``(M,)`` int64, the most frequent label of ``(H, W)`` inside each mask, largest mask first."""
         flat = labels.flatten().long()
-        count = int(flat.max()) + 1 if flat.numel() else 1
-        votes = [torch.bincount(flat[mask.flatten()], minlength=count).argmax() for mask in self._masks]
-        return self.paint(labels, torch.stack(votes)) if votes else labels
+        votes = [
+            torch.bincount(flat[mask.flatten().to(flat.device)], minlength=1).argmax() for mask in self._masks
+        ]
+        return torch.stack(votes) if votes else flat.new_zeros(0)
 
     def paint(self, labels: Tensor, classes: Tensor) -> Tensor:
         """Labels with one class per mask, largest mask first; masks without a pixel change nothing.

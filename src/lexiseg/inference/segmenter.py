@@ -4,7 +4,7 @@ import copy
 import functools
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
-from typing import Concatenate, ParamSpec, TypeVar
+from typing import Concatenate, ParamSpec, TypeVar, cast
 
 import numpy as np
 import numpy.typing as npt
@@ -33,6 +33,7 @@ from lexiseg.inference.panoptic import PanopticSegmentation
 from lexiseg.inference.pictures import NO_CLASS
 from lexiseg.inference.protocol import InferenceProtocol
 from lexiseg.inference.refine import PAMR, MaskVote, PreparedPAMR
+from lexiseg.inference.regions import PictureRegions, require_regions
 from lexiseg.inference.result import Segmentation
 from lexiseg.inference.segment_finding import (
     Stuff,
@@ -44,7 +45,7 @@ from lexiseg.inference.segment_finding import (
 from lexiseg.inference.words import EmbeddedWords, Words
 from lexiseg.masks.provider import MaskProvider
 from lexiseg.progress import doing
-from lexiseg.types import ClassifiedMasks, Segmentable, chunks
+from lexiseg.types import ClassifiedMasks, MaskedSegmentable, Segmentable, chunks
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -146,13 +147,15 @@ class Segmenter:
                 from one pixel up. See :func:`lexiseg.data.io.read_image`.
             scores: Whether to compute the score map; labels alone are faster.
             masks: ``(M, H, W)`` bool, class-agnostic: each takes the class of its highest mean logit, the
-                smaller mask deciding where two overlap. Scores stay those of the pixels.
+                smaller mask deciding where two overlap. Scores stay those of the pixels. A model that reads inside masks
+                (``needs.masks``) does so, and each takes its most frequent label.
 
         Returns:
             The result at the photograph's own size.
 
         Raises:
             DataError: No such image, masks that do not fit it, or an image too large to work on.
+            ConfigError: A model that reads inside masks, and there are none.
         """
         return self.segment_batch([image], scores=scores, masks=None if masks is None else [masks])[0]
 
@@ -177,29 +180,38 @@ class Segmenter:
         words, pictures = self._words, [read_image(image) for image in images]
         layouts = [self._layout(picture) for picture in pictures]
         given = [None] * len(pictures) if masks is None else masks
-        votes = [self._vote(picture, mask) for picture, mask in zip(pictures, given, strict=True)]
+        if any(each is None for each in given) and self._masks is None:
+            require_regions(self.model)
+        masked = [self._masked(picture, each) for picture, each in zip(pictures, given, strict=True)]
         text = self._text(words)
         apart = self.model.names_regions
         if apart or any(self._words_per_pass(layout, words) < len(text) for layout in layouts):
             return [
-                self._result(self._encoded(picture), words, scores=scores, vote=vote)
-                for picture, vote in zip(pictures, votes, strict=True)
+                self._result(self._encoded(picture, regions), words, scores=scores, vote=vote)
+                for picture, (vote, regions) in zip(pictures, masked, strict=True)
             ]
         maps: dict[Place, list[Tensor]] = {}
-        for batch in self._encoder.encode(pictures, layouts):
+        for batch in self._encoder.encode(pictures, layouts, [regions for _, regions in masked]):
             collect(maps, batch.places, self._encoder.decode(batch.state, text))
         results = []
-        for index, (picture, layout, vote) in enumerate(zip(pictures, layouts, votes, strict=True)):
+        for index, (picture, layout, (vote, regions)) in enumerate(
+            zip(pictures, layouts, masked, strict=True)
+        ):
             logits = tuple(torch.cat(maps.pop((index, view))) for view in range(len(layout.views)))
-            encoded = EncodedImage(picture, layout, ())
+            encoded = EncodedImage(picture, layout, (), regions)
             passes = iter([(slice(0, len(text)), logits)])
             results.append(self._decide(encoded, words, passes, scores=scores, vote=vote))
         return results
 
     @_apart
-    def encode(self, image: ImageSource) -> EncodedImage:
-        """Run the tower once, for :meth:`segment_encoded` with any words; raises as :meth:`segment` does."""
-        return self._encoded(read_image(image))
+    def encode(self, image: ImageSource, *, masks: npt.NDArray[np.bool_] | None = None) -> EncodedImage:
+        """Run the tower once, for :meth:`segment_encoded` with any words; raises as :meth:`segment` does.
+
+        Args:
+            image: As in :meth:`segment`.
+            masks: As there, for a model that reads inside masks; others take them afterwards.
+        """
+        return self._read(read_image(image), masks)
 
     @_apart
     def segment_encoded(
@@ -216,14 +228,20 @@ class Segmenter:
             encoded: From :meth:`encode` of this segmenter, or of one that differs in its words only.
             words: Other words for this call only, as in :meth:`with_words`; None for the present ones.
             scores: As in :meth:`segment`.
-            masks: As in :meth:`segment`.
+            masks: As in :meth:`segment`; a model that reads inside masks took them when it encoded.
         """
         if not isinstance(encoded, EncodedImage):
             raise ConfigError(
                 f"expected what Segmenter.encode gave, got {type(encoded).__name__}; encode the photograph first"
             )
         chosen = self._words if words is None else self._embedded(words)
-        return self._result(encoded, chosen, scores=scores, vote=self._vote(encoded.image, masks))
+        if encoded.regions is not None:
+            if masks is not None:
+                raise ConfigError(
+                    f"{type(self.model).__name__} has read the photograph inside its masks; give others to Segmenter.encode"
+                )
+            return self._result(encoded, chosen, scores=scores, vote=None)
+        return self._result(encoded, chosen, scores=scores, vote=self._masked(encoded.image, masks)[0])
 
     @_apart
     def panoptic(self, image: ImageSource, *, stuff: Stuff = ()) -> PanopticSegmentation:
@@ -266,7 +284,7 @@ class Segmenter:
         picture = read_image(image)
         layout = self._layout(picture, replace(self.protocol, views=SINGLE_VIEW))
         text = self._text(self._words)
-        batches = self._encoder.encode([picture], [layout])
+        batches = self._encoder.encode([picture], [layout], [self._inside(picture)])
         maps = torch.cat([self._encoder.features(batch.state, text) for batch in batches])
         return layout.windows[0].merge_features(maps)
 
@@ -292,12 +310,27 @@ class Segmenter:
             )
         return self._embed(words, templates)
 
-    def _vote(self, picture: Picture, masks: npt.NDArray[np.bool_] | None) -> MaskVote | None:
-        """Of the masks given, else of those that the provider makes, if there is one."""
+    def _masked(
+        self, picture: Picture, masks: npt.NDArray[np.bool_] | None
+    ) -> tuple[MaskVote | None, PictureRegions | None]:
+        """What the masks given, else those that the provider makes, are for: a vote at the end, or a reading inside them."""
         if masks is None and self._masks is not None:
             with doing("making masks"):
                 masks = self._masks(picture).arrays()
-        return None if masks is None else MaskVote.of(masks, picture.shape[:2])
+        if masks is None:
+            return None, None
+        size = (picture.shape[0], picture.shape[1])
+        if self.model.needs.masks:
+            return None, PictureRegions(cast(MaskedSegmentable, self.model), masks, size)
+        return MaskVote.of(masks, size), None
+
+    def _inside(self, picture: Picture, masks: npt.NDArray[np.bool_] | None = None) -> PictureRegions | None:
+        """For a model that reads inside masks; None for others."""
+        if not self.model.needs.masks:
+            return None
+        if masks is None and self._masks is None:
+            require_regions(self.model)
+        return self._masked(picture, masks)[1]
 
     def _layout(self, image: Picture, protocol: InferenceProtocol | None = None) -> ImageLayout:
         source = (image.shape[0], image.shape[1])
@@ -312,9 +345,16 @@ class Segmenter:
             require_room(layout, protocol.window_batch, estimate)
         return layout
 
-    def _encoded(self, image: Picture) -> EncodedImage:
+    def _read(self, image: Picture, masks: npt.NDArray[np.bool_] | None) -> EncodedImage:
+        if masks is not None and not self.model.needs.masks:
+            raise ConfigError(
+                f"{type(self.model).__name__} does not read inside masks; give them to Segmenter.segment_encoded"
+            )
+        return self._encoded(image, self._inside(image, masks))
+
+    def _encoded(self, image: Picture, regions: PictureRegions | None = None) -> EncodedImage:
         layout = self._layout(image)
-        return EncodedImage(image, layout, tuple(self._encoder.encode([image], [layout])))
+        return EncodedImage(image, layout, tuple(self._encoder.encode([image], [layout], [regions])), regions)
 
     def _result(
         self, encoded: EncodedImage, words: EmbeddedWords, *, scores: bool, vote: MaskVote | None
@@ -400,6 +440,7 @@ class Segmenter:
                     self._refinement(encoded.image, encoded.layout),
                     vote,
                     None if vote is None else self._named(encoded, words, vote),
+                    encoded.regions,
                 ),
             )
         id2label = vocabulary.id2label

@@ -16,7 +16,7 @@ from lexiseg.models.parameter_groups import group_parameters
 from lexiseg.models.relationship_descriptor import relationship_descriptor
 from lexiseg.models.spectral_filter import SpectralFilter
 from lexiseg.models.visual_prompts import VisualPrompts
-from lexiseg.types import Activation, GroupSettings, MaskOutput, VisionFeatures, chunks
+from lexiseg.types import NO_NEEDS, Activation, GroupSettings, MaskOutput, VisionFeatures, chunks
 
 _QUERY_CHUNK = 1024
 """Classes decoded at once where no gradient is needed; queries do not see each other, so the result is the same."""
@@ -50,6 +50,7 @@ class CascadeCLIP(nn.Module):
     depends_on_text = False
     words_together = False
     names_regions = False
+    needs = NO_NEEDS
     activation: Activation = "sigmoid"
     offers_features = False
 

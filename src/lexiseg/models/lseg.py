@@ -12,7 +12,7 @@ from lexiseg.models.image_pyramids import FusionDecoder, ResNetPyramid, VitPyram
 from lexiseg.models.lseg_settings import LSegSettings
 from lexiseg.models.parameter_groups import group_parameters
 from lexiseg.models.spatial_regularization import SpatialRegularization
-from lexiseg.types import Activation, Color, GroupSettings, ImageTower, MaskOutput
+from lexiseg.types import NO_NEEDS, Activation, Color, GroupSettings, ImageTower, MaskOutput
 
 _HALF: Color = (0.5, 0.5, 0.5)
 """Mean and deviation of the ViT's images."""
@@ -41,6 +41,7 @@ class LSeg(nn.Module):
     offers_features = False
     activation: Activation = "linear"
     names_regions = False
+    needs = NO_NEEDS
     smallest_grid = 2
 
     _mean: Tensor

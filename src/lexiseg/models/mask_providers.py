@@ -40,10 +40,20 @@ PROVIDERS = {
         "lexiseg.models.mask_models:dino",
         model="facebook/dino-vits16",
     ),
+    "normalized_cut": Entry(
+        "objects, cut out one after the other by a DINO's keys (LaVG)",
+        "lexiseg.models.mask_models:normalized_cut",
+        model="facebook/dino-vitb8",
+    ),
     "sam": Entry(
         "everything that a SAM, SAM 2 or SAM-HQ finds from a grid of points",
         "lexiseg.models.mask_models:sam",
         model="facebook/sam-vit-base",
+    ),
+    "panoptic": Entry(
+        "the segments of a panoptic model of transformers (EoMT, Mask2Former), which has learned from labels",
+        "lexiseg.models.mask_models:panoptic",
+        model="tue-mps/coco_panoptic_eomt_large_640",
     ),
     "regions": Entry(
         "the regions of a trained model that finds regions first: --model CHECKPOINT",

@@ -12,6 +12,7 @@ from lexiseg.losses.segment_criterion import SegmentLossSettings
 from lexiseg.models.parameter_groups import group_parameters
 from lexiseg.ops.given_regions import best_overlaps, certain_logits
 from lexiseg.types import (
+    NO_NEEDS,
     Activation,
     ClassifiedMasks,
     ClassWords,
@@ -45,6 +46,7 @@ class RegionModel(nn.Module):
     """
 
     names_regions = True
+    needs = NO_NEEDS
     activation: Activation = "scores"
     depends_on_text = True
     words_together = True

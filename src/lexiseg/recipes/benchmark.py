@@ -13,6 +13,7 @@ from torch import nn
 from lexiseg.clip.loading import FrozenCLIP
 from lexiseg.clip.templates import resolve_templates
 from lexiseg.data.resuming import MOST_SAMPLES, require_count
+from lexiseg.dense.wants import wants_masks
 from lexiseg.errors import ConfigError, DataError, LexisegError
 from lexiseg.evaluation.benchmark import Benchmark, MethodChoice, Row, cell_key, measure, prepare
 from lexiseg.evaluation.benchmark_table import Cell, read_cells, to_markdown, write_cells
@@ -193,12 +194,13 @@ def _pairs(run: BenchmarkRun) -> Iterator[tuple[Row, Benchmark]]:
 
 
 def _published(run: BenchmarkRun) -> dict[tuple[str, str], Published]:
-    """What papers print of the methods; of names of given masks they print nothing."""
-    if run.clip is None or run.masks is not None:
+    """What papers print of the methods; of names of given masks nothing, but of labels that were found inside masks."""
+    if run.clip is None:
         return {}
     found = {
         (choice.label, benchmark.name): published_miou(choice.name, benchmark.name, run.clip.tower)
         for choice in run.methods
+        if run.masks is None or wants_masks(choice.name)
         for benchmark in run.benchmarks
     }
     return {place: number for place, number in found.items() if number is not None}

@@ -2,7 +2,7 @@
 
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -15,22 +15,19 @@ from lexiseg.clip.templates import resolve_templates
 from lexiseg.clip.vocabulary import Vocabulary
 from lexiseg.dense.methods import METHODS, build_method
 from lexiseg.dense.registry import GROUP_READINGS
+from lexiseg.dense.wants import left_wanting, wants_masks, wants_second_model
 from lexiseg.drawing.grid import LabelledPanel, comparison, fit_labels, panel_size
 from lexiseg.errors import ConfigError, DataError, LexisegError
 from lexiseg.inference.devices import pick_device
 from lexiseg.inference.pictures import NO_CLASS, drawable
 from lexiseg.inference.pipeline import Pipeline
+from lexiseg.inference.regions import masks_missing
 from lexiseg.inference.segmenter import Segmenter
+from lexiseg.recipes.given_masks import GivenMasks
 from lexiseg.recipes.photographs import Photograph
 
-PROXY = "proxyclip"
-"""The method that needs a second vision model."""
-
 ALL = "all"
-"""Stands for every method that the CLIP can be read by."""
-
-EVERY = tuple(name for name in METHODS if name not in (PROXY, *GROUP_READINGS))
-"""What :data:`ALL` holds: methods that read patches and need no second model; on a CLIP of groups, those that read groups."""
+"""Stands for every method that reads patches; on a CLIP that groups its patches, for those that read groups."""
 
 LeftOut = Callable[[str, LexisegError], None]
 """Hears which method cannot take part, and why."""
@@ -47,28 +44,36 @@ class Comparison:
         templates: Prompt templates for all; None: those that each was published or trained with.
         clip: Hub name, folder or file of CLIP weights, or ``toy``; None: the trained model's, or the hub's ViT-B/16.
         tokenizer: For CLIP files that bring none.
-        proxy: Hub name or folder of the second vision model of ``proxyclip``; None: its own default.
+        proxy: Hub name or folder of the second vision model of the methods that take one; None: their own default.
+        masks: For the methods that read inside masks, as `GivenMasks` takes them; None: those are left out.
         checkpoint: A trained model to stand beside the methods; its CLIP serves them all.
         device: See :func:`~lexiseg.inference.devices.pick_device`.
     """
 
     words: Vocabulary
-    methods: Sequence[str] = EVERY
+    methods: Sequence[str] = field(default_factory=lambda: choose_methods(ALL, proxy=None))
     background: str | None = None
     templates: str | None = None
     clip: str | None = None
     tokenizer: str | None = None
     proxy: str | None = None
+    masks: str | None = None
     checkpoint: str | None = None
     device: str = "auto"
+
+    def __post_init__(self) -> None:
+        """Refuse masks that are nowhere, before a model is loaded."""
+        if self.masks is not None:
+            GivenMasks(self.masks)
 
 
 @dataclass(frozen=True)
 class Contestant:
-    """One column of the comparison: a method or a trained model, ready for the words."""
+    """One column of the comparison: a method or a trained model, ready for the words, with masks if it reads inside them."""
 
     title: str
     segmenter: Segmenter
+    masks: GivenMasks | None = None
 
 
 @dataclass(frozen=True)
@@ -90,23 +95,40 @@ class Reading:
     unseen: tuple[str, ...]
 
 
-def choose_methods(text: str, *, proxy: str | None) -> tuple[str, ...]:
-    """Method names of a flag; ``all`` holds proxyclip only where its second model is named.
+def choose_methods(
+    text: str,
+    *,
+    proxy: str | None,
+    masks: str | None = None,
+    told: Callable[[str], None] = lambda line: None,
+) -> tuple[str, ...]:
+    """Method names of a flag; ``all`` holds those that want a second model or masks only where these are named.
+
+    Args:
+        text: Names with commas between, or ``all``.
+        proxy: The second model, if one is named.
+        masks: Where masks are, if that is named.
+        told: Hears of each method that ``all`` does without, and why.
 
     Raises:
-        ConfigError: No or unknown names, or a second model that no method would use.
+        ConfigError: No or unknown names, or a second model or masks that no method would use.
     """
     names = tuple(dict.fromkeys(name.strip() for name in text.split(",") if name.strip()))
     if names == (ALL,):
-        return tuple(name for name in METHODS if name in EVERY or (name == PROXY and proxy is not None))
+        given = {"proxy": proxy is not None, "masks": masks is not None}
+        wanting = {name: left_wanting(name, **given) for name in METHODS if name not in GROUP_READINGS}
+        for name, what in wanting.items():
+            if what:
+                told(f"{name} is left out: {what}")
+        return tuple(name for name, what in wanting.items() if not what)
     unknown = [name for name in names if name not in METHODS]
     if unknown or not names:
-        told = f"no training-free method '{unknown[0]}'" if unknown else "--methods names no method"
-        raise ConfigError(f"{told}; give {ALL}, or some of {', '.join(METHODS)}, separated by commas")
-    if proxy is not None and PROXY not in names:
-        raise ConfigError(
-            f"--proxy is for {PROXY}, which is not among --methods {text}; name it or drop --proxy"
-        )
+        wrong = f"no training-free method '{unknown[0]}'" if unknown else "--methods names no method"
+        raise ConfigError(f"{wrong}; give {ALL}, or some of {', '.join(METHODS)}, separated by commas")
+    for flag, value, wants in (("--proxy", proxy, wants_second_model), ("--masks", masks, wants_masks)):
+        if value is not None and not any(map(wants, names)):
+            users = " or ".join(filter(wants, METHODS))
+            raise ConfigError(f"{flag} is for {users}, not among --methods {text}; name it or drop {flag}")
     return names
 
 
@@ -137,16 +159,22 @@ def build_methods(task: Comparison, clip: FrozenCLIP, left_out: LeftOut) -> list
         LexisegError: Words that this CLIP cannot read.
     """
     contestants = []
-    of_groups = clip.tower.groups_patches and tuple(task.methods) == EVERY
+    masks = None if task.masks is None else GivenMasks(task.masks, task.device)
+    every = choose_methods(ALL, proxy=task.proxy, masks=task.masks)
+    of_groups = clip.tower.groups_patches and tuple(task.methods) == every
     for name in GROUP_READINGS if of_groups else task.methods:
-        settings: dict[str, Any] = {"proxy": task.proxy} if name == PROXY and task.proxy is not None else {}
+        named = task.proxy is not None and wants_second_model(name)
+        settings: dict[str, Any] = {"proxy": task.proxy} if named else {}
         try:
+            if masks is None and wants_masks(name):
+                raise masks_missing(name)
             method = build_method(name, clip.tower, **settings)
         except LexisegError as error:
             left_out(name, error)
             continue
         pipeline = Pipeline.training_free(method, clip, templates=task.templates)
-        contestants.append(Contestant(name, pipeline.segmenter(task.words, background=task.background)))
+        segmenter = pipeline.segmenter(task.words, background=task.background)
+        contestants.append(Contestant(name, segmenter, masks if wants_masks(name) else None))
     return contestants
 
 
@@ -178,7 +206,8 @@ def read_all(
     for index, contestant in enumerate(contestants):
         started = time.perf_counter()
         try:
-            result = contestant.segmenter.segment(photograph.pixels, scores=False)
+            masks = None if contestant.masks is None else contestant.masks.read(photograph)[0]
+            result = contestant.segmenter.segment(photograph.pixels, scores=False, masks=masks)
         except LexisegError as error:
             left_out(contestant.title, error)
         else:

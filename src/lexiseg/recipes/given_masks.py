@@ -1,6 +1,8 @@
-"""Masks for one photograph after another: a folder of mask files in either form, or superpixels made on the spot."""
+"""Masks for one photograph after another: a folder of mask files in either form, or a provider's, made on the spot."""
 
+from functools import cached_property
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 import numpy.typing as npt
@@ -9,12 +11,17 @@ from lexiseg.data.io import read_masks
 from lexiseg.errors import ConfigError, DataError
 from lexiseg.masks.mask_set import MaskSet
 from lexiseg.masks.store import MaskStore
+from lexiseg.models.mask_providers import PROVIDERS
+from lexiseg.recipes.mask_providers import make_provider
 from lexiseg.recipes.photographs import Photograph
+
+if TYPE_CHECKING:
+    from lexiseg.masks.provider import MaskProvider
 
 SUPERPIXELS = "superpixels"
 
 REGIONS = 48
-"""Where masks overlap the smaller one decides, so of several partitions only the finest would count."""
+"""Of superpixels: where masks overlap the smaller one decides, so of several partitions only the finest would count."""
 
 _MOST_BYTES = 2**31
 """Masks of one photograph, a byte a pixel."""
@@ -24,19 +31,25 @@ class GivenMasks:
     """Class-agnostic masks for one photograph after another.
 
     Args:
-        place: A folder, or ``superpixels``.
+        place: A folder, or the name of a provider, which is loaded for the first photograph, with its own settings.
+        device: Where a provider's model runs.
 
     Raises:
         ConfigError: Neither.
     """
 
-    def __init__(self, place: str | Path) -> None:
-        self.folder = None if str(place) == SUPERPIXELS else Path(place)
+    def __init__(self, place: str | Path, device: str = "auto") -> None:
+        self.folder = None if str(place) in PROVIDERS else Path(place)
+        self._name, self._device = str(place), device
         if self.folder is not None and not self.folder.is_dir():
             raise ConfigError(
-                f"--masks: expected a folder holding STEM.png per photograph, or what `lexiseg masks build` wrote, or "
-                f"{SUPERPIXELS}; got {place}"
+                f"--masks: expected a folder holding STEM.png per photograph, or what `lexiseg masks build` wrote, or one of "
+                f"{', '.join(PROVIDERS)}; got {place}"
             )
+
+    @cached_property
+    def _provider(self) -> "MaskProvider":
+        return on_the_spot(self._name, self._device)
 
     def read(self, photograph: Photograph, root: Path | None = None) -> tuple[npt.NDArray[np.bool_], str]:
         """Masks ``(M, H, W)`` of a photograph, and where they came from.
@@ -50,9 +63,7 @@ class GivenMasks:
         """
         size = (photograph.pixels.shape[0], photograph.pixels.shape[1])
         if self.folder is None:
-            from lexiseg.masks.superpixels import Superpixels  # scikit-image, for those who ask for them
-
-            return mask_arrays(Superpixels(regions=(REGIONS,))(photograph.pixels), SUPERPIXELS), SUPERPIXELS
+            return mask_arrays(self._provider(photograph.pixels), self._name), self._name
         store = MaskStore(self.folder, root or photograph.path.parent)
         ours, listed = store.path(photograph.path), store.find(photograph.path)
         ids = self.folder / f"{photograph.stem}.png"
@@ -65,6 +76,16 @@ class GivenMasks:
                 f"no file at {ids}; check the path. Nor is there {ours.name}, which `lexiseg masks build` would write"
             )
         return mask_arrays(store.read(photograph.path, size), str(listed)), str(listed)
+
+
+def on_the_spot(name: str, device: str) -> "MaskProvider":
+    """A provider with its own settings and weights, for one photograph after another; superpixels in one partition.
+
+    Raises:
+        ConfigError: A provider that has no weights of its own.
+        LexisegError: The model cannot be loaded.
+    """
+    return make_provider(name, {"regions": (REGIONS,)} if name == SUPERPIXELS else {}, device=device)
 
 
 def mask_arrays(masks: MaskSet, source: str) -> npt.NDArray[np.bool_]:

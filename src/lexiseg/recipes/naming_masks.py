@@ -12,8 +12,7 @@ from lexiseg.errors import ConfigError
 from lexiseg.evaluation.naming import GROUND_TRUTH, GroundTruthMasks, MaskSource
 from lexiseg.masks.provider import MaskProvider
 from lexiseg.models.mask_providers import PROVIDERS
-from lexiseg.recipes.given_masks import REGIONS, SUPERPIXELS, GivenMasks, mask_arrays
-from lexiseg.recipes.mask_providers import make_provider
+from lexiseg.recipes.given_masks import GivenMasks, mask_arrays, on_the_spot
 from lexiseg.recipes.photographs import Photograph
 from lexiseg.storage import leads_somewhere
 from lexiseg.types import Sample, SegmentationDataset
@@ -104,7 +103,5 @@ def open_masks(masks: Masks, device: str = "auto") -> MaskSource | None:
     if masks == GROUND_TRUTH:
         return GroundTruthMasks()
     if masks in PROVIDERS:
-        # As `predict --masks` takes them: of several partitions only the finest would name a pixel.
-        settings = {"regions": (REGIONS,)} if masks == SUPERPIXELS else {}
-        return MadeMasks(make_provider(masks, settings, device=device))
+        return MadeMasks(on_the_spot(masks, device))
     return FolderMasks(Path(masks))

@@ -4,7 +4,9 @@ from contextlib import AbstractContextManager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
+from lexiseg.dense.wants import wants_masks
 from lexiseg.errors import ConfigError
+from lexiseg.inference.regions import masks_missing
 from lexiseg.inference.result import Segmentation
 from lexiseg.inference.segmenter import Segmenter
 from lexiseg.interruption import Kept, keeping
@@ -14,17 +16,26 @@ from lexiseg.recipes.photographs import Photograph
 
 
 def check_flags(
-    *, threshold: float | None, refine: int | None, output: str, stuff: str | None, masks: bool, scores: bool
+    *,
+    threshold: float | None,
+    refine: int | None,
+    output: str,
+    stuff: str | None,
+    masks: bool,
+    scores: bool,
+    method: str | None = None,
 ) -> None:
     """Refuse what no photograph can be segmented with, before a model is loaded.
 
     Raises:
-        ConfigError: Out of range, or a flag that says nothing of the chosen output.
+        ConfigError: Out of range, a flag that says nothing of the chosen output, or a method whose masks are not named.
     """
     if threshold is not None and not 0 <= threshold < 1:
         raise ConfigError(f"--threshold is {threshold}; expected a number from 0 to below 1")
     if refine is not None and refine < 0:
         raise ConfigError(f"--refine is {refine}; expected a number of steps, 0 (off) or more")
+    if method is not None and wants_masks(method) and not masks:
+        raise masks_missing(method)
     if output == "semantic":
         if stuff is not None:
             raise ConfigError(

@@ -22,10 +22,8 @@ _EXAMPLES = """examples:
   lexiseg compare photo.jpg --classes "road, car" --checkpoint runs/camvid/best.ckpt a trained model beside them
   lexiseg compare scene.png --classes "red circle, bricks" --clip toy                offline, toy scenes only"""
 
-_PROXY = (
-    "second vision model of proxyclip, which with --methods all takes part only if this is given (named itself, it "
-    "takes facebook/dino-vitb8)"
-)
+_PROXY = "second vision model of the methods that take one; with --methods all they take part only with it"
+_MASKS = "masks of the methods that read inside masks (as of predict); without it these take no part"
 
 COMMAND = Command(
     "compare",
@@ -38,6 +36,7 @@ COMMAND = Command(
         *WORDS,
         Flag("--methods", "NAMES", "all, or names separated by commas, drawn in that order", default="all"),
         Flag("--proxy", "NAME|FOLDER", _PROXY),
+        Flag("--masks", "DIR|PROVIDER", _MASKS),
         Flag("--checkpoint", "CKPT", "a trained model to stand beside the methods; its CLIP serves them all"),
         CLIP,
         *SENTENCES,

@@ -9,7 +9,7 @@ from lexiseg.models.mask_providers import PROVIDERS
 MASKS_SUFFIX = ".masks.json"
 """What the store of masks adds to a photograph's name."""
 
-_TOLD = "\n".join(f"  {name:12} {entry.told}" for name, entry in PROVIDERS.items())
+_TOLD = "\n".join(f"  {name:14} {entry.told}" for name, entry in PROVIDERS.items())
 
 _BUILD = f"""Make masks of every photograph, once; training then reads them.
 

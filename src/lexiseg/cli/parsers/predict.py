@@ -8,8 +8,7 @@ Results lie at the photograph's own size:
   STEM_labels.png    class ids as pixel values: palette PNG, or 16-bit grey beyond 255 classes
   STEM_overlay.png   the photograph coloured by class, with a legend; unseen classes hatched
   STEM.json          areas, scores, and every setting
-  panoptic.json, panoptic/STEM.png, STEM_panoptic_overlay.png   instead, with --output panoptic (COCO's form)
-  instances.json, STEM_instances_overlay.png                    instead, with --output instances (likewise)
+  panoptic.json and panoptic/STEM.png, or instances.json, with --output: COCO's form instead, and overlays
 
 Without --checkpoint a training-free reading of CLIP answers. An unreadable photograph is reported and
 skipped; the run goes on and ends with status 1."""
@@ -32,11 +31,10 @@ _REFINE_STEPS = 10
 
 _REFINE = f"spread scores between pixels of like colour (PAMR; {_REFINE_STEPS} steps if no number is given)"
 
-_THRESHOLD = "pixels scored below P (0 to 1) go to the background or no class; such regions are no segments"
 _MASKS = (
     "one class per mask: DIR/STEM.png, STEM as in the results, holds mask ids as 8- or 16-bit pixel values at the "
     "photograph's size, 0 for no mask; or DIR is what `lexiseg masks build` wrote to, or holds SA-1B's JSON files; or "
-    "superpixels, made on the spot"
+    "a provider's name (superpixels, normalized_cut, sam, ...), made on the spot"
 )
 
 COMMAND = Command(
@@ -53,9 +51,9 @@ COMMAND = Command(
         Flag("--method", "NAME", "training-free method, such as maskclip or sc-clip; not with --checkpoint"),
         CLIP,
         *SENTENCES,
-        Flag("--threshold", "P", _THRESHOLD, kind=float),
+        Flag("--threshold", "P", "scored below P (0 to 1): background, no class, no segment", kind=float),
         Flag("--refine", "STEPS", _REFINE, kind=int, more={"nargs": "?", "const": _REFINE_STEPS}),
-        Flag("--masks", "DIR|superpixels", _MASKS),
+        Flag("--masks", "DIR|PROVIDER", _MASKS),
         Flag("--output", None, "what is told", "semantic", choices=("semantic", "panoptic", "instances")),
         Flag("--stuff", "WORDS", "classes that are not counted one by one, as sky; the others are things"),
         *place("predictions"),

@@ -1,7 +1,7 @@
 """Any vision transformer of ``transformers`` as a source of patch features (DINO, DINOv2, DINOv3, …)."""
 
 import inspect
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -11,10 +11,13 @@ from torch import Tensor, nn
 from lexiseg.clip.formats.huggingface import asking_hub
 from lexiseg.constants import IMAGENET_MEAN, IMAGENET_STD
 from lexiseg.errors import ConfigError
+from lexiseg.ops.grid import tokens_to_map
 from lexiseg.types import Color, PositionMode
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
+
+_PROJECTIONS = ("q_proj", "k_proj")
 
 
 class ExternalVision(nn.Module):
@@ -82,6 +85,28 @@ class ExternalVision(nn.Module):
         tokens = self._patches(self._run(images).last_hidden_state, images)
         return tokens.transpose(1, 2).unflatten(2, self.grid(images))
 
+    def queries_and_keys(self, images: Tensor) -> tuple[Tensor, Tensor]:
+        """Queries and keys of the last block's patches, each ``(B, C, h, w)``: all heads side by side, biases included.
+
+        Raises:
+            ConfigError: A model whose attention has no projections of its own for the two.
+        """
+        found: dict[str, Tensor] = {}
+
+        def keep(kind: str) -> Callable[[nn.Module, Any, Tensor], None]:
+            return lambda layer, given, result: found.update({kind: result})
+
+        hooks = [layer.register_forward_hook(keep(kind)) for kind, layer in self._last_projections().items()]
+        try:
+            self._run(images)
+        finally:
+            for hook in hooks:
+                hook.remove()
+        query, key = (
+            tokens_to_map(self._patches(found[kind], images), self.grid(images)) for kind in _PROJECTIONS
+        )
+        return query, key
+
     def block_tokens(self, images: Tensor) -> Iterator[Tensor]:
         """Patch tokens ``(B, h*w, C)`` after every block, from the first."""
         for tokens in self._run(images, output_hidden_states=True).hidden_states[1:]:
@@ -91,6 +116,18 @@ class ExternalVision(nn.Module):
         """Image embeddings ``(B, C)``: the class token, or the mean of the patches where there is none."""
         tokens = self._run(images).last_hidden_state
         return tokens[:, 0] if self.has_class_token else tokens.mean(dim=1)
+
+    def _last_projections(self) -> dict[str, nn.Module]:
+        """Of queries and of keys in the last block, by their names in ``transformers``."""
+        layers = dict(self.model.named_modules())
+        blocks = [name.removesuffix("q_proj") for name in layers if name.rpartition(".")[2] == "q_proj"]
+        last = blocks[-1] if blocks else ""
+        if any(last + kind not in layers for kind in _PROJECTIONS):
+            raise ConfigError(
+                f"external vision model {type(self.model).__name__}: expected attention with {' and '.join(_PROJECTIONS)}, and "
+                "it has none; choose a ViT such as facebook/dino-vitb8"
+            )
+        return {kind: layers[last + kind] for kind in _PROJECTIONS}
 
     def _run(self, images: Tensor, **settings: bool) -> Any:
         height, width = self.grid(images)

@@ -1,0 +1,34 @@
+"""What a method wants beside CLIP and a photograph, asked by its name before anything is loaded."""
+
+import inspect
+
+from lexiseg.dense.names import DENSE_ENCODERS
+
+
+def wants_masks(name: str) -> bool:
+    """Whether a method reads inside masks and refuses a photograph without any."""
+    return name in DENSE_ENCODERS and DENSE_ENCODERS[name].needs.masks
+
+
+def wants_second_model(name: str) -> bool:
+    """Whether a method takes another vision model, by the setting ``proxy``."""
+    return name in DENSE_ENCODERS and "proxy" in inspect.signature(DENSE_ENCODERS[name]).parameters
+
+
+def left_wanting(name: str, *, proxy: bool, masks: bool) -> str:
+    """What a method wants and is not given, as a sentence of the command line; empty where there is nothing.
+
+    Args:
+        name: Of any training-free method.
+        proxy: Whether a second vision model is named.
+        masks: Whether masks are.
+    """
+    lacking = []
+    if not proxy and wants_second_model(name):
+        lacking.append(("a second vision model", "--proxy"))
+    if not masks and wants_masks(name):
+        lacking.append(("masks", "--masks"))
+    if not lacking:
+        return ""
+    things, flags = (" and ".join(words) for words in zip(*lacking, strict=True))
+    return f"it needs {things}; name {'one' if flags == '--proxy' else 'them'} by {flags}"

@@ -1,0 +1,58 @@
+"""The regions of one photograph for a model that reads inside them, from the windows to the labels."""
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor
+
+from lexiseg.dense.multi_view import View, mirror
+from lexiseg.errors import ConfigError
+from lexiseg.inference.refine import MaskVote
+from lexiseg.ops.region_ids import ids_at, one_label_per_region
+from lexiseg.types import MaskedSegmentable, Segmentable
+
+
+class PictureRegions:
+    """Masks as a model reads inside them: what ``encode`` is told of each window, and what becomes of the labels.
+
+    Args:
+        model: Says what it wants to know of masks.
+        masks: ``(M, H, W)`` bool; they may overlap, and need not cover the photograph.
+        size: Height and width of the photograph.
+
+    Raises:
+        DataError: Other masks than that.
+    """
+
+    def __init__(self, model: MaskedSegmentable, masks: npt.NDArray[np.bool_], size: tuple[int, int]) -> None:
+        self._vote = MaskVote.of(masks, size)
+        self._map = model.region_map(torch.from_numpy(masks))
+        self._one_label = model.one_label_per_region
+
+    def in_view(self, working: tuple[int, int], view: View) -> Tensor:
+        """The map ``(…, h, w)`` of a view of the photograph's working size, nearest pixels."""
+        return mirror(ids_at(ids_at(self._map, working), view.size), view.flip)
+
+    def correct(self, labels: Tensor) -> tuple[Tensor, Tensor]:
+        """Labels ``(H, W)``, one for each region if the model says so; and ``(M,)`` int64, the commonest under each mask."""
+        if self._one_label:
+            labels = one_label_per_region(labels, self._map.to(labels.device))
+        return labels, self._vote.as_given(self._vote.label_votes(labels))
+
+
+def require_regions(model: Segmentable) -> None:
+    """Refuse a model that reads inside masks where there are none.
+
+    Raises:
+        ConfigError: It needs masks.
+    """
+    if model.needs.masks:
+        raise masks_missing(type(model).__name__)
+
+
+def masks_missing(name: str) -> ConfigError:
+    """What is said of a model or method that reads inside masks where there are none."""
+    return ConfigError(
+        f"{name} reads a photograph inside masks, and got none; name some by --masks (from Python: masks=), a folder that "
+        "`lexiseg masks build` wrote or what makes them, such as superpixels, normalized_cut or sam"
+    )

@@ -1,0 +1,23 @@
+"""What methods want, by their names."""
+
+from lexiseg.dense.wants import left_wanting, wants_masks, wants_second_model
+
+
+def test_by_name():
+    assert wants_masks("corrclip")
+    assert not any(map(wants_masks, ("proxyclip", "sclip", "tg-clip")))
+    assert wants_second_model("corrclip")
+    assert wants_second_model("proxyclip")
+    assert not any(map(wants_second_model, ("sclip", "tg-clip")))
+
+
+def test_told_in_one_sentence():
+    told = {
+        (False, False): "it needs a second vision model and masks; name them by --proxy and --masks",
+        (False, True): "it needs a second vision model; name one by --proxy",
+        (True, False): "it needs masks; name them by --masks",
+        (True, True): "",
+    }
+    for (proxy, masks), expected in told.items():
+        assert left_wanting("corrclip", proxy=proxy, masks=masks) == expected
+    assert left_wanting("sclip", proxy=False, masks=False) == ""
