@@ -1172,6 +1172,41 @@ _INSIDE_MASKS = (
     ),
 )
 
+_TRIDENT = (
+    Slip(
+        "mean-over-one-batch-of-windows",
+        "the cosines of each window are held against their own mean, not against that over the photograph",
+        "src/lexiseg/dense/trident.py",
+        "state.external[part], mean=mean)",
+        "state.external[part], mean=None)",
+        ("tests/dense/test_trident.py::test_against_one_window_and_one_head_at_a_time",),
+    ),
+    Slip(
+        "resized-before-cut",
+        "halves of a photograph share the cells at their common edge, as the map is cut in the wrong place",
+        "src/lexiseg/ops/guided_aggregation.py",
+        "number * features.shape[2] // len(weights) for number",
+        "-(-number * features.shape[2] // len(weights)) for number",
+        ("tests/ops/test_guided_aggregation.py",),
+    ),
+    Slip(
+        "whole-patches",
+        "windows that become one map do not lie on one patch grid",
+        "src/lexiseg/inference/segmenter.py",
+        "whole_picture=reads_picture(self.model))",
+        "whole_picture=False)",
+        ("tests/dense/test_trident.py::test_against_one_window_and_one_head_at_a_time",),
+    ),
+    Slip(
+        "unsure-pixels-ask",
+        "pixels that no class is sure of take part in the regions that SAM is asked about",
+        "src/lexiseg/ops/prompted_refinement.py",
+        "mask &= best >= settings.threshold",
+        "mask &= best >= 0",
+        ("tests/ops/test_prompted_refinement.py",),
+    ),
+)
+
 SLIPS = (
     _WORDS_AND_RULES
     + _PHOTOGRAPH_TO_LABELS
@@ -1185,5 +1220,6 @@ SLIPS = (
     + _CUT_OUT_REGIONS
     + _CAPTIONS_AND_PAIRS
     + _INSIDE_MASKS
+    + _TRIDENT
 )
 """Every slip."""

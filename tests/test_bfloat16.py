@@ -9,13 +9,13 @@ import torch
 from PIL import Image
 
 from cli.test_eval import TOY, checkpoint, describe  # noqa: F401  # a fixture is used by its name
-from dense_cases import PATCH_METHODS, pooled_colors
+from dense_cases import PATCH_METHODS, other_models
 from lexiseg.cli.main import main
 from lexiseg.clip.loading import load_clip
 from lexiseg.data.toy.world import ToyWorld
 from lexiseg.dense.methods import build_method
 from lexiseg.dense.names import TG_CLIP
-from lexiseg.dense.wants import left_wanting, wants_masks, wants_second_model
+from lexiseg.dense.wants import left_wanting, wants_masks
 from lexiseg.inference import segmenter as segmenter_module
 from lexiseg.inference.pipeline import Pipeline
 from lexiseg.masks.mask_set import MaskSet
@@ -62,8 +62,7 @@ def quarters(image):
 
 def pipelines(clip, name):
     """One method in float32 and in bfloat16."""
-    extra = {"proxy": pooled_colors} if wants_second_model(name) else {}
-    pipeline = Pipeline.training_free(build_method(name, clip.tower, **extra), clip)
+    pipeline = Pipeline.training_free(build_method(name, clip.tower, **other_models(name)), clip)
     rounded = replace(pipeline, protocol=replace(pipeline.protocol, precision="bfloat16"))
     return pipeline, rounded
 

@@ -4,7 +4,7 @@ Axes, always in this order: B images of a batch, K classes, N tokens, D channels
 h w patches (height first). Images are RGB.
 """
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal, Protocol, Self, runtime_checkable
 
@@ -512,6 +512,38 @@ class MaskedSegmentable(Segmentable, Protocol):
 
     def encode(self, images: Tensor, regions: Tensor | None = None) -> Any:
         """As of every model; ``regions`` are the windows' parts of the map, ``(B, …, H, W)`` int64, None for no map at all."""
+
+
+class PictureReader(Segmentable, Protocol):
+    """What makes one state of a photograph of all its windows, and one map of that; there it says ``whole_picture``."""
+
+    def gather(self, states: Sequence[Any], merge: Callable[[Tensor], Tensor], picture: Tensor) -> Any:
+        """Join the states of all windows of a photograph.
+
+        Args:
+            states: What ``encode`` gave, batch by batch, in the windows' order.
+            merge: ``(W, D, h, w)`` of all windows to their mean ``(D, H', W')`` on the whole picture's patch grid.
+            picture: ``(H, W, 3)`` uint8 RGB, the photograph at its own size.
+
+        Returns:
+            A state of one image; maps decoded from it lie over the whole photograph, on any grid.
+        """
+
+
+class Redrawing(Segmentable, Protocol):
+    """What draws labels anew after they are decided; there it says ``redraws``."""
+
+    def redraw_labels(
+        self, state: Any, labels: Tensor, maps: Callable[[int], Tensor], classes: int
+    ) -> tuple[Tensor, Tensor]:
+        """Labels ``(H, W)`` and their scores ``(H, W)``, 0 where the old ones stand.
+
+        Args:
+            state: Of the photograph.
+            labels: ``(H, W)`` int32 class ids; ``classes`` itself stands for no class.
+            maps: A class to its probabilities ``(H, W)``.
+            classes: How many.
+        """
 
 
 class GroupSettings(Protocol):

@@ -21,6 +21,7 @@ from lexiseg.errors import ConfigError, LexisegError
 from lexiseg.models.registry import build_model
 from lexiseg.recipes import compare as recipe
 from lexiseg.types import ClassSplit
+from tiny_sams import tiny_sam
 
 WORDS = "red circle, bricks, grass, water"
 OF_PATCHES = (*PATCH_METHODS, TG_CLIP)
@@ -96,7 +97,8 @@ def test_a_few_methods(command, photo, tmp_path, monkeypatch):
 
 
 def test_all_methods(command, photo, proxy, tmp_path):
-    flags = ["--templates", "single", "--proxy", proxy, "--masks", "superpixels"]
+    tiny_sam().save_pretrained(tmp_path / "sam")
+    flags = ["--templates", "single", "--proxy", proxy, "--masks", "superpixels", "--sam", tmp_path / "sam"]
     status, printed = command(photo, "--classes", WORDS, *flags)
     assert status == 0
     assert all("%" in row for row in lines_of(printed, OF_PATCHES).values())
@@ -110,8 +112,12 @@ def test_all_methods(command, photo, proxy, tmp_path):
 @pytest.mark.parametrize(
     ("text", "proxy", "expected"),
     [
-        ("all", None, tuple(name for name in OF_PATCHES if name not in ("proxyclip", "corrclip", "lavg"))),
-        ("all", "folder", tuple(name for name in OF_PATCHES if name not in ("corrclip", "lavg"))),
+        (
+            "all",
+            None,
+            tuple(name for name in OF_PATCHES if name not in ("proxyclip", "corrclip", "lavg", "trident")),
+        ),
+        ("all", "folder", tuple(name for name in OF_PATCHES if name not in ("corrclip", "lavg", "trident"))),
         ("tg-clip,clip , clip", None, ("tg-clip", "clip")),
         ("proxyclip", None, ("proxyclip",)),
     ],
@@ -126,7 +132,7 @@ def test_names(text, proxy, expected):
         ("sclip,tgclip", None, "no training-free method 'tgclip'; give all, or some of clip, maskclip"),
         ("sclip,all", None, "no training-free method 'all'"),
         (" , ", None, "--methods names no method; give all, or some of"),
-        ("sclip", "folder", "--proxy is for proxyclip or corrclip, not among --methods sclip"),
+        ("sclip", "folder", "--proxy is for proxyclip or corrclip or trident, not among --methods sclip"),
     ],
 )
 def test_wrong_names_stop_before_anything_is_loaded(command, photo, monkeypatch, text, proxy, message):
@@ -144,6 +150,13 @@ def test_what_all_does_without():
         "corrclip is left out: it needs a second vision model and masks; name them by --proxy and --masks"
         in lines
     )
+    assert (
+        "trident is left out: it needs a second vision model and a SAM; name them by --proxy and --sam"
+        in lines
+    )
+    assert "trident" in compare.choose_methods("all", proxy="folder", sam="folder")
+    with pytest.raises(ConfigError, match="--sam is for trident, not among --methods sclip"):
+        compare.choose_methods("sclip", proxy=None, sam="folder")
     assert "corrclip" in compare.choose_methods("all", proxy="folder", masks="superpixels")
     with pytest.raises(ConfigError, match="--masks is for lavg or corrclip, not among --methods sclip"):
         compare.choose_methods("sclip", proxy=None, masks="superpixels")

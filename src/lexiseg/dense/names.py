@@ -21,6 +21,7 @@ DENSE_ENCODERS: "LazyRegistry[type[DenseReading]]" = LazyRegistry(
         "resclip": "lexiseg.dense.resclip:ResCLIP",
         "proxyclip": "lexiseg.dense.proxyclip:ProxyCLIP",
         "corrclip": "lexiseg.dense.corrclip:CorrCLIP",
+        "trident": "lexiseg.dense.trident:Trident",
         "pixelclip": "lexiseg.dense.pixelclip:PixelCLIPReading",
         "groupvit": "lexiseg.dense.groupvit:GroupViT",
     }
