@@ -297,6 +297,7 @@ class ImageTower(Protocol):
         takes_prompts: Whether learned prompts may enter between the blocks: a :class:`BlockTower` with a class token,
             no register tokens, and CLIP's way of embedding.
         aligned_patches: Whether its patches were trained to match words, so that they need no other reading.
+        groups_patches: Whether it gathers its patches in groups on the way, so that it is a :class:`GroupTower`.
         position_mode: How its own code brings position embeddings to other grids; None where it has none, and where
             every reading brings its own way, as those published for CLIP do.
     """
@@ -312,6 +313,7 @@ class ImageTower(Protocol):
     has_blocks: bool
     takes_prompts: bool
     aligned_patches: bool
+    groups_patches: bool
     position_mode: PositionMode | None
 
     @property
@@ -384,6 +386,34 @@ class BlockTower(ImageTower, Protocol):
 
     def project(self, tokens: Tensor) -> Tensor:
         """Tokens after the last block, each on its own, to the joint space: ``(…, D)`` to ``(…, E)``."""
+
+
+@dataclass(frozen=True)
+class PatchGroups:
+    """What a tower that groups its patches makes of images. Letters: G groups, E channels of the joint space.
+
+    Attributes:
+        embeddings: ``(B, G, E)`` of each group, not normalised.
+        image: ``(B, E)`` of the whole image, not normalised.
+        maps: ``(B, G, h, w)`` how far each patch belongs to each group, in [0, 1]; they sum to 1 over the groups.
+    """
+
+    embeddings: Tensor
+    image: Tensor
+    maps: Tensor
+
+
+class GroupTower(ImageTower, Protocol):
+    """An image tower that gathers its patches in a few groups on the way; words name groups, not patches.
+
+    Attributes:
+        logit_scale: Factor on cosines with words in its own training.
+    """
+
+    logit_scale: float
+
+    def groups(self, images: Tensor) -> PatchGroups:
+        """The groups of normalised ``(B, 3, H, W)`` images."""
 
 
 class RegionPooling(Protocol):

@@ -9,13 +9,14 @@ from PIL import Image
 from rich.console import Console
 from transformers import ViTConfig, ViTModel
 
+from dense_cases import PATCH_METHODS
 from lexiseg.checkpoints.training_file import CheckpointInfo
 from lexiseg.cli import compare
 from lexiseg.cli.parsers.compare import COMMAND
 from lexiseg.clip import vocabulary
 from lexiseg.clip.loading import load_clip
 from lexiseg.data.toy.world import ToyWorld
-from lexiseg.dense.methods import METHODS
+from lexiseg.dense.names import METHODS, TG_CLIP
 from lexiseg.errors import ConfigError, LexisegError
 from lexiseg.models.registry import build_model
 from lexiseg.recipes import compare as recipe
@@ -23,6 +24,7 @@ from lexiseg.types import ClassSplit
 from tiny_sams import tiny_sam
 
 WORDS = "red circle, bricks, grass, water"
+OF_PATCHES = (*PATCH_METHODS, TG_CLIP)
 
 
 @pytest.fixture(autouse=True)
@@ -99,11 +101,11 @@ def test_all_methods(command, photo, proxy, tmp_path):
     flags = ["--templates", "single", "--proxy", proxy, "--masks", "superpixels", "--sam", tmp_path / "sam"]
     status, printed = command(photo, "--classes", WORDS, *flags)
     assert status == 0
-    assert all("%" in row for row in lines_of(printed, METHODS).values())
+    assert all("%" in row for row in lines_of(printed, OF_PATCHES).values())
     assert "left out" not in printed
     with Image.open(tmp_path / "out" / "scene_compare.png") as picture:
         assert 4 * 360 < picture.width < 5 * 360
-        rows = -(-(len(METHODS) + 1) // 4)  # the photograph stands first
+        rows = -(-(len(OF_PATCHES) + 1) // 4)  # the photograph stands first
         assert rows * 280 < picture.height < (rows + 1) * (280 + 32)  # with captions and a legend
 
 
@@ -113,9 +115,9 @@ def test_all_methods(command, photo, proxy, tmp_path):
         (
             "all",
             None,
-            tuple(name for name in METHODS if name not in ("proxyclip", "corrclip", "lavg", "trident")),
+            tuple(name for name in OF_PATCHES if name not in ("proxyclip", "corrclip", "lavg", "trident")),
         ),
-        ("all", "folder", tuple(name for name in METHODS if name not in ("corrclip", "lavg", "trident"))),
+        ("all", "folder", tuple(name for name in OF_PATCHES if name not in ("corrclip", "lavg", "trident"))),
         ("tg-clip,clip , clip", None, ("tg-clip", "clip")),
         ("proxyclip", None, ("proxyclip",)),
     ],

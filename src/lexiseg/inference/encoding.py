@@ -199,7 +199,7 @@ class WindowEncoder:
         first = layout.windows[0]
         picture = torch.from_numpy(np.ascontiguousarray(image)).to(self.device)
         resized = resize_image if self.resize == "opencv" else resize_image_pillow
-        return resized(picture, first.by_way_of or first.working).permute(2, 0, 1)
+        return resized(picture, first.unscaled).permute(2, 0, 1)
 
     def _windows(
         self,
@@ -212,9 +212,7 @@ class WindowEncoder:
             picture = self.working(image, layout)
             for number, (view, of_view) in enumerate(zip(layout.views, layout.windows, strict=True)):
                 rendered = render_view(picture[None], view)[0]
-                ids = (
-                    None if of_image is None else of_image.in_view(of_view.by_way_of or of_view.working, view)
-                )
+                ids = None if of_image is None else of_image.in_view(of_view.unscaled, view)
                 for top, left, bottom, right in of_view.windows.boxes:
                     pixels = rendered[None, :, top:bottom, left:right]
                     cut = None if ids is None else _pad(ids[..., top:bottom, left:right], of_view, OUTSIDE)

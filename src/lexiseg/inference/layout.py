@@ -53,6 +53,8 @@ class WindowLayout:
         padding: Where the padding lies.
         by_way_of: Height and width of the unscaled image, through which a scaled view's logits reach the
             photograph; None where they reach it directly.
+        stretched_from: Height and width of the photograph that was stretched to ``working``; None where it was not. Logits of
+            a stretched photograph go from their own grid to its pixels in one step.
     """
 
     source: tuple[int, int]
@@ -61,6 +63,12 @@ class WindowLayout:
     patch_size: int
     padding: Padding
     by_way_of: tuple[int, int] | None = None
+    stretched_from: tuple[int, int] | None = None
+
+    @property
+    def unscaled(self) -> tuple[int, int]:
+        """Height and width of the resized photograph, before any view or stretching."""
+        return self.by_way_of or self.stretched_from or self.working
 
     @property
     def padded(self) -> tuple[int, int]:
@@ -115,6 +123,17 @@ class WindowLayout:
     def _axis(
         self, axis: int, starts: tuple[int, ...], window: int, patches: int, device: torch.device
     ) -> AxisPlan:
+        if self.stretched_from is not None:
+            side, source = patches, self.source[axis]
+            return plan_axis(
+                starts=(0,),
+                window=side,
+                padded=side,
+                patches=side,
+                working=side,
+                source=source,
+                device=device,
+            )
         plan = plan_axis(
             starts=starts,
             window=window,
@@ -236,6 +255,12 @@ def lay_out(
     """
     working = _working_size(source, protocol)
     rule = protocol.views
+    if protocol.stretch is not None:
+        side = max(round(protocol.stretch / patch_size), 1) * patch_size
+        grid = window_grid((side, side), None, None)
+        square = WindowLayout(source, (side, side), grid, patch_size, protocol.padding, None, working)
+        _check_work(source, (square,), protocol)
+        return ImageLayout((View(1.0, (side, side)),), (square,), rule)
     single = rule == SINGLE_VIEW
     on_grid = patch_grid_size(working, patch_size, protocol.window or 1) if whole_picture else working
     views = (View(1.0, on_grid),) if single else rule.plan(working, patch_size)

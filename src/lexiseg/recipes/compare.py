@@ -14,6 +14,7 @@ from lexiseg.clip.loading import DEFAULT_CLIP, FrozenCLIP, load_clip
 from lexiseg.clip.templates import resolve_templates
 from lexiseg.clip.vocabulary import Vocabulary
 from lexiseg.dense.methods import METHODS, build_method
+from lexiseg.dense.registry import GROUP_READINGS
 from lexiseg.dense.wants import left_wanting, wants_masks, wants_sam, wants_second_model
 from lexiseg.drawing.grid import LabelledPanel, comparison, fit_labels, panel_size
 from lexiseg.errors import ConfigError, DataError, LexisegError
@@ -26,7 +27,7 @@ from lexiseg.recipes.given_masks import GivenMasks
 from lexiseg.recipes.photographs import Photograph
 
 ALL = "all"
-"""Stands for every method."""
+"""Stands for every method that reads patches; on a CLIP that groups its patches, for those that read groups."""
 
 LeftOut = Callable[[str, LexisegError], None]
 """Hears which method cannot take part, and why."""
@@ -119,7 +120,7 @@ def choose_methods(
     names = tuple(dict.fromkeys(name.strip() for name in text.split(",") if name.strip()))
     if names == (ALL,):
         given = {"proxy": proxy is not None, "masks": masks is not None, "sam": sam is not None}
-        wanting = {name: left_wanting(name, **given) for name in METHODS}
+        wanting = {name: left_wanting(name, **given) for name in METHODS if name not in GROUP_READINGS}
         for name, what in wanting.items():
             if what:
                 told(f"{name} is left out: {what}")
@@ -167,7 +168,9 @@ def build_methods(task: Comparison, clip: FrozenCLIP, left_out: LeftOut) -> list
     """
     contestants = []
     masks = None if task.masks is None else GivenMasks(task.masks, task.device)
-    for name in task.methods:
+    every = choose_methods(ALL, proxy=task.proxy, masks=task.masks, sam=task.sam)
+    of_groups = clip.tower.groups_patches and tuple(task.methods) == every
+    for name in GROUP_READINGS if of_groups else task.methods:
         settings: dict[str, Any] = {}
         if task.proxy is not None and wants_second_model(name):
             settings["proxy"] = task.proxy
