@@ -26,6 +26,7 @@ from lexiseg.inference.pipeline import Pipeline
 from lexiseg.inference.protocol import InferenceProtocol
 from lexiseg.inference.regions import masks_missing
 from lexiseg.inference.segmenter import Segmenter
+from lexiseg.inference.words import known_words
 from lexiseg.plain_settings import require_plain_settings, within
 from lexiseg.progress import doing
 from lexiseg.types import ClassSplit, SegmentationDataset
@@ -213,6 +214,8 @@ def cell_key(
     row: dict[str, Any]
     if isinstance(choice, TrainedRow):
         row = {"weights": choice.fingerprint, "model": choice.info.model}
+        # An import may name the classes of training anew, with the same weights: FC-CLIP weighs CLIP by them.
+        row["known"] = known_words(segmenter.vocabulary, choice.info.split, choice.info.synonyms)
     else:
         row = {
             "choice": {**vars(choice), "views": None, "protocol": None, "settings": dict(choice.settings)},
