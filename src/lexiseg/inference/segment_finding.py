@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import replace
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 from torch import Tensor
@@ -65,7 +65,12 @@ def segment_protocol(protocol: InferenceProtocol) -> tuple[InferenceProtocol, tu
     Returns:
         The protocol, and the keys that changed.
     """
-    free = {"window": None, "stride": None, "views": SINGLE_VIEW, **dict.fromkeys(_OF_PIXELS, 0)}
+    free: dict[str, Any] = {
+        "window": None,
+        "stride": None,
+        "views": SINGLE_VIEW,
+        **dict.fromkeys(_OF_PIXELS, 0),
+    }
     changed = {key: value for key, value in free.items() if getattr(protocol, key) != value}
     return replace(protocol, **changed), tuple(changed)
 

@@ -35,7 +35,7 @@ def require_attention(model: Any) -> None:
     Raises:
         ConfigError: Another model than a SAM of the first kind, or one whose last block looks through windows.
     """
-    if not isinstance(model, SamModel) or model.vision_encoder.layers[-1].window_size > 0:
+    if not isinstance(model, SamModel) or int(model.vision_encoder.layers[-1].window_size) > 0:  # type: ignore[arg-type]
         raise ConfigError(
             f"expected a SAM of the first kind, whose last block attends to the whole photograph, got {type(model).__name__}; "
             "choose one such as facebook/sam-vit-base"
