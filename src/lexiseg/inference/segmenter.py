@@ -41,6 +41,7 @@ from lexiseg.inference.segment_finding import (
     find_instances,
     find_panoptic,
     require_segments,
+    segment_protocol,
     stuff_names,
 )
 from lexiseg.inference.words import EmbeddedWords, Words
@@ -368,6 +369,12 @@ class Segmenter:
         regions = self.model.names_regions
         passes = self._class_passes(encoded, words) if regions else self._passes(encoded, words)
         return self._decide(encoded, words, passes, scores=scores, vote=vote)
+
+    def for_segments(self) -> tuple["Segmenter", tuple[str, ...]]:
+        """This segmenter under a protocol that :meth:`panoptic` and :meth:`instances` can follow, and the keys that changed."""
+        other = copy.copy(self)
+        other.protocol, changed = segment_protocol(self.protocol)
+        return other, changed
 
     def require_segments(self, stuff: Stuff = ()) -> None:
         """Refuse what :meth:`panoptic` and :meth:`instances` would refuse of every photograph.
