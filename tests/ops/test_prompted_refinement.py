@@ -53,6 +53,12 @@ def test_unsure_pixels_and_classes_ask_nothing() -> None:
     }
     assert sorted(asked) == [0, 1]
     assert asked[1].boxes.tolist() == [[0, 0, 2, 4]]
+    probabilities[1, :4, :6] = 0.2  # still the most probable there, but not enough
+    partly = {
+        index: regions
+        for index, regions, _ in regions_to_ask(labels, lambda c: probabilities[c], 3, SETTINGS)
+    }
+    assert partly[1].boxes.tolist() == [[0, 2, 2, 4]]
     sure = replace(SETTINGS, threshold=0.6)
     assert [index for index, *_ in regions_to_ask(labels, lambda c: probabilities[c], 3, sure)] == [1]
     all_of_it = replace(SETTINGS, threshold=0.0)
