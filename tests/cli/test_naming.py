@@ -16,7 +16,7 @@ from lexiseg.data.toy.world import TOY_CLASSES, TOY_UNSEEN, ToyWorld
 from lexiseg.inference.protocol import InferenceProtocol
 from lexiseg.models.region_model import RegionModel
 from lexiseg.models.registry import build_model, model_settings
-from lexiseg.recipes.mask_providers import PROVIDERS
+from lexiseg.recipes.given_masks import ON_THE_SPOT
 from lexiseg.types import ClassSplit
 
 SCENES = ("length=2", "image_size=[48,56]")
@@ -169,7 +169,7 @@ def test_mistakes_get_one_sentence(command, cascade, tmp_path, capsys):
         assert "Traceback" not in told
         return told
 
-    known = ", ".join(PROVIDERS)
+    known = ", ".join(ON_THE_SPOT)
     assert f"masks: expected null, ground_truth, {known}, or a folder" in answer("masks=typo")
     assert f"no file at given/{WORLD[0].name}.png" in answer("masks=given")
     Image.fromarray(np.ones((48, 55), np.uint8)).save(tmp_path / "given" / f"{WORLD[0].name}.png")

@@ -1,5 +1,7 @@
 """Trained checkpoints as rows: what they are called, by which protocol and words they are read, what tells them apart."""
 
+from dataclasses import replace
+
 import pytest
 import torch
 
@@ -121,3 +123,13 @@ def test_a_cell_knows_the_weights(row, run, tmp_path):
     )
     spoken = TrainedChoice(checkpoint=str(run)).load(device="cpu", templates="plain")
     assert len({key(row), key(trained_on), key(spoken), key(row, 2)}) == 4
+
+
+def test_a_cell_knows_which_words_were_trained_on(row):
+    """A weight file that is imported anew with other class names: the same weights, but FC-CLIP weighs CLIP otherwise."""
+    bench, clip = column(), load_clip("toy")
+    renamed = replace(row.info, split=ClassSplit("toy", ("zebra", *TOY_CLASSES[1:]), TOY_UNSEEN))
+    wider = replace(row.info, synonyms={row.info.split.seen[1]: (TOY_UNSEEN[0],)})
+    segmenter = prepare(row, bench, clip)
+    rows = (row, replace(row, info=renamed), replace(row, info=wider))
+    assert len({cell_key(each, bench, segmenter, clip, None) for each in rows}) == 3

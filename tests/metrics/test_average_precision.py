@@ -17,7 +17,7 @@ HALF = torch.tensor([0.5], dtype=torch.double)
 
 
 def test_the_thresholds_are_cocos():
-    assert pytest.approx(np.linspace(0.5, 0.95, 10)) == IOU_THRESHOLDS
+    assert np.linspace(0.5, 0.95, 10).tolist() == list(IOU_THRESHOLDS)  # to the last digit
 
 
 def test_the_best_scored_chooses_first_and_each_is_chosen_once():
@@ -47,6 +47,12 @@ def test_precision_by_hand():
     assert average_precision(scores, found, 2).item() == pytest.approx((51 + 50 * 2 / 3) / 101)
     # Of four: up to 1/4 (26 points) at 1, up to 1/2 (25 points) at 2/3, the rest never.
     assert average_precision(scores, found, 4).item() == pytest.approx((26 + 25 * 2 / 3) / 101)
+
+
+def test_the_recalls_are_cocos_to_the_last_digit():
+    """COCO's 0.7 is a hair above 7/10, so seven of ten true masks reach 70 of the 101 recalls."""
+    found = torch.full((7, 1), HIT, dtype=torch.uint8)
+    assert average_precision(torch.ones(7), found, 10).item() == pytest.approx(70 / 101)
 
 
 def naive(scores, found, positives):

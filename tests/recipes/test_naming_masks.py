@@ -1,5 +1,7 @@
 """Where the masks of ``eval masks=`` come from."""
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 from PIL import Image
@@ -9,7 +11,7 @@ from lexiseg.data.toy.world import ToyWorld
 from lexiseg.errors import ConfigError, DataError
 from lexiseg.masks.mask_set import MaskSet
 from lexiseg.masks.store import MaskStore
-from lexiseg.recipes.mask_providers import PROVIDERS
+from lexiseg.recipes.given_masks import ON_THE_SPOT
 from lexiseg.recipes.naming_masks import open_masks
 
 
@@ -54,8 +56,39 @@ def test_a_folder_that_masks_build_wrote(labelled, tmp_path):
     for pair in labelled.pairs:
         store.write(pair.image, MaskSet.from_masks(given()), {})
     source = open_masks(str(tmp_path / "built"))
-    assert source.told == {"source": str(tmp_path / "built")}
+    assert source.told["source"] == str(tmp_path / "built")
     assert (source.masks(labelled, 1, labelled[1]) == given()).all()
+
+
+def test_masks_that_are_made_anew_are_told_apart(tmp_path):
+    def told():
+        return open_masks(str(tmp_path)).told
+
+    store = MaskStore(tmp_path, Path("photos"))
+    store.write(Path("photos/deep/a.jpg"), MaskSet.from_masks(given()), {})
+    before = told()
+    (tmp_path / "notes.txt").write_text("no mask")
+    assert told() == before
+    store.write(Path("photos/deep/a.jpg"), MaskSet.from_masks(given()[:1]), {})
+    assert told() != before
+
+
+def test_the_common_folder_is_looked_for_once(labelled, tmp_path):
+    store = MaskStore(tmp_path / "built", tmp_path / "images")
+    for pair in labelled.pairs:
+        store.write(pair.image, MaskSet.from_masks(given()), {})
+    walked = []
+
+    class Pairs(tuple):
+        def __iter__(self):
+            walked.append(len(self))
+            return super().__iter__()
+
+    labelled.pairs = Pairs(labelled.pairs)
+    source = open_masks(str(tmp_path / "built"))
+    for index in range(2):
+        source.masks(labelled, index, labelled[index])
+    assert walked == [2]
 
 
 def test_a_folder_of_ids_for_a_data_set_without_files(tmp_path):
@@ -86,9 +119,9 @@ def test_subfolders_are_mirrored(tmp_path):
 
 
 def test_mistakes(labelled, tmp_path):
-    for wrong in ("typo", "", 3, ["superpixels"], "x" * 5000, True):
+    for wrong in ("typo", "regions", "", 3, ["superpixels"], "x" * 5000, True):
         with pytest.raises(
-            ConfigError, match=f"masks: expected null, ground_truth, {', '.join(PROVIDERS)}, or a folder"
+            ConfigError, match=f"masks: expected null, ground_truth, {', '.join(ON_THE_SPOT)}, or a folder"
         ):
             open_masks(wrong)
     source = open_masks(str(tmp_path))

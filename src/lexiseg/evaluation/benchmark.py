@@ -26,6 +26,7 @@ from lexiseg.inference.pipeline import Pipeline
 from lexiseg.inference.protocol import InferenceProtocol
 from lexiseg.inference.regions import masks_missing
 from lexiseg.inference.segmenter import Segmenter
+from lexiseg.inference.words import known_words
 from lexiseg.plain_settings import require_plain_settings, within
 from lexiseg.progress import doing
 from lexiseg.types import ClassSplit, SegmentationDataset
@@ -122,7 +123,8 @@ class Benchmark:
         dataset: Photographs and labels.
         words: A group of words per class, by name of the list; ``None`` names the list most methods take.
         protocol: Settings of methods that have none of their own.
-        methods: Per method what differs: ``words``, ``protocol``, ``settings``.
+        methods: Per method what differs: ``words``, ``protocol``, ``settings``; nothing, but there, where its publication
+            has the same values. Empty: every method has the same, of nobody's publication.
     """
 
     name: str
@@ -134,6 +136,10 @@ class Benchmark:
     def own(self, method: str) -> Mapping[str, Any]:
         """What the benchmark says of a method; TG-CLIP stands on SC-CLIP and takes its values."""
         return self.methods.get(method) or (self.methods.get("sc-clip", {}) if method == TG_CLIP else {})
+
+    def borrows(self, method: str) -> bool:
+        """Whether a method's settings here are SC-CLIP's, because none are known to be published; never where all share one."""
+        return bool(self.methods) and method not in self.methods
 
     def words_for(self, method: str) -> Words:
         """The words that a method was published with."""
@@ -208,6 +214,8 @@ def cell_key(
     row: dict[str, Any]
     if isinstance(choice, TrainedRow):
         row = {"weights": choice.fingerprint, "model": choice.info.model}
+        # An import may name the classes of training anew, with the same weights: FC-CLIP weighs CLIP by them.
+        row["known"] = known_words(segmenter.vocabulary, choice.info.split, choice.info.synonyms)
     else:
         row = {
             "choice": {**vars(choice), "views": None, "protocol": None, "settings": dict(choice.settings)},

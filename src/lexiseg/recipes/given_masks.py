@@ -19,6 +19,9 @@ if TYPE_CHECKING:
 
 SUPERPIXELS = "superpixels"
 
+ON_THE_SPOT = tuple(name for name, entry in PROVIDERS.items() if entry.model != "")
+"""Providers that :func:`on_the_spot` makes: those whose weights have to be named can only fill a folder."""
+
 REGIONS = 48
 """Of superpixels: where masks overlap the smaller one decides, so of several partitions only the finest would count."""
 
@@ -30,7 +33,7 @@ class GivenMasks:
     """Class-agnostic masks for one photograph after another.
 
     Args:
-        place: A folder, or the name of a provider, which is loaded for the first photograph, with its own settings.
+        place: A folder, or one of :data:`ON_THE_SPOT`, which is loaded for the first photograph, with its own settings.
         device: Where a provider's model runs.
 
     Raises:
@@ -38,12 +41,12 @@ class GivenMasks:
     """
 
     def __init__(self, place: str | Path, device: str = "auto") -> None:
-        self.folder = None if str(place) in PROVIDERS else Path(place)
+        self.folder = None if str(place) in ON_THE_SPOT else Path(place)
         self._name, self._device = str(place), device
         if self.folder is not None and not self.folder.is_dir():
             raise ConfigError(
                 f"--masks: expected a folder holding STEM.png per photograph, or what `lexiseg masks build` wrote, or one of "
-                f"{', '.join(PROVIDERS)}; got {place}"
+                f"{', '.join(ON_THE_SPOT)}; got {place}"
             )
 
     @cached_property
