@@ -87,7 +87,8 @@ class TwoStage(RegionModel):
         """As of every model of regions, but keys in it are those of the part that says it."""
         for group in ("proposer", "classifier"):
             reasons = (getattr(part, "untraceable", None) for part in getattr(self, group).modules())
-            if reason := next(filter(None, reasons), None):
+            reason: str | None = next(filter(None, reasons), None)
+            if reason:
                 return reason.replace("model.", f"model.{group}.")
         return None
 

@@ -286,7 +286,8 @@ class ByShadowTokens(_Classifier):
                 "classifier 'shadow_tokens' runs class tokens through the blocks of a CLIP ViT with one class token, and this "
                 f"CLIP is a {tower.kind}; take mask_pooling, masked_crops or soft_pooling, or such a CLIP"
             )
-        self.blocks, early = None, proposer.early
+        early = proposer.early
+        self.blocks = None
         if early is None:
             self.blocks = early = trained_early_blocks(
                 tower,
