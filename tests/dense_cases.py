@@ -1,12 +1,15 @@
 """Images, words, and every encoder with the settings that a tower of three blocks needs."""
 
+import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
 from lexiseg.clip.towers.vit import VisionTower
 from lexiseg.dense import DENSE_ENCODERS, DenseEncoder, build_dense
-from lexiseg.dense.wants import wants_second_model
+from lexiseg.dense.registry import GROUP_READINGS
+from lexiseg.dense.wants import wants_sam, wants_second_model
+from lexiseg.masks.segment_anything_attention import LastAttention
 
 SETTINGS = {
     "clip-surgery": {"blocks": 2},
@@ -23,8 +26,11 @@ VARIANTS = {
 }
 """Choices of a method that read otherwise: its name, a dash, and what to build it with."""
 
-ENCODERS: dict[str, dict] = {name: SETTINGS.get(name, {}) for name in DENSE_ENCODERS} | VARIANTS
-"""Every method of the registry, and the variants."""
+PATCH_METHODS = tuple(name for name in DENSE_ENCODERS if name not in GROUP_READINGS)
+"""The methods that read the patches of a tower one by one."""
+
+ENCODERS: dict[str, dict] = {name: SETTINGS.get(name, {}) for name in PATCH_METHODS} | VARIANTS
+"""Every method of patches, and the variants."""
 
 
 def pooled_colors(images: Tensor) -> Tensor:
@@ -33,10 +39,24 @@ def pooled_colors(images: Tensor) -> Tensor:
     return torch.cat([pooled, pooled * pooled.roll(1, dims=1)], dim=1)
 
 
+def pooled_attention(picture: np.ndarray) -> LastAttention:
+    """Stands for a SAM: two heads over 5×7 cells whose values are colours, as they are and centred."""
+    cells = (
+        F.adaptive_avg_pool2d(torch.from_numpy(picture).permute(2, 0, 1).float() / 255, (5, 7)).flatten(1).T
+    )
+    values = torch.stack([cells, cells - cells.mean(dim=0)])
+    return LastAttention(iter((values @ values.mT).softmax(dim=-1)), values, (5, 7))
+
+
+def other_models(method: str) -> dict:
+    """What a method takes beside CLIP, as functions."""
+    proxy = {"proxy": pooled_colors} if wants_second_model(method) else {}
+    return {**proxy, "sam": pooled_attention} if wants_sam(method) else proxy
+
+
 def make_encoder(name: str, tower: VisionTower, **settings) -> DenseEncoder:
     method = max((key for key in DENSE_ENCODERS if name.startswith(key)), key=len)
-    extra = {"proxy": pooled_colors} if wants_second_model(method) else {}
-    encoder = build_dense(method, tower, **extra, **(ENCODERS.get(name, {}) | settings))
+    encoder = build_dense(method, tower, **other_models(method), **(ENCODERS.get(name, {}) | settings))
     if method == "lavg":  # read without masks it is SCLIP
         inside = encoder.encode
         encoder.encode = lambda images: inside(

@@ -4,6 +4,7 @@ import inspect
 import json
 from dataclasses import fields
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 from hydra.utils import get_object
@@ -12,7 +13,9 @@ from omegaconf import OmegaConf
 from lexiseg.data.class_files import builtin_classes
 from lexiseg.dense.methods import METHODS
 from lexiseg.dense.registry import DENSE_ENCODERS
+from lexiseg.evaluation.benchmark import Benchmark, MethodChoice
 from lexiseg.inference.protocol import InferenceProtocol
+from lexiseg.recipes.benchmark import _borrowed
 from support import golden_folders
 
 FOLDER = Path(__file__).parents[1] / "conf" / "benchmark"
@@ -137,6 +140,42 @@ def test_methods_without_an_entry_take_sc_clips_values():
     assert protocol("voc21", "tg-clip") == protocol("voc21", "gem") == protocol("voc21", "sc-clip")
     assert protocol("voc21", "sc-clip").area_threshold == 0.1
     assert protocol("voc21", "resclip").area_threshold == 0.0
+
+
+def test_what_is_borrowed_from_sc_clip_for_want_of_published_values_is_told():
+    built = [
+        Benchmark(name=n, dataset=None, words={}, protocol={}, methods=load(n)["methods"]) for n in FILES
+    ]
+    ours = {each.name: {method for method in METHODS if each.borrows(method)} for each in built}
+    assert ours["toy"] == ours["camvid"] == ours["folder"] == set()
+    for name in PUBLISHED:
+        assert not ours[name] & TITLES.keys()
+        assert {"clip", "maskclip", "clip-surgery", "gem", "tg-clip"} <= ours[name]
+        assert ("pixelclip" in ours[name]) == (name in WITH_BACKGROUND)
+        assert ("groupvit" in ours[name]) == (name not in WITH_BACKGROUND)
+    rows = MethodChoice.many(["gem", "sclip"])
+    run = SimpleNamespace(methods=rows, benchmarks=[each for each in built if each.name in ("voc21", "toy")])
+    cells = dict.fromkeys((row.label, each.name) for row in rows for each in built)
+    assert _borrowed(run, cells) == "\nSettings of sc-clip, for want of published ones: gem (voc21).\n"
+    assert _borrowed(run, {}) == ""
+
+
+def test_pixelclip_and_groupvit_have_their_own():
+    stretched = protocol("ade20k", "pixelclip")
+    assert (stretched.short_side, stretched.long_side, stretched.resize) == (640, 2560, "pillow")
+    assert (stretched.stretch, stretched.window, stretched.probability_threshold) == (320, None, 0.0)
+    assert encoder_setting("ade20k", "pixelclip", "feature_side") == 64
+    for name, threshold in (("voc21", 0.95), ("context60", 0.35), ("coco_object", 0.95)):
+        grouped = protocol(name, "groupvit")
+        assert (grouped.short_side, grouped.long_side, grouped.window, grouped.stride) == (
+            448,
+            2048,
+            448,
+            224,
+        )
+        assert (grouped.logit_scale, grouped.probability_threshold, grouped.area_threshold) == (1, 0, 0)
+        assert encoder_setting(name, "groupvit", "background_threshold") == threshold
+        assert words(name, "groupvit")[0] == ("background",)
 
 
 def test_toy_and_camvid_windows_follow_the_native_side():

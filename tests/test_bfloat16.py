@@ -9,16 +9,18 @@ import torch
 from PIL import Image
 
 from cli.test_eval import TOY, checkpoint, describe  # noqa: F401  # a fixture is used by its name
-from dense_cases import pooled_colors
+from dense_cases import PATCH_METHODS, other_models
 from lexiseg.cli.main import main
 from lexiseg.clip.loading import load_clip
 from lexiseg.data.toy.world import ToyWorld
-from lexiseg.dense.methods import METHODS, build_method
-from lexiseg.dense.wants import left_wanting, wants_masks, wants_second_model
+from lexiseg.dense.methods import build_method
+from lexiseg.dense.names import TG_CLIP
+from lexiseg.dense.wants import left_wanting, wants_masks
 from lexiseg.inference import segmenter as segmenter_module
 from lexiseg.inference.pipeline import Pipeline
 from lexiseg.masks.mask_set import MaskSet
 
+OF_PATCHES = (*PATCH_METHODS, TG_CLIP)
 WORDS = "red ring, water, sand, blue circle, bricks"
 
 LABELS = 0.01
@@ -60,14 +62,13 @@ def quarters(image):
 
 def pipelines(clip, name):
     """One method in float32 and in bfloat16."""
-    extra = {"proxy": pooled_colors} if wants_second_model(name) else {}
-    pipeline = Pipeline.training_free(build_method(name, clip.tower, **extra), clip)
+    pipeline = Pipeline.training_free(build_method(name, clip.tower, **other_models(name)), clip)
     rounded = replace(pipeline, protocol=replace(pipeline.protocol, precision="bfloat16"))
     return pipeline, rounded
 
 
 @pytest.mark.parametrize("together", [True, False], ids=["at once", "in parts"])
-@pytest.mark.parametrize("name", METHODS)
+@pytest.mark.parametrize("name", OF_PATCHES)
 def test_every_method_labels_nearly_as_in_float32(clip, scene, monkeypatch, name, together):
     if not together:  # a few words at a time: the state is bound to all of them first
         monkeypatch.setattr(segmenter_module, "_WORDS_PER_PASS", 2)
@@ -80,7 +81,7 @@ def test_every_method_labels_nearly_as_in_float32(clip, scene, monkeypatch, name
     assert not np.array_equal(exact.scores, rounded.scores), "and it is bfloat16"
 
 
-@pytest.mark.parametrize("name", METHODS)
+@pytest.mark.parametrize("name", OF_PATCHES)
 def test_every_method_gives_nearly_the_features_of_float32(clip, scene, name):
     exact, rounded = (
         each.segmenter(WORDS, masks=quarters if wants_masks(name) else None).encode_dense(scene)
@@ -100,7 +101,7 @@ def test_refinement_by_colour_stays_in_float32(clip, scene, name):
 
 def test_benchmark_of_every_method(tmp_path):
     run = ("benchmark", "clip=toy", "toy.data.length=2", "toy.data.image_size=[48,56]", "device=cpu")
-    alone = [name for name in METHODS if not left_wanting(name, proxy=False, masks=False)]
+    alone = [name for name in OF_PATCHES if not left_wanting(name, proxy=False, masks=False)]
     methods = f"methods=[{','.join(alone)}]"
     scores = {}
     for precision in ("float32", "bfloat16"):

@@ -4,7 +4,7 @@ Axes, always in this order: B images of a batch, K classes, N tokens, D channels
 h w patches (height first). Images are RGB.
 """
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal, Protocol, Self, runtime_checkable
 
@@ -297,6 +297,7 @@ class ImageTower(Protocol):
         takes_prompts: Whether learned prompts may enter between the blocks: a :class:`BlockTower` with a class token,
             no register tokens, and CLIP's way of embedding.
         aligned_patches: Whether its patches were trained to match words, so that they need no other reading.
+        groups_patches: Whether it gathers its patches in groups on the way, so that it is a :class:`GroupTower`.
         position_mode: How its own code brings position embeddings to other grids; None where it has none, and where
             every reading brings its own way, as those published for CLIP do.
     """
@@ -312,6 +313,7 @@ class ImageTower(Protocol):
     has_blocks: bool
     takes_prompts: bool
     aligned_patches: bool
+    groups_patches: bool
     position_mode: PositionMode | None
 
     @property
@@ -384,6 +386,34 @@ class BlockTower(ImageTower, Protocol):
 
     def project(self, tokens: Tensor) -> Tensor:
         """Tokens after the last block, each on its own, to the joint space: ``(…, D)`` to ``(…, E)``."""
+
+
+@dataclass(frozen=True)
+class PatchGroups:
+    """What a tower that groups its patches makes of images. Letters: G groups, E channels of the joint space.
+
+    Attributes:
+        embeddings: ``(B, G, E)`` of each group, not normalised.
+        image: ``(B, E)`` of the whole image, not normalised.
+        maps: ``(B, G, h, w)`` how far each patch belongs to each group, in [0, 1]; they sum to 1 over the groups.
+    """
+
+    embeddings: Tensor
+    image: Tensor
+    maps: Tensor
+
+
+class GroupTower(ImageTower, Protocol):
+    """An image tower that gathers its patches in a few groups on the way; words name groups, not patches.
+
+    Attributes:
+        logit_scale: Factor on cosines with words in its own training.
+    """
+
+    logit_scale: float
+
+    def groups(self, images: Tensor) -> PatchGroups:
+        """The groups of normalised ``(B, 3, H, W)`` images."""
 
 
 class RegionPooling(Protocol):
@@ -482,6 +512,38 @@ class MaskedSegmentable(Segmentable, Protocol):
 
     def encode(self, images: Tensor, regions: Tensor | None = None) -> Any:
         """As of every model; ``regions`` are the windows' parts of the map, ``(B, …, H, W)`` int64, None for no map at all."""
+
+
+class PictureReader(Segmentable, Protocol):
+    """What makes one state of a photograph of all its windows, and one map of that; there it says ``whole_picture``."""
+
+    def gather(self, states: Sequence[Any], merge: Callable[[Tensor], Tensor], picture: Tensor) -> Any:
+        """Join the states of all windows of a photograph.
+
+        Args:
+            states: What ``encode`` gave, batch by batch, in the windows' order.
+            merge: ``(W, D, h, w)`` of all windows to their mean ``(D, H', W')`` on the whole picture's patch grid.
+            picture: ``(H, W, 3)`` uint8 RGB, the photograph at its own size.
+
+        Returns:
+            A state of one image; maps decoded from it lie over the whole photograph, on any grid.
+        """
+
+
+class Redrawing(Segmentable, Protocol):
+    """What draws labels anew after they are decided; there it says ``redraws``."""
+
+    def redraw_labels(
+        self, state: Any, labels: Tensor, maps: Callable[[int], Tensor], classes: int
+    ) -> tuple[Tensor, Tensor]:
+        """Labels ``(H, W)`` and their scores ``(H, W)``, 0 where the old ones stand.
+
+        Args:
+            state: Of the photograph.
+            labels: ``(H, W)`` int32 class ids; ``classes`` itself stands for no class.
+            maps: A class to its probabilities ``(H, W)``.
+            classes: How many.
+        """
 
 
 class GroupSettings(Protocol):

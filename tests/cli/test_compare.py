@@ -9,19 +9,22 @@ from PIL import Image
 from rich.console import Console
 from transformers import ViTConfig, ViTModel
 
+from dense_cases import PATCH_METHODS
 from lexiseg.checkpoints.training_file import CheckpointInfo
 from lexiseg.cli import compare
 from lexiseg.cli.parsers.compare import COMMAND
 from lexiseg.clip import vocabulary
 from lexiseg.clip.loading import load_clip
 from lexiseg.data.toy.world import ToyWorld
-from lexiseg.dense.methods import METHODS
+from lexiseg.dense.names import METHODS, TG_CLIP
 from lexiseg.errors import ConfigError, LexisegError
 from lexiseg.models.registry import build_model
 from lexiseg.recipes import compare as recipe
 from lexiseg.types import ClassSplit
+from tiny_sams import tiny_sam
 
 WORDS = "red circle, bricks, grass, water"
+OF_PATCHES = (*PATCH_METHODS, TG_CLIP)
 
 
 @pytest.fixture(autouse=True)
@@ -94,22 +97,27 @@ def test_a_few_methods(command, photo, tmp_path, monkeypatch):
 
 
 def test_all_methods(command, photo, proxy, tmp_path):
-    flags = ["--templates", "single", "--proxy", proxy, "--masks", "superpixels"]
+    tiny_sam().save_pretrained(tmp_path / "sam")
+    flags = ["--templates", "single", "--proxy", proxy, "--masks", "superpixels", "--sam", tmp_path / "sam"]
     status, printed = command(photo, "--classes", WORDS, *flags)
     assert status == 0
-    assert all("%" in row for row in lines_of(printed, METHODS).values())
+    assert all("%" in row for row in lines_of(printed, OF_PATCHES).values())
     assert "left out" not in printed
     with Image.open(tmp_path / "out" / "scene_compare.png") as picture:
         assert 4 * 360 < picture.width < 5 * 360
-        rows = -(-(len(METHODS) + 1) // 4)  # the photograph stands first
+        rows = -(-(len(OF_PATCHES) + 1) // 4)  # the photograph stands first
         assert rows * 280 < picture.height < (rows + 1) * (280 + 32)  # with captions and a legend
 
 
 @pytest.mark.parametrize(
     ("text", "proxy", "expected"),
     [
-        ("all", None, tuple(name for name in METHODS if name not in ("proxyclip", "corrclip", "lavg"))),
-        ("all", "folder", tuple(name for name in METHODS if name not in ("corrclip", "lavg"))),
+        (
+            "all",
+            None,
+            tuple(name for name in OF_PATCHES if name not in ("proxyclip", "corrclip", "lavg", "trident")),
+        ),
+        ("all", "folder", tuple(name for name in OF_PATCHES if name not in ("corrclip", "lavg", "trident"))),
         ("tg-clip,clip , clip", None, ("tg-clip", "clip")),
         ("proxyclip", None, ("proxyclip",)),
     ],
@@ -124,7 +132,7 @@ def test_names(text, proxy, expected):
         ("sclip,tgclip", None, "no training-free method 'tgclip'; give all, or some of clip, maskclip"),
         ("sclip,all", None, "no training-free method 'all'"),
         (" , ", None, "--methods names no method; give all, or some of"),
-        ("sclip", "folder", "--proxy is for proxyclip or corrclip, not among --methods sclip"),
+        ("sclip", "folder", "--proxy is for proxyclip or corrclip or trident, not among --methods sclip"),
     ],
 )
 def test_wrong_names_stop_before_anything_is_loaded(command, photo, monkeypatch, text, proxy, message):
@@ -142,6 +150,13 @@ def test_what_all_does_without():
         "corrclip is left out: it needs a second vision model and masks; name them by --proxy and --masks"
         in lines
     )
+    assert (
+        "trident is left out: it needs a second vision model and a SAM; name them by --proxy and --sam"
+        in lines
+    )
+    assert "trident" in compare.choose_methods("all", proxy="folder", sam="folder")
+    with pytest.raises(ConfigError, match="--sam is for trident, not among --methods sclip"):
+        compare.choose_methods("sclip", proxy=None, sam="folder")
     assert "corrclip" in compare.choose_methods("all", proxy="folder", masks="superpixels")
     with pytest.raises(ConfigError, match="--masks is for lavg or corrclip, not among --methods sclip"):
         compare.choose_methods("sclip", proxy=None, masks="superpixels")

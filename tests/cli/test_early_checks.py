@@ -107,7 +107,7 @@ def test_places_for_results_come_first(line, photo, checkpoint, monkeypatch, cap
 @pytest.mark.parametrize("command", ["predict", "compare"])
 def test_missing_photographs_are_told_before_a_clip_is_loaded(command, no_clip, tmp_path, capsys):
     assert main([command, str(tmp_path / "gone.jpg"), "--classes", "bricks", "--clip", "toy"]) == 2
-    assert "gone.jpg: no such file; check the path" in " ".join(capsys.readouterr().err.split())
+    assert "gone.jpg: no such file or folder; check the path" in " ".join(capsys.readouterr().err.split())
 
 
 def test_a_device_that_is_none_is_answered_in_one_sentence():

@@ -13,7 +13,7 @@ from lexiseg.cli.parsers.analyze import ESTIMATORS
 from lexiseg.cli.parsers.masks import MASKS_SUFFIX
 from lexiseg.data.datasets.catalogue import CATALOGUE
 from lexiseg.data.datasets.files import LabelledFiles
-from lexiseg.dense.base import DenseEncoder
+from lexiseg.dense.base import DenseReading
 from lexiseg.dense.names import DENSE_ENCODERS
 from lexiseg.lazy import LazyRegistry
 from lexiseg.masks.store import SUFFIX
@@ -88,7 +88,7 @@ def test_what_the_parsers_say_is_what_is_there():
     assert get_args(Estimator) == ESTIMATORS
     assert MASKS_SUFFIX == SUFFIX
     for method in DENSE_ENCODERS.values():
-        assert issubclass(method, DenseEncoder)
+        assert issubclass(method, DenseReading)
     for name, entry in CATALOGUE.items():
         assert issubclass(entry.kind, LabelledFiles), name
         assert set(entry.counts) <= set(entry.partitions)

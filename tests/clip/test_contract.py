@@ -15,6 +15,7 @@ from transformers import ViTConfig, ViTModel
 
 import convnext_files
 import family_cases
+import groupvit_files
 import lexiseg
 import resnet_files
 from lexiseg.clip.families import FAMILIES, family_of
@@ -22,7 +23,7 @@ from lexiseg.clip.formats.open_clip import convnext_from_open_clip
 from lexiseg.clip.formats.openai_resnet import resnet_from_openai
 from lexiseg.clip.towers.external import ExternalVision
 from lexiseg.clip.towers.vit import VisionTower
-from lexiseg.types import BlockTower, ImageTower, StageTower
+from lexiseg.types import BlockTower, GroupTower, ImageTower, StageTower
 from openai_files import openai_state
 
 SOURCE = Path(lexiseg.__file__).parent
@@ -39,7 +40,10 @@ BLOCK_MEMBERS = {
 STAGE_MEMBERS = {
     name for name in dir(StageTower) if not name.startswith("_")
 } | StageTower.__annotations__.keys()
-KINDS = ("clip", *family_cases.CASES, "convnext_clip", "resnet_clip", "external")
+GROUP_MEMBERS = {
+    name for name in dir(GroupTower) if not name.startswith("_")
+} | GroupTower.__annotations__.keys()
+KINDS = ("clip", *family_cases.CASES, "convnext_clip", "resnet_clip", "groupvit", "external")
 
 
 @pytest.fixture(params=KINDS)
@@ -55,6 +59,8 @@ def tower(request, tiny_clip) -> ImageTower:
     elif request.param == "resnet_clip":
         state = resnet_files.resnet_state(openai_state(tiny_clip))
         model = resnet_from_openai(state, vision_heads=resnet_files.HEADS, text_heads=2)
+    elif request.param == "groupvit":
+        model = groupvit_files.groupvit()
     else:
         model = family_cases.CASES[request.param].build()
     family = family_of(model)
@@ -93,6 +99,9 @@ def test_a_tower_keeps_its_promises(tower) -> None:
         regions = torch.zeros(2, 7, 3, 5, dtype=torch.bool)
         assert tower.pool_regions(maps[-1], regions).isfinite().all()
         assert "logit_scale" not in tower.state_dict()
+    if tower.groups_patches:
+        assert [name for name in GROUP_MEMBERS if not hasattr(tower, name)] == []
+        assert tower.groups(batch).maps.shape[2:] == (3, 5)
     if tower.takes_prompts:
         assert tower.has_blocks
         assert tower.has_class_token

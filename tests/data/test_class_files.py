@@ -60,6 +60,8 @@ BENCHMARK_WORDS = {
     "voc21_clearclip": (21, 21),
     "voc20_clearclip": (20, 20),
     "coco_object_clearclip": (81, 81),
+    "voc21_groupvit": (21, 21),
+    "context60_groupvit": (60, 60),
     "voc21_proxyclip": (21, 46),
     "voc20_proxyclip": (20, 20),
     "coco_object_proxyclip": (81, 97),

@@ -7,7 +7,7 @@ import torch.nn.functional as F
 import dense_cases
 import family_cases as cases
 from lexiseg.clip.loading import load_clip
-from lexiseg.dense import DENSE_ENCODERS, build_dense
+from lexiseg.dense import build_dense
 from lexiseg.dense.base import cosines
 from lexiseg.dense.methods import build_method, default_method
 from lexiseg.dense.registry import dense_settings
@@ -35,7 +35,7 @@ def words(tower) -> torch.Tensor:
     return F.normalize(torch.randn(7, tower.embed_dim, generator=torch.Generator().manual_seed(2)), dim=1)
 
 
-@pytest.mark.parametrize("name", DENSE_ENCODERS)
+@pytest.mark.parametrize("name", dense_cases.PATCH_METHODS)
 @torch.no_grad()
 def test_readings(name: str, tower) -> None:
     settings = {}

@@ -46,6 +46,7 @@ def test_names(tower) -> None:
 def test_templates_as_published() -> None:
     assert published_templates("gem") == "gem"
     assert published_templates("clip-surgery") == "surgery85"
+    assert resolve_templates(published_templates("groupvit")) == ("a photo of a {}.",)
     assert published_templates("tg-clip") == published_templates("sclip") == "imagenet80"
 
 

@@ -12,8 +12,9 @@ import convnext_files as files
 import dense_cases as cases
 from lexiseg.clip.formats.open_clip import convnext_from_open_clip
 from lexiseg.clip.towers.convnext import ConvNextTower
-from lexiseg.dense import DENSE_ENCODERS, build_dense
+from lexiseg.dense import build_dense
 from lexiseg.dense.base import cosines
+from lexiseg.dense.pixelclip import PixelCLIPReading
 from lexiseg.dense.registry import BLOCKLESS_READINGS, dense_settings
 from lexiseg.dense.tower_reading import TowerReading
 from lexiseg.errors import ConfigError
@@ -46,10 +47,10 @@ def test_contract(tower, state) -> None:
     torch.testing.assert_close(encoder.decode(bound, words[2:5]).logits, logits[:, 2:5])
 
 
-@pytest.mark.parametrize("name", DENSE_ENCODERS)
+@pytest.mark.parametrize("name", cases.PATCH_METHODS)
 def test_methods_that_need_attention_are_refused(name: str, tower) -> None:
     if name in BLOCKLESS_READINGS:
-        assert type(build_dense(name, tower)) is TowerReading
+        assert type(build_dense(name, tower)) is (PixelCLIPReading if name == "pixelclip" else TowerReading)
         return
     with pytest.raises(ConfigError, match=f"^{name} reads the attention of a ViT.* choose the method clip"):
         build_dense(name, tower)

@@ -1,6 +1,6 @@
 """What methods want, by their names."""
 
-from lexiseg.dense.wants import left_wanting, wants_masks, wants_second_model
+from lexiseg.dense.wants import left_wanting, wants_masks, wants_sam, wants_second_model
 
 
 def test_by_name():
@@ -9,6 +9,8 @@ def test_by_name():
     assert wants_second_model("corrclip")
     assert wants_second_model("proxyclip")
     assert not any(map(wants_second_model, ("sclip", "tg-clip")))
+    assert wants_sam("trident")
+    assert not any(map(wants_sam, ("proxyclip", "corrclip", "tg-clip")))
 
 
 def test_told_in_one_sentence():
@@ -21,3 +23,5 @@ def test_told_in_one_sentence():
     for (proxy, masks), expected in told.items():
         assert left_wanting("corrclip", proxy=proxy, masks=masks) == expected
     assert left_wanting("sclip", proxy=False, masks=False) == ""
+    assert left_wanting("trident", proxy=True, masks=False) == "it needs a SAM; name one by --sam"
+    assert left_wanting("trident", proxy=True, masks=False, sam=True) == ""

@@ -161,7 +161,7 @@ def test_what_cannot_be_saved_or_loaded(tmp_path):
     with pytest.raises(ConfigError, match="nothing trained to save or publish"):
         PretrainedSegmenter(Pipeline.load(clip="toy", device="cpu"))
     (tmp_path / "empty").mkdir()
-    with pytest.raises(CheckpointError, match="no config.json in it"):
+    with pytest.raises(CheckpointError, match="no model in this folder; expected a run's folder"):
         PretrainedSegmenter.from_pretrained(tmp_path / "empty")
     with pytest.raises(CheckpointError, match="no such checkpoint"):
         PretrainedSegmenter.from_pretrained(tmp_path / "nowhere")

@@ -54,6 +54,17 @@ def test_what_a_prediction_leaves_out_is_missed():
     assert scores.pq == pytest.approx(0.5)
 
 
+def test_a_background_class_is_no_segment():
+    metric = PanopticMetric(SPLIT, STUFF, background=True)  # "road" is what belongs to no class
+    count(metric, [[0, 0, 1, 2, 2, 3, 3]] * 3, [1, 1, 1], TRUTH)
+    scores = metric.compute()
+    assert np.isnan(scores.per_class["road"]["pq"])
+    # Both cars found, one that is not there in the background: 2 of 2 + 1/2.
+    assert scores.per_class["car"] == pytest.approx({"pq": 0.8, "sq": 1.0, "rq": 0.8})
+    assert (scores.pq, scores.things) == pytest.approx((0.8, 0.8))
+    assert np.isnan(scores.stuff)
+
+
 def test_void_and_crowds_take_neither_side():
     metric = PanopticMetric(SPLIT, STUFF)
     truth = segments([[0, 0, -1, -1, 1, 1, 1]] * 3, [1, 1], crowds=(1,))

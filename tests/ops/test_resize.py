@@ -6,6 +6,7 @@ import torch.nn.functional as F
 from lexiseg.ops.resize import (
     fit_within,
     keep_ratio_size,
+    patch_grid_size,
     resize_image,
     resize_image_pillow,
     resize_label,
@@ -137,3 +138,17 @@ def test_pillow_averages_where_it_shrinks():
     assert small.shape == (7, 15, 3)
     assert (small[:, 2:-2].int() - 100).abs().max() <= 8
     assert resize_image_pillow(stripes, (7, 60)) is stripes
+
+
+@pytest.mark.parametrize(
+    ("size", "at_least", "expected"),
+    [
+        ((32, 48), 99, (32, 48)),  # whole patches stay, however small
+        ((112, 150), 112, (128, 160)),
+        ((500, 341), 336, (512, 352)),
+        ((17, 400), 64, (64, 400)),  # the longer side is whole already, the other goes up
+        ((33, 16), 1, (48, 32)),  # 16 * 48 / 33 is 23, then up to 32
+    ],
+)
+def test_whole_patches(size, at_least, expected):
+    assert patch_grid_size(size, 16, at_least) == expected

@@ -217,3 +217,25 @@ def test_the_door_of_both(segmenter, tmp_path, monkeypatch):
     with pytest.raises(ConfigError, match="names pixels"):
         predictor(pixels, out=tmp_path, output="panoptic")
     assert not list(tmp_path.iterdir())
+
+
+def test_rules_for_pixels_and_windows_are_left_out_and_said(segmenter, tmp_path, caplog):
+    segmenter.protocol = replace(segmenter.protocol, window=32, stride=16, seen_penalty=0.1)
+    prediction = predictor(segmenter, out=tmp_path, output="panoptic")
+    assert "window, stride, seen_penalty of the model's protocol left out" in caplog.text
+    assert prediction.segmenter.protocol == InferenceProtocol(activation="scores", seen_penalty=0.0)
+    assert segmenter.protocol.window == 32
+    other = replace(segmenter.protocol, probability_threshold=0.3)
+    segmenter.protocol = other
+    with pytest.raises(ConfigError, match="set protocol.object_threshold instead"):
+        predictor(segmenter, out=tmp_path, output="panoptic")
+
+
+def test_photographs_of_one_name_are_told_apart(segmenter, photos, tmp_path):
+    prediction = predictor(segmenter, out=tmp_path / "out", output="instances", overlay=False)
+    with prediction.keeping(2):
+        for folder in ("a", "b"):
+            path = tmp_path / folder / "1.jpg"
+            prediction.keep(replace(photos[0], path=path, stem=f"{folder}_1_jpg"))
+    images = json.loads((tmp_path / "out" / "instances.json").read_text())["images"]
+    assert [image["file_name"] for image in images] == ["a/1.jpg", "b/1.jpg"]

@@ -85,6 +85,23 @@ def test_the_optimiser_follows_the_schedule_that_is_chosen():
     assert rates == pytest.approx([1e-2, 1e-3, 1e-3, 1e-4, 1e-4])
 
 
+@pytest.mark.parametrize(
+    ("schedule", "milestones", "message"),
+    [
+        (
+            "polynomial",
+            (3, 5),
+            r"optim.milestones: a polynomial reads none, got \[3, 5\]; set optim.schedule=steps",
+        ),
+        ("cosine", (3,), "optim.milestones: a cosine reads none"),
+        ("steps", (), "optim.schedule: steps without milestones"),
+    ],
+)
+def test_milestones_and_schedule_go_together(schedule, milestones, message):
+    with pytest.raises(ConfigError, match=message):
+        OptimSettings(schedule=schedule, milestones=milestones)
+
+
 @pytest.mark.parametrize("milestones", [(3, 1), (-1, 2)])
 def test_milestones_that_are_none(milestones):
     with pytest.raises(ConfigError, match="optim.milestones: expected steps in ascending order"):

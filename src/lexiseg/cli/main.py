@@ -29,7 +29,7 @@ train, then judge (Hydra overrides; each has --help):
 
 learn where things are from photographs without labels:
   lexiseg masks build photos/
-  lexiseg pixelclip mask_data.root=photos clip=vit_b16
+  lexiseg pixelclip images=photos masks=superpixels clip=vit_b16
 """
 
 HYDRA_COMMANDS = {

@@ -5,6 +5,7 @@ from typing import Any
 from lexiseg.clip.formats.open_clip import CONVNEXT
 from lexiseg.clip.formats.openai_resnet import RESNET
 from lexiseg.clip.towers.family import Family
+from lexiseg.clip.towers.groupvit import GROUPVIT
 from lexiseg.clip.towers.siglip import SIGLIP
 from lexiseg.clip.towers.tips import TIPS
 from lexiseg.clip.towers.vit import CLIP, META_CLIP_2
@@ -15,6 +16,7 @@ FAMILIES: dict[str, Family] = {
     "metaclip_2": META_CLIP_2,
     "siglip": SIGLIP,
     "tipsv2": TIPS,
+    "groupvit": GROUPVIT,
     "convnext_clip": CONVNEXT,
     "resnet_clip": RESNET,
 }

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from lexiseg.clip.families import family_called
+from lexiseg.clip.formats.groupvit import groupvit_from_original, is_groupvit_layout
 from lexiseg.clip.formats.huggingface import KNOWN_WORDS, load_model, read_preparation, read_settings
 from lexiseg.clip.formats.open_clip import (
     activation_of,
@@ -43,7 +44,7 @@ def load_clip(
         source: A hub name (``openai/clip-vit-base-patch16``) or Hugging Face folder of any family in
             :data:`~lexiseg.clip.families.FAMILIES`, OpenAI's release file (TorchScript archive or plain state
             dict), an open_clip state dict (``.pt``, ``.bin``, ``.safetensors``) of a ViT, a ConvNeXt or OpenAI's
-            ResNet, a folder as open_clip publishes it, or ``toy``.
+            ResNet, a folder as open_clip publishes it, GroupViT's own file, or ``toy``.
         tokenizer: For files that bring none: a Hugging Face CLIP folder or name, or OpenAI's
             ``bpe_simple_vocab_16e6.txt.gz``. Without it, such a CLIP encodes images only.
         activation: ``quick_gelu`` or ``gelu``; ``auto`` reads the configuration beside the weights and takes
@@ -98,7 +99,7 @@ def _require_known(source: str) -> None:
 def _model_from_file(
     path: Path, activation: Activation | Literal["auto"], *, vision_heads: int | None, text_heads: int | None
 ) -> Any:
-    """Any kind of CLIP from a weight file in OpenAI's or open_clip's layout."""
+    """Any kind of CLIP from a weight file in OpenAI's, open_clip's or GroupViT's layout."""
     state, says_openai = read_clip_file(path)
     chosen: Activation | None = None if activation == "auto" else activation
     if is_convnext_layout(state):
@@ -109,6 +110,10 @@ def _model_from_file(
             activation=chosen or convnext_text_activation(path),
             text_heads=text_heads,
             image_size=convnext_image_size(path),
+        )
+    if is_groupvit_layout(state):
+        return groupvit_from_original(
+            state, activation=chosen or "quick_gelu", vision_heads=vision_heads, text_heads=text_heads
         )
     if not is_openai_layout(state):
         raise CheckpointError(

@@ -140,6 +140,8 @@ class Vocabulary:
     def embed(self, clip: "FrozenCLIP", cache_dir: Path | None = None) -> TextEmbeddings:
         """Unit text embeddings: per word, the normalised mean over templates of normalised sentence embeddings.
 
+        Of raw ones where the text tower says so.
+
         Args:
             clip: A CLIP with its text tower.
             cache_dir: Where to keep and look for results, by weight fingerprint, templates and words; no disk is
@@ -179,13 +181,14 @@ def embed_words(clip: "FrozenCLIP", words: Sequence[str], templates: tuple[str, 
         ConfigError: A word does not fit what CLIP reads; the message shows its beginning and the limit.
     """
     tower = clip.require_text()
+    encode = tower.encode if tower.unit_sentences else tower.encode_raw
     _try_long_words(tower, words, templates)
     rows = []
     with doing("embedding words", len(words)) as work:
         for part in chunks(len(words), max(1, _SENTENCES // len(templates))):
             sentences = [_sentence(template, word) for word in words[part] for template in templates]
             try:
-                vectors = tower.encode(sentences)
+                vectors = encode(sentences)
             except TextTooLongError as error:
                 raise _word_too_long(error, words[part], templates) from error
             rows.append(vectors.unflatten(0, (-1, len(templates))).mean(1))

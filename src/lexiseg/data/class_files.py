@@ -51,8 +51,9 @@ def builtin_classes(name: str) -> Words:
     ``cityscapes``, ``camvid``) hold its class names. The others hold the words in which training-free methods
     ask for the classes of a benchmark (``voc21``, ``voc20``, ``context60``, ``context59``, ``coco_object``,
     ``coco_stuff171``, ``ade20k150``, ``cityscapes19``, and ``voc21``, ``voc20`` and ``coco_object`` with
-    ``_clearclip`` or ``_proxyclip`` behind). There, class 0 of a benchmark with background may be a group of
-    negative words, so the first word of a class is not always its name: names come from the data set.
+    ``_clearclip`` or ``_proxyclip`` behind, ``voc21`` and ``context60`` with ``_groupvit``).
+    There, class 0 of a benchmark with background may be a group of negative words, so the first word of a class
+    is not always its name: names come from the data set.
 
     Raises:
         DataError: No list of that name is shipped.

@@ -44,6 +44,7 @@ class DenseReading(nn.Module, ABC):
             an encoder must be given the whole vocabulary at once, or be bound to it (:meth:`bind`).
         words_together: False: a bound state may be decoded a few words at a time.
         offers_features: True: ``features`` is what a reading is for.
+        whole_picture: Whether it is a :class:`~lexiseg.types.PictureReader`, whose windows become one state.
         cosine_logits: Whether ``decode`` gives cosines of unit patch features and unit words.
         needs: What it must be given beside a photograph.
         templates: Template set that the method was published with.
@@ -59,6 +60,7 @@ class DenseReading(nn.Module, ABC):
     needs: Needs = NO_NEEDS
     activation: Activation = "linear"
     offers_features: bool = True
+    whole_picture: bool = False
     cosine_logits: bool = True
     templates: ClassVar[str] = "imagenet80"
 

@@ -212,11 +212,9 @@ def _correspondence(tower: ImageTower, proxy: Any) -> ProxyFeatures:
     """Images normalised for the tower to the features ``(B, C, h', w')`` that are compared."""
     if isinstance(proxy, str | Path):
         proxy = ExternalVision(proxy)
-    if isinstance(proxy, ExternalVision):
-        external = proxy
-        return ColoredFor(
-            tower, external, lambda images: torch.stack(external.queries_and_keys(images)).sum(0)
-        )
+    read_pairs = getattr(proxy, "queries_and_keys", None)
+    if read_pairs is not None:
+        return ColoredFor(tower, proxy, lambda images: torch.stack(read_pairs(images)).sum(0))
     if not hasattr(proxy, "dense_features"):
         given: ProxyFeatures = proxy
         return given

@@ -6,7 +6,7 @@ from typing import Any
 from lexiseg.dense.multi_view import SINGLE_VIEW, MultiView
 from lexiseg.dense.names import DENSE_ENCODERS, METHODS, TG_CLIP
 from lexiseg.dense.recalibration import Recalibrated
-from lexiseg.dense.registry import build_dense
+from lexiseg.dense.registry import GROUP_READINGS, build_dense
 from lexiseg.errors import ConfigError
 from lexiseg.types import ImageTower, Segmentable
 
@@ -35,8 +35,11 @@ def published_templates(name: str) -> str:
 def default_method(tower: ImageTower) -> str:
     """The training-free reading taken where neither checkpoint nor method is named.
 
-    SC-CLIP mends the patches of a tower trained on its class token; ``clip`` reads any other as it was trained.
+    SC-CLIP mends the patches of a tower trained on its class token; ``clip`` reads any other as it was trained, but
+    a tower of groups has a reading of its own.
     """
+    if tower.groups_patches:
+        return GROUP_READINGS[0]
     mendable = tower.has_blocks and tower.has_class_token and not tower.aligned_patches
     return "sc-clip" if mendable else "clip"
 

@@ -5,9 +5,9 @@ from typing import TYPE_CHECKING
 from lexiseg.lazy import LazyRegistry
 
 if TYPE_CHECKING:
-    from lexiseg.dense.base import DenseEncoder
+    from lexiseg.dense.base import DenseReading
 
-DENSE_ENCODERS: "LazyRegistry[type[DenseEncoder]]" = LazyRegistry(
+DENSE_ENCODERS: "LazyRegistry[type[DenseReading]]" = LazyRegistry(
     {
         "clip": "lexiseg.dense.clip:VanillaCLIP",
         "maskclip": "lexiseg.dense.maskclip:MaskCLIP",
@@ -21,7 +21,9 @@ DENSE_ENCODERS: "LazyRegistry[type[DenseEncoder]]" = LazyRegistry(
         "resclip": "lexiseg.dense.resclip:ResCLIP",
         "proxyclip": "lexiseg.dense.proxyclip:ProxyCLIP",
         "corrclip": "lexiseg.dense.corrclip:CorrCLIP",
+        "trident": "lexiseg.dense.trident:Trident",
         "pixelclip": "lexiseg.dense.pixelclip:PixelCLIPReading",
+        "groupvit": "lexiseg.dense.groupvit:GroupViT",
     }
 )
 """Every training-free encoder; the keys are what configurations, tables and the command line say."""

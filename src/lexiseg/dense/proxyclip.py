@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from lexiseg.clip.towers.external import ExternalVision
 from lexiseg.dense.base import DenseEncoder, DenseState
 from lexiseg.ops.affinity import contrasted_scores, cosine_affinity
-from lexiseg.ops.grid import PositionMode
+from lexiseg.ops.grid import PositionMode, map_to_tokens
 from lexiseg.types import BlockTower, ImageTower
 
 ProxyFeatures = Callable[[Tensor], Tensor]
@@ -58,14 +58,29 @@ class ProxyCLIP(DenseEncoder):
 
     def encode(self, images: Tensor) -> DenseState:
         """Run both models once; of CLIP's last block only the values and the output projection."""
+        value, external = self.read_both(images)
+        return self.to_state(self.splice(value, external), (external.shape[-2], external.shape[-1]))
+
+    def read_both(self, images: Tensor) -> tuple[Tensor, Tensor]:
+        """CLIP's values ``(B, M, h'*w', d)`` on the external grid, and the external features ``(B, C, h', w')``."""
         external = self.proxy(images)
-        target = (external.shape[-2], external.shape[-1])
-        affinity = cosine_affinity(external.flatten(2).transpose(1, 2))
-        weights = contrasted_scores(affinity, sharpness=self.sharpness, shift=self.shift).softmax(dim=-1)
         last = self.tower.depth - 1
         value = self.tower.value(last, self.tower.norm1(last, self.run_to_last(images)[:, self.prefix :]))
-        value = resize_values(value, self.tower.grid(images), target)
-        return self.to_state(self.tower.attention_output(last, weights[:, None] @ value), target)
+        return resize_values(
+            value, self.tower.grid(images), (external.shape[-2], external.shape[-1])
+        ), external
+
+    def splice(self, value: Tensor, external: Tensor, *, mean: Tensor | None = None) -> Tensor:
+        """Tokens ``(B, h'*w', D)`` of the last block: the values that :meth:`read_both` gives, mixed.
+
+        Args:
+            value: ``(B, M, h'*w', d)``.
+            external: ``(B, C, h', w')``.
+            mean: Of the external features' cosines; None: each image's own.
+        """
+        affinity = cosine_affinity(map_to_tokens(external))
+        scores = contrasted_scores(affinity, sharpness=self.sharpness, shift=self.shift, mean=mean)
+        return self.tower.attention_output(self.tower.depth - 1, scores.softmax(dim=-1)[:, None] @ value)
 
 
 class ColoredFor(nn.Module):

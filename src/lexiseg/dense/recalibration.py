@@ -1,5 +1,6 @@
 """Text-guided recalibration (TGR) around any dense encoder whose logits are cosines (TG-CLIP section 1.3)."""
 
+from collections.abc import Callable, Sequence
 from typing import Any, cast
 
 import torch.nn.functional as F
@@ -8,7 +9,7 @@ from torch import Tensor, nn
 from lexiseg.dense.base import BoundState, DenseReading, cosines
 from lexiseg.errors import ConfigError
 from lexiseg.ops.recalibration import recalibrate_features, recalibrate_logits
-from lexiseg.types import Activation, MaskedSegmentable, MaskOutput
+from lexiseg.types import Activation, MaskedSegmentable, MaskOutput, PictureReader
 
 
 class Recalibrated(nn.Module):
@@ -65,6 +66,7 @@ class Recalibrated(nn.Module):
         self.unit_features = unit_features
         self.patch_size = encoder.patch_size
         self.cosine_logits = True
+        self.whole_picture = encoder.whole_picture
         self.needs = encoder.needs
         self.depends_on_text = strength > 0 or encoder.depends_on_text
 
@@ -86,6 +88,10 @@ class Recalibrated(nn.Module):
     def region_map(self, masks: Tensor) -> Tensor:
         """As the encoder wants it, which needs masks."""
         return cast(MaskedSegmentable, self.encoder).region_map(masks)
+
+    def gather(self, states: Sequence[Any], merge: Callable[[Tensor], Tensor], picture: Tensor) -> Any:
+        """As an encoder that is a :class:`~lexiseg.types.PictureReader` does."""
+        return cast(PictureReader, self.encoder).gather(states, merge, picture)
 
     def features(self, state: Any, text: Tensor | None = None) -> Tensor:
         """Unit features ``(B, E, h, w)`` recalibrated by these words; without words, the encoder's own."""

@@ -13,6 +13,9 @@ from lexiseg.types import ImageTower
 BLOCKLESS_READINGS = ("clip", "pixelclip")
 """The methods that a tower without attention blocks can be read by; there both are the tower's own reading."""
 
+GROUP_READINGS = ("groupvit",)
+"""The methods for a tower that gathers its patches in groups; no other method reads such a tower, nor they another."""
+
 
 def build_dense(name: str, tower: ImageTower, **settings: Any) -> DenseReading:
     """Read a frozen tower by one of the methods.
@@ -51,7 +54,17 @@ def dense_settings(name: str, tower: ImageTower, **given: Any) -> dict[str, Any]
 
 
 def _builder(name: str, tower: ImageTower) -> Callable[..., DenseReading]:
-    if tower.has_blocks:
+    if name in GROUP_READINGS and not tower.groups_patches:
+        raise ConfigError(
+            f"{name} reads the groups that a GroupViT gathers its patches in, and the image tower of this CLIP "
+            f"({tower.kind}) makes none; give a GroupViT such as nvidia/groupvit-gcc-yfcc, or choose another method"
+        )
+    if tower.groups_patches and name not in GROUP_READINGS:
+        raise ConfigError(
+            f"{name} reads patches one by one, and the image tower of this CLIP ({tower.kind}) gathers them in groups on the "
+            f"way; choose the method {' or '.join(GROUP_READINGS)}, or a CLIP with a ViT"
+        )
+    if tower.has_blocks or tower.groups_patches or name == "pixelclip":
         return DENSE_ENCODERS[name]
     if name not in BLOCKLESS_READINGS:
         raise ConfigError(

@@ -9,8 +9,7 @@ from lexiseg.types import ImageTower
 class TowerReading(DenseReading):
     """What the tower itself gives per patch: of a ConvNeXt every position of the last map, normed and projected alone.
 
-    It goes under the name ``clip``, and under ``pixelclip`` too, for PixelCLIP trains and reads its ConvNeXt in the
-    same way (Shin et al., NeurIPS 2024).
+    It goes under the name ``clip``; ``pixelclip`` reads such a tower in the same way (Shin et al., NeurIPS 2024).
 
     Args:
         tower: The frozen image tower.

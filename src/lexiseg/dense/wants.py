@@ -15,20 +15,28 @@ def wants_second_model(name: str) -> bool:
     return name in DENSE_ENCODERS and "proxy" in inspect.signature(DENSE_ENCODERS[name]).parameters
 
 
-def left_wanting(name: str, *, proxy: bool, masks: bool) -> str:
+def wants_sam(name: str) -> bool:
+    """Whether a method takes a SAM, by the setting ``sam``."""
+    return name in DENSE_ENCODERS and "sam" in inspect.signature(DENSE_ENCODERS[name]).parameters
+
+
+def left_wanting(name: str, *, proxy: bool, masks: bool, sam: bool = False) -> str:
     """What a method wants and is not given, as a sentence of the command line; empty where there is nothing.
 
     Args:
         name: Of any training-free method.
         proxy: Whether a second vision model is named.
         masks: Whether masks are.
+        sam: Whether a SAM is.
     """
     lacking = []
     if not proxy and wants_second_model(name):
         lacking.append(("a second vision model", "--proxy"))
+    if not sam and wants_sam(name):
+        lacking.append(("a SAM", "--sam"))
     if not masks and wants_masks(name):
         lacking.append(("masks", "--masks"))
     if not lacking:
         return ""
     things, flags = (" and ".join(words) for words in zip(*lacking, strict=True))
-    return f"it needs {things}; name {'one' if flags == '--proxy' else 'them'} by {flags}"
+    return f"it needs {things}; name {'one' if flags in ('--proxy', '--sam') else 'them'} by {flags}"

@@ -123,7 +123,8 @@ class Benchmark:
         dataset: Photographs and labels.
         words: A group of words per class, by name of the list; ``None`` names the list most methods take.
         protocol: Settings of methods that have none of their own.
-        methods: Per method what differs: ``words``, ``protocol``, ``settings``.
+        methods: Per method what differs: ``words``, ``protocol``, ``settings``; nothing, but there, where its publication
+            has the same values. Empty: every method has the same, of nobody's publication.
     """
 
     name: str
@@ -135,6 +136,10 @@ class Benchmark:
     def own(self, method: str) -> Mapping[str, Any]:
         """What the benchmark says of a method; TG-CLIP stands on SC-CLIP and takes its values."""
         return self.methods.get(method) or (self.methods.get("sc-clip", {}) if method == TG_CLIP else {})
+
+    def borrows(self, method: str) -> bool:
+        """Whether a method's settings here are SC-CLIP's, because none are known to be published; never where all share one."""
+        return bool(self.methods) and method not in self.methods
 
     def words_for(self, method: str) -> Words:
         """The words that a method was published with."""

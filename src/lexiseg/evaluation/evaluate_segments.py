@@ -132,7 +132,12 @@ def evaluate_segments(
     ids = [index for index, name in enumerate(segmenter.vocabulary.names) if name in chosen]
     rank, world = place_among_processes()
     total = len(dataset) if limit is None else min(limit, len(dataset))
-    metric = PanopticMetric(split, ids) if kind == "panoptic" else MaskAveragePrecision(split, ids)
+    background = segmenter.protocol.background == "class"  # its regions are no segments
+    metric = (
+        PanopticMetric(split, ids, background=background)
+        if kind == "panoptic"
+        else MaskAveragePrecision(split, sorted({*ids, *([0] if background else [])}))
+    )
     spent: list[tuple[int, float]] = []
     truths: set[str] = set()
     with doing(f"judging {segmenter.protocol.name}", len(range(rank, total, world))) as work:

@@ -1,6 +1,6 @@
 """From window logits to labels: merging, refinement, competition, penalty, area rule, threshold, vote, in this order."""
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -21,6 +21,10 @@ from lexiseg.types import ClassifiedMasks, chunks
 WordPass = tuple[slice, tuple[WindowMaps, ...]]
 """Which words, and their logits in all windows of each view; or which classes, and the regions with their scores."""
 
+Redraw = Callable[[Tensor, Callable[[int], Tensor], int], tuple[Tensor, Tensor]]
+"""Labels, the probabilities of each class and how many classes there are to new labels and their scores; see
+:class:`~lexiseg.types.Redrawing`."""
+
 _MAP_BYTES = 64 * 2**20
 """Size of whole-image maps that refinement and vote hold at once."""
 
@@ -34,12 +38,14 @@ class LastTouches:
         vote: Gives every mask one class.
         named: ``(K, M)`` scores of the vote's masks by a model that looks under them; None: the mean of its maps.
         regions: That the model has read inside: each may take its most frequent label, after all else. Instead of a vote.
+        redraw: Draws the labels anew, before the vote.
     """
 
     refine: PreparedPAMR | None = None
     vote: MaskVote | None = None
     named: Tensor | None = None
     regions: PictureRegions | None = None
+    redraw: Redraw | None = None
 
 
 NO_TOUCHES = LastTouches()
@@ -81,10 +87,10 @@ def decide(
         scores: Whether the score map is wanted.
         touches: Refinement and vote, or regions, where they are wanted. These two change labels, not scores.
     """
-    if protocol.area_threshold > 0 or touches.vote is not None:
+    if protocol.area_threshold > 0 or touches.vote is not None or touches.redraw is not None:
         passes = list(passes)  # another competition reads them again
     ids = int(class_ids[-1]) + 1 + protocol.rejects
-    valued = scores or protocol.probability_threshold > 0
+    valued = scores or protocol.probability_threshold > 0 or touches.redraw is not None
     penalty = _penalties(class_ids, seen_ids, protocol.seen_penalty)
     named = touches.named
     contest = _Contest(layout, protocol, touches)
@@ -99,15 +105,19 @@ def decide(
         final = contest.run(passes, penalty=penalty)
         words, best = final.words, final.best
     labels = _look_up(words, class_ids)
-    values = None
+    values = share = None
     if valued:
         values = best if penalty is None else best + _look_up(words, penalty)
         if with_total:
-            values = running.probability()
+            values = share = running.probability()
             if best is not running.best:
-                values *= (best - running.best).exp_()
+                values = share * (best - running.best).exp_()
         if protocol.probability_threshold > 0:
             labels[values < protocol.probability_threshold] = ids - 1 if protocol.rejects else 0
+    if touches.redraw is not None and share is not None and values is not None:
+        probabilities = contest.class_probabilities(passes, class_ids, running.best, share)
+        labels, anew = touches.redraw(labels, probabilities, int(class_ids[-1]) + 1)
+        values = torch.where(anew > 0, anew, values)
     mask_classes = None
     if touches.vote is not None:
         means = contest.means(passes, touches.vote) if named is None else named
@@ -162,6 +172,31 @@ class _Contest:
         ]
         return torch.cat(means)
 
+    def class_probabilities(
+        self, passes: Iterable[WordPass], class_ids: Tensor, best: Tensor, share: Tensor
+    ) -> Callable[[int], Tensor]:
+        """A class to its probabilities ``(H, W)``, those of its best word among all words.
+
+        Args:
+            passes: Words and their logits.
+            class_ids: ``(M,)`` class of each word, ascending.
+            best: ``(H, W)`` highest logit.
+            share: ``(H, W)`` its probability.
+        """
+        merges = [(words, merge) for words, merge, _ in self._merges(passes)]
+
+        def of_class(index: int) -> Tensor:
+            mine = (class_ids == index).nonzero().flatten()
+            first, last = (int(mine[0]), int(mine[-1]) + 1) if len(mine) else (0, 0)
+            highest = torch.full_like(best, -torch.inf)
+            for words, merge in merges:
+                for word in range(max(first, words.start), min(last, words.stop)):
+                    place = word - words.start
+                    highest = highest.maximum(self._whole(merge, slice(place, place + 1))[0])
+            return (highest - best).exp_() * share
+
+        return of_class
+
     def _merges(self, passes: Iterable[WordPass]) -> Iterator[tuple[slice, TileSource, torch.device]]:
         """Words, their scores, and where those are computed."""
         first = 0
@@ -179,10 +214,14 @@ class _Contest:
         height, width = self.layout.source
         step = max(1, _MAP_BYTES // (4 * height * width))
         for part in chunks(words.stop - words.start, step):
-            maps = merge.tile(slice(0, height), slice(0, width), part).transpose(0, 1)
-            refine = self.touches.refine
-            maps = maps if refine is None else refine(maps[None])[0]
-            yield slice(words.start + part.start, words.start + part.stop), maps
+            yield slice(words.start + part.start, words.start + part.stop), self._whole(merge, part)
+
+    def _whole(self, merge: TileSource, words: slice) -> Tensor:
+        """Whole maps ``(m, H, W)`` of some of a source's words, counted from its first, refined if that is wanted."""
+        height, width = self.layout.source
+        maps = merge.tile(slice(0, height), slice(0, width), words).transpose(0, 1)
+        refine = self.touches.refine
+        return maps if refine is None else refine(maps[None])[0]
 
     def _reduction(self) -> float:
         """Working pixels per pixel of the photograph, in the largest view."""

@@ -21,7 +21,14 @@ from lexiseg.ops.region_ids import OUTSIDE
 from lexiseg.ops.resize import resize_image, resize_image_pillow
 from lexiseg.ops.window_merge import padding_before
 from lexiseg.progress import Doing, doing
-from lexiseg.types import ClassifiedMasks, ClassWords, MaskedSegmentable, RegionSegmentable, Segmentable
+from lexiseg.types import (
+    ClassifiedMasks,
+    ClassWords,
+    MaskedSegmentable,
+    PictureReader,
+    RegionSegmentable,
+    Segmentable,
+)
 
 Picture = npt.NDArray[np.uint8]
 """``(H, W, 3)`` uint8 RGB."""
@@ -69,7 +76,7 @@ class EncodedImage:
 
     Attributes:
         image: The photograph; refinement looks at its colours.
-        layout: Its views, where their windows lie, and its sizes.
+        layout: Its views, where their windows lie, and its sizes; one window over it where a model joined them.
         batches: All windows of all views.
         regions: That the windows were read inside; None: of a model that needs none.
     """
@@ -139,6 +146,17 @@ class WindowEncoder:
                 if group:
                     yield self._run_tower(group, content, work)
 
+    def gather(self, encoded: EncodedImage) -> EncodedImage:
+        """All windows of a photograph as one state over it, by a model that reads the whole picture."""
+        picture = torch.from_numpy(np.ascontiguousarray(encoded.image)).to(self.device)
+        states = [batch.state for batch in encoded.batches]
+        with self._autocast(picture.device), doing("joining windows"):
+            state = cast(PictureReader, self.model).gather(
+                states, encoded.layout.windows[0].merge_features, picture
+            )
+        layout = ImageLayout.of_picture(encoded.layout.source)
+        return EncodedImage(encoded.image, layout, (EncodedWindows(state, ((0, 0),)),), encoded.regions)
+
     def decode(self, state: Any, text: Tensor) -> Tensor:
         """Logits ``(W, M, h, w)`` of some words ``(M, D)`` in a batch of windows, float32."""
         with self._autocast(text.device):
@@ -181,7 +199,7 @@ class WindowEncoder:
         first = layout.windows[0]
         picture = torch.from_numpy(np.ascontiguousarray(image)).to(self.device)
         resized = resize_image if self.resize == "opencv" else resize_image_pillow
-        return resized(picture, first.by_way_of or first.working).permute(2, 0, 1)
+        return resized(picture, first.unscaled).permute(2, 0, 1)
 
     def _windows(
         self,
@@ -194,9 +212,7 @@ class WindowEncoder:
             picture = self.working(image, layout)
             for number, (view, of_view) in enumerate(zip(layout.views, layout.windows, strict=True)):
                 rendered = render_view(picture[None], view)[0]
-                ids = (
-                    None if of_image is None else of_image.in_view(of_view.by_way_of or of_view.working, view)
-                )
+                ids = None if of_image is None else of_image.in_view(of_view.unscaled, view)
                 for top, left, bottom, right in of_view.windows.boxes:
                     pixels = rendered[None, :, top:bottom, left:right]
                     cut = None if ids is None else _pad(ids[..., top:bottom, left:right], of_view, OUTSIDE)
@@ -229,6 +245,11 @@ class WindowEncoder:
 def can_name_masks(model: Segmentable) -> bool:
     """Whether a model looks under masks that it is given, by ``name_masks(images, masks, words, content)``."""
     return model.names_regions and callable(getattr(model, "name_masks", None))
+
+
+def reads_picture(model: Segmentable) -> bool:
+    """Whether a model is a :class:`~lexiseg.types.PictureReader`, which joins the windows of a photograph."""
+    return bool(getattr(model, "whole_picture", False))
 
 
 def collect(maps: dict[Place, list[Tensor]], places: Sequence[Place], logits: Tensor) -> None:

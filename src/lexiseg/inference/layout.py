@@ -12,7 +12,7 @@ from lexiseg.errors import DataError
 from lexiseg.inference.protocol import Combine, InferenceProtocol
 from lexiseg.ops.class_chunks import LinearMerge, SigmoidMerge
 from lexiseg.ops.region_merge import RegionMerge
-from lexiseg.ops.resize import fit_within, keep_ratio_size, shortest_edge_size
+from lexiseg.ops.resize import fit_within, keep_ratio_size, patch_grid_size, shortest_edge_size
 from lexiseg.ops.sliding_window import WindowGrid, window_grid
 from lexiseg.ops.window_merge import (
     AxisPlan,
@@ -53,6 +53,8 @@ class WindowLayout:
         padding: Where the padding lies.
         by_way_of: Height and width of the unscaled image, through which a scaled view's logits reach the
             photograph; None where they reach it directly.
+        stretched_from: Height and width of the photograph that was stretched to ``working``; None where it was not. Logits of
+            a stretched photograph go from their own grid to its pixels in one step.
     """
 
     source: tuple[int, int]
@@ -61,6 +63,12 @@ class WindowLayout:
     patch_size: int
     padding: Padding
     by_way_of: tuple[int, int] | None = None
+    stretched_from: tuple[int, int] | None = None
+
+    @property
+    def unscaled(self) -> tuple[int, int]:
+        """Height and width of the resized photograph, before any view or stretching."""
+        return self.by_way_of or self.stretched_from or self.working
 
     @property
     def padded(self) -> tuple[int, int]:
@@ -115,6 +123,17 @@ class WindowLayout:
     def _axis(
         self, axis: int, starts: tuple[int, ...], window: int, patches: int, device: torch.device
     ) -> AxisPlan:
+        if self.stretched_from is not None:
+            side, source = patches, self.source[axis]
+            return plan_axis(
+                starts=(0,),
+                window=side,
+                padded=side,
+                patches=side,
+                working=side,
+                source=source,
+                device=device,
+            )
         plan = plan_axis(
             starts=starts,
             window=window,
@@ -148,6 +167,11 @@ class ImageLayout:
     def single(cls, windows: WindowLayout) -> "ImageLayout":
         """The image as it is, in one view."""
         return cls((View(1.0, windows.working),), (windows,))
+
+    @classmethod
+    def of_picture(cls, source: tuple[int, int]) -> "ImageLayout":
+        """One map over a photograph of this size, which reaches its pixels directly."""
+        return cls.single(WindowLayout(source, source, window_grid(source, None), 1, "bottom_right"))
 
     @property
     def source(self) -> tuple[int, int]:
@@ -211,19 +235,35 @@ class ImageLayout:
         return masks, self.windows[0].axes((masks.shape[-2], masks.shape[-1]), masks.device)
 
 
-def lay_out(source: tuple[int, int], protocol: InferenceProtocol, patch_size: int) -> ImageLayout:
+def lay_out(
+    source: tuple[int, int], protocol: InferenceProtocol, patch_size: int, *, whole_picture: bool = False
+) -> ImageLayout:
     """Lay windows on every view of a photograph of this height and width.
 
     One view at scale 1 is the image as it is: windows are padded to the patch grid, nothing is resampled for
     it. Several views are resampled to the grid, as TG-CLIP's eq. 2 has it.
+
+    Args:
+        source: Height and width of the photograph.
+        protocol: The settings.
+        patch_size: Of the model.
+        whole_picture: Whether the windows become one map: then the one view is resampled to whole patches, as Trident has
+            it, so that those of all windows lie on one grid.
 
     Raises:
         DataError: The protocol would make an image, windows or matrices too large to work on; said before any is made.
     """
     working = _working_size(source, protocol)
     rule = protocol.views
+    if protocol.stretch is not None:
+        side = max(round(protocol.stretch / patch_size), 1) * patch_size
+        grid = window_grid((side, side), None, None)
+        square = WindowLayout(source, (side, side), grid, patch_size, protocol.padding, None, working)
+        _check_work(source, (square,), protocol)
+        return ImageLayout((View(1.0, (side, side)),), (square,), rule)
     single = rule == SINGLE_VIEW
-    views = (View(1.0, working),) if single else rule.plan(working, patch_size)
+    on_grid = patch_grid_size(working, patch_size, protocol.window or 1) if whole_picture else working
+    views = (View(1.0, on_grid),) if single else rule.plan(working, patch_size)
     windows = tuple(
         WindowLayout(
             source,
@@ -231,7 +271,7 @@ def lay_out(source: tuple[int, int], protocol: InferenceProtocol, patch_size: in
             window_grid(view.size, protocol.window, protocol.stride),
             patch_size,
             protocol.padding,
-            None if single else working,
+            None if single and on_grid == working else working,
         )
         for view in views
     )

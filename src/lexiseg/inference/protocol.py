@@ -38,6 +38,9 @@ class InferenceProtocol:
         long_side: The longer side becomes no longer than this where ``short_side`` sets the size; then the shorter one is
             shorter, and windows that it does not fill are padded. Published code has no such limit; this one is beyond
             every photograph of its benchmarks (at a short side of 512: longer than 16 times its width).
+        stretch: The resized photograph is stretched to a square of this side, rounded to whole patches, bilinearly without
+            antialiasing, and read whole; its logits go from their own grid to the photograph in one step (PixelCLIP).
+            None keeps the ratio.
         max_windows: Windows of all views together; a photograph that would need more is refused before any is read.
         window: Side of the square sliding window, clipped to the image; None reads the image whole.
         stride: Step of the window; None puts windows side by side.
@@ -73,6 +76,7 @@ class InferenceProtocol:
     name: str = "custom"
     short_side: int | None = None
     long_side: int = within(8192, at_least=1)
+    stretch: int | None = None
     max_windows: int = within(16384, at_least=1)
     window: int | None = None
     stride: int | None = None
@@ -143,13 +147,18 @@ class InferenceProtocol:
         return self.background == "none" and self.probability_threshold > 0
 
     def _check_sizes(self) -> None:
-        for key in ("short_side", "window", "stride"):
+        for key in ("short_side", "stretch", "window", "stride"):
             value = getattr(self, key)
             if value is not None and (not isinstance(value, int) or isinstance(value, bool) or value < 1):
                 raise ConfigError(f"protocol: {key} is {value!r}; expected a whole number of at least 1")
         if self.short_side is not None and self.short_side > self.long_side:
             raise ConfigError(
                 f"protocol: short_side {self.short_side} is above long_side {self.long_side}; raise long_side as well"
+            )
+        if self.stretch is not None and (self.window is not None or self.views != SINGLE_VIEW):
+            raise ConfigError(
+                f"protocol: stretch is {self.stretch}, and a stretched photograph is read whole and as it is; set window and "
+                "stride to null and leave views out"
             )
         if self.stride is not None and self.window is None:
             raise ConfigError(f"protocol: stride is {self.stride} but there is no window; set window as well")

@@ -1,7 +1,8 @@
 """From named regions to the segments of a photograph: what that needs, and which classes are counted."""
 
 from collections.abc import Sequence
-from typing import Literal
+from dataclasses import replace
+from typing import Any, Literal
 
 import torch
 from torch import Tensor
@@ -51,6 +52,27 @@ def require_segments(model: Segmentable, protocol: InferenceProtocol) -> None:
                 f"protocol.{key} is {getattr(protocol, key)}, which is a rule for pixels and not for segments; set it to 0 for "
                 "panoptic and instance output"
             )
+    if protocol.probability_threshold not in (0, protocol.object_threshold):
+        raise ConfigError(
+            f"protocol.probability_threshold is {protocol.probability_threshold}, which is a rule for pixels; for panoptic and "
+            "instance output set protocol.object_threshold instead"
+        )
+
+
+def segment_protocol(protocol: InferenceProtocol) -> tuple[InferenceProtocol, tuple[str, ...]]:
+    """A protocol for pixels as one for segments: the photograph whole, and no rule for pixels alone.
+
+    Returns:
+        The protocol, and the keys that changed.
+    """
+    free: dict[str, Any] = {
+        "window": None,
+        "stride": None,
+        "views": SINGLE_VIEW,
+        **dict.fromkeys(_OF_PIXELS, 0),
+    }
+    changed = {key: value for key, value in free.items() if getattr(protocol, key) != value}
+    return replace(protocol, **changed), tuple(changed)
 
 
 def require_kind(kind: object, stuff: object) -> None:

@@ -16,7 +16,7 @@ from lexiseg.clip.vocabulary import TextEmbeddings, Vocabulary
 from lexiseg.data.io import ImageSource, read_image
 from lexiseg.dense.multi_view import SINGLE_VIEW
 from lexiseg.errors import ConfigError, DataError
-from lexiseg.inference.decision import LastTouches, WordPass, decide
+from lexiseg.inference.decision import LastTouches, Redraw, WordPass, decide
 from lexiseg.inference.encoding import (
     EncodedImage,
     EncodedWindows,
@@ -25,6 +25,7 @@ from lexiseg.inference.encoding import (
     WindowEncoder,
     can_name_masks,
     collect,
+    reads_picture,
 )
 from lexiseg.inference.instances import InstanceSegmentation
 from lexiseg.inference.layout import ImageLayout, lay_out, require_room
@@ -40,12 +41,13 @@ from lexiseg.inference.segment_finding import (
     find_instances,
     find_panoptic,
     require_segments,
+    segment_protocol,
     stuff_names,
 )
 from lexiseg.inference.words import EmbeddedWords, Words
 from lexiseg.masks.provider import MaskProvider
 from lexiseg.progress import doing
-from lexiseg.types import ClassifiedMasks, MaskedSegmentable, Segmentable, chunks
+from lexiseg.types import ClassifiedMasks, MaskedSegmentable, Redrawing, Segmentable, chunks
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -167,7 +169,7 @@ class Segmenter:
         scores: bool = True,
         masks: Sequence[npt.NDArray[np.bool_]] | None = None,
     ) -> list[Segmentation]:
-        """Label several photographs, of any sizes; their windows share the tower's batches, but for a model of regions.
+        """Label several photographs, of any sizes; their windows share batches, but for what reads regions or whole pictures.
 
         Args:
             images: As in :meth:`segment`.
@@ -184,7 +186,7 @@ class Segmenter:
             require_regions(self.model)
         masked = [self._masked(picture, each) for picture, each in zip(pictures, given, strict=True)]
         text = self._text(words)
-        apart = self.model.names_regions
+        apart = self.model.names_regions or reads_picture(self.model)
         if apart or any(self._words_per_pass(layout, words) < len(text) for layout in layouts):
             return [
                 self._result(self._encoded(picture, regions), words, scores=scores, vote=vote)
@@ -271,7 +273,8 @@ class Segmenter:
         """Text-aligned features ``(D, h, w)`` on the patch grid of the resized photograph.
 
         The photograph is read as it is, whatever views the protocol fuses. Where windows overlap, a cell is
-        the mean of the patches over it, weighted by their overlap with it. Cosines with text embeddings of
+        the mean of the patches over it, weighted by their overlap with it; a model that joins windows itself answers on a
+        grid of its own. Cosines with text embeddings of
         the same CLIP are the training-free logits.
 
         Raises:
@@ -282,8 +285,10 @@ class Segmenter:
                 f"{type(self.model).__name__} gives masks, not features; use one of the training-free methods"
             )
         picture = read_image(image)
-        layout = self._layout(picture, replace(self.protocol, views=SINGLE_VIEW))
         text = self._text(self._words)
+        if reads_picture(self.model):
+            return self._encoder.features(self._encoded(picture).batches[0].state, text)[0]
+        layout = self._layout(picture, replace(self.protocol, views=SINGLE_VIEW))
         batches = self._encoder.encode([picture], [layout], [self._inside(picture)])
         maps = torch.cat([self._encoder.features(batch.state, text) for batch in batches])
         return layout.windows[0].merge_features(maps)
@@ -337,7 +342,7 @@ class Segmenter:
         if min(source) < 1:
             raise DataError(f"the image has no pixels ({source[0]}x{source[1]})")
         protocol = protocol or self.protocol
-        layout = lay_out(source, protocol, self.model.patch_size)
+        layout = lay_out(source, protocol, self.model.patch_size, whole_picture=reads_picture(self.model))
         estimate = getattr(
             self.model, "encode_bytes", None
         )  # what works by patches is judged by their number
@@ -354,7 +359,9 @@ class Segmenter:
 
     def _encoded(self, image: Picture, regions: PictureRegions | None = None) -> EncodedImage:
         layout = self._layout(image)
-        return EncodedImage(image, layout, tuple(self._encoder.encode([image], [layout], [regions])), regions)
+        batches = tuple(self._encoder.encode([image], [layout], [regions]))
+        encoded = EncodedImage(image, layout, batches, regions)
+        return self._encoder.gather(encoded) if reads_picture(self.model) else encoded
 
     def _result(
         self, encoded: EncodedImage, words: EmbeddedWords, *, scores: bool, vote: MaskVote | None
@@ -362,6 +369,12 @@ class Segmenter:
         regions = self.model.names_regions
         passes = self._class_passes(encoded, words) if regions else self._passes(encoded, words)
         return self._decide(encoded, words, passes, scores=scores, vote=vote)
+
+    def for_segments(self) -> tuple["Segmenter", tuple[str, ...]]:
+        """This segmenter under a protocol that :meth:`panoptic` and :meth:`instances` can follow, and the keys that changed."""
+        other = copy.copy(self)
+        other.protocol, changed = segment_protocol(self.protocol)
+        return other, changed
 
     def require_segments(self, stuff: Stuff = ()) -> None:
         """Refuse what :meth:`panoptic` and :meth:`instances` would refuse of every photograph.
@@ -441,6 +454,7 @@ class Segmenter:
                     vote,
                     None if vote is None else self._named(encoded, words, vote),
                     encoded.regions,
+                    self._redraw(encoded),
                 ),
             )
         id2label = vocabulary.id2label
@@ -466,6 +480,12 @@ class Segmenter:
         encoder = self._encoder
         masks = vote.masks.to(encoder.device)
         return encoder.name_masks(encoded.image, encoded.layout, masks, words.class_words(encoder.device)).T
+
+    def _redraw(self, encoded: EncodedImage) -> Redraw | None:
+        """By a model that draws labels anew."""
+        if not getattr(self.model, "redraws", False):
+            return None
+        return functools.partial(cast(Redrawing, self.model).redraw_labels, encoded.batches[0].state)
 
     def _refinement(self, image: Picture, layout: ImageLayout) -> PreparedPAMR | None:
         """Colours of the resized photograph, brought back to its own size as NACLIP does."""
@@ -493,6 +513,16 @@ def _check_reading(model: Segmentable, protocol: InferenceProtocol) -> None:
     Raises:
         ConfigError: The protocol would put a sigmoid or a soft-max on scores, or none on logits.
     """
+    if reads_picture(model) and protocol.views != SINGLE_VIEW:
+        raise ConfigError(
+            f"{type(model).__name__} joins the windows of a photograph into one map and reads it in one view, but "
+            "protocol.views names several; leave views out"
+        )
+    if getattr(model, "redraws", False) and protocol.activation != "linear":
+        raise ConfigError(
+            f"{type(model).__name__} draws labels anew by their probabilities, but protocol.activation is "
+            f"{protocol.activation}; set protocol.activation=linear"
+        )
     if model.names_regions and protocol.padding != "bottom_right":
         raise ConfigError(
             f"{type(model).__name__} looks for its regions at the top left of a padded picture, but protocol.padding is "

@@ -14,6 +14,7 @@ from transformers import AutoConfig, PreTrainedModel, Sam2Model, SamHQModel, Sam
 from lexiseg.constants import IMAGENET_MEAN, IMAGENET_STD
 from lexiseg.errors import CheckpointError, ConfigError, LexisegError
 from lexiseg.masks.provider import Picture
+from lexiseg.ops.prompted_refinement import Prompts
 
 _MODELS: dict[str, type[PreTrainedModel]] = {
     "sam": SamModel,
@@ -87,6 +88,39 @@ class PromptableModel(nn.Module):
             self.get_buffer("_mean").device, self.model.dtype
         )
         answer = self.model(input_points=places[None, :, None], multimask_output=True, **encoded.embeddings)
+        return answer.pred_masks[0].flatten(0, 1).float(), answer.iou_scores[0].flatten().float()
+
+    @property
+    def side(self) -> int:
+        """Pixels of the model's square input."""
+        return self._side
+
+    @property
+    def mask_side(self) -> int:
+        """Pixels of the square that a mask prompt lies on."""
+        return 4 * int(self.model.config.prompt_encoder_config.image_embedding_size)
+
+    def answer_prompts(self, encoded: EncodedImage, prompts: Prompts) -> tuple[Tensor, Tensor]:
+        """One mask for each box with the point in it, all with the same rough mask; of a SAM of the first kind.
+
+        Args:
+            encoded: From :meth:`encode`.
+            prompts: In pixels of the model's input.
+
+        Returns:
+            Logits ``(R, a, b)`` on the decoder's own grid, and their predicted intersections over union ``(R,)``.
+        """
+        kind = self.model.dtype
+        answer = self.model(
+            input_points=prompts.points[None, :, None].to(kind),
+            input_labels=torch.ones(
+                1, len(prompts.points), 1, dtype=torch.int64, device=prompts.points.device
+            ),
+            input_boxes=prompts.boxes[None].to(kind),
+            input_masks=prompts.mask[None].to(kind),
+            multimask_output=False,
+            **encoded.embeddings,
+        )
         return answer.pred_masks[0].flatten(0, 1).float(), answer.iou_scores[0].flatten().float()
 
     def enlarge(self, logits: Tensor, encoded: EncodedImage) -> Tensor:

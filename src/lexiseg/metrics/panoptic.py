@@ -53,13 +53,14 @@ class PanopticMetric(PanopticQuality):
     Args:
         split: Class names, and which are seen.
         stuff_ids: Classes that are not counted one by one.
+        background: Class 0 is what belongs to no class: no segment of it is asked for, and it has no score.
     """
 
-    def __init__(self, split: ClassSplit, stuff_ids: Collection[int]) -> None:
+    def __init__(self, split: ClassSplit, stuff_ids: Collection[int], *, background: bool = False) -> None:
         count = len(split.classes)
         self._things = [index for index in range(count) if index not in stuff_ids]
         super().__init__(self._things, [*sorted(stuff_ids), count])
-        self.split, self.stuff_ids = split, tuple(sorted(stuff_ids))
+        self.split, self.stuff_ids, self.background = split, tuple(sorted(stuff_ids)), background
 
     def update(self, ids: Tensor, classes: Tensor, truth: Segments) -> None:  # type: ignore[override]
         """Count the segments of one photograph.
@@ -74,6 +75,8 @@ class PanopticMetric(PanopticQuality):
         table = np.full(NO_SEGMENT + 1, none + 1)
         counted = np.flatnonzero(~truth.crowds)
         table[counted] = truth.classes[counted]
+        if self.background:
+            table[: len(truth)][truth.classes == 0] = none
         numbers = torch.from_numpy(truth.ids.astype(np.int64))
         there = torch.stack([torch.from_numpy(table)[numbers], numbers], dim=-1)
         super().update(found[None], there[None])

@@ -7,7 +7,6 @@ import torch
 from torch import Tensor
 
 from lexiseg.constants import IMAGENET_MEAN, IMAGENET_STD
-from lexiseg.errors import ConfigError
 from lexiseg.losses.segment_criterion import MASKFORMER
 from lexiseg.models.parameter_groups import group_by_module
 from lexiseg.models.proposers.backbone import BackboneKind
@@ -126,24 +125,6 @@ class OVSeg(RegionModel):
         return group_by_module(
             self, optim, slow=self.proposer.backbone, slow_scale=self.settings.backbone_lr_scale
         )
-
-    def take_prompts(self, tokens: Tensor) -> None:
-        """Take over mask prompt tokens ``(depth, P, D)`` that were tuned on this CLIP.
-
-        Raises:
-            ConfigError: As many as the model has not, or of another CLIP.
-        """
-        own = None if self.crops.prompts is None else self.crops.prompts.tokens
-        if own is None or own.shape != tokens.shape:
-            came, have = (
-                "none" if each is None else "x".join(map(str, each.shape)) for each in (tokens, own)
-            )
-            raise ConfigError(
-                f"the CLIP brings mask prompt tokens of {came} (depth x patches x width), the model has {have}; set "
-                f"model.prompt_depth={len(tokens)}"
-            )
-        with torch.no_grad():
-            own.copy_(tokens)
 
     def encode(self, images: Tensor, content: tuple[int, int] | None = None) -> OVSegState:
         """Find regions, and unless the ``segment`` branch alone is asked, let CLIP look at each inside the content."""

@@ -30,22 +30,31 @@ def aggregate(affinity: Tensor, tokens: Tensor, *, threshold: float | None = Non
     return (affinity / (affinity.sum(dim=-1, keepdim=True) + _EMPTY_ROW)) @ tokens
 
 
-def contrasted_scores(affinity: Tensor, *, sharpness: float, shift: float) -> Tensor:
+def mean_affinity(tokens: Tensor) -> Tensor:
+    """Mean over all of ``(B, N, D)`` tokens' cosines within each of the B sets, one number; no ``(N, N)`` is made for it."""
+    total = F.normalize(tokens.float(), dim=-1).sum(dim=1)
+    return total.square().sum() / (tokens.shape[0] * tokens.shape[1] ** 2)
+
+
+def contrasted_scores(
+    affinity: Tensor, *, sharpness: float, shift: float, mean: Tensor | None = None
+) -> Tensor:
     """Attention scores from an affinity: ``γ (S - β mean S)``, with everything below 0 shut out.
 
-    ProxyCLIP's adaptive normalisation and masking (its eq. 6 and 7); SC-CLIP uses it with ``β`` 1. The mean
-    runs over each image's whole map.
+    ProxyCLIP's adaptive normalisation and masking (its eq. 6 and 7); SC-CLIP uses it with ``β`` 1.
 
     Args:
         affinity: ``(B, N, N)`` cosines.
         sharpness: γ.
         shift: β.
+        mean: Of S; None: over each image's whole map.
 
     Returns:
         ``(B, N, N)`` for a softmax. A row in which nothing is left, as in an image of one colour where the
         published codes divide by zero, becomes 0 everywhere: such a patch attends to all alike.
     """
-    scores = sharpness * (affinity - shift * affinity.mean(dim=(1, 2), keepdim=True))
+    middle = affinity.mean(dim=(1, 2), keepdim=True) if mean is None else mean
+    scores = sharpness * (affinity - shift * middle)
     rejected = scores < 0
     scores = scores.masked_fill(rejected, -torch.inf)
     return scores.masked_fill(rejected.all(dim=-1, keepdim=True), 0.0)

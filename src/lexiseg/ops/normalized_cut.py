@@ -35,10 +35,10 @@ def cut_objects(features: Floats, *, threshold: float, most: int) -> Bools:
     """
     grid = features.shape[1:]
     flat, free = features.reshape(len(features), -1), np.ones(grid, dtype=np.bool_)
-    found = []
+    found: list[Bools] = []
     while len(found) < most and free.sum() > _FEWEST:
-        vector = cut_vector(patch_graph(flat[:, free.ravel()], threshold=threshold))
-        vector, side = object_side(vector, above_mean(vector, free), free)
+        cut = cut_vector(patch_graph(flat[:, free.ravel()], threshold=threshold))
+        vector, side = object_side(cut, above_mean(cut, free), free)
         found.append(piece_at(side, seed_of(vector, free)))
         free &= ~found[-1]
     return np.stack(found) if found else np.zeros((0, *grid), dtype=np.bool_)

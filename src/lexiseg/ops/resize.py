@@ -43,6 +43,23 @@ def shortest_edge_size(size: tuple[int, int], short_side: int, long_side: int) -
     return max(1, int(height + 0.5)), max(1, int(width + 0.5))
 
 
+def patch_grid_size(size: tuple[int, int], patch: int, at_least: int = 1) -> tuple[int, int]:
+    """Height and width of whole patches for an image that is to be cut into them nowhere (Trident's rule).
+
+    What is whole patches stays. Otherwise the longer side goes up to the next multiple of the patch, the other one by the
+    same ratio, rounded down, and then up to a multiple too; both become ``at_least`` long.
+    """
+    if all(side % patch == 0 for side in size):
+        return size
+    longer = _multiple(max(size), patch)
+    height, width = (max(_multiple(int(side * longer / max(size)), patch), at_least) for side in size)
+    return height, width
+
+
+def _multiple(side: int, patch: int) -> int:
+    return -(-side // patch) * patch
+
+
 def resize_image_pillow(image: Tensor, size: tuple[int, int]) -> Tensor:
     """Resize an 8-bit image bilinearly as Pillow does, which averages when it shrinks; shapes as :func:`resize_image`."""
     if tuple(image.shape[:2]) == size:

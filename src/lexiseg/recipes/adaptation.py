@@ -6,12 +6,12 @@ import time
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import pytorch_lightning as pl
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from lexiseg.checkpoints.training_file import ADAPTATION_KEY
 from lexiseg.checkpoints.tuning_info import read_tuning_info
@@ -185,7 +185,7 @@ def _adapt(run: AdaptRun, resume_from: Path | None) -> Path:
             "pairs": len(pairs),
             "words": len(pairs.words),
             "loss": float(trainer.callback_metrics.get("train/loss", math.nan)),  # NaN: no step was left
-            "named": _judged(run, clip, task.model),
+            "named": _judged(run, clip, task.model, trainer.strategy.root_device),
         }
         _export(clip, task.model, adapted)
         folder.write_result(result | {"seconds": time.monotonic() - started})
@@ -210,11 +210,16 @@ def build_task(run: AdaptRun, clip: FrozenCLIP, words: tuple[str, ...]) -> Adapt
     return AdaptationTask(model, texts, settings=run.model, optim=run.optim, clip=source)
 
 
-def _judged(run: AdaptRun, clip: FrozenCLIP, model: MaskAdaptation) -> dict[str, Any] | None:
+def _judged(
+    run: AdaptRun, clip: FrozenCLIP, model: MaskAdaptation, device: torch.device
+) -> dict[str, Any] | None:
     """How often regions of labelled photographs are named right, by the CLIP as it came and as it is now; told, too."""
     if run.judged_on is None:
         return None
     text = embed_words(clip, run.judged_on.classes, resolve_templates(run.templates))
+    # After the last step the trainer puts the model back on the processor; the copy that did not learn never left it.
+    model.to(device)
+    cast(nn.Module, clip.tower).to(device)
     before, after = (
         _accuracy(tower, prompts, run.judged_on, text)
         for tower, prompts in ((clip.tower, None), (model.tower, model.prompts))

@@ -103,6 +103,7 @@ def measure_all(run: BenchmarkRun, refused: Refused) -> str:
         table += (
             f"\nNames of given masks ({run.masks.told['source']}); every pixel has the name of its mask.\n"
         )
+    table += _borrowed(run, cells)
     if run.limit:
         table += f"\nThe first {run.limit} images of each benchmark only.\n"
     if is_first_process():
@@ -207,6 +208,20 @@ def _published(run: BenchmarkRun) -> dict[tuple[str, str], Published]:
         for benchmark in run.benchmarks
     }
     return {place: number for place, number in found.items() if number is not None}
+
+
+def _borrowed(run: BenchmarkRun, cells: Mapping[tuple[str, str], Cell]) -> str:
+    """A line of the methods that run under SC-CLIP's settings, for want of published ones of their own."""
+    told = []
+    for choice in run.methods:
+        where = [
+            each.name
+            for each in run.benchmarks
+            if (choice.label, each.name) in cells and each.borrows(choice.name)
+        ]
+        if where:
+            told.append(f"{choice.label} ({', '.join(where)})")
+    return f"\nSettings of sc-clip, for want of published ones: {', '.join(told)}.\n" if told else ""
 
 
 def _cell(

@@ -72,9 +72,9 @@ class CocoFolder:
                 for index, entry in enumerate(found.to_coco())
             ]
         height, width = found.size
-        self.images.append(
-            {"id": number, "file_name": photograph.path.name, "height": height, "width": width}
-        )
+        path = photograph.path
+        told = path.name if photograph.stem == path.stem else f"{path.absolute().parent.name}/{path.name}"
+        self.images.append({"id": number, "file_name": told, "height": height, "width": width})
         self.annotations += entries
         if len(self.images) >= _GROWTH * self._written:
             self.write()

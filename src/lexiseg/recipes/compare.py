@@ -14,7 +14,8 @@ from lexiseg.clip.loading import DEFAULT_CLIP, FrozenCLIP, load_clip
 from lexiseg.clip.templates import resolve_templates
 from lexiseg.clip.vocabulary import Vocabulary
 from lexiseg.dense.methods import METHODS, build_method
-from lexiseg.dense.wants import left_wanting, wants_masks, wants_second_model
+from lexiseg.dense.registry import GROUP_READINGS
+from lexiseg.dense.wants import left_wanting, wants_masks, wants_sam, wants_second_model
 from lexiseg.drawing.grid import LabelledPanel, comparison, fit_labels, panel_size
 from lexiseg.errors import ConfigError, DataError, LexisegError
 from lexiseg.inference.devices import pick_device
@@ -26,7 +27,7 @@ from lexiseg.recipes.given_masks import GivenMasks
 from lexiseg.recipes.photographs import Photograph
 
 ALL = "all"
-"""Stands for every method."""
+"""Stands for every method that reads patches; on a CLIP that groups its patches, for those that read groups."""
 
 LeftOut = Callable[[str, LexisegError], None]
 """Hears which method cannot take part, and why."""
@@ -44,6 +45,7 @@ class Comparison:
         clip: Hub name, folder or file of CLIP weights, or ``toy``; None: the trained model's, or the hub's ViT-B/16.
         tokenizer: For CLIP files that bring none.
         proxy: Hub name or folder of the second vision model of the methods that take one; None: their own default.
+        sam: Hub name or folder of the SAM of the methods that take one; None: their own default.
         masks: For the methods that read inside masks, as `GivenMasks` takes them; None: those are left out.
         checkpoint: A trained model to stand beside the methods; its CLIP serves them all.
         device: See :func:`~lexiseg.inference.devices.pick_device`.
@@ -56,6 +58,7 @@ class Comparison:
     clip: str | None = None
     tokenizer: str | None = None
     proxy: str | None = None
+    sam: str | None = None
     masks: str | None = None
     checkpoint: str | None = None
     device: str = "auto"
@@ -96,26 +99,28 @@ class Reading:
 
 def choose_methods(
     text: str,
+    told: Callable[[str], None] = lambda line: None,
     *,
     proxy: str | None,
     masks: str | None = None,
-    told: Callable[[str], None] = lambda line: None,
+    sam: str | None = None,
 ) -> tuple[str, ...]:
-    """Method names of a flag; ``all`` holds those that want a second model or masks only where these are named.
+    """Method names of a flag; ``all`` holds those that want other models or masks only where these are named.
 
     Args:
         text: Names with commas between, or ``all``.
+        told: Hears of each method that ``all`` does without, and why.
         proxy: The second model, if one is named.
         masks: Where masks are, if that is named.
-        told: Hears of each method that ``all`` does without, and why.
+        sam: The SAM, if one is named.
 
     Raises:
-        ConfigError: No or unknown names, or a second model or masks that no method would use.
+        ConfigError: No or unknown names, or another model or masks that no method would use.
     """
     names = tuple(dict.fromkeys(name.strip() for name in text.split(",") if name.strip()))
     if names == (ALL,):
-        given = {"proxy": proxy is not None, "masks": masks is not None}
-        wanting = {name: left_wanting(name, **given) for name in METHODS}
+        given = {"proxy": proxy is not None, "masks": masks is not None, "sam": sam is not None}
+        wanting = {name: left_wanting(name, **given) for name in METHODS if name not in GROUP_READINGS}
         for name, what in wanting.items():
             if what:
                 told(f"{name} is left out: {what}")
@@ -124,7 +129,11 @@ def choose_methods(
     if unknown or not names:
         wrong = f"no training-free method '{unknown[0]}'" if unknown else "--methods names no method"
         raise ConfigError(f"{wrong}; give {ALL}, or some of {', '.join(METHODS)}, separated by commas")
-    for flag, value, wants in (("--proxy", proxy, wants_second_model), ("--masks", masks, wants_masks)):
+    for flag, value, wants in (
+        ("--proxy", proxy, wants_second_model),
+        ("--masks", masks, wants_masks),
+        ("--sam", sam, wants_sam),
+    ):
         if value is not None and not any(map(wants, names)):
             users = " or ".join(filter(wants, METHODS))
             raise ConfigError(f"{flag} is for {users}, not among --methods {text}; name it or drop {flag}")
@@ -159,9 +168,14 @@ def build_methods(task: Comparison, clip: FrozenCLIP, left_out: LeftOut) -> list
     """
     contestants = []
     masks = None if task.masks is None else GivenMasks(task.masks, task.device)
-    for name in task.methods:
-        named = task.proxy is not None and wants_second_model(name)
-        settings: dict[str, Any] = {"proxy": task.proxy} if named else {}
+    every = choose_methods(ALL, proxy=task.proxy, masks=task.masks, sam=task.sam)
+    of_groups = clip.tower.groups_patches and tuple(task.methods) == every
+    for name in GROUP_READINGS if of_groups else task.methods:
+        settings: dict[str, Any] = {}
+        if task.proxy is not None and wants_second_model(name):
+            settings["proxy"] = task.proxy
+        if task.sam is not None and wants_sam(name):
+            settings["sam"] = task.sam
         try:
             if masks is None and wants_masks(name):
                 raise masks_missing(name)

@@ -160,8 +160,10 @@ def _targets(record: Any) -> Iterator[str]:
             yield from _targets(item)
 
 
-def report_place(output: object, checkpoint: Path | str, segments: object = None) -> Path:
-    """The result file that was asked for, or the default one; that of segments does not take the place of another.
+def report_place(
+    output: object, checkpoint: Path | str, segments: object = None, masks: object = None
+) -> Path:
+    """The result file that was asked for, or the default one; segments and names of masks have files of their own.
 
     Raises:
         ConfigError: No path, or no kind of segments.
@@ -173,6 +175,8 @@ def report_place(output: object, checkpoint: Path | str, segments: object = None
     if output is None and segments is not None:
         require_kind(segments, None)
         place = place.with_name(f"{place.stem}_{segments}.json")
+    elif output is None and masks is not None:
+        place = place.with_name(f"{place.stem}_masks.json")
     if output is not None or leads_somewhere(
         place.parent
     ):  # else the checkpoint is missing, which is told later

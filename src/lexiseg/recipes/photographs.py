@@ -52,7 +52,9 @@ def find_photos(patterns: Sequence[str]) -> list[Path]:
             f"no image found in {', '.join(patterns)}; expected files ending in {', '.join(IMAGE_SUFFIXES)}"
         )
     if not any(leads_somewhere(path) for path in found):
-        raise DataError(f"{', '.join(map(str, list(found)[:_NAMED]))}: no such file; check the path")
+        raise DataError(
+            f"{', '.join(map(str, list(found)[:_NAMED]))}: no such file or folder; check the path"
+        )
     return list(found)
 
 

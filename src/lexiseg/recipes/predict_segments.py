@@ -1,5 +1,6 @@
 """Photographs in segments, kept in COCO's form: panoptic maps, or things one by one."""
 
+import logging
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -18,6 +19,8 @@ from lexiseg.recipes.photographs import Photograph
 from lexiseg.recipes.predict import Prediction
 from lexiseg.storage import write_png
 
+_log = logging.getLogger(__name__)
+
 
 def predictor(
     segmenter: Segmenter,
@@ -32,6 +35,12 @@ def predictor(
     """What photographs become: labels of pixels, which ``masks`` and ``scores`` are for, or segments."""
     if output == "semantic":
         return Prediction(segmenter, out, masks, overlay, scores)
+    segmenter, changed = segmenter.for_segments()
+    if changed:
+        _log.warning(
+            "segments need the photograph whole and no rule of pixels: %s of the model's protocol left out",
+            ", ".join(changed),
+        )
     return SegmentPrediction(segmenter, out, output, stuff or (), overlay)
 
 

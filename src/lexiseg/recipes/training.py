@@ -6,11 +6,11 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, fields, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import pytorch_lightning as pl
 from pytorch_lightning.utilities import rank_zero_only
-from torch import Tensor
+from torch import Tensor, nn
 
 from lexiseg.checkpoints.mask_prompts import read_mask_prompts
 from lexiseg.checkpoints.training_file import (
@@ -31,7 +31,9 @@ from lexiseg.inference.protocol import InferenceProtocol, suited
 from lexiseg.models.cascade_settings import CascadeSettings
 from lexiseg.models.open_seg import OpenSeg
 from lexiseg.models.ovseg import OVSeg
+from lexiseg.models.region_classifiers.mask_prompts import MaskPrompts, take_prompts
 from lexiseg.models.region_model import RegionModel
+from lexiseg.models.region_parts import told_of
 from lexiseg.models.registry import MODELS, activation_of, build_model, complete_settings, model_settings
 from lexiseg.plain_settings import require_seed
 from lexiseg.recipes.criteria import LossSettings, make_criterion
@@ -251,7 +253,7 @@ def build_task(run: TrainRun, clip: FrozenCLIP, split: ClassSplit) -> Segmentati
         LexisegError: A model that does not fit the CLIP, or a checkpoint to start from that is another model's.
     """
     model = build_model(_named(run.model), clip.tower)
-    _take_prompts(model, run.clip.source)
+    _take_prompts(model, run.clip.source, started=run.init_from is not None)
     if run.init_from:
         _start_from(run.init_from, model, clip)
     if split.setting == "transductive":
@@ -337,14 +339,28 @@ def _monitored(monitor: str, split: ClassSplit) -> str:
     return "val/miou" if not split.unseen and monitor in ("val/unseen", "val/harmonic") else monitor
 
 
-def _take_prompts(model: MaskModel, clip: str) -> None:
-    """Give OVSeg the mask prompt tokens that `lexiseg maskadapt` left beside its CLIP, if it did.
+def _take_prompts(model: MaskModel, clip: str, *, started: bool) -> None:
+    """Give a model the mask prompt tokens that `lexiseg maskadapt` left beside its CLIP, if it did.
+
+    Args:
+        model: OVSeg, or any other that may hold such tokens.
+        clip: Where the CLIP came from.
+        started: Whether the model starts from a checkpoint, which brings them.
 
     Raises:
-        LexisegError: They do not fit the model, or their file is damaged.
+        LexisegError: They do not fit the model, their file is damaged, or a model that is no OVSeg would read with none.
     """
-    if isinstance(model, OVSeg) and (tokens := read_mask_prompts(clip)) is not None:
-        model.take_prompts(tokens)
+    parts = cast(nn.Module, model).modules()
+    own = next((part for part in parts if isinstance(part, MaskPrompts)), None)
+    published, tokens = isinstance(model, OVSeg), read_mask_prompts(clip)
+    if tokens is not None and (published or own is not None):
+        with told_of("model" if published else "model.classifier"):
+            take_prompts(own, tokens)
+    elif own is not None and not (published or started):
+        raise ConfigError(
+            f"model.classifier.prompt_depth: the CLIP ({clip}) brings no mask prompt tokens, and here they do not train; give "
+            "a CLIP that `lexiseg maskadapt model=prompts` wrote, or set 0"
+        )
 
 
 def _start_from(path: str | Path, model: MaskModel, clip: FrozenCLIP) -> None:

@@ -34,7 +34,7 @@ class OptimSettings:
         eps: AdamW's epsilon.
         schedule: See :data:`Schedule`.
         power: Of the polynomial.
-        milestones: Steps from which on the rate is multiplied once more, with ``steps``; ascending.
+        milestones: Steps from which on the rate is multiplied once more, with ``steps`` and no other; ascending.
         milestone_factor: By how much.
         min_lr: Learning rate at the last step; not read with ``steps``.
         warmup_steps: Steps of linear warm-up, which scales the value of a polynomial or of steps; the cosine begins after it.
@@ -62,11 +62,20 @@ class OptimSettings:
     schedule_steps: int = within(0, at_least=0)
 
     def __post_init__(self) -> None:
-        """Refuse settings that would train nothing or divide by zero."""
+        """Refuse settings that would train nothing, divide by zero or not be read."""
         require_plain_settings(self, "optim")
         if list(self.milestones) != sorted(self.milestones) or any(step < 0 for step in self.milestones):
             raise ConfigError(
                 f"optim.milestones: expected steps in ascending order, got {list(self.milestones)}"
+            )
+        if self.milestones and self.schedule != "steps":
+            raise ConfigError(
+                f"optim.milestones: a {self.schedule} reads none, got {list(self.milestones)}; set optim.schedule=steps, or "
+                "optim.milestones=[]"
+            )
+        if self.schedule == "steps" and not self.milestones:
+            raise ConfigError(
+                "optim.schedule: steps without milestones leave the rate as it is; name some, as optim.milestones=[6000,8000]"
             )
 
 

@@ -36,6 +36,7 @@ COMMAND = Command(
         *WORDS,
         Flag("--methods", "NAMES", "all, or names separated by commas, drawn in that order", default="all"),
         Flag("--proxy", "NAME|FOLDER", _PROXY),
+        Flag("--sam", "NAME|FOLDER", "SAM of the methods that take one, likewise"),
         Flag("--masks", "DIR|PROVIDER", _MASKS),
         Flag("--checkpoint", "CKPT", "a trained model to stand beside the methods; its CLIP serves them all"),
         CLIP,

@@ -39,13 +39,14 @@ _TOP = {
     "positional_embedding": "text_model.embeddings.position_embedding.weight",
     "ln_final": "text_model.final_layer_norm",
 }
-_BLOCK = {
+TEXT_BLOCK = {
     "attn.out_proj": "self_attn.out_proj",
     "ln_1": "layer_norm1",
     "ln_2": "layer_norm2",
     "mlp.c_fc": "mlp.fc1",
     "mlp.c_proj": "mlp.fc2",
 }
+"""Parts of a block, of OpenAI's image and text towers and of every text tower written after them."""
 
 
 def is_openai_layout(state: Mapping[str, Tensor]) -> bool:
@@ -95,7 +96,7 @@ def text_config_from_openai(
     return CLIPTextConfig(
         hidden_size=width,
         intermediate_size=len(required(state, "transformer.resblocks.0.mlp.c_fc.weight")),
-        num_hidden_layers=_depth(state, "transformer.resblocks."),
+        num_hidden_layers=depth_under(state, "transformer.resblocks."),
         num_attention_heads=heads or max(width // _HEAD_WIDTH, 1),
         max_position_embeddings=len(required(state, "positional_embedding")),
         vocab_size=vocabulary,
@@ -136,7 +137,7 @@ def vision_config_from_openai(
     return CLIPVisionConfig(
         hidden_size=width,
         intermediate_size=len(state["visual.transformer.resblocks.0.mlp.c_fc.weight"]),
-        num_hidden_layers=_depth(state, "visual.transformer.resblocks."),
+        num_hidden_layers=depth_under(state, "visual.transformer.resblocks."),
         num_attention_heads=heads or max(width // _HEAD_WIDTH, 1),
         patch_size=patch,
         image_size=round(positions**0.5) * patch,
@@ -198,7 +199,7 @@ def vision_to_openai(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
         ``visual.*``; query, key and value projections fused, in this order.
     """
     top = {new: old for old, new in _TOP.items() if old.startswith("visual.")}
-    block = {new: old for old, new in _BLOCK.items()}
+    block = {new: old for old, new in TEXT_BLOCK.items()}
     converted: dict[str, Tensor] = {}
     for name, tensor in state.items():
         stem, _, kind = name.rpartition(".")
@@ -236,7 +237,14 @@ def materialise_positions(embeddings: nn.Module) -> None:
     embeddings.position_ids = torch.arange(count).expand(1, -1)  # type: ignore[arg-type]
 
 
-def _depth(state: Mapping[str, Tensor], prefix: str) -> int:
+def depth_under(state: Mapping[str, Tensor], prefix: str) -> int:
+    """How many numbered parts, from 0, the names that begin with ``prefix`` tell of.
+
+    Raises:
+        CheckpointError: There is not even the first.
+    """
+    if not any(name.startswith(prefix) for name in state):
+        raise CheckpointError(f"the file is not the expected CLIP. missing: {prefix}0")
     return 1 + max(int(name[len(prefix) :].split(".")[0]) for name in state if name.startswith(prefix))
 
 
@@ -255,7 +263,7 @@ def _convert_one(name: str, tensor: Tensor) -> list[tuple[str, Tensor]]:
             parts = zip("qkv", tensor.chunk(3), strict=True)
             return [(f"{base}.self_attn.{letter}_proj.{kind}", part) for letter, part in parts]
         stem, kind = rest.rsplit(".", 1)
-        return [(f"{base}.{_BLOCK.get(stem, stem)}.{kind}", tensor)]
+        return [(f"{base}.{TEXT_BLOCK.get(stem, stem)}.{kind}", tensor)]
     stem, _, kind = name.rpartition(".")
     if name in _TOP:
         return [(_TOP[name], tensor)]

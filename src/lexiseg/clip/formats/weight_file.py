@@ -31,7 +31,7 @@ def read_clip_file(path: Path) -> tuple[dict[str, Tensor], bool]:
         raise CheckpointError(
             f"{path}: not a weight file that loads without running code from it ({first}); nothing was run"
         ) from error
-    state = loaded.get("state_dict", loaded) if isinstance(loaded, dict) else None
+    state = loaded.get("state_dict", loaded.get("model", loaded)) if isinstance(loaded, dict) else None
     if not isinstance(state, dict) or not all(isinstance(value, Tensor) for value in state.values()):
         raise CheckpointError(f"{path}: expected a state dict of tensors, got {type(loaded).__name__}")
     state = {name.removeprefix("module."): value for name, value in state.items()}

@@ -56,6 +56,7 @@ class TransformerTower(nn.Module, ABC):
     has_blocks = True
     takes_prompts = False
     aligned_patches = False
+    groups_patches = False
     position_mode: PositionMode | None = None
 
     def __init__(self, config: Any, *, embed_dim: int, colors: tuple[Color, Color]) -> None:
@@ -64,8 +65,8 @@ class TransformerTower(nn.Module, ABC):
         self.depth: int = config.num_hidden_layers
         self.width: int = config.hidden_size
         self.num_heads: int = config.num_attention_heads
-        self.patch_size: int = _square(config, "patch_size")
-        self.image_size: int = _square(config, "image_size")
+        self.patch_size: int = square_side(config, "patch_size")
+        self.image_size: int = square_side(config, "image_size")
         self.embed_dim = embed_dim
         if config.hidden_act not in _ACTIVATIONS:
             raise ConfigError(
@@ -112,15 +113,7 @@ class TransformerTower(nn.Module, ABC):
         Raises:
             ConfigError: H or W is not a multiple of the patch size.
         """
-        height, width = images.shape[-2:]
-        patch = self.patch_size
-        if height % patch or width % patch or not height or not width:
-            needed = (-(-height // patch) * patch, -(-width // patch) * patch)
-            raise ConfigError(
-                f"image of {height}×{width} pixels is no multiple of the patch size {patch}; "
-                f"pad it to {needed[0]}×{needed[1]}"
-            )
-        return height // patch, width // patch
+        return patch_grid(images, self.patch_size)
 
     def qkv(self, index: int, normed: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """Queries, keys and values of block ``index``, each ``(B, M, N, d)``, from normed tokens."""
@@ -193,7 +186,23 @@ class ClipBlocks(TransformerTower):
         return layer.mlp.fc2(self._activation(layer.mlp.fc1(layer.layer_norm2(tokens))))
 
 
-def _square(config: Any, name: Literal["patch_size", "image_size"]) -> int:
+def patch_grid(images: Tensor, patch: int) -> tuple[int, int]:
+    """Patch grid ``(h, w)`` of ``(B, 3, H, W)`` images.
+
+    Raises:
+        ConfigError: H or W is not a multiple of the patch size.
+    """
+    height, width = images.shape[-2:]
+    if height % patch or width % patch or not height or not width:
+        needed = (-(-height // patch) * patch, -(-width // patch) * patch)
+        raise ConfigError(
+            f"image of {height}×{width} pixels is no multiple of the patch size {patch}; "
+            f"pad it to {needed[0]}×{needed[1]}"
+        )
+    return height // patch, width // patch
+
+
+def square_side(config: Any, name: Literal["patch_size", "image_size"]) -> int:
     """A side in pixels, which transformers may hold twice."""
     value = getattr(config, name)
     sides = {value} if isinstance(value, int) else set(value)

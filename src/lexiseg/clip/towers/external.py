@@ -39,6 +39,7 @@ class ExternalVision(nn.Module):
     has_blocks = False
     takes_prompts = False
     aligned_patches = False
+    groups_patches = False
     position_mode: PositionMode | None = None
     unread_parameters: tuple[str, ...] = ()
 

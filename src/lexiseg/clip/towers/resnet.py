@@ -220,6 +220,7 @@ class ResNetTower(nn.Module):
     has_blocks = False
     takes_prompts = False
     aligned_patches = False
+    groups_patches = False
     position_mode: PositionMode | None = None
     patch_size = STRIDE
     empty_regions = False

@@ -29,6 +29,8 @@ class TextTower(nn.Module, ABC):
         tokenizer: Of its words.
 
     Attributes:
+        unit_sentences: Whether a word's sentences become unit vectors before they are averaged over its templates, as CLIP's
+            authors do.
         pooling: Where a sentence is read, as messages say it: ``end marker``, ``last token``, ``mean of tokens``, ….
         context_length: Tokens that the tower reads, markers included.
         embed_dim: Channels of the joint image-text space.
@@ -38,6 +40,7 @@ class TextTower(nn.Module, ABC):
     """
 
     pooling: str
+    unit_sentences = True
 
     def __init__(self, model: Any, tokenizer: TextTokenizer, *, embed_dim: int) -> None:
         super().__init__()
@@ -93,11 +96,16 @@ class TextTower(nn.Module, ABC):
     @torch.inference_mode()
     def encode(self, texts: Sequence[str]) -> Tensor:
         """Unit embeddings ``(B, embed_dim)`` of whole sentences, in float32."""
+        return F.normalize(self.encode_raw(texts), dim=-1)
+
+    @torch.inference_mode()
+    def encode_raw(self, texts: Sequence[str]) -> Tensor:
+        """Embeddings ``(B, embed_dim)`` of whole sentences as the tower gives them, of any length, in float32."""
         rows = []
         for part in chunks(len(texts), _BATCH):
             ids = self.shorten(self.tokenizer(texts[part], self.context_length))
             rows.append(self(ids.to(self.device)).float())
-        return F.normalize(torch.cat(rows), dim=-1)
+        return torch.cat(rows)
 
 
 class ClipTextTower(TextTower):

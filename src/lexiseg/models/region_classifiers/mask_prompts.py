@@ -74,3 +74,24 @@ class MaskPrompts(nn.Module):
             if index + 1 < len(self.tokens):
                 tokens = torch.cat([tokens[:, :1], patched(index + 1, tokens[:, 1:])], dim=1)
         yield tokens
+
+
+def take_prompts(prompts: MaskPrompts | None, tokens: Tensor) -> None:
+    """Take over mask prompt tokens that were tuned on the CLIP which is to read with them.
+
+    Args:
+        prompts: The model's own; None where it has none.
+        tokens: ``(depth, P, D)``.
+
+    Raises:
+        ConfigError: As many as the model has not, or of another CLIP.
+    """
+    own = None if prompts is None else prompts.tokens
+    if own is None or own.shape != tokens.shape:
+        came, have = ("none" if each is None else "x".join(map(str, each.shape)) for each in (tokens, own))
+        raise ConfigError(
+            f"the CLIP brings mask prompt tokens of {came} (depth x patches x width), the model has {have}; set "
+            f"model.prompt_depth={len(tokens)}"
+        )
+    with torch.no_grad():
+        own.copy_(tokens)
