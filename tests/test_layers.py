@@ -1,6 +1,7 @@
 """Imports point down only: a folder may use those below it, never its neighbours or what stands above."""
 
 import ast
+import re
 from pathlib import Path
 
 import lexiseg
@@ -47,6 +48,8 @@ def _imports(path: Path):
             yield from (alias.name for alias in node.names if alias.name in LEVELS)
         elif isinstance(node, ast.Import):
             yield from (alias.name.split(".")[1] for alias in node.names if alias.name.startswith("lexiseg."))
+        elif isinstance(node, ast.Constant) and isinstance(node.value, str):  # imported when it is used
+            yield from re.findall(r"^lexiseg\.(\w+)[\w.]*:\w+$", node.value)
 
 
 def test_every_folder_has_a_level():

@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 import torch
 
+import pair_cases
 import program_cases
 import side_cases
 import stage_towers
@@ -66,6 +67,14 @@ def test_too_large_a_photograph_is_refused_before_it_is_read(kind, monkeypatch):
 def test_shadow_tokens_by_hand():
     """Patches of 8 at 0.7 of the size: 5×8 of 64×96 pixels; with 5 queries and the class token 46 tokens, 3 heads."""
     assert side_cases.san().encode_bytes(64, 96) == 2 * 4 * 3 * 46**2
+
+
+@pytest.mark.parametrize(("proposer", "regions"), [("side_adapter", 5), ("given", 128)])
+def test_shadow_tokens_of_a_pair_by_hand(proposer, regions):
+    """Patches of 8 at half the size: 4×6 of 64×96 pixels."""
+    model, patches = pair_cases.pair(proposer, "shadow_tokens"), 4 * 6
+    masks = 2 * 4 * 128 * 64 * 96 if proposer == "given" else 0
+    assert model.encode_bytes(64, 96) == 2 * 4 * model.tower.num_heads * (regions + 1 + patches) ** 2 + masks
 
 
 def test_the_published_san_reads_its_protocol_and_no_photograph_of_a_camera():

@@ -8,8 +8,7 @@ import pytest
 from transformers import ViTConfig, ViTModel
 
 from lexiseg.cli.parsers.masks import COMMAND
-from lexiseg.models.mask_providers import PROVIDERS
-from lexiseg.recipes.mask_providers import make_provider
+from lexiseg.recipes.mask_providers import PROVIDERS, make_provider
 from lexiseg.recipes.masks import count_workers
 from mask_cases import photograph
 from tiny_panoptic import TinyPanoptic

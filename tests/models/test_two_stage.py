@@ -10,6 +10,7 @@ import stage_towers
 from lexiseg.errors import ConfigError
 from lexiseg.losses.segment_criterion import SegmentCriterion, SegmentLossSettings
 from lexiseg.masks.mask_set import MaskSet
+from lexiseg.masks.segment_anything import SegmentAnythingSettings
 from lexiseg.models.registry import build_model, model_settings
 from lexiseg.training.optim import OptimSettings
 from lexiseg.types import SegmentTargets
@@ -270,7 +271,7 @@ def test_a_provider_sees_the_photograph_and_padding_is_no_region():
         (
             "maskformer",
             "masked_crops",
-            "region_classifiers.adapters",
+            "region_classifiers.masked_crops",
             "'masked_crops' cuts regions out .* --to folder",
         ),
         ("given", "mask_pooling", "proposers.given", "no exported program holds a provider of masks"),
@@ -281,6 +282,34 @@ def test_what_no_program_holds(proposer, classifier, place, message, monkeypatch
     monkeypatch.setattr(f"lexiseg.models.{place}.is_exporting", lambda: True)
     with pytest.raises(ConfigError, match=message):
         model.encode(cases.photographs(model, 1))
+
+
+def test_messages_name_keys_that_there_are():
+    crops = pair_cases.pair("maskformer", "masked_crops")
+    assert crops.untraceable.startswith("classifier 'masked_crops' cuts regions out one by one")
+    swin = pair_cases.settings("maskformer", "mask_pooling")
+    swin["proposer"] |= cases.SWIN
+    assert build_model(swin, cases.tiny_tower()).untraceable.endswith("model.proposer.backbone=resnet")
+    for proposer, key in (("given", "model.classifier"), ("side_adapter", "model.proposer")):
+        model = pair_cases.pair(proposer, "shadow_tokens")
+        with pytest.raises(ConfigError, match=f"set a larger {key}.resolution"):
+            model.encode(torch.zeros(1, 3, 8, 8))
+    asked = pair_cases.settings("given", "mask_pooling")
+    asked["proposer"] |= {"provider": "sam", "options": {"rgions": 5}}
+    model = build_model(asked, cases.tiny_tower())
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("lexiseg.models.mask_models.sam", lambda *_: SegmentAnythingSettings(rgions=5))
+        with pytest.raises(ConfigError, match="^model.proposer.options: sam does not take"):
+            model.encode(cases.photographs(model, 1))
+
+
+@torch.no_grad()
+def test_padding_makes_whole_patches_for_shadow_tokens_of_bare_masks():
+    """Patches of 8 at half the size are 16 pixels: what is left over would shift the masks on the grid."""
+    model = pair_cases.pair("given", "shadow_tokens", resolution=0.5)
+    assert model.patch_size == 2 * model.tower.patch_size
+    with pytest.raises(ConfigError, match=r"^model\.classifier\.resolution: a patch of 8 pixels at 0\.3"):
+        pair_cases.pair("given", "shadow_tokens", resolution=0.3)
 
 
 def test_given_masks_without_a_provider_are_handed_in():

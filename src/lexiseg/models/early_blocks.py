@@ -34,7 +34,13 @@ class EarlyTokens:
 
 
 def trained_early_blocks(
-    tower: ImageTower, *, model: str, last: int, kept: frozenset[int], resolution: float
+    tower: ImageTower,
+    *,
+    model: str,
+    last: int,
+    kept: frozenset[int],
+    resolution: float,
+    group: str = "model",
 ) -> "EarlyBlocks":
     """The first blocks of a CLIP, checked to be one that shadow tokens can run through, with a copy of its positions.
 
@@ -44,6 +50,7 @@ def trained_early_blocks(
         last: See :class:`EarlyBlocks`.
         kept: Likewise.
         resolution: Likewise.
+        group: Likewise.
 
     Raises:
         ConfigError: The tower is of another kind, or has no block left.
@@ -58,7 +65,7 @@ def trained_early_blocks(
             f"model.early_blocks: {last} leave none of the CLIP's {vit.depth} blocks for the shadow tokens; give at most "
             f"{vit.depth - 1}"
         )
-    return EarlyBlocks(vit.positions, last=last, kept=kept, resolution=resolution)
+    return EarlyBlocks(vit.positions, last=last, kept=kept, resolution=resolution, group=group)
 
 
 class EarlyBlocks(nn.Module):
@@ -69,10 +76,20 @@ class EarlyBlocks(nn.Module):
         last: Number of blocks.
         kept: Block numbers after which the tokens are kept, 0 for the embedded image; ``last`` always is.
         resolution: Side of CLIP's image as a share of the given one's, rounded down.
+        group: Where ``resolution`` stands in the model's settings, for the message.
     """
 
-    def __init__(self, positions: Tensor, *, last: int, kept: frozenset[int], resolution: float) -> None:
+    def __init__(
+        self,
+        positions: Tensor,
+        *,
+        last: int,
+        kept: frozenset[int],
+        resolution: float,
+        group: str = "model",
+    ) -> None:
         super().__init__()
+        self._group = group
         self.positions = nn.Parameter(positions.detach().clone())
         self.last, self.kept, self.resolution = last, kept | {last}, resolution
 
@@ -95,7 +112,7 @@ class EarlyBlocks(nn.Module):
         if not (torch.compiler.is_compiling() or (height and width)):
             raise ConfigError(
                 f"an image of {images.shape[-2]}x{images.shape[-1]} pixels at {self.resolution} of its size has no whole patch "
-                f"of {patch} pixels; give a larger one, or set a larger model.resolution"
+                f"of {patch} pixels; give a larger one, or set a larger {self._group}.resolution"
             )
         small = small[..., :height, :width]
         tokens = tower.embed(small, position_mode="bicubic", positions=self.positions)

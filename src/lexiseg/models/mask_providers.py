@@ -1,4 +1,7 @@
-"""Mask providers by name. Listing them imports nothing; a new one is its file in ``masks`` and an entry here."""
+"""Mask providers by name. Listing them imports nothing; a new one is its file in ``masks`` and an entry here.
+
+One that reads a checkpoint of ours needs more than models do: :mod:`~lexiseg.recipes.mask_providers` adds it to these.
+"""
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -30,7 +33,7 @@ class Entry:
     model: str | None = None
 
 
-PROVIDERS = {
+MODEL_PROVIDERS = {
     "superpixels": Entry(
         "regions of like colour and texture at several granularities; needs no weights; the default",
         "lexiseg.masks.superpixels:Superpixels",
@@ -55,24 +58,19 @@ PROVIDERS = {
         "lexiseg.models.mask_models:panoptic",
         model="tue-mps/coco_panoptic_eomt_large_640",
     ),
-    "regions": Entry(
-        "the regions of a trained model that finds regions first: --model CHECKPOINT",
-        "lexiseg.recipes.proposed_regions:regions",
-        model="",
-    ),
 }
-"""Every mask provider; a key is its ``name``."""
+"""Those that a model may hold; a key is its ``name``."""
 
 
-def find_provider(name: str) -> Entry:
-    """The entry of a provider.
+def find_provider(name: str, providers: Mapping[str, Entry] = MODEL_PROVIDERS) -> Entry:
+    """The entry of a provider among those that there are.
 
     Raises:
         ConfigError: No such provider.
     """
-    if name not in PROVIDERS:
-        raise ConfigError(f"no mask provider '{name}'; choose one of {', '.join(PROVIDERS)}")
-    return PROVIDERS[name]
+    if name not in providers:
+        raise ConfigError(f"no mask provider '{name}'; choose one of {', '.join(providers)}")
+    return providers[name]
 
 
 def build_provider(
@@ -81,20 +79,22 @@ def build_provider(
     *,
     model: str | None = None,
     device: "torch.device | Callable[[], torch.device]",
+    providers: Mapping[str, Entry] = MODEL_PROVIDERS,
 ) -> "MaskProvider":
     """A provider, with its model loaded if it has one.
 
     Args:
-        name: A key of :data:`PROVIDERS`.
+        name: A key of ``providers``.
         settings: Those that differ from its defaults.
         model: Hub name or folder of weights; None for its own choice.
         device: Where the model runs, or what finds it, which is asked for a model only.
+        providers: Those that there are.
 
     Raises:
         ConfigError: No such provider, a setting that cannot be, or a model of another kind.
         LexisegError: The model cannot be loaded.
     """
-    entry = find_provider(name)
+    entry = find_provider(name, providers)
     build = locate(entry.place)
     if entry.model is None:
         made: MaskProvider = build(**settings)

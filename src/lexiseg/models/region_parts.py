@@ -17,7 +17,7 @@ import torch
 from torch import Tensor, nn
 
 from lexiseg.errors import ConfigError
-from lexiseg.models.early_blocks import EarlyTokens
+from lexiseg.models.early_blocks import EarlyBlocks, EarlyTokens
 from lexiseg.models.patch_stages import is_convolutional
 from lexiseg.ops.region_crops import change_colors
 from lexiseg.plain_settings import plain_fields, require_known_keys
@@ -111,7 +111,7 @@ class Proposer(Protocol):
         stride: Height and width of its images must be multiples of it.
         embed_dim: Channels of a region's embedding; None where it gives none.
         pixel_dim: Channels of the proposals' pixel map and of ``features``; None where it gives none.
-        early: Whether it hands on CLIP's early tokens.
+        regions: How many it finds in a photograph at most.
         slow_scale: See :attr:`slow`.
     """
 
@@ -119,8 +119,12 @@ class Proposer(Protocol):
     stride: int
     embed_dim: int | None
     pixel_dim: int | None
-    early: bool
+    regions: int
     slow_scale: float
+
+    @property
+    def early(self) -> EarlyBlocks | None:
+        """CLIP's first blocks where it runs them, and hands on their tokens; None where it does not."""
 
     @property
     def slow(self) -> nn.Module | None:

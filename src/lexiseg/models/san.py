@@ -96,13 +96,11 @@ class SAN(RegionModel):
         return Proposals(found.masks, self.classifier.embed(found, early, self.tower))
 
     def encode_bytes(self, height: int, width: int) -> int:
-        """About what its largest tensors take for an image.
-
-        The shadow tokens' mask, a number for each pair of tokens and head of CLIP, and as many scores.
-        """
+        """About what its largest tensors take for an image: those of the shadow tokens' attention."""
         patch = self.tower.patch_size / self.early.resolution
-        tokens = self.settings.queries + 1 + int(height / patch) * int(width / patch)
-        return 2 * 4 * int(self.tower.num_heads) * tokens**2
+        return self.classifier.attention_bytes(
+            self.settings.queries, int(height / patch) * int(width / patch)
+        )
 
     def encode_masks(
         self, images: Tensor, masks: Tensor, content: tuple[int, int] | None = None

@@ -82,6 +82,15 @@ class TwoStage(RegionModel):
         judges = not classifier.names_nothing and proposer.embed_dim is not None
         self.thing = nn.Linear(proposer.embed_dim, 1) if judges else None
 
+    @property
+    def untraceable(self) -> str | None:
+        """As of every model of regions, but keys in it are those of the part that says it."""
+        for group in ("proposer", "classifier"):
+            reasons = (getattr(part, "untraceable", None) for part in getattr(self, group).modules())
+            if reason := next(filter(None, reasons), None):
+                return reason.replace("model.", f"model.{group}.")
+        return None
+
     def parameter_groups(self, optim: GroupSettings) -> list[dict[str, Any]]:
         """What trains, in groups for AdamW; norms and embeddings are exempt from decay, a backbone has a rate of its own."""
         return group_by_module(self, optim, slow=self.proposer.slow, slow_scale=self.proposer.slow_scale)

@@ -11,8 +11,7 @@ from lexiseg.data.io import read_masks
 from lexiseg.errors import ConfigError, DataError
 from lexiseg.masks.mask_set import MaskSet
 from lexiseg.masks.store import MaskStore
-from lexiseg.models.mask_providers import PROVIDERS
-from lexiseg.recipes.mask_providers import make_provider
+from lexiseg.recipes.mask_providers import PROVIDERS, make_provider
 from lexiseg.recipes.photographs import Photograph
 
 if TYPE_CHECKING:

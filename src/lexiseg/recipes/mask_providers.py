@@ -3,12 +3,22 @@
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
-from lexiseg.models.mask_providers import build_provider
+from lexiseg.models.mask_providers import MODEL_PROVIDERS, Entry, build_provider
 
 if TYPE_CHECKING:
     import torch
 
     from lexiseg.masks.provider import MaskProvider
+
+PROVIDERS = {
+    **MODEL_PROVIDERS,
+    "regions": Entry(
+        "the regions of a trained model that finds regions first: --model CHECKPOINT",
+        "lexiseg.recipes.proposed_regions:regions",
+        model="",
+    ),
+}
+"""Every mask provider; a key is its ``name``."""
 
 
 def make_provider(
@@ -17,7 +27,7 @@ def make_provider(
     """A provider, with its model loaded if it has one.
 
     Args:
-        name: A key of :data:`~lexiseg.models.mask_providers.PROVIDERS`.
+        name: A key of :data:`PROVIDERS`.
         settings: Those that differ from its defaults.
         model: Hub name or folder of weights; None for its own choice.
         device: See :func:`~lexiseg.inference.devices.pick_device`.
@@ -33,4 +43,4 @@ def make_provider(
 
         return pick_device(device)
 
-    return build_provider(name, settings, model=model, device=place)
+    return build_provider(name, settings, model=model, device=place, providers=PROVIDERS)

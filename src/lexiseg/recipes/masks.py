@@ -18,7 +18,7 @@ from lexiseg.masks.build import MaskTask, Outcome, Status, build_masks
 from lexiseg.masks.provider import Picture
 from lexiseg.masks.store import MaskStore
 from lexiseg.models.mask_providers import find_provider
-from lexiseg.recipes.mask_providers import make_provider
+from lexiseg.recipes.mask_providers import PROVIDERS, make_provider
 from lexiseg.storage import is_there, require_folder
 
 _MOST_WORKERS = 16
@@ -34,7 +34,7 @@ class MaskBuild:
     Attributes:
         images: Photographs, or folders with all their subfolders.
         output: Where masks go; None for beside each photograph.
-        provider: A key of :data:`~lexiseg.models.mask_providers.PROVIDERS`.
+        provider: A key of :data:`~lexiseg.recipes.mask_providers.PROVIDERS`.
         settings: Of the provider, those that differ from its defaults.
         model: Weights of a provider that needs a model, by hub name or folder; None for its own choice.
         device: Where a model runs.
@@ -156,7 +156,7 @@ def count_workers(provider: str, asked: int | None) -> int:
     Raises:
         ConfigError: No such provider, less than one process, or several for a model.
     """
-    needs_model = find_provider(provider).model is not None
+    needs_model = find_provider(provider, PROVIDERS).model is not None
     if asked is not None and asked < 1:
         raise ConfigError(f"workers: expected at least 1, got {asked}")
     if not needs_model:

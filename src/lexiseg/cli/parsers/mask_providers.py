@@ -5,7 +5,7 @@ from typing import Any
 
 from lexiseg.cli.parsers.shared import Flag, Group
 from lexiseg.errors import ConfigError
-from lexiseg.models.mask_providers import PROVIDERS
+from lexiseg.recipes.mask_providers import PROVIDERS
 
 _WITH_MODEL = {name: entry.model for name, entry in PROVIDERS.items() if entry.model is not None}
 

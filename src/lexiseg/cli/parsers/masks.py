@@ -4,7 +4,7 @@ from pathlib import Path
 
 from lexiseg.cli.parsers.mask_providers import PROVIDER
 from lexiseg.cli.parsers.shared import CLIP, SENTENCES, Command, Flag
-from lexiseg.models.mask_providers import PROVIDERS
+from lexiseg.recipes.mask_providers import PROVIDERS
 
 MASKS_SUFFIX = ".masks.json"
 """What the store of masks adds to a photograph's name."""

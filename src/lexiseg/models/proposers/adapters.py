@@ -3,7 +3,7 @@
 from torch import nn
 
 from lexiseg.constants import IMAGENET_MEAN, IMAGENET_STD
-from lexiseg.models.early_blocks import trained_early_blocks
+from lexiseg.models.early_blocks import EarlyBlocks, trained_early_blocks
 from lexiseg.models.patch_stages import CONVOLUTIONAL, PatchStages, clip_stride, is_convolutional
 from lexiseg.models.proposers.cross_attention import GREY, CrossAttentionProposer, CrossAttentionSettings
 from lexiseg.models.proposers.mask2former import Mask2Former, Mask2FormerSettings
@@ -29,8 +29,13 @@ class TrainedProposer(nn.Module):
     stride: int = _STRIDE
     embed_dim: int
     pixel_dim: int
-    early = False
+    regions: int
     slow_scale = 1.0
+
+    @property
+    def early(self) -> EarlyBlocks | None:
+        """None: it does not run CLIP's blocks."""
+        return None
 
     @property
     def slow(self) -> nn.Module | None:
@@ -48,6 +53,7 @@ class MaskFormerProposer(TrainedProposer):
         super().__init__()
         self.network = MaskFormer(settings)
         self.embed_dim, self.pixel_dim = settings.query_width, settings.mask_width
+        self.regions = settings.queries
         self.slow_scale = settings.backbone_lr_scale
 
     @property
@@ -72,6 +78,7 @@ class Mask2FormerProposer(TrainedProposer):
         widths = tower.stage_widths if self.stages is None else self.stages.widths  # type: ignore[attr-defined]
         self.network = Mask2Former(widths, settings)
         self.embed_dim = self.pixel_dim = settings.width
+        self.regions = settings.queries
 
     def forward(self, scene: Scene, *, every_layer: bool = False) -> Found:
         """Queries are the embeddings; those of earlier layers come along in any case."""
@@ -90,6 +97,7 @@ class CrossAttention(TrainedProposer):
         super().__init__()
         self.network = CrossAttentionProposer(settings)
         self.embed_dim = self.pixel_dim = settings.features
+        self.regions = settings.queries
 
     def forward(self, scene: Scene, *, every_layer: bool = False) -> Found:
         """One layer; the features are the merged map, from which the pixel map is made."""
@@ -101,8 +109,6 @@ class CrossAttention(TrainedProposer):
 class SideAdapterProposer(TrainedProposer):
     """SAN's side adapter, with CLIP's first blocks on a smaller image and a trained copy of CLIP's positions."""
 
-    early = True
-
     def __init__(self, tower: ImageTower, settings: SideAdapterOnClipSettings) -> None:
         super().__init__()
         self.blocks = trained_early_blocks(
@@ -111,10 +117,17 @@ class SideAdapterProposer(TrainedProposer):
             last=settings.early_blocks,
             kept=frozenset(block for block, _ in settings.fusion),
             resolution=settings.resolution,
+            group="model.proposer",
         )
         self.network = SideAdapter(tower.width, settings)  # type: ignore[attr-defined]
         self.stride = settings.patch
         self.embed_dim, self.pixel_dim = settings.decoder_width, settings.width
+        self.regions = settings.queries
+
+    @property
+    def early(self) -> EarlyBlocks | None:
+        """Its own."""
+        return self.blocks
 
     def forward(self, scene: Scene, *, every_layer: bool = False) -> Found:
         """Decoded queries are the embeddings, the side adapter's patches the pixel map."""

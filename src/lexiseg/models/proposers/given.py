@@ -25,7 +25,7 @@ class GivenMasksSettings:
     """Where the masks come from.
 
     Attributes:
-        provider: A key of :data:`~lexiseg.models.mask_providers.PROVIDERS`; None where masks are handed in with every
+        provider: A key of :data:`~lexiseg.models.mask_providers.MODEL_PROVIDERS`; None where masks are handed in with every
             photograph (``encode_masks``, ``name_masks``).
         weights: Of a provider that needs a model, by hub name or folder; None for its own choice.
         most: Regions of a photograph at most, the largest first.
@@ -66,7 +66,7 @@ class GivenMasks(nn.Module):
     colors = None
     stride = 1
     embed_dim = pixel_dim = None
-    early = False
+    early = None
     slow = None
     slow_scale = 1.0
 
@@ -74,9 +74,14 @@ class GivenMasks(nn.Module):
         del tower
         super().__init__()
         self.settings = settings
+        self.regions = settings.most
         self.provider: MaskProvider | None = None
         if settings.provider is not None and find_provider(settings.provider).model is None:
-            self.provider = self._build(torch.device("cpu"))
+            self.provider = self._build(torch.device("cpu"), "model")
+
+    def encode_bytes(self, height: int, width: int) -> int:
+        """About what its largest tensors take for an image: the logits of all masks, before and after they are stacked."""
+        return 2 * 4 * self.regions * height * width
 
     def forward(self, scene: Scene, *, every_layer: bool = False) -> Found:
         """Masks ``(B, N, H, W)`` at the image's size, certain of every pixel; padding belongs to none.
@@ -96,13 +101,14 @@ class GivenMasks(nn.Module):
     def _masks(self, photograph: "Picture", device: torch.device) -> Tensor:
         """``(N, H, W)`` bool of one photograph."""
         if self.provider is None:
-            self.provider = self._build(device)
+            self.provider = self._build(device, "model.proposer")
         return torch.from_numpy(self.provider(photograph).largest(self.settings.most).arrays())
 
-    def _build(self, device: torch.device) -> "MaskProvider":
+    def _build(self, device: torch.device, group: str) -> "MaskProvider":
+        """The provider; messages name keys of a group, which whoever builds the model names more fully by itself."""
         if self.settings.provider is None:
             raise ConfigError(
-                "proposer 'given' has no provider; hand masks in with each photograph, or set model.proposer.provider"
+                f"proposer 'given' has no provider; hand masks in with each photograph, or set {group}.provider"
             )
         try:
             return build_provider(
@@ -110,8 +116,8 @@ class GivenMasks(nn.Module):
             )
         except TypeError as error:
             raise ConfigError(
-                f"model.options: {self.settings.provider} does not take {dict(self.settings.options)} ({error}); take settings "
-                f"that `lexiseg masks build --provider {self.settings.provider} --help` lists, or none"
+                f"{group}.options: {self.settings.provider} does not take {dict(self.settings.options)} ({error}); take "
+                f"settings that `lexiseg masks build --provider {self.settings.provider} --help` lists, or none"
             ) from error
 
 

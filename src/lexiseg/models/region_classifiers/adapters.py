@@ -21,13 +21,17 @@ from lexiseg.models.region_classifiers.soft_pooling import SoftPooling
 from lexiseg.models.region_parts import Embedded, Found, Proposer, Scene
 from lexiseg.ops.class_vectors import mean_vectors
 from lexiseg.ops.region_crops import CropStyle
-from lexiseg.ops.tracing import is_exporting
 from lexiseg.plain_settings import require_plain_settings, within
 from lexiseg.types import ClassWords, ImageTower, Proposals
 
 _OF_EMBEDDINGS = "mask2former, maskformer, cross_attention or side_adapter"
 _OF_MASKS = "masked_crops, mask_pooling, soft_pooling or shadow_tokens"
 """What messages offer: proposers that give embeddings, and classifiers that need none."""
+
+_NO_PROGRAM_OF_CROPS = (
+    "classifier 'masked_crops' cuts regions out one by one, which no exported program holds; take another one, or export "
+    "the model --to folder"
+)
 
 
 class _Plain:
@@ -196,17 +200,16 @@ class ByMaskedCrops(_Classifier):
             )
         prompts = MaskPrompts(tower, settings.prompt_depth) if settings.prompt_depth else None
         self.network = MaskedCrops(
-            settings.style, threshold=settings.threshold, batch=settings.crops_at_a_time, prompts=prompts
+            settings.style,
+            threshold=settings.threshold,
+            batch=settings.crops_at_a_time,
+            prompts=prompts,
+            refusal=_NO_PROGRAM_OF_CROPS,
         ).requires_grad_(requires_grad=False)
 
     @torch.no_grad()
     def embed(self, scene: Scene, found: Found, proposals: Proposals) -> Embedded:
         """CLIP's embedding of each region; one that has no pixel in style ``region`` is not visible."""
-        if is_exporting():
-            raise ConfigError(
-                "classifier 'masked_crops' cuts regions out one by one, which no exported program holds; take another one, or "
-                "export the model --to folder"
-            )
         crops = self.network(scene.tower, scene.pictures, proposals, scene.content)
         return Embedded(crops.vectors, crops.visible)
 
@@ -283,16 +286,19 @@ class ByShadowTokens(_Classifier):
                 "classifier 'shadow_tokens' runs class tokens through the blocks of a CLIP ViT with one class token, and this "
                 f"CLIP is a {tower.kind}; take mask_pooling, masked_crops or soft_pooling, or such a CLIP"
             )
-        self.blocks = None
-        if not proposer.early:
-            self.blocks = trained_early_blocks(
+        self.blocks, early = None, proposer.early
+        if early is None:
+            self.blocks = early = trained_early_blocks(
                 tower,
                 model="shadow_tokens",
                 last=settings.early_blocks,
                 kept=frozenset(),
                 resolution=settings.resolution,
+                group="model.classifier",
             )
-        self.asks_proposer = proposer.early
+            self.stride = _whole_patch(tower.patch_size, settings.resolution)
+        self.asks_proposer = self.blocks is None
+        self._regions, self._cell = proposer.regions, tower.patch_size / early.resolution
         vit: Any = tower
         self.network = ShadowTokens(
             pixel_width=proposer.pixel_dim or 1,
@@ -307,6 +313,10 @@ class ByShadowTokens(_Classifier):
             for unused in (self.network.pixels, self.network.bias_scaling):
                 unused.requires_grad_(requires_grad=False)
 
+    def encode_bytes(self, height: int, width: int) -> int:
+        """About what its largest tensors take for an image, of all regions that may be found."""
+        return self.network.attention_bytes(self._regions, int(height / self._cell) * int(width / self._cell))
+
     def embed(self, scene: Scene, found: Found, proposals: Proposals) -> Embedded:
         """Shadow tokens after CLIP's last block."""
         if self.bare:
@@ -318,6 +328,21 @@ class ByShadowTokens(_Classifier):
     def logits(self, vectors: Tensor, words: ClassWords) -> Tensor:
         """``(B, N, K + 1)``."""
         return self.network.logits(vectors, words)
+
+
+def _whole_patch(patch: int, resolution: float) -> int:
+    """Pixels of the photograph under one patch of a smaller image: of multiples of it no pixel is dropped, so masks fit.
+
+    Raises:
+        ConfigError: They are not whole.
+    """
+    pixels = round(patch / resolution)
+    if abs(pixels * resolution - patch) > 1e-6:
+        raise ConfigError(
+            f"model.resolution: a patch of {patch} pixels at {resolution:g} of the size is no whole number of the "
+            "photograph's, so masks would not lie on the patches; set 0.5, or 1"
+        )
+    return pixels
 
 
 def _embedded(name: str, proposer: Proposer) -> int:

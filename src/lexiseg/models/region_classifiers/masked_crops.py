@@ -61,6 +61,7 @@ class MaskedCrops(nn.Module):
         batch: Pictures that CLIP reads at a time.
         prompts: Learned tokens for what is not of the region, with ``region`` only.
         asked: Whether anybody does; a program can hold a model that has them and does not.
+        refusal: What whoever wants a program of them is told, where they are asked.
     """
 
     def __init__(
@@ -71,9 +72,11 @@ class MaskedCrops(nn.Module):
         batch: int = 32,
         prompts: MaskPrompts | None = None,
         asked: bool = True,
+        refusal: str = _UNTRACEABLE,
     ) -> None:
         super().__init__()
-        self.untraceable = _UNTRACEABLE if asked else None
+        self._refusal = refusal
+        self.untraceable = refusal if asked else None
         if prompts is not None and style != "region":
             raise ConfigError(f"mask prompts need crops of style 'region', got '{style}'")
         self.style, self.threshold, self.batch = style, threshold, batch
@@ -98,7 +101,7 @@ class MaskedCrops(nn.Module):
             ConfigError: A program is being traced: how a region is cut out depends on what is found.
         """
         if is_exporting():
-            raise ConfigError(_UNTRACEABLE)
+            raise ConfigError(self._refusal)
         batch, count = proposals.masks.shape[:2]
         vectors = images.new_zeros(batch, count, tower.embed_dim)
         visible = torch.zeros(batch, count, dtype=torch.bool, device=images.device)

@@ -52,6 +52,10 @@ class ShadowTokens(nn.Module):
         cosines = torch.einsum("bnc,bmchw->bmnhw", proposals.embeddings, pixels)
         return cosines * self.bias_scaling.weight[0, 0] + self.bias_scaling.bias[0]
 
+    def attention_bytes(self, regions: int, patches: int) -> int:
+        """About what its largest tensors take: the mask, a number for each pair of tokens and head, and as many scores."""
+        return 2 * 4 * self.heads * (regions + 1 + patches) ** 2
+
     def embed(self, proposals: Proposals, early: EarlyTokens, tower: VisionTower) -> Tensor:
         """Regions to text space.
 
