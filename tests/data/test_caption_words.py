@@ -29,6 +29,39 @@ def test_listed_words(caption, words):
 
 
 @pytest.mark.parametrize(
+    ("caption", "words"),
+    [
+        ("two buses and a tree and tomatoes", ("bus", "trees", "tomato")),
+        ("a bus, trees; gases", ("bus", "trees", "gas")),
+        ("cookies in a movie, a cookie, movies", ("cookie", "movie")),
+        ("houses, horses and vases", ("house", "horse", "vase")),
+        ("one man, women", ("men", "woman")),
+        ("glass over glasses", ("glass", "glasses")),
+        ("a pair of scissors, the sky, skies", ("scissors", "sky")),
+    ],
+)
+def test_plurals_of_listed_words(caption, words):
+    listed = [
+        "bus",
+        "trees",
+        "tomato",
+        "gas",
+        "cookie",
+        "movie",
+        "house",
+        "horse",
+        "vase",
+        "men",
+        "woman",
+        "glass",
+        "glasses",
+        "scissors",
+        "sky",
+    ]
+    assert ListedWords([(word,) for word in listed])(caption) == words
+
+
+@pytest.mark.parametrize(
     ("plural", "one"),
     [
         ("dogs", "dog"),

@@ -1,6 +1,7 @@
 """Captioned photographs with masks: what a sample and a batch of them hold."""
 
 import json
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -111,6 +112,31 @@ def test_a_photograph_without_a_caption_stays(tmp_path):
     samples = {sample.name: sample for sample in (dataset[0], dataset[1])}
     assert samples.pop(gone).captions == ()
     assert len(samples.popitem()[1].captions) == 1
+
+
+@pytest.mark.parametrize("name", ["img.v2", "train/img.v2", "img.v2.png", "img.v2.JPG"])
+def test_a_name_may_hold_dots_and_have_lost_its_suffix(tmp_path, name):
+    """Samples of labelled data are named without a suffix."""
+    (scene,) = captioned_scenes(tmp_path, 1)
+    content = {"images": [{"id": 0, "file_name": "img.v2.jpg"}]}
+    content["annotations"] = [{"id": 0, "image_id": 0, "caption": "bricks"}]
+    (tmp_path / "captions.json").write_text(json.dumps(content))
+    photographs = [
+        SimpleNamespace(image=scene.image, masks=MaskSet.from_masks(scene.label[None] > 0), name=name)
+    ]
+    settings = {"captions": tmp_path / "captions.json", "words": "toy", "classes": "toy"}
+    assert CaptionedRegions(photographs=photographs, **settings)[0].captions == ((0,),)
+
+
+def test_two_photographs_of_one_name(tmp_path):
+    captioned_scenes(tmp_path, 1)
+    content = json.loads((tmp_path / "captions.json").read_text())
+    stem = content["images"][0]["file_name"].removesuffix(".png")
+    content["images"].append({"id": 7, "file_name": f"{stem}.jpg"})
+    content["annotations"].append({"id": 7, "image_id": 7, "caption": "bricks"})
+    (tmp_path / "captions.json").write_text(json.dumps(content))
+    with pytest.raises(DataError, match=f"captions of two photographs that are called {stem}"):
+        open_scenes(tmp_path)
 
 
 def test_mistakes(tmp_path, dataset):

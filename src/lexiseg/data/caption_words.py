@@ -31,7 +31,8 @@ class ListedWords:
     """Words of a list that stand in a caption, in singular or plural, whatever the case; the longest match counts.
 
     "red circles on bricks" holds "red circle" and "bricks" where the list has both, and then not "circle". A hyphen parts
-    words as a blank does. No grammar is looked at: "fly" is found in "flies" whether it is an insect or a verb.
+    words as a blank does. No grammar is looked at: "fly" is found in "flies" whether it is an insect or a verb. Every plural
+    that a word may have is known beforehand: from "buses" alone nobody can tell whether its singular ends in an e.
 
     Args:
         groups: What is to be found; each a name and its synonyms, which all mean the name.
@@ -39,6 +40,10 @@ class ListedWords:
 
     def __init__(self, groups: Sequence[Sequence[str]]) -> None:
         self._names = {tokens: group[0] for group in groups for word in group if (tokens := _tokens(word))}
+        for tokens, name in tuple(self._names.items()):
+            *first, last = tokens
+            for other in (singular(last), *plurals(singular(last)), *plurals(last)):
+                self._names.setdefault((*first, other), name)  # what the list itself says goes first
         self._longest = max(map(len, self._names), default=0)
 
     def __call__(self, caption: str) -> tuple[str, ...]:
@@ -49,8 +54,7 @@ class ListedWords:
         place = 0
         while place < len(tokens):
             for length in range(min(self._longest, len(tokens) - place), 0, -1):
-                *first, last = tokens[place : place + length]
-                name = self._names.get((*first, last)) or self._names.get((*first, singular(last)))
+                name = self._names.get(tokens[place : place + length])
                 if name is not None:
                     yield name
                     place += length
@@ -99,6 +103,12 @@ def singular(word: str) -> str:
     return (
         word[:-1] if len(word) > 2 and word.endswith("s") and not word.endswith(("ss", "us", "is")) else word
     )
+
+
+def plurals(word: str) -> tuple[str, ...]:
+    """What the plural of an English word may be; most of these are no words, and so stand in no caption."""
+    irregular = tuple(many for many, one in _IRREGULAR.items() if one == word)
+    return (f"{word}s", f"{word}es", *([f"{word[:-1]}ies"] if word.endswith("y") else []), *irregular)
 
 
 def _tokens(text: str) -> tuple[str, ...]:

@@ -8,6 +8,7 @@ import numpy.typing as npt
 
 from lexiseg.data.caption_words import ListedWords, TaggedNouns
 from lexiseg.data.datasets.coco_captions import read_captions
+from lexiseg.data.io import IMAGE_SUFFIXES
 from lexiseg.data.mask_views import Masks
 from lexiseg.data.unlabelled import MaskedDataset
 from lexiseg.data.word_lists import word_groups
@@ -36,7 +37,7 @@ class CaptionedRegions:
 
     Args:
         photographs: With masks without names, from files or of a labelled data set whose names are forgotten.
-        captions: JSON of COCO's layout; photographs are found in it by the stem of their names.
+        captions: JSON of COCO's layout; photographs are found in it by their names without folder and image suffix.
         words: Which words of a caption count: a class list, ``toy``, a class file, names, or ``nouns``.
         classes: Those of the validation data, which the model is judged on; likewise, but for ``nouns``.
 
@@ -45,7 +46,7 @@ class CaptionedRegions:
         words: All words that stand in captions, sorted: what the model is taught.
 
     Raises:
-        LexisegError: No such file or list, or no word of it in any caption.
+        LexisegError: No such file or list, two photographs of one name in it, or no word of the list in any caption.
     """
 
     def __init__(
@@ -60,7 +61,12 @@ class CaptionedRegions:
             raise ConfigError(f"photographs: expected photographs with masks, got {photographs!r}")
         self.classes = tuple(group[0] for group in word_groups(classes, "classes"))
         find = caption_finder(words)
-        told = {Path(name).stem: each for name, each in read_captions(Path(captions)).items()}
+        told: dict[str, Sequence[str]] = {}
+        for name, each in read_captions(Path(captions)).items():
+            if told.setdefault(_stem(name), each) is not each:
+                raise DataError(
+                    f"{captions} has captions of two photographs that are called {_stem(name)}; expected one of each name"
+                )
         found = {stem: [names for text in each if (names := find(text))] for stem, each in told.items()}
         self.words = tuple(sorted({word for each in found.values() for names in each for word in names}))
         if not self.words:
@@ -84,8 +90,14 @@ class CaptionedRegions:
         segments = as_segments(item.masks)
         codes = label_codes(len(self.classes))
         label = np.full(segments.ids.shape, codes.ignore, dtype=codes.dtype)
-        captions = self._captions.get(Path(item.name).stem, ())
+        captions = self._captions.get(_stem(item.name), ())
         return Sample(item.image, label, item.name, segments, captions)
+
+
+def _stem(name: str) -> str:
+    """Without folder and image suffix; samples of labelled data have lost theirs, and what is left may hold dots."""
+    path = Path(name)
+    return path.stem if path.suffix.lower() in IMAGE_SUFFIXES else path.name
 
 
 def as_segments(masks: Masks) -> Segments:

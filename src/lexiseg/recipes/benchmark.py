@@ -194,13 +194,17 @@ def _pairs(run: BenchmarkRun) -> Iterator[tuple[Row, Benchmark]]:
 
 
 def _published(run: BenchmarkRun) -> dict[tuple[str, str], Published]:
-    """What papers print of the methods; of names of given masks nothing, but of labels that were found inside masks."""
+    """What papers print of the methods; of names of given masks nothing, but of labels that were found inside masks.
+
+    Nothing stands beside a row with choices of its own: no paper measured it. What is changed for all rows is the run's affair.
+    """
     if run.clip is None:
         return {}
     found = {
         (choice.label, benchmark.name): published_miou(choice.name, benchmark.name, run.clip.tower)
         for choice in run.methods
-        if run.masks is None or wants_masks(choice.name)
+        if choice == MethodChoice(name=choice.name, label=choice.label)
+        and (run.masks is None or wants_masks(choice.name))
         for benchmark in run.benchmarks
     }
     return {place: number for place, number in found.items() if number is not None}

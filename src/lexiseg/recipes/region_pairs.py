@@ -30,6 +30,7 @@ from lexiseg.masks.store import MaskStore
 from lexiseg.models.region_classifiers.masked_crops import MaskedCrops
 from lexiseg.recipes.masks import mask_tasks
 from lexiseg.recipes.settings import ClipSource
+from lexiseg.storage import require_folder
 
 _DIGITS = 16
 
@@ -68,15 +69,13 @@ class PairBuild:
         """Refuse what makes no pair before anything is read.
 
         Raises:
-            ConfigError: Less than one caption, a cosine that is none, or pairs that would replace the masks.
+            ConfigError: Less than one caption, or a cosine that is none.
         """
         resolve_templates(self.templates)
         if self.captions_each < 1:
             raise ConfigError(f"captions-each: expected at least 1, got {self.captions_each}")
         if not -1 <= self.least < 1:
             raise ConfigError(f"min-similarity: expected a cosine from -1 to below 1, got {self.least}")
-        if self.masks is not None and self.masks.resolve() == self.output.resolve():
-            raise ConfigError(f"output: {self.output} holds the masks; give pairs a folder of their own")
 
 
 @dataclass(frozen=True, eq=False)
@@ -104,12 +103,17 @@ def start_pairs(build: PairBuild) -> tuple[int, Iterator[Outcome]]:
         How many photographs there are, and what becomes of each.
 
     Raises:
-        LexisegError: A place that does not exist, a file that holds no captions, no such words, or a CLIP without words.
+        LexisegError: A place that does not exist, an output that cannot be one or holds the masks, a file that holds no
+            captions, no such words, or a CLIP without words.
     """
     tasks = mask_tasks(build.images, build.output)
+    require_folder(build.output, "--output")
+    stores = {task.image: MaskStore(build.masks, task.store.root) for task in tasks}
+    for task in tasks:
+        if stores[task.image].path(task.image).resolve() == task.store.path(task.image).resolve():
+            raise ConfigError(f"output: {build.output} holds the masks; give pairs a folder of their own")
     captions = read_captions(build.captions)
     find = caption_finder(build.words)
-    stores = {task.image: MaskStore(build.masks, task.store.root) for task in tasks}
     said = {task.image.name: _said(captions, task.image.name, build, find) for task in tasks}
     words = tuple(sorted({word for found in said.values() for word in found}))
     if not words:
