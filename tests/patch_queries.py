@@ -33,6 +33,7 @@ class PatchQueries(TrainedProposer):
         self.stride, self.sharpness = clip_stride(tower), settings.sharpness
         self.embed_dim = self.pixel_dim = tower.embed_dim
         self.map = nn.Conv2d(tower.embed_dim, tower.embed_dim, kernel_size=1)
+        self.regions = settings.queries
         self.queries = nn.Parameter(torch.randn(settings.queries, tower.embed_dim))
 
     def forward(self, scene, *, every_layer=False):
