@@ -13,6 +13,7 @@ one checkpoint.
 import argparse
 import json
 import statistics
+import sys
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -73,6 +74,8 @@ def main() -> None:
     for path in with_progress(found, "judging", len(found)):
         for row in judge(path, scenes):
             rows.setdefault(row.label, []).append(row)
+            told = ", ".join(f"{key} {value:.1f}" for key, value in row.scores.items())
+            print(f"{path.parent.name} of {row.label}: {told}", file=sys.stderr, flush=True)
     print(table(rows))
 
 
