@@ -2,6 +2,7 @@
 
 import os
 import pickle
+import warnings
 
 import pytest
 import torch
@@ -14,6 +15,7 @@ from lexiseg.checkpoints.training_file import (
     read_info,
     with_present_names,
 )
+from lexiseg.clip.formats.weight_file import read_clip_file
 from lexiseg.errors import CheckpointError
 from lexiseg.types import ClassSplit
 
@@ -130,3 +132,14 @@ def test_a_teacher_saved_under_its_former_name():
     new = {"model.teacher.model.w": 1, "teacher.average.w": 2, "teacher.average.model.w": 3}
     assert with_present_names(old) == with_present_names(new) == new
     assert with_present_names("damaged") == "damaged"
+
+
+def test_a_pickle_of_something_else_is_one_sentence_and_no_warning(tmp_path):
+    path = tmp_path / "list.ckpt"
+    path.write_bytes(pickle.dumps([1, 2], protocol=4))
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        with pytest.raises(CheckpointError, match="refused. The file asks to run or build"):
+            load_tensors_only(path)
+        with pytest.raises(CheckpointError, match="not a weight file that loads without running code"):
+            read_clip_file(path)

@@ -177,7 +177,7 @@ def test_only_inductive_models_bear_the_penalty(tmp_path, setting, penalty):
         ({"name": "zegclip"}, "inductive", ("sigmoid", 0.1)),
         ({"name": "zegclip"}, "transductive", ("sigmoid", 0.0)),
         ({"name": "zegformer"}, "inductive", ("scores", 0.0)),
-        ({"name": "open_seg", "reading": "pixels"}, "inductive", ("sigmoid", 0.1)),
+        ({"name": "open_seg", "reading": "pixels"}, "inductive", ("linear", 0.0)),
     ],
 )
 def test_the_record_says_the_protocol_that_the_run_takes(tmp_path, model, setting, taken):

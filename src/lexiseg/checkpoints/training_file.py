@@ -1,6 +1,7 @@
 """A training checkpoint: how one is read without running anything from it, and what is refused."""
 
 import pickle
+import warnings
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -52,7 +53,11 @@ def load_tensors_only(
     if not Path(path).is_file():
         raise CheckpointError(f"{path}: no such checkpoint; expected {expected}")
     try:
-        loaded = torch.load(path, map_location=map_location, weights_only=True)
+        with warnings.catch_warnings():
+            warnings.simplefilter(
+                "ignore", UserWarning
+            )  # torch's, of a pickle that it may not know; ours says more
+            loaded = torch.load(path, map_location=map_location, weights_only=True)
     except pickle.UnpicklingError as error:
         raise CheckpointError(
             f"{path}: refused. The file asks to run or build something that no checkpoint needs, or is damaged; nothing "

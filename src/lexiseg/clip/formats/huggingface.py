@@ -5,6 +5,7 @@ import json
 import math
 import pickle
 import socket
+import warnings
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -227,14 +228,16 @@ def _clip_preparation(side: int, mean: Color, std: Color) -> Mapping[str, Any]:
 
 @contextmanager
 def _quiet() -> Iterator[None]:
-    """Neither warnings nor bars of transformers, which stay as they were afterwards."""
+    """Neither warnings nor bars of transformers and torch, which stay as they were afterwards."""
     from transformers.utils import logging
 
     verbosity, bar = logging.get_verbosity(), logging.is_progress_bar_enabled()
     logging.set_verbosity_error()
     logging.disable_progress_bar()
     try:
-        yield
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", UserWarning)
+            yield
     finally:
         logging.set_verbosity(verbosity)
         if bar:

@@ -1,5 +1,6 @@
 """Tensors of one weight file, whatever wrote it, read without running anything from it."""
 
+import warnings
 from pathlib import Path
 
 import torch
@@ -25,7 +26,11 @@ def read_clip_file(path: Path) -> tuple[dict[str, Tensor], bool]:
     if is_torchscript(path):
         return read_torchscript_tensors(path), True
     try:
-        loaded = torch.load(path, map_location="cpu", weights_only=True)
+        with warnings.catch_warnings():
+            warnings.simplefilter(
+                "ignore", UserWarning
+            )  # torch's, of a pickle that it may not know; ours says more
+            loaded = torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:  # torch raises many types here; all mean the same to the user
         first = str(error).splitlines()[0] if str(error) else type(error).__name__
         raise CheckpointError(
