@@ -13,6 +13,7 @@ from lexiseg.interruption import (
     Kept,
     interrupted,
     keeping,
+    load_quietly,
     reclaim_signals,
     run_command,
     without_interrupts,
@@ -249,3 +250,17 @@ def test_a_signal_after_the_work_ends_the_process_with_the_work_s_status():
     process.send_signal(signal.SIGTERM)
     _, said = process.communicate(timeout=30)
     assert (process.returncode, said) == (7, "")
+
+
+def test_a_worker_whose_tensors_nobody_takes_is_quiet(capsys, monkeypatch):
+    monkeypatch.setattr(sys, "excepthook", sys.__excepthook__)
+    before = signal.getsignal(signal.SIGINT)
+    try:
+        load_quietly(3)
+        assert signal.getsignal(signal.SIGINT) is signal.SIG_IGN
+    finally:
+        signal.signal(signal.SIGINT, before)
+    sys.excepthook(ConnectionResetError, ConnectionResetError("gone"), None)
+    assert capsys.readouterr().err == ""
+    sys.excepthook(ValueError, ValueError("a bad sample"), None)
+    assert "a bad sample" in capsys.readouterr().err

@@ -9,7 +9,8 @@ import threading
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, nullcontext, suppress
 from dataclasses import dataclass
-from types import FrameType
+from multiprocessing import ProcessError
+from types import FrameType, TracebackType
 from typing import Any, NoReturn
 
 _SIGNALS = (signal.SIGINT, signal.SIGTERM)
@@ -75,6 +76,21 @@ def reclaim_signals() -> None:
 def ignore_interrupts(*_: Any) -> None:
     """For worker processes: a terminal sends Ctrl-C to all processes, and the one that started the others answers it."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
+
+
+def load_quietly(*_: Any) -> None:
+    """For workers that load data: nor does the thread that hands over tensors complain when nobody takes them any more.
+
+    In such a process nothing else comes to ``sys.excepthook``; what a worker cannot load reaches the one that asked for it.
+    """
+    ignore_interrupts()
+    complain = sys.excepthook
+
+    def hook(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
+        if not issubclass(kind, OSError | EOFError | ProcessError):
+            complain(kind, error, trace)
+
+    sys.excepthook = hook
 
 
 @contextmanager

@@ -12,7 +12,7 @@ from torch.utils.data import DataLoader, Dataset, Sampler
 
 from lexiseg.data.sampler import ENDLESS, ResumableSampler
 from lexiseg.errors import ConfigError
-from lexiseg.interruption import ignore_interrupts
+from lexiseg.interruption import load_quietly
 
 Drawn = TypeVar("Drawn")
 
@@ -137,7 +137,7 @@ class ResumingDataModule(pl.LightningDataModule):
             collate_fn=collate,
             pin_memory=torch.cuda.is_available(),
             persistent_workers=self.num_workers > 0,
-            worker_init_fn=ignore_interrupts,
+            worker_init_fn=load_quietly,
             # A loader draws its workers' seed from here; from the global generator it would shift dropout by one
             # draw per validation, and a run resumed at a validation would not repeat the uninterrupted one.
             generator=torch.Generator().manual_seed(self.seed),
