@@ -8,9 +8,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from lexiseg.label_codes import codes_of
+from lexiseg.evaluation.naming import GroundTruthMasks
+from lexiseg.metrics.mask_naming import MaskNamingMetric
 from lexiseg.progress import with_progress
-from lexiseg.types import Sample, SegmentationDataset
+from lexiseg.types import ClassSplit, SegmentationDataset
 
 ReadRegions = Callable[[np.ndarray, np.ndarray], Tensor]
 """A photograph ``(H, W, 3)`` uint8 RGB and its regions ``(N, H, W)`` bool to embeddings ``(N, E)``, not normalised."""
@@ -18,7 +19,7 @@ ReadRegions = Callable[[np.ndarray, np.ndarray], Tensor]
 
 @dataclass(frozen=True)
 class RegionAccuracy:
-    """Shares of regions that were named right.
+    """Shares of regions that were named right; NaN where there was none.
 
     Attributes:
         regions: How many there were: one for each class of each label map.
@@ -35,33 +36,25 @@ class RegionAccuracy:
 def region_accuracy(read: ReadRegions, dataset: SegmentationDataset, text: Tensor) -> RegionAccuracy:
     """Name the pixels of each class of each photograph as one region, by the highest cosine.
 
+    Regions and shares are those of ``masks=ground_truth`` (:mod:`lexiseg.evaluation.naming`); here nothing stands around the
+    classifier.
+
     Args:
         read: The classifier.
         dataset: With labels.
         text: ``(K, E)`` unit embeddings of its classes.
     """
-    right, all_of = (torch.zeros(len(text), dtype=torch.long) for _ in range(2))
-    numbers = with_progress(range(len(dataset)), "naming regions", len(dataset))
-    for sample in (dataset[index] for index in numbers):
-        for truth, found in zip(*_named(read, sample, text), strict=True):
-            all_of[truth] += 1
-            right[truth] += truth == found
-    shares = right[all_of > 0] / all_of[all_of > 0]
-    return RegionAccuracy(
-        int(all_of.sum()), float(right.sum() / all_of.sum().clamp(min=1)), float(shares.mean())
-    )
-
-
-def _named(read: ReadRegions, sample: Sample, text: Tensor) -> tuple[list[int], list[int]]:
-    """Class ids of a sample's regions, and those that they were given."""
-    codes = codes_of(sample.label)
-    present = [i for i in np.unique(sample.label).tolist() if i not in (codes.ignore, codes.unlabelled)]
-    if not present:
-        return [], []
-    masks = sample.label == np.array(present, dtype=sample.label.dtype)[:, None, None]
-    vectors = F.normalize(read(sample.image, masks), dim=-1)
-    found: list[int] = (vectors @ text.to(vectors).T).argmax(1).tolist()
-    return present, found
+    metric = MaskNamingMetric(ClassSplit("regions", tuple(dataset.classes), setting="supervised"))
+    given = GroundTruthMasks()
+    for index in with_progress(range(len(dataset)), "naming regions", len(dataset)):
+        sample = dataset[index]
+        masks = given.masks(dataset, index, sample)
+        if len(masks):
+            vectors = F.normalize(read(sample.image, masks), dim=-1)
+            named = (vectors @ text.to(vectors).T).argmax(1).cpu()
+            metric.update(named, torch.from_numpy(masks), torch.from_numpy(sample.label.astype(np.int64)))
+    scores = metric.compute()
+    return RegionAccuracy(scores.masks, scores.accuracy, scores.class_accuracy)
 
 
 def accuracy_facts(before: RegionAccuracy, after: RegionAccuracy) -> Iterator[str]:

@@ -4,7 +4,7 @@ import logging
 import math
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import asdict, dataclass, field, fields
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, cast
 
@@ -27,7 +27,7 @@ from lexiseg.models.region_classifiers.mask_prompts import MaskPrompts
 from lexiseg.models.region_classifiers.masked_crops import MaskedCrops
 from lexiseg.plain_settings import require_plain_settings, require_seed, within
 from lexiseg.recipes.clip_folder import CLIP_FOLDER, write_clip_folder
-from lexiseg.recipes.record import plain_record
+from lexiseg.recipes.record import record_of
 from lexiseg.recipes.run_folder import RunFolder, resumed_step
 from lexiseg.recipes.settings import CheckpointSettings, ClipSource, Resume, TrainerSettings, require_resume
 from lexiseg.recipes.trainer import check_trainer, make_trainer, quiet, tell_once
@@ -121,11 +121,7 @@ class AdaptRun:
     @property
     def folder(self) -> RunFolder:
         """The run's folder, with its record."""
-        told = self.record
-        if told is None:
-            unsaid = ("record", "tell", "wandb", "judged_on")
-            own = [item.name for item in fields(self) if item.name not in unsaid]
-            told = {name: plain_record(getattr(self, name)) for name in own}
+        told = record_of(self, "judged_on") if self.record is None else self.record
         return RunFolder(self.output_dir, self.resume, told)
 
 
@@ -142,12 +138,10 @@ def adapt(run: AdaptRun) -> Path:
     check_trainer(run.trainer)
     folder = run.folder
     if folder.finished(run.trainer.max_steps) is not None:
-        run.tell(f"the run in {run.output_dir} is complete; resume=false starts it anew")
+        run.tell(folder.complete)
         return run.output_dir / CLIP_FOLDER
-    with folder.held():
-        resume_from = folder.resume_from()
-        with folder.keeping(resume_from):
-            return _adapt(run, resume_from)
+    with folder.at_work() as resume_from:
+        return _adapt(run, resume_from)
 
 
 def _adapt(run: AdaptRun, resume_from: Path | None) -> Path:

@@ -4,7 +4,7 @@ import logging
 import time
 import warnings
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +19,7 @@ from lexiseg.models.pixel_clip import PixelCLIP
 from lexiseg.models.pixel_clip_settings import PixelCLIPOptimSettings, PixelCLIPSettings
 from lexiseg.plain_settings import require_plain_settings, require_seed, within
 from lexiseg.recipes.clip_folder import CLIP_FOLDER, write_clip_folder
-from lexiseg.recipes.record import plain_record
+from lexiseg.recipes.record import record_of
 from lexiseg.recipes.run_folder import RunFolder, resumed_step
 from lexiseg.recipes.settings import CheckpointSettings, ClipSource, Resume, TrainerSettings, require_resume
 from lexiseg.recipes.trainer import check_trainer, make_trainer, quiet, tell_once
@@ -104,11 +104,7 @@ class TuneRun:
     @property
     def folder(self) -> RunFolder:
         """The run's folder, with its record."""
-        told = self.record
-        if told is None:
-            unsaid = ("record", "tell", "wandb", "open_data")
-            own = [item.name for item in fields(self) if item.name not in unsaid]
-            told = {name: plain_record(getattr(self, name)) for name in own}
+        told = record_of(self, "open_data") if self.record is None else self.record
         return RunFolder(self.output_dir, self.resume, told)
 
 
@@ -126,12 +122,10 @@ def tune(run: TuneRun) -> Path:
     folder = run.folder
     read_words(run.pictures.words)  # what is wrong in itself is told before what is wrong for this folder
     if folder.finished(run.trainer.max_steps) is not None:
-        run.tell(f"the run in {run.output_dir} is complete; resume=false starts it anew")
+        run.tell(folder.complete)
         return run.output_dir / CLIP_FOLDER
-    with folder.held():
-        resume_from = folder.resume_from()
-        with folder.keeping(resume_from):
-            return _tune(run, resume_from)
+    with folder.at_work() as resume_from:
+        return _tune(run, resume_from)
 
 
 def _tune(run: TuneRun, resume_from: Path | None) -> Path:

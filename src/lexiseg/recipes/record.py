@@ -7,6 +7,20 @@ from typing import Any
 
 import numpy as np
 
+_UNSAID = ("record", "tell", "wandb")
+"""Of every run: what says nothing of its result."""
+
+
+def record_of(run: Any, *unsaid: str) -> dict[str, Any]:
+    """The settings of a run, a dataclass, as its folder keeps them.
+
+    Args:
+        run: Made in Python, so that no configuration says them.
+        unsaid: Fields besides ``record``, ``tell`` and ``wandb`` that are no settings.
+    """
+    own = [item.name for item in fields(run) if item.name not in (*_UNSAID, *unsaid)]
+    return {name: plain_record(getattr(run, name)) for name in own}
+
 
 def plain_record(value: Any) -> Any:
     """Settings as dictionaries, lists and plain values; other objects by their class and what they were made of.

@@ -180,6 +180,23 @@ class RunFolder:
             f"schedule of {planned}, so it is not the run that one planned for {max_steps} steps would be"
         )
 
+    @property
+    def complete(self) -> str:
+        """What is said of a run that has nothing left to do."""
+        return f"the run in {self.path} is complete; resume=false starts it anew"
+
+    @contextmanager
+    def at_work(self) -> Iterator[Path | None]:
+        """Hold the folder, find the checkpoint to go on from, and say what is kept if the work is stopped in here.
+
+        Raises:
+            LexisegError: As :meth:`held` and :meth:`resume_from`.
+        """
+        with self.held():
+            resume_from = self.resume_from()
+            with self.keeping(resume_from):
+                yield resume_from
+
     @contextmanager
     def held(self) -> Iterator[None]:
         """Hold the folder for one run of this machine: two into one folder would spoil each other's checkpoints.

@@ -4,7 +4,7 @@ import logging
 import math
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass, field, fields, replace
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any, cast
 
@@ -37,7 +37,7 @@ from lexiseg.models.region_parts import told_of
 from lexiseg.models.registry import MODELS, activation_of, build_model, complete_settings, model_settings
 from lexiseg.plain_settings import require_seed
 from lexiseg.recipes.criteria import LossSettings, make_criterion
-from lexiseg.recipes.record import merged, plain_record
+from lexiseg.recipes.record import merged, record_of
 from lexiseg.recipes.run_folder import RunFolder, resumed_step
 from lexiseg.recipes.settings import (
     CheckpointSettings,
@@ -132,11 +132,7 @@ class TrainRun:
     @property
     def asked(self) -> Mapping[str, Any]:
         """The record before the protocol was brought in line with model and split."""
-        if self.record is not None:
-            return self.record
-        unsaid = ("record", "tell", "wandb")
-        own = [item.name for item in fields(self) if item.name not in unsaid]
-        return {name: plain_record(getattr(self, name)) for name in own}
+        return record_of(self) if self.record is None else self.record
 
     def protocol_of(self, setting: str) -> InferenceProtocol:
         """The protocol that the model and a split's setting leave of :attr:`protocol`."""
@@ -209,14 +205,12 @@ def _train_once(run: TrainRun) -> tuple[dict[str, float], float]:
     resolve_templates(run.templates)
     result = folder.finished(run.trainer.max_steps)
     if result is not None:
-        run.tell(f"the run in {run.output_dir} is complete; resume=false starts it anew")
+        run.tell(folder.complete)
         # JSON has no NaN: a score that none of the images could give stands there as null.
         scores = {name: math.nan if score is None else score for name, score in result["val"].items()}
         return scores, float(result["seconds"])
-    with folder.held():
-        resume_from = folder.resume_from()
-        with folder.keeping(resume_from):
-            return _fit(run, split, data, resume_from)
+    with folder.at_work() as resume_from:
+        return _fit(run, split, data, resume_from)
 
 
 def _fit(
