@@ -127,8 +127,10 @@ def _run_pytest(place: Path, told: Path, tests: tuple[str, ...]) -> None:
             os.dup2(file.fileno(), stream)
     os.chdir(place)
     os.environ.pop("LEXISEG_GOLDEN", None)
-    os.environ |= {"PYTHONPATH": str(place / "src"), "LEXISEG_CACHE": str(place / "cache")}
-    sys.path.insert(0, str(place / "src"))
+    # The checkout itself too, as `python -m pytest` has it: processes that a test starts import the test's module again.
+    paths = [str(place / "src"), str(place)]
+    os.environ |= {"PYTHONPATH": os.pathsep.join(paths), "LEXISEG_CACHE": str(place / "cache")}
+    sys.path[:0] = paths
     flags = ["-x", "-m", "not slow", "-p", "no:cacheprovider"]
     status = pytest.main([*flags, f"--basetemp={place / 'temporary'}", f"--ignore={_LIST_TEST}", *tests])
     sys.stdout.flush()
