@@ -1,5 +1,7 @@
 """Flags of ``lexiseg compare``."""
 
+from pathlib import Path
+
 from lexiseg.cli.parsers.shared import CLIP, PHOTOS, SENTENCES, WORDS, Command, Flag, place
 from lexiseg.dense.names import METHODS
 
@@ -20,10 +22,12 @@ _EXAMPLES = """examples:
   lexiseg compare photo.jpg --classes "dog" --background "grass, sky, wall, floor"
   lexiseg compare photo.jpg --classes "dog, grass" --proxy facebook/dino-vitb8       proxyclip as well
   lexiseg compare photo.jpg --classes "road, car" --checkpoint runs/camvid/best.ckpt a trained model beside them
+  lexiseg compare photo.jpg --classes-file words.txt --truth labels/ --methods none --checkpoint runs/coco/best.ckpt --stages
   lexiseg compare scene.png --classes "red circle, bricks" --clip toy                offline, toy scenes only"""
 
 _PROXY = "second vision model of the methods that take one; with --methods all they take part only with it"
 _MASKS = "masks of the methods that read inside masks (as of predict); without it these take no part"
+_TRUTH = "label map of the photograph, or a folder of a STEM.png for each, ids in the order of the words: drawn first"
 
 COMMAND = Command(
     "compare",
@@ -34,11 +38,18 @@ COMMAND = Command(
     (
         PHOTOS,
         *WORDS,
-        Flag("--methods", "NAMES", "all, or names separated by commas, drawn in that order", default="all"),
+        Flag(
+            "--methods",
+            "NAMES",
+            "all, none, or names separated by commas, drawn in that order",
+            default="all",
+        ),
         Flag("--proxy", "NAME|FOLDER", _PROXY),
         Flag("--sam", "NAME|FOLDER", "SAM of the methods that take one, likewise"),
         Flag("--masks", "DIR|PROVIDER", _MASKS),
         Flag("--checkpoint", "CKPT", "a trained model to stand beside the methods; its CLIP serves them all"),
+        Flag("--stages", None, "draw each stage of the checkpoint's cascade alone, too"),
+        Flag("--truth", "PNG|DIR", _TRUTH, kind=Path),
         CLIP,
         *SENTENCES,
         *place("comparisons"),
