@@ -22,12 +22,13 @@ from lexiseg.checkpoints.training_file import (
 )
 from lexiseg.clip.model import FrozenCLIP
 from lexiseg.clip.templates import resolve_templates
-from lexiseg.clip.vocabulary import embed_words
+from lexiseg.clip.vocabulary import Vocabulary, embed_words
 from lexiseg.data.captioned_regions import CaptionedRegions
 from lexiseg.data.datamodule import SegmentationDataModule
 from lexiseg.errors import ConfigError
 from lexiseg.inference.pipeline import Pipeline
 from lexiseg.inference.protocol import InferenceProtocol, suited
+from lexiseg.inference.words import tell_unknown
 from lexiseg.models.cascade_settings import CascadeSettings
 from lexiseg.models.open_seg import OpenSeg
 from lexiseg.models.ovseg import OVSeg
@@ -252,7 +253,8 @@ def build_task(run: TrainRun, clip: FrozenCLIP, split: ClassSplit) -> Segmentati
         _start_from(run.init_from, model, clip)
     if split.setting == "transductive":
         _require_pixels(model.settings.name)
-    _warn_of_unknown_words(clip, split)
+    if unknown := tell_unknown(clip, Vocabulary.from_names(split.classes)):
+        _log.warning(unknown)
     info = CheckpointInfo(
         model=model_settings(model),
         clip=_describe_clip(run.clip, clip),
@@ -376,16 +378,6 @@ def _named(model: CascadeSettings | Mapping[str, Any]) -> dict[str, Any]:
         ConfigError: No such model, or a setting that it does not have.
     """
     return complete_settings(asdict(model) if isinstance(model, CascadeSettings) else model)
-
-
-def _warn_of_unknown_words(clip: FrozenCLIP, split: ClassSplit) -> None:
-    unknown = clip.unknown_words(split.classes)
-    if unknown:
-        _log.warning(
-            "this CLIP (%s) has never read %s: it cannot know what these words mean",
-            clip.source,
-            ", ".join(unknown),
-        )
 
 
 def _describe_clip(source: ClipSource, clip: FrozenCLIP) -> dict[str, Any]:
