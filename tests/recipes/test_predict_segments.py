@@ -243,6 +243,17 @@ def test_photographs_of_one_name_are_told_apart(segmenter, photos, tmp_path):
     assert [image["file_name"] for image in images] == ["a/1.jpg", "b/1.jpg"]
 
 
+@pytest.mark.parametrize("kind", ["panoptic", "instances"])
+@pytest.mark.parametrize("known", [None, (), ("red", "black")])
+def test_words_that_training_knew_are_told(segmenter, photos, tmp_path, kind, known):
+    segmenter._words = replace(segmenter._words, known_words=known)
+    prediction = SegmentPrediction(segmenter, tmp_path, kind)
+    with prediction.keeping(1):
+        assert prediction.keep(photos[0]).known_words == known
+    told = json.loads((tmp_path / f"{kind}.json").read_text())["info"]["known_words"]
+    assert told == (None if known is None else list(known))
+
+
 @pytest.mark.usefixtures("ctrl_c")
 @pytest.mark.parametrize("output", ["semantic", "panoptic", "instances"])
 def test_what_is_said_of_photographs_that_were_stopped(segmenter, photos, tmp_path, capsys, output):
