@@ -338,6 +338,9 @@ def _monitored(monitor: str, split: ClassSplit) -> str:
 def _take_prompts(model: MaskModel, clip: str, *, started: bool) -> None:
     """Give a model the mask prompt tokens that `lexiseg maskadapt` left beside its CLIP, if it did.
 
+    Released, OVSeg's regions are trained on any CLIP, the tokens are zeros until an adapted one is loaded, and CLIP is asked in
+    the judging alone: so OVSeg goes on without, and says so.
+
     Args:
         model: OVSeg, or any other that may hold such tokens.
         clip: Where the CLIP came from.
@@ -352,11 +355,16 @@ def _take_prompts(model: MaskModel, clip: str, *, started: bool) -> None:
     if tokens is not None and (published or own is not None):
         with told_of("model" if published else "model.classifier"):
             take_prompts(own, tokens)
-    elif own is not None and not (published or started):
-        raise ConfigError(
-            f"model.classifier.prompt_depth: the CLIP ({clip}) brings no mask prompt tokens, and here they do not train; give "
-            "a CLIP that `lexiseg maskadapt model=prompts` wrote, or set 0"
+    elif own is not None and not started:
+        key = "model.prompt_depth" if published else "model.classifier.prompt_depth"
+        told = (
+            f"{key}: the CLIP ({clip}) brings no mask prompt tokens, and here they do not train; give a CLIP that `lexiseg "
+            f"maskadapt model=prompts` wrote, or set {key}=0"
         )
+        if not published:
+            raise ConfigError(told)
+        if model.settings.branch != "segment":
+            _log.warning("%s; they stay zero, as in the release before an adapted CLIP is loaded", told)
 
 
 def _start_from(path: str | Path, model: MaskModel, clip: FrozenCLIP) -> None:
