@@ -841,8 +841,8 @@ _DATA_AND_RUNS = (
         "checkpoint-of-another-run",
         "a run started anew and stopped early names the checkpoint of the run before it",
         "src/lexiseg/recipes/run_folder.py",
-        "foreign = None if resume_from == last else _stamp(last)",
-        "foreign = None",
+        "foreign = (None, None) if resume_from == own[0] else tuple(_stamp(path) for path in own)",
+        "foreign = (None, None)",
         ("tests/recipes/test_run_folder.py",),
     ),
     Slip(

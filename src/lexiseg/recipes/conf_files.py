@@ -12,7 +12,7 @@ from typing import Any
 
 import yaml
 
-from lexiseg.errors import ConfigError
+from lexiseg.errors import ConfigError, did_you_mean
 from lexiseg.storage import leads_somewhere
 
 TARGET = "_target_"
@@ -210,9 +210,10 @@ def checked_choices(command: str, overrides: Sequence[str]) -> list[str]:
         group, equals, choice = override.partition("=")
         choice = choice.removeprefix(f"{command}/")
         if root and equals and group.isidentifier() and group not in (*known, *root):
+            there = [*known, *(key for key in root if key not in ("defaults", *known))]
             raise ConfigError(
                 f"{override}: `lexiseg {command}` has neither a group nor a key of that name; it has "
-                f"{', '.join([*known, *(key for key in root if key not in ('defaults', *known))])}"
+                f"{', '.join(there)}{did_you_mean(group, there)}"
             )
         if group not in known or choice in ("", "null"):
             checked.append(override)
@@ -224,9 +225,10 @@ def checked_choices(command: str, overrides: Sequence[str]) -> list[str]:
         if "/" in group:
             _require_whole(command, overrides, group)
         if choice not in choices(command, group):
+            there = choices(command, group)
             raise ConfigError(
-                f"{group}={choice}: `lexiseg {command}` has no such {group}; choose from "
-                f"{', '.join(choices(command, group))}{', or give a path or a hub name' if group == 'clip' else ''}"
+                f"{group}={choice}: `lexiseg {command}` has no such {group}; choose from {', '.join(there)}"
+                f"{', or give a path or a hub name' if group == 'clip' else ''}{did_you_mean(choice, there)}"
             )
         checked.append(f"{group}={choice}")
     return checked
@@ -248,7 +250,8 @@ def require_benchmarks(names: str | Sequence[str]) -> list[str]:
     names, available = [names] if isinstance(names, str) else list(names), benchmark_names()
     unknown = [name for name in names if name not in available]
     if unknown or not names:
+        name = str(unknown[0]) if unknown else ""
         raise ConfigError(
-            f"no benchmark '{unknown[0] if unknown else ''}'; choose from {', '.join(available)}"
+            f"no benchmark '{name}'; choose from {', '.join(available)}{did_you_mean(name, available)}"
         )
     return names
