@@ -65,6 +65,8 @@ def build_method(
     *,
     strength: float | None = None,
     temperature: float = 2.0,
+    unit_features: bool = True,
+    after_upsampling: bool = False,
     views: MultiView | None = None,
     **settings: Any,
 ) -> TrainingFreeMethod:
@@ -87,5 +89,5 @@ def build_method(
     encoder = build_dense(_TG_BASE if whole else name, tower, **settings)
     if strength is None:
         strength = _TG_STRENGTH if whole else 0.0
-    model = Recalibrated(encoder, strength=strength, temperature=temperature) if strength else encoder
+    model = Recalibrated(encoder, strength=strength, temperature=temperature,unit_features=unit_features, after_upsampling=after_upsampling) if strength else encoder
     return TrainingFreeMethod(name, model, views or (MultiView() if whole else SINGLE_VIEW))
