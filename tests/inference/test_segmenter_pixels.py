@@ -145,5 +145,7 @@ def test_uncertain_pixels_and_entropies_see_recalibrated_scores(tower):
 
 
 def test_sigmoids_have_no_pixels_to_compare(tower):
-    with pytest.raises(ConfigError, match=r"protocol\.activation is sigmoid; set .*=linear, or after_upsampling=false"):
+    with pytest.raises(
+        ConfigError, match=r"protocol\.activation is sigmoid; set .*=linear, or after_upsampling=false"
+    ):
         make(tower, replace(LINEAR, activation="sigmoid"), after_upsampling=True)

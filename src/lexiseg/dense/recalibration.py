@@ -12,6 +12,19 @@ from lexiseg.ops.recalibration import recalibrate_features, recalibrate_logits
 from lexiseg.types import Activation, MaskedSegmentable, MaskOutput, PictureReader
 
 
+def require_pull(strength: float = 0.1, temperature: float = 2.0) -> None:
+    """Refuse a λ or a τ that is out of range.
+
+    Raises:
+        ConfigError: Says which are allowed.
+    """
+    if strength < 0 or temperature <= 0:
+        raise ConfigError(
+            f"text-guided recalibration: expected strength of at least 0 and temperature above 0, "
+            f"got {strength} and {temperature}"
+        )
+
+
 class Recalibrated(nn.Module):
     """A dense encoder whose patches are pulled towards the words before they are compared with them.
 
@@ -62,11 +75,7 @@ class Recalibrated(nn.Module):
                 f"{type(encoder).__name__} gives others. Leave recalibration out, or choose a dense encoder "
                 "such as sc-clip (for clip-surgery: feature_surgery=false; for maskclip: both thresholds 0)"
             )
-        if strength < 0 or temperature <= 0:
-            raise ConfigError(
-                f"text-guided recalibration: expected strength of at least 0 and temperature above 0, "
-                f"got {strength} and {temperature}"
-            )
+        require_pull(strength, temperature)
         self.encoder = encoder
         self.strength = strength
         self.temperature = temperature
@@ -78,6 +87,16 @@ class Recalibrated(nn.Module):
         self.whole_picture = encoder.whole_picture
         self.needs = encoder.needs
         self.depends_on_text = strength > 0 or encoder.depends_on_text
+
+    @property
+    def told(self) -> dict[str, float | bool]:
+        """Its settings as plain values, for result files."""
+        return {
+            "strength": self.strength,
+            "temperature": self.temperature,
+            "unit_features": self.unit_features,
+            "after_upsampling": self.after_upsampling,
+        }
 
     def normalize(self, images: Tensor) -> Tensor:
         """As the encoder does."""

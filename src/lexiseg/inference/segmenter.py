@@ -2,9 +2,9 @@
 
 import copy
 import functools
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
-from typing import Concatenate, ParamSpec, TypeVar, cast
+from typing import Any, Concatenate, ParamSpec, TypeVar, cast
 
 import numpy as np
 import numpy.typing as npt
@@ -97,6 +97,7 @@ class Segmenter:
         protocol: Every setting between photograph and labels.
         embed: Makes other words usable, by the rules of these.
         masks: Makes the masks of each photograph that comes without any.
+        method: What results say of a training-free reading.
 
     Raises:
         ConfigError: Embeddings of another vocabulary, a seen id that is no class, or a protocol that cannot read the model.
@@ -110,9 +111,11 @@ class Segmenter:
         *,
         embed: Embed | None = None,
         masks: MaskProvider | None = None,
+        method: Mapping[str, Any] | None = None,
     ) -> None:
-        _check_reading(model, protocol)
+        require_reading(model, protocol)
         self.model = model
+        self.method = method
         self.protocol = protocol
         self._words = words
         self._embed, self._masks = embed, masks
@@ -178,8 +181,7 @@ class Segmenter:
         scores: bool = True,
         masks: Sequence[npt.NDArray[np.bool_]] | None = None,
     ) -> list[Segmentation]:
-        """Label several photographs, of any sizes; their windows share batches, but for what reads regions, whole
-        pictures or pixels.
+        """Label several photographs, of any sizes; their windows share batches where the model reads window by window.
 
         Args:
             images: As in :meth:`segment`.
@@ -492,6 +494,7 @@ class Segmenter:
             self.protocol.to_dict(),
             decided.mask_classes,
             words.known_words,
+            self.method,
         )
 
     def _named(self, encoded: EncodedImage, words: EmbeddedWords, vote: MaskVote) -> Tensor | None:
@@ -531,7 +534,7 @@ class Segmenter:
         return words.embeddings.vectors.to(self._encoder.device)
 
 
-def _check_reading(model: Segmentable, protocol: InferenceProtocol) -> None:
+def require_reading(model: Segmentable, protocol: InferenceProtocol) -> None:
     """Scores are read as scores, and nothing else is.
 
     Raises:

@@ -5,7 +5,6 @@ place that builds objects from their names. Only data carry a ``_target_``: data
 our own classes are built.
 """
 
-import difflib
 import logging
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -23,6 +22,7 @@ from lexiseg.inference.protocol import InferenceProtocol
 from lexiseg.masks.store import MaskStore
 from lexiseg.models.mask_adaptation import AdaptationSettings
 from lexiseg.models.pixel_clip_settings import PixelCLIPOptimSettings, PixelCLIPSettings
+from lexiseg.plain_settings import nearest
 from lexiseg.recipes.adaptation import AdaptRun, PairSettings
 from lexiseg.recipes.benchmark import BenchmarkRun, table_rows
 from lexiseg.recipes.conf_files import TARGET, own_class
@@ -367,10 +367,9 @@ def _trainer(values: object) -> TrainerSettings:
     known = [*_TRAINER_KEYS, *trainer_arguments()]
     unknown = [key for key in values if key not in known]
     if unknown:
-        near = difflib.get_close_matches(str(unknown[0]), known, 1)
+        near = nearest(str(unknown[0]), known)
         raise ConfigError(
-            f"trainer: no setting {', '.join(map(str, unknown))}; "
-            f"{'did you mean ' + near[0] + '?' if near else 'there are ' + ', '.join(_TRAINER_KEYS)}"
+            f"trainer: no setting {', '.join(map(str, unknown))}; {near or 'there are ' + ', '.join(_TRAINER_KEYS)}"
         )
     own = {key: value for key, value in values.items() if key in _TRAINER_KEYS}
     more = {key: value for key, value in values.items() if key not in _TRAINER_KEYS}
