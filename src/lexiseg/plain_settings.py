@@ -115,7 +115,7 @@ def plain_arguments(
         if key not in known:
             there = f"; its settings are {', '.join(known)}" if known else "; it has none"
             raise ConfigError(f"{group} has no setting {key!r}{did_you_mean(key, known) or there}")
-    hints = get_type_hints(function.__init__ if isinstance(function, type) else function)
+    hints = get_type_hints(function.__init__ if inspect.isclass(function) else function)
     return {
         key: _required(value, _plain_part(hints[key]) if _is_plain(value) else hints[key], f"{group}.{key}")
         for key, value in given.items()
