@@ -95,21 +95,23 @@ def read_projection(path: str | Path) -> Tensor:
     """
     try:
         with safe_open(str(path), framework="pt") as file:
-            return file.get_tensor(_TENSOR)
+            found: Tensor = file.get_tensor(_TENSOR)
     except (OSError, SafetensorError) as error:
         raise ConfigError(
             f"sclip: learned={path}: expected a file that a benchmark kept its learned projection in ({error}); leave learned "
             "out, and `lexiseg benchmark` fits one"
         ) from error
+    return found
 
 
 def kept_key(path: Path) -> str | None:
     """The key that a file was written with; None where there is none, or no such file."""
     try:
         with safe_open(str(path), framework="pt") as file:
-            return (file.metadata() or {}).get(_KEY)
+            told: dict[str, str] = file.metadata() or {}
     except (OSError, SafetensorError):
         return None
+    return told.get(_KEY)
 
 
 def projection_fingerprint(path: str | Path) -> str:

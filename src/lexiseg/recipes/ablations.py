@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from lexiseg.errors import ConfigError
+from lexiseg.errors import ConfigError, did_you_mean
 from lexiseg.plain_settings import require_seed
 from lexiseg.recipes.conf_files import choices, own_folder, read_conf
 
@@ -71,7 +71,8 @@ def command_of(table: str, *commands: str) -> str:
     wanted = commands or SWEPT
     found = [command for command in (*SWEPT, MEASURED) if table in table_names(command)]
     if not found:
-        raise ConfigError(f"no table '{table}'; choose from {', '.join(table_names(*wanted))}")
+        there = table_names(*wanted)
+        raise ConfigError(f"no table '{table}'; choose from {', '.join(there)}{did_you_mean(table, there)}")
     if found[0] not in wanted:
         door = "benchmark" if found[0] == MEASURED else "sweep"
         raise ConfigError(
@@ -110,7 +111,8 @@ def table_source(table: str, *commands: str) -> str | None:
     Raises:
         ConfigError: No such table.
     """
-    return _read(table, *commands).get(_SOURCE)
+    source: str | None = _read(table, *commands).get(_SOURCE)
+    return source
 
 
 def find_row(choice: str, *commands: str) -> AblationRow:

@@ -2,7 +2,7 @@
 
 import math
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -16,16 +16,17 @@ from lexiseg.clip.loading import DEFAULT_CLIP, FrozenCLIP, load_clip
 from lexiseg.clip.templates import resolve_templates
 from lexiseg.clip.vocabulary import Vocabulary
 from lexiseg.data.io import read_label
+from lexiseg.dense.method_settings import method_arguments, require_use, shared_settings
 from lexiseg.dense.methods import METHODS, build_method
 from lexiseg.dense.registry import GROUP_READINGS
-from lexiseg.dense.wants import left_wanting, wants_masks, wants_sam, wants_second_model
+from lexiseg.dense.wants import left_wanting, require_taken, wants_masks, wants_sam, wants_second_model
 from lexiseg.drawing.grid import LabelledPanel, comparison, fit_labels, panel_size
 from lexiseg.errors import ConfigError, DataError, LexisegError
 from lexiseg.inference.devices import pick_device
 from lexiseg.inference.pictures import NO_CLASS, drawable
 from lexiseg.inference.pipeline import Pipeline
 from lexiseg.inference.regions import masks_missing
-from lexiseg.inference.segmenter import Segmenter
+from lexiseg.inference.segmenter import Segmenter, require_reading
 from lexiseg.models.cascade_clip import CascadeCLIP
 from lexiseg.recipes.given_masks import GivenMasks
 from lexiseg.recipes.photographs import Photograph
@@ -60,6 +61,7 @@ class Comparison:
         checkpoint: A trained model to stand beside the methods; its CLIP serves them all.
         stages: Every stage of its cascade alone, before the whole.
         device: See :func:`~lexiseg.inference.devices.pick_device`.
+        settings: Of the methods, by name, as :func:`~lexiseg.dense.method_settings.shared_settings` takes them.
     """
 
     words: Vocabulary
@@ -74,9 +76,11 @@ class Comparison:
     checkpoint: str | None = None
     stages: bool = False
     device: str = "auto"
+    settings: Mapping[str, Any] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        """Refuse masks that are nowhere, and stages of no model, before a model is loaded."""
+        """Refuse masks that are nowhere, settings that no method takes, and stages of no model, before a model is loaded."""
+        require_use(self.methods, self.settings)
         if self.masks is not None:
             GivenMasks(self.masks)
         if self.stages and self.checkpoint is None:
@@ -147,14 +151,7 @@ def choose_methods(
     if unknown or not names:
         wrong = f"no training-free method '{unknown[0]}'" if unknown else "--methods names no method"
         raise ConfigError(f"{wrong}; give {ALL}, or some of {', '.join(METHODS)}, separated by commas")
-    for flag, value, wants in (
-        ("--proxy", proxy, wants_second_model),
-        ("--masks", masks, wants_masks),
-        ("--sam", sam, wants_sam),
-    ):
-        if value is not None and not any(map(wants, names)):
-            users = " or ".join(filter(wants, METHODS))
-            raise ConfigError(f"{flag} is for {users}, not among --methods {text}; name it or drop {flag}")
+    require_taken({"proxy": proxy, "masks": masks, "sam": sam}, names, "--methods")
     return names
 
 
@@ -189,7 +186,7 @@ def build_methods(task: Comparison, clip: FrozenCLIP, left_out: LeftOut) -> list
     every = choose_methods(ALL, proxy=task.proxy, masks=task.masks, sam=task.sam)
     of_groups = clip.tower.groups_patches and tuple(task.methods) == every
     for name in GROUP_READINGS if of_groups else task.methods:
-        settings: dict[str, Any] = {}
+        settings = shared_settings(name, task.settings)
         if task.proxy is not None and wants_second_model(name):
             settings["proxy"] = task.proxy
         if task.sam is not None and wants_sam(name):
@@ -197,11 +194,12 @@ def build_methods(task: Comparison, clip: FrozenCLIP, left_out: LeftOut) -> list
         try:
             if masks is None and wants_masks(name):
                 raise masks_missing(name)
-            method = build_method(name, clip.tower, **settings)
+            method = build_method(name, clip.tower, **method_arguments(name, settings))
+            pipeline = Pipeline.training_free(method, clip, templates=task.templates)
+            require_reading(pipeline.model, pipeline.protocol)
         except LexisegError as error:
             left_out(name, error)
             continue
-        pipeline = Pipeline.training_free(method, clip, templates=task.templates)
         segmenter = pipeline.segmenter(task.words, background=task.background)
         contestants.append(Contestant(name, segmenter, masks if wants_masks(name) else None))
     return contestants
