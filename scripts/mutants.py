@@ -854,6 +854,14 @@ _DATA_AND_RUNS = (
         ("tests/models/test_two_stage.py",),
     ),
     Slip(
+        "class-without-a-pixel",
+        "a class of which a crop left nothing is taught to some query",
+        "src/lexiseg/losses/segment_criterion.py",
+        "targets = [one.shown() for one in targets]",
+        "targets = list(targets)",
+        ("tests/recipes/test_criteria.py",),
+    ),
+    Slip(
         "workers-hear-ctrl-c",
         "worker processes hear Ctrl-C while they import, and fill the terminal with tracebacks",
         "src/lexiseg/interruption.py",
