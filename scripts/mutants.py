@@ -427,7 +427,7 @@ _TOWERS_AND_READINGS = (
         "settings-of-sc-clip",
         "TG-CLIP takes a benchmark's common settings instead of SC-CLIP's",
         "src/lexiseg/evaluation/benchmark.py",
-        'return self.methods.get(method) or (self.methods.get("sc-clip", {}) if method == TG_CLIP else {})',
+        'return self.methods.get(method) or self.methods.get(encoder_name(method), {})',
         "return self.methods.get(method) or {}",
         ("tests/evaluation/test_benchmark.py::test_each_method_takes_its_published_settings",),
     ),

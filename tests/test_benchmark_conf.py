@@ -11,7 +11,7 @@ from hydra.utils import get_object
 from omegaconf import OmegaConf
 
 from lexiseg.data.class_files import builtin_classes
-from lexiseg.dense.methods import METHODS
+from lexiseg.dense.names import METHODS, encoder_name
 from lexiseg.dense.registry import DENSE_ENCODERS
 from lexiseg.evaluation.benchmark import Benchmark, MethodChoice
 from lexiseg.inference.protocol import InferenceProtocol
@@ -98,7 +98,7 @@ def test_keys_are_known(name):
     for method, own in settings["methods"].items():
         assert method in METHODS
         assert own.keys() <= {"words", "settings", "protocol"}
-        encoder = DENSE_ENCODERS["sc-clip" if method == "tg-clip" else method]
+        encoder = DENSE_ENCODERS[encoder_name(method)]
         assert own.get("settings", {}).keys() <= inspect.signature(encoder).parameters.keys()
 
 

@@ -16,7 +16,7 @@ from lexiseg.cli.parsers.compare import COMMAND
 from lexiseg.clip import vocabulary
 from lexiseg.clip.loading import load_clip
 from lexiseg.data.toy.world import ToyWorld
-from lexiseg.dense.names import METHODS, TG_CLIP
+from lexiseg.dense.names import METHODS, TG_CLIP, TG_CLIP_TEXT
 from lexiseg.errors import ConfigError, LexisegError
 from lexiseg.models.registry import build_model
 from lexiseg.recipes import compare as recipe
@@ -24,7 +24,7 @@ from lexiseg.types import ClassSplit
 from tiny_sams import tiny_sam
 
 WORDS = "red circle, bricks, grass, water"
-OF_PATCHES = (*PATCH_METHODS, TG_CLIP)
+OF_PATCHES = (*PATCH_METHODS, TG_CLIP, TG_CLIP_TEXT)
 
 
 @pytest.fixture(autouse=True)

@@ -177,7 +177,37 @@ def test_choices_reach_the_builder(command, photos, tmp_path):
         "templates": "single",
         "device": "cpu",
         "trusted": False,
+        "settings": {},
     }
+
+
+def test_settings_of_a_method_reach_the_builder(command, photos, tmp_path):
+    asked = {}
+    command(
+        photos, "--classes", "red", "--clip", "toy", "--method", "trident", "--strength", "0.2",
+        "--temperature", "1", "--scales", "1,1.5", "--flip", "none", "--proxy", "vit", "--sam", "sam",
+        "--set", "halves=true", "--set", "trident.likeness=1.5", "--out", tmp_path / "out", asked=asked,
+    )  # fmt: skip
+    assert asked["settings"] == {
+        "strength": 0.2, "temperature": 1.0, "scales": (1.0, 1.5), "flip": "none", "proxy": "vit",
+        "sam": "sam", "halves": True, "likeness": 1.5,
+    }  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("flags", "message"),
+    [
+        (("--sam", "sam"), "--sam is for trident, and no method is named; name it by --method or drop --sam"),
+        (("--method", "sclip", "--proxy", "vit"), "--proxy is for proxyclip or corrclip or trident"),
+        (("--set", "gem.iterations=2"), "the method is not named; say --method gem"),
+        (("--set", "iterations"), "expected KEY=VALUE or METHOD.KEY=VALUE"),
+    ],
+)
+def test_settings_that_no_model_takes_stop_before_it_is_loaded(command, photos, tmp_path, flags, message):
+    asked = {}
+    with pytest.raises(ConfigError, match=message):
+        command(photos, "--classes", "red", "--out", tmp_path / "out", *flags, asked=asked)
+    assert not asked
 
 
 def test_a_folder_that_cannot_be_written(command, photos, tmp_path):

