@@ -846,6 +846,22 @@ _DATA_AND_RUNS = (
         ("tests/recipes/test_run_folder.py",),
     ),
     Slip(
+        "side-adapter-drops-half-a-patch",
+        "of an odd number of side patches, CLIP loses half of one of its own, and its tokens are shifted",
+        "src/lexiseg/models/proposers/adapters.py",
+        "self.stride = math.lcm(settings.patch, whole)",
+        "self.stride = settings.patch",
+        ("tests/models/test_two_stage.py",),
+    ),
+    Slip(
+        "class-without-a-pixel",
+        "a class of which a crop left nothing is taught to some query",
+        "src/lexiseg/losses/segment_criterion.py",
+        "targets = [one.shown() for one in targets]",
+        "targets = list(targets)",
+        ("tests/recipes/test_criteria.py",),
+    ),
+    Slip(
         "workers-hear-ctrl-c",
         "worker processes hear Ctrl-C while they import, and fill the terminal with tracebacks",
         "src/lexiseg/interruption.py",
