@@ -408,6 +408,22 @@ _TOWERS_AND_READINGS = (
         ("tests/dense/test_dense_readings.py",),
     ),
     Slip(
+        "pull-after-upsampling",
+        "features are compared with words at the photograph's pixels without their recalibration there",
+        "src/lexiseg/ops/pixel_tiles.py",
+        "self._pull(self._features.tile(rows, columns, self._channels))",
+        "self._features.tile(rows, columns, self._channels)",
+        ("tests/inference/test_segmenter_pixels.py", "tests/ops/test_pixel_tiles.py"),
+    ),
+    Slip(
+        "length-of-features",
+        "equation 12 takes features at unit length, whatever unit_features says",
+        "src/lexiseg/dense/recalibration.py",
+        "return self.strength / features.norm(dim=1, keepdim=True).clamp_min(1e-12)",
+        "return self.strength",
+        ("tests/dense/test_recalibration.py", "tests/inference/test_segmenter_pixels.py"),
+    ),
+    Slip(
         "naclip-sigma",
         "NACLIP's neighbourhood has one width, whatever sigma says",
         "src/lexiseg/dense/naclip.py",
@@ -430,6 +446,14 @@ _TOWERS_AND_READINGS = (
         "return self.methods.get(method) or self.methods.get(encoder_name(method), {})",
         "return self.methods.get(method) or {}",
         ("tests/evaluation/test_benchmark.py::test_each_method_takes_its_published_settings",),
+    ),
+    Slip(
+        "uniform-rows",
+        "a row that reads every benchmark alike keeps the logit scale and the thresholds of each",
+        "src/lexiseg/evaluation/benchmark.py",
+        "**(UNIFORM if choice.uniform else {})}",
+        "}",
+        ("tests/evaluation/test_benchmark.py::test_a_uniform_row_reads_every_benchmark_alike",),
     ),
     Slip(
         "templates-in-a-cell",
