@@ -52,18 +52,23 @@ def changed_views(views: MultiView, given: Mapping[str, Any], name: str) -> Mult
     """Views with some settings changed.
 
     Raises:
-        ConfigError: A value out of range, or how mirror images join where there are none.
+        ConfigError: A value out of range, or one that says nothing of the chosen mirror images.
     """
     changed = replace(views, **given)
     if changed.flip == "none" and "fusion" in given:
         raise ConfigError(f"{name}: fusion says how mirror images join, and there are none; give a flip too")
+    if changed.flip != "uncertain" and "uncertain_above" in given:
+        raise ConfigError(
+            f"{name}: uncertain_above is for flip=uncertain, and flip is {changed.flip}; set that too"
+        )
     return changed
 
 
 def has_use(name: str, key: str, given: Mapping[str, Any]) -> bool:
     """Whether a method would read otherwise for a setting, among the others that are given."""
     if key in VIEW_SETTINGS:
-        return key != "fusion" or given.get("flip", published_views(name).flip) != "none"
+        flip = given.get("flip", published_views(name).flip)
+        return flip == "uncertain" if key == "uncertain_above" else key != "fusion" or flip != "none"
     if key in _PULLING:
         return key == "strength" or recalibrates(name, given.get("strength"))
     return key in inspect.signature(DENSE_ENCODERS[encoder_name(name)]).parameters

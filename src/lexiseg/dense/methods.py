@@ -124,16 +124,19 @@ def build_method(
             no cosines, or a setting of the recalibration where there is none.
     """
     require_method(name)
-    given = {"temperature": temperature, "unit_features": unit_features, "after_upsampling": after_upsampling}
-    given = {key: value for key, value in {**given, "strength": strength}.items() if value is not None}
-    given = recalibration_settings(name, given)
+    asked: dict[str, Any] = {"strength": strength, "temperature": temperature}
+    asked |= {"unit_features": unit_features, "after_upsampling": after_upsampling}
+    given = recalibration_settings(name, {key: value for key, value in asked.items() if value is not None})
     on = recalibrates(name, given.get("strength"))
     encoder = build_dense(encoder_name(name), tower, **settings)
-    model = Recalibrated(encoder, **{**_RECALIBRATION.get(name, {}), **given}) if on else encoder
-    told = {"name": name, "recalibration": model.told if isinstance(model, Recalibrated) else None}
+    around = Recalibrated(encoder, **{**_RECALIBRATION.get(name, {}), **given}) if on else None
     own = dense_settings(encoder_name(name), tower, **settings)
-    told["encoder"] = {key: _told(value) for key, value in own.items()}
-    return TrainingFreeMethod(name, model, views or published_views(name), told)
+    told = {
+        "name": name,
+        "recalibration": None if around is None else around.told,
+        "encoder": {key: _told(value) for key, value in own.items()},
+    }
+    return TrainingFreeMethod(name, around or encoder, views or published_views(name), told)
 
 
 def _told(value: Any) -> Any:

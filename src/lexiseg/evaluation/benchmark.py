@@ -284,7 +284,9 @@ def measure(
     )
     with doing(f"counting operations of {choice.label}"):
         operations = count_operations(segmenter, first.image, given)
-    own = choice.told(split) if isinstance(choice, TrainedRow) else {"method": segmenter.method}
+    own: dict[str, Any] = {"method": segmenter.method}
+    if isinstance(choice, TrainedRow):
+        own = choice.told(split)
     context = {
         "label": choice.label,
         **own,
