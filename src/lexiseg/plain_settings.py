@@ -4,7 +4,6 @@ Configurations, checkpoints and Python give the same dataclasses; what is wrong 
 or weights are read.
 """
 
-import difflib
 import functools
 import inspect
 import math
@@ -15,7 +14,7 @@ from pathlib import Path
 from types import NoneType, UnionType
 from typing import Any, Literal, TypeVar, Union, get_args, get_origin, get_type_hints
 
-from lexiseg.errors import ConfigError
+from lexiseg.errors import ConfigError, did_you_mean
 
 Value = TypeVar("Value", int, float, int | None, tuple[float, float], tuple[float, ...])
 
@@ -119,18 +118,12 @@ def plain_arguments(
     known = [key for key in hints if key not in leave]
     for key in given:
         if key not in known:
-            there = f"its settings are {', '.join(known)}" if known else "it has none"
-            raise ConfigError(f"{group} has no setting {key!r}; {nearest(key, known) or there}")
+            there = f"; its settings are {', '.join(known)}" if known else "; it has none"
+            raise ConfigError(f"{group} has no setting {key!r}{did_you_mean(key, known) or there}")
     return {
         key: _required(value, _plain_part(hints[key]) if _is_plain(value) else hints[key], f"{group}.{key}")
         for key, value in given.items()
     }
-
-
-def nearest(name: str, known: Collection[str]) -> str:
-    """What was meant by a name that there is not, as the end of a message; empty where nothing comes near."""
-    near = difflib.get_close_matches(name, known, 1)
-    return f"did you mean {near[0]}?" if near else ""
 
 
 def _required(given: Any, hint: Any, name: str, allowed: Range | None = None) -> Any:

@@ -808,6 +808,11 @@ class SegmentTargets:
         """Columns of the words of the photograph, each once."""
         return (self.classes if self.caption is None else self.caption).unique()
 
+    def shown(self) -> "SegmentTargets":
+        """Those that have a pixel: a segment of which a crop left nothing teaches nothing, neither its mask nor its class."""
+        kept = self.masks.flatten(1).any(dim=1)
+        return self if kept.all() else SegmentTargets(self.classes[kept], self.masks[kept], self.caption)
+
 
 @dataclass(frozen=True)
 class SegmentOutput:

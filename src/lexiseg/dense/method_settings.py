@@ -9,8 +9,8 @@ from lexiseg.dense.methods import published_views, recalibrates, recalibration_s
 from lexiseg.dense.multi_view import MultiView
 from lexiseg.dense.names import DENSE_ENCODERS, METHODS, encoder_name
 from lexiseg.dense.recalibration import Recalibrated
-from lexiseg.errors import ConfigError
-from lexiseg.plain_settings import nearest, plain_arguments
+from lexiseg.errors import ConfigError, did_you_mean
+from lexiseg.plain_settings import plain_arguments
 
 VIEW_SETTINGS = tuple(item.name for item in fields(MultiView))
 """``scales``, ``flip``, ``fusion`` and what else says which views are read."""
@@ -36,7 +36,7 @@ def method_arguments(name: str, given: Mapping[str, Any]) -> dict[str, Any]:
         if key not in (*own, *_PULLING, *VIEW_SETTINGS):
             known = (*own, *_PULLING, *VIEW_SETTINGS)
             raise ConfigError(
-                f"{name} has no setting {key!r}; {nearest(key, known) or 'there are ' + ', '.join(known)}"
+                f"{name} has no setting {key!r}{did_you_mean(key, known) or '; there are ' + ', '.join(known)}"
             )
     of_views = {key: value for key, value in given.items() if key in VIEW_SETTINGS}
     pulling = {key: value for key, value in given.items() if key in _PULLING}
@@ -104,9 +104,7 @@ def require_use(names: Iterable[str], given: Mapping[str, Any]) -> None:
             known = {*VIEW_SETTINGS, *_PULLING}
             for name in names:
                 known |= inspect.signature(DENSE_ENCODERS[encoder_name(name)]).parameters.keys() - {"tower"}
-            near = "" if key in known else nearest(key, sorted(known))
-            raise ConfigError(
-                f"none of {', '.join(names)} has use for the setting {key!r}{near and '; ' + near}"
-            )
+            near = "" if key in known else did_you_mean(key, sorted(known))
+            raise ConfigError(f"none of {', '.join(names)} has use for the setting {key!r}{near}")
     for name in names:
         method_arguments(name, shared_settings(name, given))

@@ -9,8 +9,8 @@ from lexiseg.dense.multi_view import SINGLE_VIEW, MultiView
 from lexiseg.dense.names import DENSE_ENCODERS, METHODS, TG_CLIP, TG_CLIP_TEXT, encoder_name
 from lexiseg.dense.recalibration import Recalibrated, require_pull
 from lexiseg.dense.registry import GROUP_READINGS, build_dense, dense_settings
-from lexiseg.errors import ConfigError
-from lexiseg.plain_settings import nearest, plain_arguments
+from lexiseg.errors import ConfigError, did_you_mean
+from lexiseg.plain_settings import plain_arguments
 from lexiseg.types import ImageTower, Segmentable
 
 _TG_STRENGTH = 0.1
@@ -30,9 +30,9 @@ def require_method(name: str) -> None:
         ConfigError: Says which was meant, or lists the methods.
     """
     if name not in METHODS:
-        near = nearest(name, METHODS)
+        near = did_you_mean(name, METHODS)
         raise ConfigError(
-            f"no training-free method '{name}'; {near or 'choose one of ' + ', '.join(METHODS)}"
+            f"no training-free method '{name}'{near or '; choose one of ' + ', '.join(METHODS)}"
         )
 
 

@@ -12,7 +12,7 @@ from lexiseg.dense.methods import build_method
 from lexiseg.dense.multi_view import MultiView
 from lexiseg.dense.names import METHODS, TG_CLIP_TEXT, encoder_name
 from lexiseg.dense.wants import wants_masks
-from lexiseg.errors import ConfigError
+from lexiseg.errors import ConfigError, did_you_mean
 from lexiseg.evaluation.benchmark_table import Cell
 from lexiseg.evaluation.efficiency import Efficiency, count_operations, count_parameters
 from lexiseg.evaluation.evaluate import EvaluationReport, evaluate
@@ -75,6 +75,7 @@ class MethodChoice:
         if self.name not in METHODS:
             raise ConfigError(
                 f"no training-free method '{self.name}'; choose from {', '.join(METHODS)}, or all"
+                f"{did_you_mean(self.name, METHODS)}"
             )
         require_plain_settings(self, f"methods: {self.name}")
         if not self.label:

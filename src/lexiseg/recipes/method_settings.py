@@ -9,8 +9,7 @@ from yaml import YAMLError
 
 from lexiseg.dense.names import METHODS
 from lexiseg.dense.wants import require_taken
-from lexiseg.errors import ConfigError
-from lexiseg.plain_settings import nearest
+from lexiseg.errors import ConfigError, did_you_mean
 
 
 def assigned(assignments: Sequence[str], given: Mapping[str, Any]) -> dict[str, Any]:
@@ -33,7 +32,7 @@ def assigned(assignments: Sequence[str], given: Mapping[str, Any]) -> dict[str, 
             )
         if method and method not in METHODS:
             raise ConfigError(
-                f"--set {text}: no method '{method}'; {nearest(method, METHODS) or 'KEY=VALUE is for all'}"
+                f"--set {text}: no method '{method}'{did_you_mean(method, METHODS) or '; KEY=VALUE is for all'}"
             )
         place = settings.setdefault(method, {}) if method else settings
         if key in place:

@@ -16,13 +16,12 @@ import torch
 from lexiseg.data.class_files import builtin_classes
 from lexiseg.data.datamodule import SegmentationDataModule
 from lexiseg.data.mask_datamodule import MaskDataModule
-from lexiseg.errors import ConfigError, LexisegError
+from lexiseg.errors import ConfigError, LexisegError, did_you_mean
 from lexiseg.evaluation.benchmark import Benchmark
 from lexiseg.inference.protocol import InferenceProtocol
 from lexiseg.masks.store import MaskStore
 from lexiseg.models.mask_adaptation import AdaptationSettings
 from lexiseg.models.pixel_clip_settings import PixelCLIPOptimSettings, PixelCLIPSettings
-from lexiseg.plain_settings import nearest
 from lexiseg.recipes.adaptation import AdaptRun, PairSettings
 from lexiseg.recipes.benchmark import BenchmarkRun, table_rows
 from lexiseg.recipes.conf_files import TARGET, own_class
@@ -367,9 +366,9 @@ def _trainer(values: object) -> TrainerSettings:
     known = [*_TRAINER_KEYS, *trainer_arguments()]
     unknown = [key for key in values if key not in known]
     if unknown:
-        near = nearest(str(unknown[0]), known)
+        near = did_you_mean(str(unknown[0]), known)
         raise ConfigError(
-            f"trainer: no setting {', '.join(map(str, unknown))}; {near or 'there are ' + ', '.join(_TRAINER_KEYS)}"
+            f"trainer: no setting {', '.join(map(str, unknown))}{near or '; there are ' + ', '.join(_TRAINER_KEYS)}"
         )
     own = {key: value for key, value in values.items() if key in _TRAINER_KEYS}
     more = {key: value for key, value in values.items() if key not in _TRAINER_KEYS}
