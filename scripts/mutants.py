@@ -886,6 +886,22 @@ _DATA_AND_RUNS = (
         ("tests/recipes/test_criteria.py",),
     ),
     Slip(
+        "queries-of-a-swin-for-keys",
+        "the joined queries, keys and values of a Swin are told apart in another order",
+        "src/lexiseg/checkpoints/layouts/backbones.py",
+        'attention.{letter}_proj.{kind}" for letter in "qkv")',
+        'attention.{letter}_proj.{kind}" for letter in "kqv")',
+        ("tests/checkpoints/test_backbone_weights.py",),
+    ),
+    Slip(
+        "stage-of-a-swin-of-timm",
+        "the halving before a stage of timm's Swin is taken for the one after it",
+        "src/lexiseg/checkpoints/layouts/backbones.py",
+        'int(found[1]) - 1}.downsample"',
+        'int(found[1])}.downsample"',
+        ("tests/checkpoints/test_backbone_weights.py",),
+    ),
+    Slip(
         "workers-hear-ctrl-c",
         "worker processes hear Ctrl-C while they import, and fill the terminal with tracebacks",
         "src/lexiseg/interruption.py",

@@ -112,6 +112,7 @@ def training_run(record: Record, tell: Tell = _log.info) -> TrainRun:
         tell=tell,
         **settings,
         **{key: record[key] for key in same},
+        backbone_weights=record.get("backbone_weights"),  # of before there were any
     )
 
 
