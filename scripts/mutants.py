@@ -1271,6 +1271,41 @@ _TRIDENT = (
     ),
 )
 
+_PAPERS = (
+    Slip(
+        "stage-alone",
+        "the panel of every single stage shows the first one's blocks",
+        "src/lexiseg/models/cascade_clip.py",
+        "replace(self.settings, stages=(self.settings.stages[index],))",
+        "replace(self.settings, stages=(self.settings.stages[0],))",
+        ("tests/models/test_cascade_clip.py::test_a_stage_alone_answers_what_it_adds_to_the_whole",),
+    ),
+    Slip(
+        "correlative-attention-of-a-point",
+        "the picture of SCLIP's attention shows queries with queries alone",
+        "src/lexiseg/analysis/point_attention.py",
+        "(seen(query, query) + seen(key, key)) / 2",
+        "seen(query, query)",
+        ("tests/analysis/test_point_attention.py",),
+    ),
+    Slip(
+        "words-of-a-class-while-a-projection-is-fitted",
+        "a class counts as its best word, not as all of its words",
+        "src/lexiseg/dense/learned_projection.py",
+        "logits[:, class_ids == index].logsumexp(1)",
+        "logits[:, class_ids == index].amax(1)",
+        ("tests/dense/test_dense_readings.py::test_learned_projection_lowers_its_loss_and_leaves_the_tower",),
+    ),
+    Slip(
+        "images-of-a-step",
+        "a recipe on four processes is told to take a quarter of its images",
+        "src/lexiseg/recipes/trainer.py",
+        "total = batch_size * processes * accumulated",
+        "total = batch_size * accumulated",
+        ("tests/recipes/test_trainer.py::test_a_published_recipe_at_another_batch_says_so",),
+    ),
+)
+
 SLIPS = (
     _WORDS_AND_RULES
     + _PHOTOGRAPH_TO_LABELS
@@ -1285,5 +1320,6 @@ SLIPS = (
     + _CAPTIONS_AND_PAIRS
     + _INSIDE_MASKS
     + _TRIDENT
+    + _PAPERS
 )
 """Every slip."""

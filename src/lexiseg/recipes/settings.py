@@ -122,6 +122,8 @@ class TrainerSettings:
         precision: ``32-true``, ``bf16-mixed`` …
         accumulate_grad_batches: Batches per optimiser step.
         strategy: ``auto``, ``ddp`` …
+        published_batch: Images of an optimiser step over all processes, as the recipe was published; a run with others says so.
+            None: nobody published any.
         more: Further arguments of Lightning's trainer.
 
     Raises:
@@ -134,6 +136,7 @@ class TrainerSettings:
     precision: str | int = "32-true"
     accumulate_grad_batches: int = within(1, at_least=1, at_most=MOST_SAMPLES)
     strategy: str = "auto"
+    published_batch: int | None = within(None, at_least=1)
     more: Mapping[str, Any] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
@@ -142,7 +145,7 @@ class TrainerSettings:
 
     def arguments(self) -> dict[str, Any]:
         """As Lightning's trainer takes them."""
-        own = {key: value for key, value in vars(self).items() if key != "more"}
+        own = {key: value for key, value in vars(self).items() if key not in ("published_batch", "more")}
         return {**own, **self.more}
 
 
