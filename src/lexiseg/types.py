@@ -517,13 +517,20 @@ class MaskedSegmentable(Segmentable, Protocol):
 class PictureReader(Segmentable, Protocol):
     """What makes one state of a photograph of all its windows, and one map of that; there it says ``whole_picture``."""
 
-    def gather(self, states: Sequence[Any], merge: Callable[[Tensor], Tensor], picture: Tensor) -> Any:
+    def gather(
+        self,
+        states: Sequence[Any],
+        merge: Callable[[Tensor], Tensor],
+        picture: Tensor,
+        regions: Tensor | None = None,
+    ) -> Any:
         """Join the states of all windows of a photograph.
 
         Args:
             states: What ``encode`` gave, batch by batch, in the windows' order.
             merge: ``(W, D, h, w)`` of all windows to their mean ``(D, H', W')`` on the whole picture's patch grid.
             picture: ``(H, W, 3)`` uint8 RGB, the photograph at its own size.
+            regions: The photograph's map of a :class:`MaskedSegmentable`, ``(…, H, W)``.
 
         Returns:
             A state of one image; maps decoded from it lie over the whole photograph, on any grid.

@@ -14,7 +14,18 @@ from lexiseg.recipes.compare import Comparison, Reading, choose_methods, draw, g
 from lexiseg.recipes.photographs import Photograph, Step, find_photos
 from lexiseg.storage import require_folder, write_png
 
-_SAME = ("background", "templates", "clip", "tokenizer", "proxy", "sam", "masks", "checkpoint", "device")
+_SAME = (
+    "background",
+    "templates",
+    "clip",
+    "tokenizer",
+    "proxy",
+    "sam",
+    "masks",
+    "bank",
+    "checkpoint",
+    "device",
+)
 
 
 def run(args: argparse.Namespace, console: Console | None = None) -> int:
@@ -28,7 +39,8 @@ def run(args: argparse.Namespace, console: Console | None = None) -> int:
     """
     console = console or Console()
     photos = find_photos(args.photos)
-    methods = choose_methods(args.methods, console.print, proxy=args.proxy, masks=args.masks, sam=args.sam)
+    named = {name: getattr(args, name) for name in ("proxy", "masks", "sam", "bank")}
+    methods = choose_methods(args.methods, console.print, **named)
     require_folder(args.out, "--out")
     task = Comparison(read_vocabulary(args), methods, **{name: getattr(args, name) for name in _SAME})
 

@@ -16,7 +16,7 @@ from lexiseg.recipes.predict import check_flags
 from lexiseg.recipes.predict_segments import predictor
 from lexiseg.storage import require_folder
 
-_MODEL = ("checkpoint", "clip", "tokenizer", "method", "templates", "device", "trusted")
+_MODEL = ("checkpoint", "clip", "tokenizer", "method", "templates", "device", "trusted", "bank")
 _CHECKED = ("threshold", "refine", "output", "stuff", "scores", "method")
 
 

@@ -1,12 +1,15 @@
 """Training-free methods by name: a dense encoder, with recalibration and views where the method has them."""
 
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from lexiseg.dense.multi_view import SINGLE_VIEW, MultiView
 from lexiseg.dense.names import DENSE_ENCODERS, METHODS, TG_CLIP
 from lexiseg.dense.recalibration import Recalibrated
+from lexiseg.dense.region_bank import RegionBank
 from lexiseg.dense.registry import GROUP_READINGS, build_dense
+from lexiseg.dense.wants import wants_bank
 from lexiseg.errors import ConfigError
 from lexiseg.types import ImageTower, Segmentable
 
@@ -25,6 +28,25 @@ def require_method(name: str) -> None:
     """
     if name not in METHODS:
         raise ConfigError(f"no training-free method '{name}'; choose one of {', '.join(METHODS)}")
+
+
+def require_bank(name: str | None, bank: Path | str) -> None:
+    """Refuse a bank that is none, or for a method that looks nothing up, before anything is loaded.
+
+    Args:
+        name: Of the method; None: none is named.
+        bank: Its folder.
+
+    Raises:
+        ConfigError: Says which methods do, or where there is no finished bank.
+        DataError: It is damaged.
+    """
+    if name is None or not wants_bank(name):
+        users = " or ".join(filter(wants_bank, METHODS))
+        raise ConfigError(
+            f"--bank is for {users}, and the method is {name or 'not named'}; name it or drop --bank"
+        )
+    RegionBank.open(bank)
 
 
 def published_templates(name: str) -> str:

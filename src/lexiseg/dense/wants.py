@@ -20,6 +20,11 @@ def wants_sam(name: str) -> bool:
     return name in DENSE_ENCODERS and "sam" in inspect.signature(DENSE_ENCODERS[name]).parameters
 
 
+def wants_bank(name: str) -> bool:
+    """Whether a method may look regions up in a bank, by the setting ``bank``."""
+    return name in DENSE_ENCODERS and "bank" in inspect.signature(DENSE_ENCODERS[name]).parameters
+
+
 def left_wanting(name: str, *, proxy: bool, masks: bool, sam: bool = False) -> str:
     """What a method wants and is not given, as a sentence of the command line; empty where there is nothing.
 

@@ -221,6 +221,9 @@ def cell_key(
             "choice": {**vars(choice), "views": None, "protocol": None, "settings": dict(choice.settings)},
             "own": benchmark.own(choice.name).get("settings", {}),
         }
+        bank = getattr(segmenter.model, "bank", None)
+        if bank is not None:  # under its name another may lie today
+            row["bank"] = dict(bank.about)
     settings = {
         **row,
         **({} if masks is None else {"masks": masks.told}),

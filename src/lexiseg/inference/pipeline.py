@@ -20,6 +20,7 @@ from lexiseg.dense.methods import (
     build_method,
     default_method,
     published_templates,
+    require_bank,
     require_method,
 )
 from lexiseg.errors import ConfigError
@@ -85,6 +86,7 @@ class Pipeline:
         templates: str | None = None,
         device: str = "auto",
         trusted: bool = False,
+        bank: Path | str | None = None,
     ) -> "Pipeline":
         """A trained model, or a training-free reading of a CLIP.
 
@@ -101,6 +103,7 @@ class Pipeline:
             templates: Instead of those of training, or those that the method was published with.
             device: See :func:`~lexiseg.inference.devices.pick_device`.
             trusted: Whether a program of ``--to torch`` may be opened, which may run code that is in it.
+            bank: Folder that `lexiseg bank build` wrote, for the method ``corrclip``; it brings its second vision model.
 
         Raises:
             CheckpointError: Unsafe, damaged, or not made for this CLIP.
@@ -108,6 +111,8 @@ class Pipeline:
         """
         if templates:
             resolve_templates(templates)  # a mistake shows before any weight is read
+        if bank is not None:
+            require_bank(method, bank)
         if checkpoint is not None:
             if method is not None:
                 raise ConfigError("give either a checkpoint or a training-free method, not both")
@@ -124,7 +129,8 @@ class Pipeline:
             require_method(method)
         where = pick_device(device)
         frozen = load_clip(clip or DEFAULT_CLIP, tokenizer=tokenizer).to(where)
-        built = build_method(method or default_method(frozen.tower), frozen.tower)
+        settings = {} if bank is None else {"bank": bank}
+        built = build_method(method or default_method(frozen.tower), frozen.tower, **settings)
         return cls.training_free(built, frozen, templates=templates)
 
     @classmethod

@@ -14,8 +14,9 @@ from lexiseg.clip.loading import DEFAULT_CLIP, FrozenCLIP, load_clip
 from lexiseg.clip.templates import resolve_templates
 from lexiseg.clip.vocabulary import Vocabulary
 from lexiseg.dense.methods import METHODS, build_method
+from lexiseg.dense.region_bank import RegionBank
 from lexiseg.dense.registry import GROUP_READINGS
-from lexiseg.dense.wants import left_wanting, wants_masks, wants_sam, wants_second_model
+from lexiseg.dense.wants import left_wanting, wants_bank, wants_masks, wants_sam, wants_second_model
 from lexiseg.drawing.grid import LabelledPanel, comparison, fit_labels, panel_size
 from lexiseg.errors import ConfigError, DataError, LexisegError
 from lexiseg.inference.devices import pick_device
@@ -47,6 +48,7 @@ class Comparison:
         proxy: Hub name or folder of the second vision model of the methods that take one; None: their own default.
         sam: Hub name or folder of the SAM of the methods that take one; None: their own default.
         masks: For the methods that read inside masks, as `GivenMasks` takes them; None: those are left out.
+        bank: Folder of the bank that CorrCLIP looks regions up in; None: it looks none up.
         checkpoint: A trained model to stand beside the methods; its CLIP serves them all.
         device: See :func:`~lexiseg.inference.devices.pick_device`.
     """
@@ -60,13 +62,16 @@ class Comparison:
     proxy: str | None = None
     sam: str | None = None
     masks: str | None = None
+    bank: str | None = None
     checkpoint: str | None = None
     device: str = "auto"
 
     def __post_init__(self) -> None:
-        """Refuse masks that are nowhere, before a model is loaded."""
+        """Refuse masks that are nowhere and a bank that is none, before a model is loaded."""
         if self.masks is not None:
             GivenMasks(self.masks)
+        if self.bank is not None:
+            RegionBank.open(self.bank)
 
 
 @dataclass(frozen=True)
@@ -104,6 +109,7 @@ def choose_methods(
     proxy: str | None,
     masks: str | None = None,
     sam: str | None = None,
+    bank: str | None = None,
 ) -> tuple[str, ...]:
     """Method names of a flag; ``all`` holds those that want other models or masks only where these are named.
 
@@ -113,14 +119,21 @@ def choose_methods(
         proxy: The second model, if one is named.
         masks: Where masks are, if that is named.
         sam: The SAM, if one is named.
+        bank: The bank, if one is named; it brings the second model of the methods that take one.
 
     Raises:
         ConfigError: No or unknown names, or another model or masks that no method would use.
     """
     names = tuple(dict.fromkeys(name.strip() for name in text.split(",") if name.strip()))
     if names == (ALL,):
-        given = {"proxy": proxy is not None, "masks": masks is not None, "sam": sam is not None}
-        wanting = {name: left_wanting(name, **given) for name in METHODS if name not in GROUP_READINGS}
+        given = {"masks": masks is not None, "sam": sam is not None}
+        wanting = {
+            name: left_wanting(
+                name, proxy=proxy is not None or (bank is not None and wants_bank(name)), **given
+            )
+            for name in METHODS
+            if name not in GROUP_READINGS
+        }
         for name, what in wanting.items():
             if what:
                 told(f"{name} is left out: {what}")
@@ -133,6 +146,7 @@ def choose_methods(
         ("--proxy", proxy, wants_second_model),
         ("--masks", masks, wants_masks),
         ("--sam", sam, wants_sam),
+        ("--bank", bank, wants_bank),
     ):
         if value is not None and not any(map(wants, names)):
             users = " or ".join(filter(wants, METHODS))
@@ -168,7 +182,7 @@ def build_methods(task: Comparison, clip: FrozenCLIP, left_out: LeftOut) -> list
     """
     contestants = []
     masks = None if task.masks is None else GivenMasks(task.masks, task.device)
-    every = choose_methods(ALL, proxy=task.proxy, masks=task.masks, sam=task.sam)
+    every = choose_methods(ALL, proxy=task.proxy, masks=task.masks, sam=task.sam, bank=task.bank)
     of_groups = clip.tower.groups_patches and tuple(task.methods) == every
     for name in GROUP_READINGS if of_groups else task.methods:
         settings: dict[str, Any] = {}
@@ -176,6 +190,8 @@ def build_methods(task: Comparison, clip: FrozenCLIP, left_out: LeftOut) -> list
             settings["proxy"] = task.proxy
         if task.sam is not None and wants_sam(name):
             settings["sam"] = task.sam
+        if task.bank is not None and wants_bank(name):
+            settings["bank"] = task.bank
         try:
             if masks is None and wants_masks(name):
                 raise masks_missing(name)

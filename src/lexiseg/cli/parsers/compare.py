@@ -38,6 +38,7 @@ COMMAND = Command(
         Flag("--proxy", "NAME|FOLDER", _PROXY),
         Flag("--sam", "NAME|FOLDER", "SAM of the methods that take one, likewise"),
         Flag("--masks", "DIR|PROVIDER", _MASKS),
+        Flag("--bank", "FOLDER", "bank of corrclip, as `lexiseg bank build` wrote it"),
         Flag("--checkpoint", "CKPT", "a trained model to stand beside the methods; its CLIP serves them all"),
         CLIP,
         *SENTENCES,

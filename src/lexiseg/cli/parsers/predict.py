@@ -54,6 +54,7 @@ COMMAND = Command(
         Flag("--threshold", "P", "scored below P (0 to 1): background, no class, no segment", kind=float),
         Flag("--refine", "STEPS", _REFINE, kind=int, more={"nargs": "?", "const": _REFINE_STEPS}),
         Flag("--masks", "DIR|PROVIDER", _MASKS),
+        Flag("--bank", "FOLDER", "bank of --method corrclip, as `lexiseg bank build` wrote it"),
         Flag("--output", None, "what is told", "semantic", choices=("semantic", "panoptic", "instances")),
         Flag("--stuff", "WORDS", "classes that are not counted one by one, as sky; the others are things"),
         *place("predictions"),
