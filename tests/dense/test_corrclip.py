@@ -223,6 +223,7 @@ def test_memory_is_half_of_what_every_region_says(tower, tmp_path) -> None:
     remembering = CorrCLIP(tower, proxy=proxy, bank=bank, neighbours=3, memory_share=0.3)
     assert (remembering.whole_picture, remembering.cosine_logits) == (True, False)
     assert not plainly.whole_picture
+    assert remembering.merge_distance is None
     features = plainly.encode(image, ids[None]).features
     state = remembering.encode(image, regions=ids[None])
     torch.testing.assert_close(state.features, features)
