@@ -4,11 +4,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from lexiseg.clip.model import DEFAULT_CLIP
 from lexiseg.dense.multi_view import SINGLE_VIEW, MultiView
 from lexiseg.dense.names import DENSE_ENCODERS, METHODS, TG_CLIP
 from lexiseg.dense.recalibration import Recalibrated
 from lexiseg.dense.region_bank import RegionBank
-from lexiseg.dense.registry import GROUP_READINGS, build_dense
+from lexiseg.dense.registry import OWN_READINGS, build_dense
 from lexiseg.dense.wants import wants_bank
 from lexiseg.errors import ConfigError
 from lexiseg.types import ImageTower, Segmentable
@@ -54,14 +55,19 @@ def published_templates(name: str) -> str:
     return DENSE_ENCODERS[_TG_BASE if name == TG_CLIP else name].templates
 
 
+def default_clip(method: str | None) -> str:
+    """The CLIP taken where none is named: the published methods' own, or a tower of the one kind that a method reads."""
+    return OWN_READINGS[method].clip if method in OWN_READINGS else DEFAULT_CLIP
+
+
 def default_method(tower: ImageTower) -> str:
     """The training-free reading taken where neither checkpoint nor method is named.
 
     SC-CLIP mends the patches of a tower trained on its class token; ``clip`` reads any other as it was trained, but
-    a tower of groups has a reading of its own.
+    some towers have a reading of their own.
     """
-    if tower.groups_patches:
-        return GROUP_READINGS[0]
+    if tower.own_reading is not None:
+        return tower.own_reading
     mendable = tower.has_blocks and tower.has_class_token and not tower.aligned_patches
     return "sc-clip" if mendable else "clip"
 

@@ -23,7 +23,7 @@ from lexiseg.evaluation.evaluate import EvaluationReport, evaluate
 from lexiseg.evaluation.naming import NAMING_PROTOCOL, MaskSource
 from lexiseg.evaluation.trained_row import TrainedRow
 from lexiseg.inference.pipeline import Pipeline
-from lexiseg.inference.protocol import InferenceProtocol
+from lexiseg.inference.protocol import InferenceProtocol, squared
 from lexiseg.inference.regions import masks_missing
 from lexiseg.inference.segmenter import Segmenter
 from lexiseg.inference.words import known_words
@@ -198,7 +198,10 @@ def prepare(
     )
     row = replace(choice, protocol={**changes, **choice.protocol})
     pipeline = Pipeline.training_free(method, clip, templates=choice.templates)
-    pipeline = replace(pipeline, protocol=benchmark.protocol_for(row, method.views))
+    protocol = benchmark.protocol_for(row, method.views)
+    if getattr(method.model, "reads_square", False):
+        protocol = squared(protocol, clip.tower.image_size)
+    pipeline = replace(pipeline, protocol=protocol)
     return pipeline.segmenter(Vocabulary(benchmark.words_for(choice.name), shared=True))
 
 

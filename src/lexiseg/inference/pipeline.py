@@ -11,13 +11,14 @@ from torch import Tensor, nn
 
 from lexiseg.checkpoints.model_facts import ModelFacts
 from lexiseg.checkpoints.training_file import CheckpointInfo
-from lexiseg.clip.loading import DEFAULT_CLIP, FrozenCLIP, load_clip
+from lexiseg.clip.loading import FrozenCLIP, load_clip
 from lexiseg.clip.templates import resolve_templates
 from lexiseg.clip.vocabulary import TextEmbeddings, Vocabulary, default_cache_dir
 from lexiseg.data.io import ImageSource
 from lexiseg.dense.methods import (
     TrainingFreeMethod,
     build_method,
+    default_clip,
     default_method,
     published_templates,
     require_bank,
@@ -28,7 +29,7 @@ from lexiseg.inference.background import negative_words, with_background
 from lexiseg.inference.devices import pick_device
 from lexiseg.inference.exported import ExportedModel
 from lexiseg.inference.loading import load_trained_model
-from lexiseg.inference.protocol import InferenceProtocol
+from lexiseg.inference.protocol import InferenceProtocol, reading_protocol
 from lexiseg.inference.result import Segmentation
 from lexiseg.inference.segmenter import Segmenter
 from lexiseg.inference.words import EmbeddedWords, Words, known_class_ids, known_words, seen_class_ids
@@ -128,7 +129,7 @@ class Pipeline:
         if method is not None:
             require_method(method)
         where = pick_device(device)
-        frozen = load_clip(clip or DEFAULT_CLIP, tokenizer=tokenizer).to(where)
+        frozen = load_clip(clip or default_clip(method), tokenizer=tokenizer).to(where)
         settings = {} if bank is None else {"bank": bank}
         built = build_method(method or default_method(frozen.tower), frozen.tower, **settings)
         return cls.training_free(built, frozen, templates=templates)
@@ -151,7 +152,7 @@ class Pipeline:
         """
         if isinstance(method.model, nn.Module):
             method.model.to(next(clip.parameters()).device)  # a second vision model is not there yet
-        protocol = InferenceProtocol.training_free(native_side=clip.tower.image_size)
+        protocol = reading_protocol(method.model, clip.tower)
         chosen = templates or published_templates(method.name)
         return cls(method.model, clip, replace(protocol, views=method.views), chosen)
 

@@ -24,7 +24,7 @@ from lexiseg.inference.devices import pick_device
 from lexiseg.inference.encoding import EncodedImage, Picture, WindowEncoder
 from lexiseg.inference.layout import lay_out
 from lexiseg.inference.memory import memory_of_a_photograph
-from lexiseg.inference.protocol import InferenceProtocol
+from lexiseg.inference.protocol import reading_protocol
 from lexiseg.inference.regions import PictureRegions
 from lexiseg.interruption import Kept, keeping
 from lexiseg.masks.build import MaskTask
@@ -103,7 +103,7 @@ class RegionReader:
     def __init__(self, encoder: CorrCLIP) -> None:
         encoder.whole_picture = True
         self._encoder = encoder
-        self.protocol = InferenceProtocol.training_free(native_side=encoder.tower.image_size)
+        self.protocol = reading_protocol(encoder, encoder.tower)
 
     @torch.inference_mode()
     def __call__(self, image: Picture, masks: npt.NDArray[np.bool_]) -> tuple[Tensor, Tensor]:

@@ -10,12 +10,12 @@ import numpy.typing as npt
 from PIL import Image
 
 from lexiseg.checkpoints.run_checkpoint import trained_title
-from lexiseg.clip.loading import DEFAULT_CLIP, FrozenCLIP, load_clip
+from lexiseg.clip.loading import FrozenCLIP, load_clip
 from lexiseg.clip.templates import resolve_templates
 from lexiseg.clip.vocabulary import Vocabulary
-from lexiseg.dense.methods import METHODS, build_method
+from lexiseg.dense.methods import METHODS, build_method, default_clip
 from lexiseg.dense.region_bank import RegionBank
-from lexiseg.dense.registry import GROUP_READINGS
+from lexiseg.dense.registry import OWN_READINGS
 from lexiseg.dense.wants import left_wanting, wants_bank, wants_masks, wants_sam, wants_second_model
 from lexiseg.drawing.grid import LabelledPanel, comparison, fit_labels, panel_size
 from lexiseg.errors import ConfigError, DataError, LexisegError
@@ -28,7 +28,7 @@ from lexiseg.recipes.given_masks import GivenMasks
 from lexiseg.recipes.photographs import Photograph
 
 ALL = "all"
-"""Stands for every method that reads patches; on a CLIP that groups its patches, for those that read groups."""
+"""Stands for every method that reads patches; on a tower with a reading of its own, for that."""
 
 LeftOut = Callable[[str, LexisegError], None]
 """Hears which method cannot take part, and why."""
@@ -132,7 +132,7 @@ def choose_methods(
                 name, proxy=proxy is not None or (bank is not None and wants_bank(name)), **given
             )
             for name in METHODS
-            if name not in GROUP_READINGS
+            if name not in OWN_READINGS
         }
         for name, what in wanting.items():
             if what:
@@ -183,8 +183,8 @@ def build_methods(task: Comparison, clip: FrozenCLIP, left_out: LeftOut) -> list
     contestants = []
     masks = None if task.masks is None else GivenMasks(task.masks, task.device)
     every = choose_methods(ALL, proxy=task.proxy, masks=task.masks, sam=task.sam, bank=task.bank)
-    of_groups = clip.tower.groups_patches and tuple(task.methods) == every
-    for name in GROUP_READINGS if of_groups else task.methods:
+    own = clip.tower.own_reading
+    for name in (own,) if own is not None and tuple(task.methods) == every else task.methods:
         settings: dict[str, Any] = {}
         if task.proxy is not None and wants_second_model(name):
             settings["proxy"] = task.proxy
@@ -270,7 +270,8 @@ def _load(task: Comparison) -> tuple[FrozenCLIP, Pipeline | None]:
     if task.templates:
         resolve_templates(task.templates)
     if task.checkpoint is None:
-        return load_clip(task.clip or DEFAULT_CLIP, tokenizer=task.tokenizer).to(where), None
+        only = task.methods[0] if len(task.methods) == 1 else None
+        return load_clip(task.clip or default_clip(only), tokenizer=task.tokenizer).to(where), None
     trained = Pipeline.load(
         task.checkpoint,
         clip=task.clip,

@@ -39,7 +39,7 @@ class ExternalVision(nn.Module):
     has_blocks = False
     takes_prompts = False
     aligned_patches = False
-    groups_patches = False
+    own_reading: str | None = None
     position_mode: PositionMode | None = None
     unread_parameters: tuple[str, ...] = ()
 
