@@ -5,9 +5,9 @@
 
 Towers with random weights: CLIP's ViT-B/16, beside it a DINO ViT-B/8 and 48 given masks (CorrCLIP), or a DINO ViT-B/16 and a
 SAM ViT-B (Trident). The plain way is the published one: a window at a time; CorrCLIP's copies of the class token stand in one
-sequence with all others under a mask, Trident has SAM's attention and the cosines of its values for all heads at once; logits of
-all classes are upsampled to the window and to the photograph and go through a soft-max there. Each line is measured in its own
-process, the two ways in turn, so that a busy machine slows both; memory in a process each. Operations are counted by torch.
+sequence with all others under a mask, Trident has SAM's attention and the cosines of its values for all heads at once; logits
+of all classes are upsampled to the window and to the photograph and go through a soft-max there. Each line is measured in its
+own process, the two ways in turn, so that a busy machine slows both; memory in a process each. Operations are counted by torch.
 """
 
 import argparse
