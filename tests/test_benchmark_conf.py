@@ -11,7 +11,7 @@ from hydra.utils import get_object
 from omegaconf import OmegaConf
 
 from lexiseg.data.class_files import builtin_classes
-from lexiseg.dense.methods import METHODS
+from lexiseg.dense.names import METHODS, encoder_name
 from lexiseg.dense.registry import DENSE_ENCODERS
 from lexiseg.evaluation.benchmark import Benchmark, MethodChoice
 from lexiseg.inference.protocol import InferenceProtocol
@@ -98,7 +98,7 @@ def test_keys_are_known(name):
     for method, own in settings["methods"].items():
         assert method in METHODS
         assert own.keys() <= {"words", "settings", "protocol"}
-        encoder = DENSE_ENCODERS["sc-clip" if method == "tg-clip" else method]
+        encoder = DENSE_ENCODERS[encoder_name(method)]
         assert own.get("settings", {}).keys() <= inspect.signature(encoder).parameters.keys()
 
 
@@ -150,7 +150,9 @@ def test_what_is_borrowed_from_sc_clip_for_want_of_published_values_is_told():
     assert ours["toy"] == ours["camvid"] == ours["folder"] == set()
     for name in PUBLISHED:
         assert not ours[name] & TITLES.keys()
-        assert {"clip", "maskclip", "clip-surgery", "gem", "tg-clip"} <= ours[name]
+        assert {"clip-surgery", "gem", "tg-clip", "tg-clip-text"} <= ours[name]
+        assert "clip" not in ours[name]
+        assert ("maskclip" in ours[name]) == (name in WITH_BACKGROUND)
         assert ("pixelclip" in ours[name]) == (name in WITH_BACKGROUND)
         assert ("groupvit" in ours[name]) == (name not in WITH_BACKGROUND)
     rows = MethodChoice.many(["gem", "sclip"])
@@ -158,6 +160,26 @@ def test_what_is_borrowed_from_sc_clip_for_want_of_published_values_is_told():
     cells = dict.fromkeys((row.label, each.name) for row in rows for each in built)
     assert _borrowed(run, cells) == "\nSettings of sc-clip, for want of published ones: gem (voc21).\n"
     assert _borrowed(run, {}) == ""
+
+
+def test_clip_is_read_as_sclip_reads_it_and_maskclip_whole():
+    for name in PUBLISHED:
+        assert protocol(name, "clip") == protocol(name, "sclip")
+        assert words(name, "clip") == words(name, "sclip")
+    sides = {
+        "voc20": (512, 2048),
+        "context59": (520, 520),
+        "coco_stuff": (512, 2048),
+        "cityscapes": (512, 1024),
+    }
+    for name, sizes in sides.items():
+        whole = protocol(name, "maskclip")
+        assert (whole.window, whole.stride, whole.probability_threshold) == (None, None, 0)
+        assert (whole.short_side, whole.long_side) == sizes
+    assert ("tv monitor",) in words("voc20", "maskclip")
+    assert words("context59", "maskclip")[0] == ("airplane",)
+    assert ("brick wall",) in words("coco_stuff", "maskclip")
+    assert ("traffic light",) in words("cityscapes", "maskclip")
 
 
 def test_pixelclip_and_groupvit_have_their_own():

@@ -61,6 +61,10 @@ def selections(file):
     return [(name, (f"{group}={choice}", *needed)) for name in own if group in groups(name)]
 
 
+def rarely(param, slow):
+    return pytest.param(*param, marks=pytest.mark.slow) if slow else param
+
+
 @pytest.fixture(scope="module")
 def toy_clip():
     return load_clip("toy")
@@ -166,7 +170,12 @@ OF_CASCADE_CLIP = {
     "debug=overfit": _SMALL,
 }
 """What some set of Cascade-CLIP and of every model whose file stands on its."""
-CASES = [(command, chosen) for file in FILES for command, chosen in selections(file)]
+CASES = [
+    rarely((command, chosen), slow=file.startswith("train/ablation/") and number > 0)
+    for file in FILES
+    for number, (command, chosen) in enumerate(selections(file))
+]
+"""A table's first row in the default suite; every row is composed there by ``tests/cli/test_sweep.py``."""
 
 
 @pytest.mark.parametrize("file", FILES)
@@ -217,12 +226,18 @@ def test_settings_for_one_model_do_not_reach_another(choice, foreign_model):
     assert "models" not in composed
 
 
-@pytest.mark.parametrize("choice", PRESETS)
-def test_every_preset_takes_every_model(choice):
-    for name in MODELS:
-        model = plain(compose_training([choice, f"model={name}"]).model)
-        assert model["name"] == name
-        assert complete_settings(model) == model
+@pytest.mark.parametrize(
+    ("choice", "name"),
+    [
+        rarely((choice, name), slow=(row - column) % len(MODELS) > 0)
+        for row, choice in enumerate(PRESETS)
+        for column, name in enumerate(MODELS)
+    ],
+)
+def test_every_preset_takes_every_model(choice, name):
+    model = plain(compose_training([choice, f"model={name}"]).model)
+    assert model["name"] == name
+    assert complete_settings(model) == model
 
 
 @pytest.mark.parametrize(("choice", "expected"), OF_CASCADE_CLIP.items())

@@ -571,6 +571,16 @@ class PictureReader(Segmentable, Protocol):
         """
 
 
+class PixelReader(Segmentable, Protocol):
+    """What is compared with words at the photograph's pixels, view by view; there it says ``reads_pixels``."""
+
+    def pixel_features(self, state: Any, text: Tensor) -> Tensor:
+        """Patch features ``(B, E, h, w)`` that are to be upsampled, of any length."""
+
+    def pull(self, features: Tensor, text: Tensor) -> Tensor:
+        """Upsampled features ``(B, E, N)`` to unit ones, by all words ``(K, E)``."""
+
+
 class Redrawing(Segmentable, Protocol):
     """What draws labels anew after they are decided; there it says ``redraws``."""
 
@@ -752,6 +762,33 @@ class ClassifiedMasks:
         return torch.einsum("bnk,bnhw->bkhw", self.scores.float(), self.masks.float().sigmoid())
 
 
+@dataclass(frozen=True)
+class PixelFeatures:
+    """What a model answers whose words are compared with features at a photograph's pixels, after all upsampling.
+
+    Attributes:
+        features: ``(B, E, h, w)`` of windows, of any length.
+        words: ``(K, E)`` that are asked for, unit length.
+        pull: Upsampled features ``(R, E, C)`` to unit ones; it may know more words than are asked for.
+    """
+
+    features: Tensor
+    words: Tensor
+    pull: Callable[[Tensor], Tensor]
+
+    def __len__(self) -> int:
+        return len(self.words)
+
+    @property
+    def device(self) -> torch.device:
+        """Where its tensors are."""
+        return self.features.device
+
+    def part(self, words: slice | Tensor) -> "PixelFeatures":
+        """For some of the words: a slice, or ``(K,)`` bool."""
+        return PixelFeatures(self.features, self.words[words], self.pull)
+
+
 class RegionSegmentable(Segmentable, Protocol):
     """What finds regions first and names them second; see :class:`~lexiseg.models.region_model.RegionModel`."""
 
@@ -811,6 +848,11 @@ class SegmentTargets:
     def words(self) -> Tensor:
         """Columns of the words of the photograph, each once."""
         return (self.classes if self.caption is None else self.caption).unique()
+
+    def shown(self) -> "SegmentTargets":
+        """Those that have a pixel: a segment of which a crop left nothing teaches nothing, neither its mask nor its class."""
+        kept = self.masks.flatten(1).any(dim=1)
+        return self if kept.all() else SegmentTargets(self.classes[kept], self.masks[kept], self.caption)
 
 
 @dataclass(frozen=True)

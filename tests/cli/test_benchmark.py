@@ -21,7 +21,7 @@ def test_a_table_with_every_setting(tmp_path, capsys):
     stored = json.loads((out / "results.json").read_text())
     assert [cell["method"] for cell in stored] == ["clip", "strong"]
     assert stored[1]["report"]["protocol"]["views"]["flip"] == "horizontal"
-    assert stored[1]["report"]["recalibration"]["strength"] == 0.2
+    assert stored[1]["report"]["method"]["recalibration"]["strength"] == 0.2
     assert stored[1]["report"]["clip"]["fingerprint"]
     assert "written to" in capsys.readouterr().out
 

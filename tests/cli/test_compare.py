@@ -2,6 +2,7 @@
 
 import argparse
 import io
+import re
 
 import pytest
 import torch
@@ -16,7 +17,8 @@ from lexiseg.cli.parsers.compare import COMMAND
 from lexiseg.clip import vocabulary
 from lexiseg.clip.loading import load_clip
 from lexiseg.data.toy.world import ToyWorld
-from lexiseg.dense.names import METHODS, TG_CLIP
+from lexiseg.dense.multi_view import SINGLE_VIEW
+from lexiseg.dense.names import METHODS, TG_CLIP, TG_CLIP_TEXT
 from lexiseg.errors import ConfigError, LexisegError
 from lexiseg.models.registry import build_model
 from lexiseg.recipes import compare as recipe
@@ -24,7 +26,7 @@ from lexiseg.types import ClassSplit
 from tiny_sams import tiny_sam
 
 WORDS = "red circle, bricks, grass, water"
-OF_PATCHES = (*PATCH_METHODS, TG_CLIP)
+OF_PATCHES = (*PATCH_METHODS, TG_CLIP, TG_CLIP_TEXT)
 
 
 @pytest.fixture(autouse=True)
@@ -256,3 +258,40 @@ def test_help_names_methods_and_examples(capsys):
     assert "--methods clip,sclip,sc-clip,tg-clip" in told
     assert "default: comparisons" in told
     assert all(name in told for name in METHODS)
+
+
+def test_settings_go_to_the_methods_that_have_use_for_them(command, photo, monkeypatch):
+    built = {}
+    build = recipe.build_method
+    monkeypatch.setattr(
+        recipe, "build_method", lambda name, *a, **k: built.setdefault(name, k) and build(name, *a, **k)
+    )
+    flags = ["--scales", "1", "--flip", "none", "--temperature", "0.5", "--set", "tg-clip.strength=2"]
+    status, _ = command(photo, "--classes", WORDS, "--methods", "sclip,tg-clip", *flags)
+    assert status == 0
+    assert "temperature" not in built["sclip"]
+    assert (built["tg-clip"]["strength"], built["tg-clip"]["temperature"]) == (2, 0.5)
+    assert built["sclip"]["views"] == built["tg-clip"]["views"] == SINGLE_VIEW
+
+
+def test_a_method_that_refuses_its_settings_is_left_out(command, photo):
+    flags = ["--methods", "clip-surgery,sclip", "--strength", "0.2"]
+    status, printed = command(photo, "--classes", WORDS, *flags)
+    assert status == 0
+    assert "clip-surgery is left out: text-guided recalibration needs logits that are cosines" in printed
+
+
+@pytest.mark.parametrize(
+    ("flags", "message"),
+    [
+        (("--set", "sigma=3"), "none of sclip, tg-clip has use for the setting 'sigma'"),
+        (("--set", "strenth=3"), "for the setting 'strenth'; did you mean strength?"),
+        (("--set", "gem.iterations=3"), "gem.iterations: gem is not among the methods"),
+        (("--fusion", "mean", "--flip", "none"), "none of sclip, tg-clip has use for the setting 'fusion'"),
+        (("--set", "unit_features=7"), "tg-clip.unit_features: expected true or false, got 7"),
+    ],
+)
+def test_wrong_settings_stop_before_anything_is_loaded(command, photo, monkeypatch, flags, message):
+    monkeypatch.setattr(recipe, "load_clip", lambda *_, **__: pytest.fail("loaded"))
+    with pytest.raises(ConfigError, match=re.escape(message)):
+        command(photo, "--classes", WORDS, "--methods", "sclip,tg-clip", *flags)

@@ -136,8 +136,10 @@ def test_registry_names_choices_and_settings(tower) -> None:
     known = ", ".join(DENSE_ENCODERS)
     with pytest.raises(ConfigError, match=f"no dense encoder 'sklip'; choose one of {known}"):
         build_dense("sklip", tower)
-    with pytest.raises(ConfigError, match="naclip has no setting 'sigmas'; its settings are sigma"):
+    with pytest.raises(ConfigError, match=r"naclip has no setting 'sigmas'; did you mean sigma\?"):
         build_dense("naclip", tower, sigmas=3)
+    with pytest.raises(ConfigError, match="naclip has no setting 'x'; its settings are sigma"):
+        build_dense("naclip", tower, x=3)
 
 
 def test_cosines_by_hand() -> None:

@@ -130,7 +130,7 @@ def test_sclip_projections(tower, image) -> None:
 
 
 def test_sclip_settings_that_make_no_sense(tower) -> None:
-    with pytest.raises(ConfigError, match=r"expected projections among query, key, .* got vlaue"):
+    with pytest.raises(ConfigError, match=r"sclip\.projections: expected .* query, key, .* got \['vlaue'\]"):
         build_dense("sclip", tower, projections=["vlaue"])
     with pytest.raises(ConfigError, match="got none"):
         build_dense("sclip", tower, projections=[])
@@ -278,7 +278,7 @@ def test_resclip_without_both_parts_is_naclip(tower, image) -> None:
     assert not bare.depends_on_text
     with pytest.raises(ConfigError, match="without feedback_weights there is no first pass"):
         bare.first_classes(bare.encode(image), cases.some_words())
-    with pytest.raises(ConfigError, match="expected base naclip, clearclip, sclip or clip, got 'gem'"):
+    with pytest.raises(ConfigError, match="base: expected one of naclip, clearclip, sclip, clip, got 'gem'"):
         build_dense("resclip", tower, base="gem")
 
 

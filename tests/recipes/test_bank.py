@@ -97,9 +97,7 @@ def test_a_photograph_of_one_window_is_described_as_by_hand(
     build, photos, vit, tmp_path, monkeypatch
 ) -> None:
     whole = InferenceProtocol(short_side=48, window=None, activation="linear")
-    monkeypatch.setattr(
-        recipe.InferenceProtocol, "training_free", classmethod(lambda cls, native_side: whole)
-    )
+    monkeypatch.setattr(recipe, "reading_protocol", lambda model, tower: whole)
     bank = build().bank
     clip = load_clip("toy")
     encoder = CorrCLIP(clip.tower, proxy=str(vit), merge_distance=None)
@@ -214,28 +212,23 @@ def test_from_the_command_line_to_labels(photos, vit, tmp_path, capsys) -> None:
     assert status == 0
     assert "8 regions of 5 photographs, 0 skipped" in told
     seen = ("--classes", "red circle, blue square", "--templates", "single", *models, *masks)
-    refused = ("--method", "corrclip", "--bank", tmp_path / "bank", "--out", tmp_path / "out")
-    status, told = run(capsys, "predict", photos / "1.png", *seen, *refused)
+    reading = ("--method", "corrclip", "--bank", tmp_path / "bank", "--out", tmp_path / "out")
+    status, told = run(capsys, "predict", photos / "1.png", *seen, *reading)
     assert status == 2
     assert "expected neighbours from 1 to the 8 regions of the bank" in told
-    status, told = run(
-        capsys, "predict", photos / "1.png", *seen, "--method", "sclip", "--bank", tmp_path / "bank"
-    )
+    status, told = run(capsys, "predict", photos / "1.png", *seen, *reading, "--set", "neighbours=3")
+    assert status == 0
+    written = json.loads((tmp_path / "out" / "1.json").read_text())
+    assert str(tmp_path / "bank") in json.dumps(written)
+    assert np.asarray(Image.open(tmp_path / "out" / "1_labels.png")).shape == (48, 64)
+    of_all = ("--methods", "corrclip,sclip", "--bank", tmp_path / "bank", "--out", tmp_path / "out")
+    status, told = run(capsys, "compare", photos / "1.png", *seen, *of_all, "--set", "corrclip.neighbours=3")
+    assert status == 0
+    assert "left out" not in told
+    sclip = ("--method", "sclip", "--bank", tmp_path / "bank")
+    status, told = run(capsys, "predict", photos / "1.png", *seen, *sclip)
     assert status == 2
-    assert "--bank is for corrclip, and the method is sclip; name it or drop --bank" in told
-    status, told = run(
-        capsys,
-        "compare",
-        photos,
-        *seen,
-        "--methods",
-        "sclip",
-        "--bank",
-        tmp_path / "bank",
-        "--masks",
-        "superpixels",
-    )
-    assert status == 2
+    assert "--bank is for corrclip, not among --method sclip; name it by --method or drop --bank" in told
     for wrong, sentence in ((tmp_path / "gone", "no bank at"), (photos, "no bank at")):
         status, told = run(
             capsys, "predict", photos / "1.png", *seen, "--method", "corrclip", "--bank", wrong
@@ -249,16 +242,14 @@ def test_from_the_command_line_to_labels(photos, vit, tmp_path, capsys) -> None:
     assert "no image in" in told
 
 
-def test_every_door_takes_the_bank(build, photos, vit, tmp_path, monkeypatch) -> None:
-    monkeypatch.setattr(
-        CorrCLIP.__init__, "__kwdefaults__", {**CorrCLIP.__init__.__kwdefaults__, "neighbours": 3}
-    )
+def test_every_door_takes_the_bank(build, photos, vit, tmp_path) -> None:
     build()
     pixels = np.array(Image.open(photos / "3.png"))
     ids = np.asarray(Image.open(tmp_path / "masks" / "3.png"))
     masks = np.stack([ids == 7, ids == 9])
     words = "red circle, blue square"
-    pipeline = Pipeline.load(clip="toy", method="corrclip", bank=tmp_path / "bank", device="cpu")
+    settings = {"bank": str(tmp_path / "bank"), "neighbours": 3}
+    pipeline = Pipeline.load(clip="toy", method="corrclip", settings=settings, device="cpu")
     segmenter = pipeline.segmenter(words)
     result = segmenter.segment(pixels, masks=masks)
     clip = load_clip("toy")
@@ -282,7 +273,7 @@ def test_every_door_takes_the_bank(build, photos, vit, tmp_path, monkeypatch) ->
         words={None: (("red circle",), ("blue square",))},
         protocol={"short_side": 72},
     )
-    choice = MethodChoice(name="corrclip", settings={"bank": str(tmp_path / "bank")})
+    choice = MethodChoice(name="corrclip", settings=settings)
     given = type("Given", (), {"told": {}})()
     keys = []
     for masks_of in (str(tmp_path / "masks"), "superpixels"):

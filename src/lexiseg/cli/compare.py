@@ -7,7 +7,7 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Column, Table
 
-from lexiseg.cli.flags import read_vocabulary, warn_unknown
+from lexiseg.cli.flags import read_settings, read_vocabulary, warn_unknown
 from lexiseg.cli.photographs import conclude, each_photograph
 from lexiseg.errors import LexisegError
 from lexiseg.recipes.compare import Comparison, Reading, choose_methods, draw, gather, read_all
@@ -42,7 +42,8 @@ def run(args: argparse.Namespace, console: Console | None = None) -> int:
     named = {name: getattr(args, name) for name in ("proxy", "masks", "sam", "bank")}
     methods = choose_methods(args.methods, console.print, **named)
     require_folder(args.out, "--out")
-    task = Comparison(read_vocabulary(args), methods, **{name: getattr(args, name) for name in _SAME})
+    same = {name: getattr(args, name) for name in _SAME}
+    task = Comparison(read_vocabulary(args), methods, **same, settings=read_settings(args))
 
     def left_out(title: str, error: LexisegError) -> None:
         console.print(f"[yellow]{escape(title)} is left out:[/yellow] {escape(str(error))}")

@@ -38,12 +38,12 @@ def compose_config(name: str, overrides: Sequence[str]) -> "DictConfig":
     from hydra import compose
     from omegaconf import OmegaConf, open_dict
 
-    given = checked_choices(name, overrides)
-    chosen = [override for override in given if override.partition("=")[0] in groups(name)]
+    given, of_groups = checked_choices(name, overrides), frozenset(groups(name))
+    chosen = [override for override in given if override.partition("=")[0] in of_groups]
     with hydra_at_work(f"`lexiseg {name} --help` for groups and keys", name, chosen):
         config = compose(name, overrides=[*_own_groups(name), *_told_of_model(given, chosen)])
         own = _of_its_model(name, config, given)
-        chosen[:0] = [override for override in own if override.partition("=")[0] in groups(name)]
+        chosen[:0] = [override for override in own if override.partition("=")[0] in of_groups]
         config = compose(name, overrides=[*_own_groups(name), *own, *given])
         with open_dict(config):
             for key in (_MODELS, _WITH_MODEL):

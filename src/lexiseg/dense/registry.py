@@ -9,6 +9,7 @@ from lexiseg.dense.base import DenseReading
 from lexiseg.dense.names import DENSE_ENCODERS
 from lexiseg.dense.tower_reading import TowerReading
 from lexiseg.errors import ConfigError
+from lexiseg.plain_settings import plain_arguments
 from lexiseg.types import ImageTower
 
 BLOCKLESS_READINGS = ("clip", "pixelclip")
@@ -61,12 +62,7 @@ def build_dense(name: str, tower: ImageTower, **settings: Any) -> DenseReading:
     if name not in DENSE_ENCODERS:
         raise ConfigError(f"no dense encoder '{name}'; choose one of {', '.join(DENSE_ENCODERS)}")
     builder = _builder(name, tower)
-    accepted = [key for key in inspect.signature(builder).parameters if key != "tower"]
-    unknown = sorted(settings.keys() - set(accepted))
-    if unknown:
-        raise ConfigError(
-            f"{name} has no setting {', '.join(map(repr, unknown))}; its settings are {', '.join(accepted)}"
-        )
+    settings = plain_arguments(builder, settings, name, leave=("tower",))
     return builder(tower, **dense_settings(name, tower, **settings))
 
 

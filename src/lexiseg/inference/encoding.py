@@ -26,6 +26,7 @@ from lexiseg.types import (
     ClassWords,
     MaskedSegmentable,
     PictureReader,
+    PixelReader,
     RegionSegmentable,
     Segmentable,
 )
@@ -173,6 +174,11 @@ class WindowEncoder:
         with self._autocast(text.device):
             return self.model.features(state, text).float()
 
+    def pixel_features(self, state: Any, text: Tensor) -> Tensor:
+        """Features ``(W, D, h, w)`` of a batch of windows, float32, by a model that :func:`reads_pixels`."""
+        with self._autocast(text.device):
+            return cast(PixelReader, self.model).pixel_features(state, text).float()
+
     def classify(self, state: Any, words: ClassWords) -> ClassifiedMasks:
         """Regions of a batch of windows with a score for every class."""
         with self._autocast(words.text.device):
@@ -251,6 +257,11 @@ def can_name_masks(model: Segmentable) -> bool:
 def reads_picture(model: Segmentable) -> bool:
     """Whether a model is a :class:`~lexiseg.types.PictureReader`, which joins the windows of a photograph."""
     return bool(getattr(model, "whole_picture", False))
+
+
+def reads_pixels(model: Segmentable) -> bool:
+    """Whether a model is a :class:`~lexiseg.types.PixelReader`, compared with words after all upsampling."""
+    return bool(getattr(model, "reads_pixels", False))
 
 
 def collect(maps: dict[Place, list[Tensor]], places: Sequence[Place], logits: Tensor) -> None:

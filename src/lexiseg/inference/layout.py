@@ -11,6 +11,7 @@ from lexiseg.dense.multi_view import SINGLE_VIEW, FusedTiles, MultiView, TileSou
 from lexiseg.errors import DataError
 from lexiseg.inference.protocol import Combine, InferenceProtocol
 from lexiseg.ops.class_chunks import LinearMerge, SigmoidMerge
+from lexiseg.ops.pixel_tiles import ComparedTiles
 from lexiseg.ops.region_merge import RegionMerge
 from lexiseg.ops.resize import fit_within, keep_ratio_size, patch_grid_size, shortest_edge_size
 from lexiseg.ops.sliding_window import WindowGrid, window_grid
@@ -22,10 +23,11 @@ from lexiseg.ops.window_merge import (
     padding_before,
     plan_axis,
 )
-from lexiseg.types import Activation, ClassifiedMasks
+from lexiseg.types import Activation, ClassifiedMasks, PixelFeatures
 
-WindowMaps = Tensor | ClassifiedMasks
-"""``(W, M, h, w)`` of all windows of a view; or the regions of the one window that covers the image."""
+WindowMaps = Tensor | ClassifiedMasks | PixelFeatures
+"""``(W, M, h, w)`` of all windows of a view; the regions of the one window that covers the image; or what is compared with
+words at pixels only."""
 
 _WORKING_PIXELS = 2**28
 """Largest image that windows are laid on."""
@@ -201,7 +203,8 @@ class ImageLayout:
         """Scores at the photograph's pixels, made when asked for.
 
         Args:
-            logits: Per view, of all its windows; regions only where :attr:`is_whole`.
+            logits: Per view, of all its windows; regions only where :attr:`is_whole`, features of pixels only where the
+                activation is linear.
             activation: As in the protocol.
             scale: Factor on the logits.
             combine: As in the protocol.
@@ -210,19 +213,27 @@ class ImageLayout:
         if isinstance(first, ClassifiedMasks):
             masks, axes = self._of_regions(first)
             return RegionMerge(masks, first.scores[0] * scale, *axes, sums_travel=combine == "scores")
-        kind = SigmoidMerge if activation == "sigmoid" else LinearMerge
         plans: dict[WindowLayout, tuple[AxisPlan, AxisPlan]] = {}  # a view and its mirror image share theirs
-        for maps, layout in zip(logits, self.windows, strict=True):
-            if isinstance(maps, Tensor) and layout not in plans:
+        sources: list[TileSource] = []
+        for each, layout in zip(logits, self.windows, strict=True):
+            maps = each.features if isinstance(each, PixelFeatures) else each
+            if isinstance(maps, ClassifiedMasks):
+                continue
+            if layout not in plans:
                 plans[layout] = layout.axes((maps.shape[-2], maps.shape[-1]), maps.device)
-        sources = [
-            kind(maps, *plans[layout], scale=scale)
-            for maps, layout in zip(logits, self.windows, strict=True)
-            if isinstance(maps, Tensor)
-        ]
+            if isinstance(each, PixelFeatures):
+                features = LinearMerge(maps, *plans[layout])
+                compared = ComparedTiles(
+                    features, maps.shape[1], pull=each.pull, words=each.words, scale=scale
+                )
+                sources.append(compared)
+            else:
+                kind = SigmoidMerge if activation == "sigmoid" else LinearMerge
+                sources.append(kind(maps, *plans[layout], scale=scale))
         if len(sources) == 1:
             return sources[0]
-        return FusedTiles(self.rule, sources, size=self.source, words=first.shape[1])
+        words = first.shape[1] if isinstance(first, Tensor) else len(first)
+        return FusedTiles(self.rule, sources, size=self.source, words=words)
 
     def merge_masks(self, regions: ClassifiedMasks) -> TileSource:
         """Mask logits at the photograph's pixels, made when asked for; only where :attr:`is_whole`."""

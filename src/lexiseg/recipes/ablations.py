@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from lexiseg.errors import ConfigError
+from lexiseg.errors import ConfigError, did_you_mean
 from lexiseg.plain_settings import require_seed
 from lexiseg.recipes.conf_files import choices, own_folder, read_conf
 
@@ -45,7 +45,8 @@ def read_table(table: str) -> dict[str, AblationRow]:
         ConfigError: No such table.
     """
     if table not in table_names():
-        raise ConfigError(f"no table '{table}'; choose from {', '.join(table_names())}")
+        there = table_names()
+        raise ConfigError(f"no table '{table}'; choose from {', '.join(there)}{did_you_mean(table, there)}")
     entries = read_conf(own_folder("train") / "ablation" / f"{table}.yaml")
     return {
         name: AblationRow(name, row["label"], number, row.get("published", {}), tuple(row["settings"]))

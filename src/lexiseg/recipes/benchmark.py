@@ -217,7 +217,7 @@ def _borrowed(run: BenchmarkRun, cells: Mapping[tuple[str, str], Cell]) -> str:
         where = [
             each.name
             for each in run.benchmarks
-            if (choice.label, each.name) in cells and each.borrows(choice.name)
+            if (choice.label, each.name) in cells and each.borrows(choice.name) and not choice.uniform
         ]
         if where:
             told.append(f"{choice.label} ({', '.join(where)})")

@@ -1,7 +1,7 @@
 """One photograph, one list of words, every training-free method and perhaps a trained model side by side in one picture."""
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -13,17 +13,25 @@ from lexiseg.checkpoints.run_checkpoint import trained_title
 from lexiseg.clip.loading import FrozenCLIP, load_clip
 from lexiseg.clip.templates import resolve_templates
 from lexiseg.clip.vocabulary import Vocabulary
+from lexiseg.dense.method_settings import method_arguments, require_use, shared_settings
 from lexiseg.dense.methods import METHODS, build_method, default_clip
 from lexiseg.dense.region_bank import RegionBank
 from lexiseg.dense.registry import OWN_READINGS
-from lexiseg.dense.wants import left_wanting, wants_bank, wants_masks, wants_sam, wants_second_model
+from lexiseg.dense.wants import (
+    left_wanting,
+    require_taken,
+    wants_bank,
+    wants_masks,
+    wants_sam,
+    wants_second_model,
+)
 from lexiseg.drawing.grid import LabelledPanel, comparison, fit_labels, panel_size
 from lexiseg.errors import ConfigError, DataError, LexisegError
 from lexiseg.inference.devices import pick_device
 from lexiseg.inference.pictures import NO_CLASS, drawable
 from lexiseg.inference.pipeline import Pipeline
 from lexiseg.inference.regions import masks_missing
-from lexiseg.inference.segmenter import Segmenter
+from lexiseg.inference.segmenter import Segmenter, require_reading
 from lexiseg.recipes.given_masks import GivenMasks
 from lexiseg.recipes.photographs import Photograph
 
@@ -51,6 +59,7 @@ class Comparison:
         bank: Folder of the bank that CorrCLIP looks regions up in; None: it looks none up.
         checkpoint: A trained model to stand beside the methods; its CLIP serves them all.
         device: See :func:`~lexiseg.inference.devices.pick_device`.
+        settings: Of the methods, by name, as :func:`~lexiseg.dense.method_settings.shared_settings` takes them.
     """
 
     words: Vocabulary
@@ -65,9 +74,11 @@ class Comparison:
     bank: str | None = None
     checkpoint: str | None = None
     device: str = "auto"
+    settings: Mapping[str, Any] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        """Refuse masks that are nowhere and a bank that is none, before a model is loaded."""
+        """Refuse masks that are nowhere, a bank that is none and settings that no method takes, before a model is loaded."""
+        require_use(self.methods, self.settings)
         if self.masks is not None:
             GivenMasks(self.masks)
         if self.bank is not None:
@@ -142,15 +153,7 @@ def choose_methods(
     if unknown or not names:
         wrong = f"no training-free method '{unknown[0]}'" if unknown else "--methods names no method"
         raise ConfigError(f"{wrong}; give {ALL}, or some of {', '.join(METHODS)}, separated by commas")
-    for flag, value, wants in (
-        ("--proxy", proxy, wants_second_model),
-        ("--masks", masks, wants_masks),
-        ("--sam", sam, wants_sam),
-        ("--bank", bank, wants_bank),
-    ):
-        if value is not None and not any(map(wants, names)):
-            users = " or ".join(filter(wants, METHODS))
-            raise ConfigError(f"{flag} is for {users}, not among --methods {text}; name it or drop {flag}")
+    require_taken({"proxy": proxy, "masks": masks, "sam": sam, "bank": bank}, names, "--methods")
     return names
 
 
@@ -185,7 +188,7 @@ def build_methods(task: Comparison, clip: FrozenCLIP, left_out: LeftOut) -> list
     every = choose_methods(ALL, proxy=task.proxy, masks=task.masks, sam=task.sam, bank=task.bank)
     own = clip.tower.own_reading
     for name in (own,) if own is not None and tuple(task.methods) == every else task.methods:
-        settings: dict[str, Any] = {}
+        settings = shared_settings(name, task.settings)
         if task.proxy is not None and wants_second_model(name):
             settings["proxy"] = task.proxy
         if task.sam is not None and wants_sam(name):
@@ -195,11 +198,12 @@ def build_methods(task: Comparison, clip: FrozenCLIP, left_out: LeftOut) -> list
         try:
             if masks is None and wants_masks(name):
                 raise masks_missing(name)
-            method = build_method(name, clip.tower, **settings)
+            method = build_method(name, clip.tower, **method_arguments(name, settings))
+            pipeline = Pipeline.training_free(method, clip, templates=task.templates)
+            require_reading(pipeline.model, pipeline.protocol)
         except LexisegError as error:
             left_out(name, error)
             continue
-        pipeline = Pipeline.training_free(method, clip, templates=task.templates)
         segmenter = pipeline.segmenter(task.words, background=task.background)
         contestants.append(Contestant(name, segmenter, masks if wants_masks(name) else None))
     return contestants

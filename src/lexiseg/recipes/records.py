@@ -5,7 +5,6 @@ place that builds objects from their names. Only data carry a ``_target_``: data
 our own classes are built.
 """
 
-import difflib
 import logging
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -17,7 +16,7 @@ import torch
 from lexiseg.data.class_files import builtin_classes
 from lexiseg.data.datamodule import SegmentationDataModule
 from lexiseg.data.mask_datamodule import MaskDataModule
-from lexiseg.errors import ConfigError, LexisegError
+from lexiseg.errors import ConfigError, LexisegError, did_you_mean
 from lexiseg.evaluation.benchmark import Benchmark
 from lexiseg.inference.protocol import InferenceProtocol
 from lexiseg.masks.store import MaskStore
@@ -367,10 +366,9 @@ def _trainer(values: object) -> TrainerSettings:
     known = [*_TRAINER_KEYS, *trainer_arguments()]
     unknown = [key for key in values if key not in known]
     if unknown:
-        near = difflib.get_close_matches(str(unknown[0]), known, 1)
+        near = did_you_mean(str(unknown[0]), known)
         raise ConfigError(
-            f"trainer: no setting {', '.join(map(str, unknown))}; "
-            f"{'did you mean ' + near[0] + '?' if near else 'there are ' + ', '.join(_TRAINER_KEYS)}"
+            f"trainer: no setting {', '.join(map(str, unknown))}{near or '; there are ' + ', '.join(_TRAINER_KEYS)}"
         )
     own = {key: value for key, value in values.items() if key in _TRAINER_KEYS}
     more = {key: value for key, value in values.items() if key not in _TRAINER_KEYS}

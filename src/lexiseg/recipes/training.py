@@ -22,12 +22,13 @@ from lexiseg.checkpoints.training_file import (
 )
 from lexiseg.clip.model import FrozenCLIP
 from lexiseg.clip.templates import resolve_templates
-from lexiseg.clip.vocabulary import embed_words
+from lexiseg.clip.vocabulary import Vocabulary, embed_words
 from lexiseg.data.captioned_regions import CaptionedRegions
 from lexiseg.data.datamodule import SegmentationDataModule
 from lexiseg.errors import ConfigError
 from lexiseg.inference.pipeline import Pipeline
 from lexiseg.inference.protocol import InferenceProtocol, suited
+from lexiseg.inference.words import tell_unknown
 from lexiseg.models.cascade_settings import CascadeSettings
 from lexiseg.models.open_seg import OpenSeg
 from lexiseg.models.ovseg import OVSeg
@@ -252,7 +253,8 @@ def build_task(run: TrainRun, clip: FrozenCLIP, split: ClassSplit) -> Segmentati
         _start_from(run.init_from, model, clip)
     if split.setting == "transductive":
         _require_pixels(model.settings.name)
-    _warn_of_unknown_words(clip, split)
+    if unknown := tell_unknown(clip, Vocabulary.from_names(split.classes)):
+        _log.warning(unknown)
     info = CheckpointInfo(
         model=model_settings(model),
         clip=_describe_clip(run.clip, clip),
@@ -336,6 +338,9 @@ def _monitored(monitor: str, split: ClassSplit) -> str:
 def _take_prompts(model: MaskModel, clip: str, *, started: bool) -> None:
     """Give a model the mask prompt tokens that `lexiseg maskadapt` left beside its CLIP, if it did.
 
+    Released, OVSeg's regions are trained on any CLIP, the tokens are zeros until an adapted one is loaded, and CLIP is asked in
+    the judging alone: so OVSeg goes on without, and says so.
+
     Args:
         model: OVSeg, or any other that may hold such tokens.
         clip: Where the CLIP came from.
@@ -350,11 +355,16 @@ def _take_prompts(model: MaskModel, clip: str, *, started: bool) -> None:
     if tokens is not None and (published or own is not None):
         with told_of("model" if published else "model.classifier"):
             take_prompts(own, tokens)
-    elif own is not None and not (published or started):
-        raise ConfigError(
-            f"model.classifier.prompt_depth: the CLIP ({clip}) brings no mask prompt tokens, and here they do not train; give "
-            "a CLIP that `lexiseg maskadapt model=prompts` wrote, or set 0"
+    elif own is not None and not started:
+        key = "model.prompt_depth" if published else "model.classifier.prompt_depth"
+        told = (
+            f"{key}: the CLIP ({clip}) brings no mask prompt tokens, and here they do not train; give a CLIP that `lexiseg "
+            f"maskadapt model=prompts` wrote, or set {key}=0"
         )
+        if not published:
+            raise ConfigError(told)
+        if model.settings.branch != "segment":
+            _log.warning("%s; they stay zero, as in the release before an adapted CLIP is loaded", told)
 
 
 def _start_from(path: str | Path, model: MaskModel, clip: FrozenCLIP) -> None:
@@ -376,16 +386,6 @@ def _named(model: CascadeSettings | Mapping[str, Any]) -> dict[str, Any]:
         ConfigError: No such model, or a setting that it does not have.
     """
     return complete_settings(asdict(model) if isinstance(model, CascadeSettings) else model)
-
-
-def _warn_of_unknown_words(clip: FrozenCLIP, split: ClassSplit) -> None:
-    unknown = clip.unknown_words(split.classes)
-    if unknown:
-        _log.warning(
-            "this CLIP (%s) has never read %s: it cannot know what these words mean",
-            clip.source,
-            ", ".join(unknown),
-        )
 
 
 def _describe_clip(source: ClipSource, clip: FrozenCLIP) -> dict[str, Any]:
