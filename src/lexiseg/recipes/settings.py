@@ -35,9 +35,22 @@ class ClipSource:
         object.__setattr__(self, "source", str(self.source))
         require_plain_settings(self, "clip")
 
-    def load(self) -> FrozenCLIP:
-        """Load it, frozen and in float32."""
-        return load_clip(**vars(self))
+    def load(self, *, pooled: bool = True) -> FrozenCLIP:
+        """Load it, frozen and in float32.
+
+        Args:
+            pooled: Refuse one whose words are no vectors of the space that images are in.
+
+        Raises:
+            LexisegError: It cannot be loaded, or is such a one.
+        """
+        clip = load_clip(**vars(self))
+        if pooled and clip.text_tower is not None and not clip.text_tower.pools:
+            raise ConfigError(
+                f"clip.source={self.source}: a {clip.tower.kind} reads words token by token and compares no vectors; give a "
+                f"CLIP, and use this one by the method {clip.tower.own_reading}"
+            )
+        return clip
 
 
 @dataclass(frozen=True)
