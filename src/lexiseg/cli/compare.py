@@ -22,6 +22,7 @@ _SAME = (
     "proxy",
     "sam",
     "masks",
+    "bank",
     "checkpoint",
     "stages",
     "device",
@@ -39,7 +40,8 @@ def run(args: argparse.Namespace, console: Console | None = None) -> int:
     """
     console = console or Console()
     photos = find_photos(args.photos)
-    methods = choose_methods(args.methods, console.print, proxy=args.proxy, masks=args.masks, sam=args.sam)
+    named = {name: getattr(args, name) for name in ("proxy", "masks", "sam", "bank")}
+    methods = choose_methods(args.methods, console.print, **named)
     require_folder(args.out, "--out")
     same = {name: getattr(args, name) for name in _SAME}
     task = Comparison(read_vocabulary(args), methods, **same, settings=read_settings(args))

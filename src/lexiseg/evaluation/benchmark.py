@@ -20,7 +20,7 @@ from lexiseg.evaluation.evaluate import EvaluationReport, evaluate
 from lexiseg.evaluation.naming import NAMING_PROTOCOL, MaskSource
 from lexiseg.evaluation.trained_row import TrainedRow
 from lexiseg.inference.pipeline import Pipeline
-from lexiseg.inference.protocol import TRAINING_FREE, InferenceProtocol
+from lexiseg.inference.protocol import TRAINING_FREE, InferenceProtocol, squared
 from lexiseg.inference.regions import masks_missing
 from lexiseg.inference.segmenter import Segmenter
 from lexiseg.inference.words import known_words
@@ -215,7 +215,10 @@ def prepare(
     )
     row = replace(choice, protocol={**changes, **choice.protocol})
     pipeline = Pipeline.training_free(method, clip, templates=choice.templates)
-    pipeline = replace(pipeline, protocol=benchmark.protocol_for(row, method.views))
+    protocol = benchmark.protocol_for(row, method.views)
+    if getattr(method.model, "reads_square", False):
+        protocol = squared(protocol, clip.tower.image_size)
+    pipeline = replace(pipeline, protocol=protocol)
     return pipeline.segmenter(Vocabulary(benchmark.words_for(choice.name), shared=True))
 
 
@@ -240,6 +243,9 @@ def cell_key(
         }
         if choice.settings.get("learned") is not None:
             row["learned"] = projection_fingerprint(choice.settings["learned"])
+        bank = getattr(segmenter.model, "bank", None)
+        if bank is not None:  # under its name another may lie today
+            row["bank"] = dict(bank.about)
     settings = {
         **row,
         **({} if masks is None else {"masks": masks.told}),

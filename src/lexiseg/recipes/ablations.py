@@ -184,7 +184,7 @@ def _read(table: str, *commands: str) -> dict[str, Any]:
 
 
 def _numbers(published: float | Sequence[float]) -> Sequence[float]:
-    return published if isinstance(published, list | tuple) else [published]
+    return [published] if isinstance(published, int | float) else published
 
 
 _MOST_PROCESSES = 4096

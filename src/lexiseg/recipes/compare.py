@@ -12,14 +12,22 @@ import numpy.typing as npt
 from PIL import Image
 
 from lexiseg.checkpoints.run_checkpoint import trained_title
-from lexiseg.clip.loading import DEFAULT_CLIP, FrozenCLIP, load_clip
+from lexiseg.clip.loading import FrozenCLIP, load_clip
 from lexiseg.clip.templates import resolve_templates
 from lexiseg.clip.vocabulary import Vocabulary
 from lexiseg.data.io import read_label
 from lexiseg.dense.method_settings import method_arguments, require_use, shared_settings
-from lexiseg.dense.methods import METHODS, build_method
-from lexiseg.dense.registry import GROUP_READINGS
-from lexiseg.dense.wants import left_wanting, require_taken, wants_masks, wants_sam, wants_second_model
+from lexiseg.dense.methods import METHODS, build_method, default_clip
+from lexiseg.dense.region_bank import RegionBank
+from lexiseg.dense.registry import OWN_READINGS
+from lexiseg.dense.wants import (
+    left_wanting,
+    require_taken,
+    wants_bank,
+    wants_masks,
+    wants_sam,
+    wants_second_model,
+)
 from lexiseg.drawing.grid import LabelledPanel, comparison, fit_labels, panel_size
 from lexiseg.errors import ConfigError, DataError, LexisegError
 from lexiseg.inference.devices import pick_device
@@ -38,7 +46,7 @@ TRUTH = "ground truth"
 """Title of the label map's panel."""
 
 ALL = "all"
-"""Stands for every method that reads patches; on a CLIP that groups its patches, for those that read groups."""
+"""Stands for every method that reads patches; on a tower with a reading of its own, for that."""
 
 LeftOut = Callable[[str, LexisegError], None]
 """Hears which method cannot take part, and why."""
@@ -58,6 +66,7 @@ class Comparison:
         proxy: Hub name or folder of the second vision model of the methods that take one; None: their own default.
         sam: Hub name or folder of the SAM of the methods that take one; None: their own default.
         masks: For the methods that read inside masks, as `GivenMasks` takes them; None: those are left out.
+        bank: Folder of the bank that CorrCLIP looks regions up in; None: it looks none up.
         checkpoint: A trained model to stand beside the methods; its CLIP serves them all.
         stages: Every stage of its cascade alone, before the whole.
         device: See :func:`~lexiseg.inference.devices.pick_device`.
@@ -73,16 +82,19 @@ class Comparison:
     proxy: str | None = None
     sam: str | None = None
     masks: str | None = None
+    bank: str | None = None
     checkpoint: str | None = None
     stages: bool = False
     device: str = "auto"
     settings: Mapping[str, Any] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        """Refuse masks that are nowhere, settings that no method takes, and stages of no model, before a model is loaded."""
+        """Refuse masks that are nowhere, a bank that is none, settings that no method takes, and stages of no model."""
         require_use(self.methods, self.settings)
         if self.masks is not None:
             GivenMasks(self.masks)
+        if self.bank is not None:
+            RegionBank.open(self.bank)
         if self.stages and self.checkpoint is None:
             raise ConfigError(
                 "--stages shows the stages of a trained Cascade-CLIP; name one with --checkpoint"
@@ -124,6 +136,7 @@ def choose_methods(
     proxy: str | None,
     masks: str | None = None,
     sam: str | None = None,
+    bank: str | None = None,
 ) -> tuple[str, ...]:
     """Method names of a flag; ``all`` holds those that want other models or masks only where these are named.
 
@@ -133,14 +146,21 @@ def choose_methods(
         proxy: The second model, if one is named.
         masks: Where masks are, if that is named.
         sam: The SAM, if one is named.
+        bank: The bank, if one is named; it brings the second model of the methods that take one.
 
     Raises:
         ConfigError: No or unknown names, or another model or masks that no method would use.
     """
     names = tuple(dict.fromkeys(name.strip() for name in text.split(",") if name.strip()))
     if names == (ALL,):
-        given = {"proxy": proxy is not None, "masks": masks is not None, "sam": sam is not None}
-        wanting = {name: left_wanting(name, **given) for name in METHODS if name not in GROUP_READINGS}
+        given = {"masks": masks is not None, "sam": sam is not None}
+        wanting = {
+            name: left_wanting(
+                name, proxy=proxy is not None or (bank is not None and wants_bank(name)), **given
+            )
+            for name in METHODS
+            if name not in OWN_READINGS
+        }
         for name, what in wanting.items():
             if what:
                 told(f"{name} is left out: {what}")
@@ -151,7 +171,7 @@ def choose_methods(
     if unknown or not names:
         wrong = f"no training-free method '{unknown[0]}'" if unknown else "--methods names no method"
         raise ConfigError(f"{wrong}; give {ALL}, or some of {', '.join(METHODS)}, separated by commas")
-    require_taken({"proxy": proxy, "masks": masks, "sam": sam}, names, "--methods")
+    require_taken({"proxy": proxy, "masks": masks, "sam": sam, "bank": bank}, names, "--methods")
     return names
 
 
@@ -183,14 +203,16 @@ def build_methods(task: Comparison, clip: FrozenCLIP, left_out: LeftOut) -> list
     """
     contestants = []
     masks = None if task.masks is None else GivenMasks(task.masks, task.device)
-    every = choose_methods(ALL, proxy=task.proxy, masks=task.masks, sam=task.sam)
-    of_groups = clip.tower.groups_patches and tuple(task.methods) == every
-    for name in GROUP_READINGS if of_groups else task.methods:
+    every = choose_methods(ALL, proxy=task.proxy, masks=task.masks, sam=task.sam, bank=task.bank)
+    own = clip.tower.own_reading
+    for name in (own,) if own is not None and tuple(task.methods) == every else task.methods:
         settings = shared_settings(name, task.settings)
         if task.proxy is not None and wants_second_model(name):
             settings["proxy"] = task.proxy
         if task.sam is not None and wants_sam(name):
             settings["sam"] = task.sam
+        if task.bank is not None and wants_bank(name):
+            settings["bank"] = task.bank
         try:
             if masks is None and wants_masks(name):
                 raise masks_missing(name)
@@ -318,7 +340,8 @@ def _load(task: Comparison) -> tuple[FrozenCLIP, Pipeline | None]:
     if task.templates:
         resolve_templates(task.templates)
     if task.checkpoint is None:
-        return load_clip(task.clip or DEFAULT_CLIP, tokenizer=task.tokenizer).to(where), None
+        only = task.methods[0] if len(task.methods) == 1 else None
+        return load_clip(task.clip or default_clip(only), tokenizer=task.tokenizer).to(where), None
     trained = Pipeline.load(
         task.checkpoint,
         clip=task.clip,

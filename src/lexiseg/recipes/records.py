@@ -120,6 +120,7 @@ def training_run(record: Record, tell: Tell = _log.info) -> TrainRun:
         tell=tell,
         **settings,
         **{key: record[key] for key in same},
+        backbone_weights=record.get("backbone_weights"),  # of before there were any
     )
 
 
@@ -261,7 +262,7 @@ def benchmark_run(record: Record, benchmarks: Sequence[Benchmark], device: torch
     masks = open_masks(record["masks"], str(device))
     source = known_settings(ClipSource, record["clip"], "clip")
     trained = [choice.load(templates=record["templates"], device=str(device)) for choice in checkpoints]
-    clip = source.load().to(device) if methods else None
+    clip = source.load(pooled=False).to(device) if methods else None
     same = ("templates", "limit", "images_per_batch", "compile")
     return BenchmarkRun(
         methods,

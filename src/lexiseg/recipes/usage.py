@@ -103,8 +103,8 @@ and with every setting beside each score (results.json). A run that was stopped 
   lexiseg benchmark clip=toy methods=[sclip] checkpoints=[runs/toy/best.ckpt] masks=ground_truth   the names alone
   lexiseg benchmark benchmarks=[folder] folder.data.images=… folder.data.masks=… folder.data.classes=…
   lexiseg benchmark clip=toy methods='[{name: tg-clip, strength: 0.2, label: strong},{name: gem, templates: single}]'
-  lexiseg benchmark benchmarks=[voc21,context60] ablation=tg_clip_table4    a table of a paper, its numbers beside ours
   lexiseg benchmark clip=toy methods='[tg-clip-text,{name: tg-clip, uniform: true, unit_features: false, label: own length}]'
+  lexiseg benchmark benchmarks=[voc21,context60] ablation=tg_clip_table4    a table of a paper, its numbers beside ours
 """
 
 _UNTOLD = ("#", "defaults", "  - ")
