@@ -408,6 +408,22 @@ _TOWERS_AND_READINGS = (
         ("tests/dense/test_dense_readings.py",),
     ),
     Slip(
+        "pull-after-upsampling",
+        "features are compared with words at the photograph's pixels without their recalibration there",
+        "src/lexiseg/ops/pixel_tiles.py",
+        "self._pull(self._features.tile(rows, columns, self._channels))",
+        "self._features.tile(rows, columns, self._channels)",
+        ("tests/inference/test_segmenter_pixels.py", "tests/ops/test_pixel_tiles.py"),
+    ),
+    Slip(
+        "length-of-features",
+        "equation 12 takes features at unit length, whatever unit_features says",
+        "src/lexiseg/dense/recalibration.py",
+        "return self.strength / features.norm(dim=1, keepdim=True).clamp_min(1e-12)",
+        "return self.strength",
+        ("tests/dense/test_recalibration.py", "tests/inference/test_segmenter_pixels.py"),
+    ),
+    Slip(
         "naclip-sigma",
         "NACLIP's neighbourhood has one width, whatever sigma says",
         "src/lexiseg/dense/naclip.py",
@@ -430,6 +446,14 @@ _TOWERS_AND_READINGS = (
         "return self.methods.get(method) or self.methods.get(encoder_name(method), {})",
         "return self.methods.get(method) or {}",
         ("tests/evaluation/test_benchmark.py::test_each_method_takes_its_published_settings",),
+    ),
+    Slip(
+        "uniform-rows",
+        "a row that reads every benchmark alike keeps the logit scale and the thresholds of each",
+        "src/lexiseg/evaluation/benchmark.py",
+        "**(UNIFORM if choice.uniform else {})}",
+        "}",
+        ("tests/evaluation/test_benchmark.py::test_a_uniform_row_reads_every_benchmark_alike",),
     ),
     Slip(
         "templates-in-a-cell",
@@ -1206,8 +1230,8 @@ _INSIDE_MASKS = (
         "unmirrored-regions",
         "a mirrored view is told the regions of the view as it is",
         "src/lexiseg/inference/regions.py",
-        "return mirror(ids_at(ids_at(self._map, working), view.size), view.flip)",
-        "return ids_at(ids_at(self._map, working), view.size)",
+        "return mirror(ids_at(ids_at(self.ids, working), view.size), view.flip)",
+        "return ids_at(ids_at(self.ids, working), view.size)",
         ("tests/inference/test_regions.py",),
     ),
     Slip(
@@ -1255,6 +1279,76 @@ _TRIDENT = (
     ),
 )
 
+_PAPERS = (
+    Slip(
+        "stage-alone",
+        "the panel of every single stage shows the first one's blocks",
+        "src/lexiseg/models/cascade_clip.py",
+        "replace(self.settings, stages=(self.settings.stages[index],))",
+        "replace(self.settings, stages=(self.settings.stages[0],))",
+        ("tests/models/test_cascade_clip.py::test_a_stage_alone_answers_what_it_adds_to_the_whole",),
+    ),
+    Slip(
+        "correlative-attention-of-a-point",
+        "the picture of SCLIP's attention shows queries with queries alone",
+        "src/lexiseg/analysis/point_attention.py",
+        "(seen(query, query) + seen(key, key)) / 2",
+        "seen(query, query)",
+        ("tests/analysis/test_point_attention.py",),
+    ),
+    Slip(
+        "words-of-a-class-while-a-projection-is-fitted",
+        "a class counts as its best word, not as all of its words",
+        "src/lexiseg/dense/learned_projection.py",
+        "logits[:, class_ids == index].logsumexp(1)",
+        "logits[:, class_ids == index].amax(1)",
+        ("tests/dense/test_dense_readings.py::test_learned_projection_lowers_its_loss_and_leaves_the_tower",),
+    ),
+    Slip(
+        "images-of-a-step",
+        "a recipe on four processes is told to take a quarter of its images",
+        "src/lexiseg/recipes/trainer.py",
+        "total = batch_size * processes * accumulated",
+        "total = batch_size * accumulated",
+        ("tests/recipes/test_trainer.py::test_a_published_recipe_at_another_batch_says_so",),
+    ),
+)
+
+_BANK = (
+    Slip(
+        "places-of-a-part",
+        "what is looked up are regions of the bank's first part, whichever part matched",
+        "src/lexiseg/ops/top_matches.py",
+        "own_places + first]",
+        "own_places]",
+        ("tests/ops/test_top_matches.py",),
+    ),
+    Slip(
+        "memory-the-wrong-way-round",
+        "the share of the memory is the photograph's own",
+        "src/lexiseg/ops/region_memory.py",
+        "(1 - share) * own + share * remembered[places]",
+        "share * own + (1 - share) * remembered[places]",
+        ("tests/ops/test_region_memory.py",),
+    ),
+    Slip(
+        "bank-of-another-clip",
+        "a bank is taken whose values another CLIP gave",
+        "src/lexiseg/dense/region_bank.py",
+        '(("clip", tower), ("proxy", proxy))',
+        '(("proxy", proxy),)',
+        ("tests/dense/test_region_bank.py",),
+    ),
+    Slip(
+        "joined-regions-remember",
+        "with a bank, regions of a window are still joined, which the second version does not do",
+        "src/lexiseg/dense/corrclip.py",
+        "            merge_distance = None\n",
+        "            pass\n",
+        ("tests/dense/test_corrclip.py",),
+    ),
+)
+
 SLIPS = (
     _WORDS_AND_RULES
     + _PHOTOGRAPH_TO_LABELS
@@ -1269,5 +1363,7 @@ SLIPS = (
     + _CAPTIONS_AND_PAIRS
     + _INSIDE_MASKS
     + _TRIDENT
+    + _PAPERS
+    + _BANK
 )
 """Every slip."""

@@ -15,7 +15,6 @@ from lexiseg.models.cascade_settings import CascadeSettings
 from lexiseg.models.pixel_clip_settings import PixelCLIPOptimSettings
 from lexiseg.plain_settings import (
     Range,
-    nearest,
     plain_arguments,
     require_known_keys,
     require_plain_settings,
@@ -217,8 +216,3 @@ def test_arguments_become_what_they_stand_for():
 def test_arguments_that_do_not_fit(given, message):
     with pytest.raises(ConfigError, match=re.escape(message)):
         plain_arguments(Reader, given, "reader", leave=("tower",))
-
-
-def test_nearest():
-    assert nearest("strenght", ("scales", "strength")) == "did you mean strength?"
-    assert nearest("xyz", ("scales", "strength")) == ""

@@ -4,8 +4,10 @@ Configurations, checkpoints and Python give the same dataclasses; what is wrong 
 or weights are read.
 """
 
+import functools
 import inspect
 import math
+import operator
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
@@ -14,7 +16,7 @@ from typing import Any, Literal, TypeVar, Union, get_args, get_origin, get_type_
 
 from lexiseg.errors import ConfigError, did_you_mean
 
-Value = TypeVar("Value", int, float, int | None, tuple[float, float], tuple[float, ...])
+Value = TypeVar("Value", int, float, int | None, tuple[int, ...], tuple[float, float], tuple[float, ...])
 
 _RANGE = "range"
 _LARGEST = 3.4028234663852886e38
@@ -110,12 +112,14 @@ def plain_arguments(
     Raises:
         ConfigError: Names the setting that there is none of, or whose value is not of its kind.
     """
-    known = [key for key in inspect.signature(function).parameters if key not in leave]
+    hints = {
+        key: item.annotation for key, item in inspect.signature(function, eval_str=True).parameters.items()
+    }
+    known = [key for key in hints if key not in leave]
     for key in given:
         if key not in known:
             there = f"; its settings are {', '.join(known)}" if known else "; it has none"
             raise ConfigError(f"{group} has no setting {key!r}{did_you_mean(key, known) or there}")
-    hints = get_type_hints(function.__init__ if inspect.isclass(function) else function)
     return {
         key: _required(value, _plain_part(hints[key]) if _is_plain(value) else hints[key], f"{group}.{key}")
         for key, value in given.items()
@@ -155,7 +159,7 @@ def _plain_part(hint: Any) -> Any:
         for part in get_args(hint)
         if part in _SPOKEN or get_origin(part) in (Literal, tuple, list, Sequence)
     ]
-    return Union[tuple(plain)] if plain else hint  # noqa: UP007  (its parts are known only now)
+    return functools.reduce(operator.or_, plain) if plain else hint
 
 
 class _UnfitError(Exception):

@@ -51,6 +51,11 @@ def test_arguments_build_the_method(tiny_clip):
         ("sclip", {"temperature": 1.0}, "sclip: temperature is of text-guided recalibration, which is off"),
         ("tg-clip", {"strength": 0.0, "unit_features": False}, "unit_features is of text-guided recal"),
         ("sclip", {"fusion": "maximum"}, "sclip: fusion says how mirror images join, and there are none"),
+        (
+            "tg-clip",
+            {"uncertain_above": 0.4},
+            "uncertain_above is for flip=uncertain, and flip is horizontal",
+        ),
         ("sclip", {"scales": []}, "views.scales: expected at least one number, got none"),
         ("sclip", {"flip": "left"}, "views.flip: expected one of none, horizontal, vertical, uncertain"),
         ("sklip", {}, "no training-free method 'sklip'; did you mean sclip?"),
@@ -70,6 +75,8 @@ def test_who_has_use_for_what():
     assert has_use("sclip", "scales", {})
     assert not has_use("sclip", "fusion", {})
     assert has_use("sclip", "fusion", {"flip": "horizontal"})
+    assert not has_use("tg-clip", "uncertain_above", {})
+    assert has_use("sclip", "uncertain_above", {"flip": "uncertain"})
     assert has_use("trident", "halves", {})
     assert not has_use("sclip", "halves", {})
     assert has_use("tg-clip", "threshold", {}), "SC-CLIP's"

@@ -3,12 +3,14 @@
 import inspect
 from collections.abc import Iterable, Mapping
 from dataclasses import fields, replace
+from pathlib import Path
 from typing import Any
 
 from lexiseg.dense.methods import published_views, recalibrates, recalibration_settings, require_method
 from lexiseg.dense.multi_view import MultiView
 from lexiseg.dense.names import DENSE_ENCODERS, METHODS, encoder_name
 from lexiseg.dense.recalibration import Recalibrated
+from lexiseg.dense.region_bank import RegionBank
 from lexiseg.errors import ConfigError, did_you_mean
 from lexiseg.plain_settings import plain_arguments
 
@@ -28,6 +30,7 @@ def method_arguments(name: str, given: Mapping[str, Any]) -> dict[str, Any]:
 
     Raises:
         ConfigError: No such method or setting, a value that is not of its kind or out of range, or a setting without effect.
+        DataError: A damaged bank.
     """
     require_method(name)
     encoder = DENSE_ENCODERS[encoder_name(name)]
@@ -43,6 +46,8 @@ def method_arguments(name: str, given: Mapping[str, Any]) -> dict[str, Any]:
     arguments = recalibration_settings(name, pulling)
     settings = {key: value for key, value in given.items() if key in own}
     arguments |= plain_arguments(encoder, settings, name, leave=("tower",))
+    if isinstance(settings.get("bank"), str | Path):
+        RegionBank.open(settings["bank"])  # its place is looked at before anything is loaded
     if of_views:
         arguments["views"] = changed_views(published_views(name), of_views, name)
     return arguments
@@ -52,18 +57,23 @@ def changed_views(views: MultiView, given: Mapping[str, Any], name: str) -> Mult
     """Views with some settings changed.
 
     Raises:
-        ConfigError: A value out of range, or how mirror images join where there are none.
+        ConfigError: A value out of range, or one that says nothing of the chosen mirror images.
     """
     changed = replace(views, **given)
     if changed.flip == "none" and "fusion" in given:
         raise ConfigError(f"{name}: fusion says how mirror images join, and there are none; give a flip too")
+    if changed.flip != "uncertain" and "uncertain_above" in given:
+        raise ConfigError(
+            f"{name}: uncertain_above is for flip=uncertain, and flip is {changed.flip}; set that too"
+        )
     return changed
 
 
 def has_use(name: str, key: str, given: Mapping[str, Any]) -> bool:
     """Whether a method would read otherwise for a setting, among the others that are given."""
     if key in VIEW_SETTINGS:
-        return key != "fusion" or given.get("flip", published_views(name).flip) != "none"
+        flip = given.get("flip", published_views(name).flip)
+        return flip == "uncertain" if key == "uncertain_above" else key != "fusion" or flip != "none"
     if key in _PULLING:
         return key == "strength" or recalibrates(name, given.get("strength"))
     return key in inspect.signature(DENSE_ENCODERS[encoder_name(name)]).parameters

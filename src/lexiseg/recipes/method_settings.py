@@ -44,9 +44,9 @@ def assigned(assignments: Sequence[str], given: Mapping[str, Any]) -> dict[str, 
 def _value(text: str, value: str) -> Any:
     try:
         read: Any = OmegaConf.to_container(OmegaConf.from_dotlist([f"value={value}"]), resolve=False)
-        return read["value"]
     except (YAMLError, OmegaConfBaseException) as error:
         raise ConfigError(f"--set {text}: the value cannot be read; {str(error).splitlines()[0]}") from error
+    return read["value"]
 
 
 def own_settings(settings: Mapping[str, Any], method: str | None) -> dict[str, Any]:
@@ -65,7 +65,9 @@ def own_settings(settings: Mapping[str, Any], method: str | None) -> dict[str, A
             f"--set {others[0]}.KEY=VALUE: the method is {method or 'not named'}; say --method {others[0]}, or leave it out"
         )
     require_taken(
-        {key: settings.get(key) for key in ("proxy", "sam")}, () if method is None else (method,), "--method"
+        {key: settings.get(key) for key in ("proxy", "sam", "bank")},
+        () if method is None else (method,),
+        "--method",
     )
     return {
         **{key: value for key, value in settings.items() if key not in METHODS},

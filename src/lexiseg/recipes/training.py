@@ -51,7 +51,7 @@ from lexiseg.recipes.settings import (
     ValidationSettings,
     require_resume,
 )
-from lexiseg.recipes.trainer import check_trainer, make_trainer, quiet, tell_once
+from lexiseg.recipes.trainer import check_trainer, make_trainer, quiet, tell_once, tell_other_batch
 from lexiseg.training.checkpointing import LAST, KeepCheckpoints
 from lexiseg.training.csv_log import CsvLog
 from lexiseg.training.optim import OptimSettings
@@ -179,7 +179,8 @@ def _train_twice(run: TrainRun) -> dict[str, float]:
     _, first_seconds = _train_once(inductive)
     scores, seconds = _train_once(transductive)
     if getattr(rank_zero_only, "rank", 0) == 0:
-        run.folder.write_result({"step": total, "val": scores, "seconds": first_seconds + seconds})
+        result = {"step": total, "val": scores, "seconds": first_seconds + seconds}
+        run.folder.write_result({**result, "parameters": transductive.folder.result().get("parameters")})
     return scores
 
 
@@ -231,19 +232,21 @@ def _fit(
     task = build_task(starting, run.clip.load(), split)
     data.check_training_labels()
     trainer = _build_trainer(run, folder.open(resume_from, step), data)
-    learns = any(parameter.requires_grad for parameter in task.model.parameters())
-    if learns:
+    trained = sum(each.numel() for each in task.model.parameters() if each.requires_grad)
+    if trained:
+        tell_once(run.tell, tell_other_batch(run.trainer, run.data.batch_size, trainer.world_size))
         trainer.fit(task, datamodule=data, ckpt_path=resume_from, weights_only=True)
     else:  # masks that are given, named by a frozen CLIP
         run.tell(f"model '{task.model.settings.name}' as chosen has nothing to train; it is judged as it is")
     # Where a run was killed between the last step and its result, no step was left to be judged after.
     if not task.last_scores:
         trainer.validate(task, datamodule=data, verbose=False)
-    if not learns:
+    if not trained:
         trainer.save_checkpoint(run.output_dir / LAST)
     seconds = time.monotonic() - started
     if trainer.is_global_zero:
-        folder.write_result({"step": trainer.global_step, "val": task.last_scores, "seconds": seconds})
+        result = {"step": trainer.global_step, "val": task.last_scores, "seconds": seconds}
+        folder.write_result({**result, "parameters": trained})
     return task.last_scores, seconds
 
 
