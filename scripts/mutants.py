@@ -902,6 +902,14 @@ _DATA_AND_RUNS = (
         ("tests/checkpoints/test_backbone_weights.py",),
     ),
     Slip(
+        "class-ids-for-words-of-captions",
+        "a labelled photograph beside captioned ones is told by words of the numbers of its classes",
+        "src/lexiseg/data/captioned_regions.py",
+        "tuple(self._names[each] for each in present)",
+        "tuple(int(each) for each in present)",
+        ("tests/recipes/test_training_on_captions.py",),
+    ),
+    Slip(
         "workers-hear-ctrl-c",
         "worker processes hear Ctrl-C while they import, and fill the terminal with tracebacks",
         "src/lexiseg/interruption.py",
