@@ -886,6 +886,22 @@ _DATA_AND_RUNS = (
         ("tests/recipes/test_criteria.py",),
     ),
     Slip(
+        "queries-of-a-swin-for-keys",
+        "the joined queries, keys and values of a Swin are told apart in another order",
+        "src/lexiseg/checkpoints/layouts/backbones.py",
+        'attention.{letter}_proj.{kind}" for letter in "qkv")',
+        'attention.{letter}_proj.{kind}" for letter in "kqv")',
+        ("tests/checkpoints/test_backbone_weights.py",),
+    ),
+    Slip(
+        "stage-of-a-swin-of-timm",
+        "the halving before a stage of timm's Swin is taken for the one after it",
+        "src/lexiseg/checkpoints/layouts/backbones.py",
+        'int(found[1]) - 1}.downsample"',
+        'int(found[1])}.downsample"',
+        ("tests/checkpoints/test_backbone_weights.py",),
+    ),
+    Slip(
         "workers-hear-ctrl-c",
         "worker processes hear Ctrl-C while they import, and fill the terminal with tracebacks",
         "src/lexiseg/interruption.py",
@@ -1255,6 +1271,41 @@ _TRIDENT = (
     ),
 )
 
+_PAPERS = (
+    Slip(
+        "stage-alone",
+        "the panel of every single stage shows the first one's blocks",
+        "src/lexiseg/models/cascade_clip.py",
+        "replace(self.settings, stages=(self.settings.stages[index],))",
+        "replace(self.settings, stages=(self.settings.stages[0],))",
+        ("tests/models/test_cascade_clip.py::test_a_stage_alone_answers_what_it_adds_to_the_whole",),
+    ),
+    Slip(
+        "correlative-attention-of-a-point",
+        "the picture of SCLIP's attention shows queries with queries alone",
+        "src/lexiseg/analysis/point_attention.py",
+        "(seen(query, query) + seen(key, key)) / 2",
+        "seen(query, query)",
+        ("tests/analysis/test_point_attention.py",),
+    ),
+    Slip(
+        "words-of-a-class-while-a-projection-is-fitted",
+        "a class counts as its best word, not as all of its words",
+        "src/lexiseg/dense/learned_projection.py",
+        "logits[:, class_ids == index].logsumexp(1)",
+        "logits[:, class_ids == index].amax(1)",
+        ("tests/dense/test_dense_readings.py::test_learned_projection_lowers_its_loss_and_leaves_the_tower",),
+    ),
+    Slip(
+        "images-of-a-step",
+        "a recipe on four processes is told to take a quarter of its images",
+        "src/lexiseg/recipes/trainer.py",
+        "total = batch_size * processes * accumulated",
+        "total = batch_size * accumulated",
+        ("tests/recipes/test_trainer.py::test_a_published_recipe_at_another_batch_says_so",),
+    ),
+)
+
 _BANK_AND_SAM_3 = (
     Slip(
         "words-that-are-not-there",
@@ -1328,6 +1379,7 @@ SLIPS = (
     + _CAPTIONS_AND_PAIRS
     + _INSIDE_MASKS
     + _TRIDENT
+    + _PAPERS
     + _BANK_AND_SAM_3
 )
 """Every slip."""

@@ -10,7 +10,7 @@ from rich.table import Column, Table
 from lexiseg.cli.flags import read_settings, read_vocabulary, warn_unknown
 from lexiseg.cli.photographs import conclude, each_photograph
 from lexiseg.errors import LexisegError
-from lexiseg.recipes.compare import Comparison, Reading, choose_methods, draw, gather, read_all
+from lexiseg.recipes.compare import Comparison, Reading, choose_methods, draw, gather, read_all, read_truth
 from lexiseg.recipes.photographs import Photograph, Step, find_photos
 from lexiseg.storage import require_folder, write_png
 
@@ -24,6 +24,7 @@ _SAME = (
     "masks",
     "bank",
     "checkpoint",
+    "stages",
     "device",
 )
 
@@ -52,9 +53,11 @@ def run(args: argparse.Namespace, console: Console | None = None) -> int:
     warn_unknown(console, clip, args, task.words)
 
     def work(photograph: Photograph, step: Step) -> None:
+        names = contestants[0].segmenter.vocabulary.names
+        truth = read_truth(args.truth, photograph, len(names))
         readings = read_all(photograph, contestants, left_out, step)
         path = args.out / f"{photograph.stem}_compare.png"
-        write_png(draw(photograph, readings, contestants[0].segmenter.vocabulary.names), path)
+        write_png(draw(photograph, [*truth, *readings], names), path)
         height, width = photograph.pixels.shape[:2]
         console.print(f"{escape(str(photograph.path))}: {height}x{width} pixels (height x width)")
         console.print(_table(readings))

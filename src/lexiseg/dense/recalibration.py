@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from lexiseg.dense.base import BoundState, DenseReading, cosines
 from lexiseg.errors import ConfigError
 from lexiseg.ops.recalibration import recalibrate_features, recalibrate_logits
-from lexiseg.types import Activation, MaskedSegmentable, MaskOutput, PictureReader
+from lexiseg.types import Activation, MaskedSegmentable, MaskOutput, PictureReader, Redrawing
 
 
 def require_pull(strength: float = 0.1, temperature: float = 2.0) -> None:
@@ -85,6 +85,7 @@ class Recalibrated(nn.Module):
         self.patch_size = encoder.patch_size
         self.cosine_logits = True
         self.whole_picture = encoder.whole_picture
+        self.redraws = bool(getattr(encoder, "redraws", False))
         self.needs = encoder.needs
         self.depends_on_text = strength > 0 or encoder.depends_on_text
 
@@ -126,6 +127,12 @@ class Recalibrated(nn.Module):
     ) -> Any:
         """As an encoder that is a :class:`~lexiseg.types.PictureReader` does."""
         return cast(PictureReader, self.encoder).gather(states, merge, picture, regions)
+
+    def redraw_labels(
+        self, state: Any, labels: Tensor, maps: Callable[[int], Tensor], classes: int
+    ) -> tuple[Tensor, Tensor]:
+        """As an encoder that is a :class:`~lexiseg.types.Redrawing` does."""
+        return cast(Redrawing, self.encoder).redraw_labels(state, labels, maps, classes)
 
     def features(self, state: Any, text: Tensor | None = None) -> Tensor:
         """Unit features ``(B, E, h, w)`` recalibrated by these words; without words, the encoder's own."""

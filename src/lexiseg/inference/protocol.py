@@ -6,6 +6,7 @@ from typing import Any, Literal
 
 from lexiseg.dense.multi_view import SINGLE_VIEW, MultiView
 from lexiseg.errors import ConfigError
+from lexiseg.ops.pamr import DEFAULT_DILATIONS
 from lexiseg.ops.window_merge import Padding
 from lexiseg.plain_settings import require_known_keys, require_plain_settings, within
 from lexiseg.types import Activation, ImageTower
@@ -58,6 +59,7 @@ class InferenceProtocol:
         views: Which views of the photograph are read and fused; one is the photograph as it is.
         pamr_steps: Rounds of pixel-adaptive mask refinement at the photograph's size; 0 leaves it out, NACLIP
             takes 10.
+        pamr_dilations: Distances in pixels at which it looks for like colours.
         padding: Where the zeros of the padding lie.
         resize: Whose arithmetic resizes the photograph.
         combine: See :data:`Combine`; with several windows or views the sums are made on the masks' own grid.
@@ -88,6 +90,7 @@ class InferenceProtocol:
     area_threshold: float = within(0.0, at_least=0, below=1)
     views: MultiView = SINGLE_VIEW
     pamr_steps: int = within(0, at_least=0)
+    pamr_dilations: tuple[int, ...] = within(DEFAULT_DILATIONS, at_least=1)
     padding: Padding = "bottom_right"
     resize: Resize = "opencv"
     combine: Combine = "masks"
