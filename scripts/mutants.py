@@ -886,6 +886,22 @@ _DATA_AND_RUNS = (
         ("tests/recipes/test_criteria.py",),
     ),
     Slip(
+        "queries-of-a-swin-for-keys",
+        "the joined queries, keys and values of a Swin are told apart in another order",
+        "src/lexiseg/checkpoints/layouts/backbones.py",
+        'attention.{letter}_proj.{kind}" for letter in "qkv")',
+        'attention.{letter}_proj.{kind}" for letter in "kqv")',
+        ("tests/checkpoints/test_backbone_weights.py",),
+    ),
+    Slip(
+        "stage-of-a-swin-of-timm",
+        "the halving before a stage of timm's Swin is taken for the one after it",
+        "src/lexiseg/checkpoints/layouts/backbones.py",
+        'int(found[1]) - 1}.downsample"',
+        'int(found[1])}.downsample"',
+        ("tests/checkpoints/test_backbone_weights.py",),
+    ),
+    Slip(
         "workers-hear-ctrl-c",
         "worker processes hear Ctrl-C while they import, and fill the terminal with tracebacks",
         "src/lexiseg/interruption.py",
@@ -1206,8 +1222,8 @@ _INSIDE_MASKS = (
         "unmirrored-regions",
         "a mirrored view is told the regions of the view as it is",
         "src/lexiseg/inference/regions.py",
-        "return mirror(ids_at(ids_at(self._map, working), view.size), view.flip)",
-        "return ids_at(ids_at(self._map, working), view.size)",
+        "return mirror(ids_at(ids_at(self.ids, working), view.size), view.flip)",
+        "return ids_at(ids_at(self.ids, working), view.size)",
         ("tests/inference/test_regions.py",),
     ),
     Slip(
@@ -1255,6 +1271,76 @@ _TRIDENT = (
     ),
 )
 
+_PAPERS = (
+    Slip(
+        "stage-alone",
+        "the panel of every single stage shows the first one's blocks",
+        "src/lexiseg/models/cascade_clip.py",
+        "replace(self.settings, stages=(self.settings.stages[index],))",
+        "replace(self.settings, stages=(self.settings.stages[0],))",
+        ("tests/models/test_cascade_clip.py::test_a_stage_alone_answers_what_it_adds_to_the_whole",),
+    ),
+    Slip(
+        "correlative-attention-of-a-point",
+        "the picture of SCLIP's attention shows queries with queries alone",
+        "src/lexiseg/analysis/point_attention.py",
+        "(seen(query, query) + seen(key, key)) / 2",
+        "seen(query, query)",
+        ("tests/analysis/test_point_attention.py",),
+    ),
+    Slip(
+        "words-of-a-class-while-a-projection-is-fitted",
+        "a class counts as its best word, not as all of its words",
+        "src/lexiseg/dense/learned_projection.py",
+        "logits[:, class_ids == index].logsumexp(1)",
+        "logits[:, class_ids == index].amax(1)",
+        ("tests/dense/test_dense_readings.py::test_learned_projection_lowers_its_loss_and_leaves_the_tower",),
+    ),
+    Slip(
+        "images-of-a-step",
+        "a recipe on four processes is told to take a quarter of its images",
+        "src/lexiseg/recipes/trainer.py",
+        "total = batch_size * processes * accumulated",
+        "total = batch_size * accumulated",
+        ("tests/recipes/test_trainer.py::test_a_published_recipe_at_another_batch_says_so",),
+    ),
+)
+
+_BANK = (
+    Slip(
+        "places-of-a-part",
+        "what is looked up are regions of the bank's first part, whichever part matched",
+        "src/lexiseg/ops/top_matches.py",
+        "own_places + first]",
+        "own_places]",
+        ("tests/ops/test_top_matches.py",),
+    ),
+    Slip(
+        "memory-the-wrong-way-round",
+        "the share of the memory is the photograph's own",
+        "src/lexiseg/ops/region_memory.py",
+        "(1 - share) * own + share * remembered[places]",
+        "share * own + (1 - share) * remembered[places]",
+        ("tests/ops/test_region_memory.py",),
+    ),
+    Slip(
+        "bank-of-another-clip",
+        "a bank is taken whose values another CLIP gave",
+        "src/lexiseg/dense/region_bank.py",
+        '(("clip", tower), ("proxy", proxy))',
+        '(("proxy", proxy),)',
+        ("tests/dense/test_region_bank.py",),
+    ),
+    Slip(
+        "joined-regions-remember",
+        "with a bank, regions of a window are still joined, which the second version does not do",
+        "src/lexiseg/dense/corrclip.py",
+        "            merge_distance = None\n",
+        "            pass\n",
+        ("tests/dense/test_corrclip.py",),
+    ),
+)
+
 SLIPS = (
     _WORDS_AND_RULES
     + _PHOTOGRAPH_TO_LABELS
@@ -1269,5 +1355,7 @@ SLIPS = (
     + _CAPTIONS_AND_PAIRS
     + _INSIDE_MASKS
     + _TRIDENT
+    + _PAPERS
+    + _BANK
 )
 """Every slip."""

@@ -7,15 +7,19 @@ from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
+import torch
 from hydra.utils import get_object
 from omegaconf import OmegaConf
 
+from lexiseg.clip.loading import load_clip
 from lexiseg.data.class_files import builtin_classes
+from lexiseg.dense.methods import build_method
 from lexiseg.dense.names import METHODS, encoder_name
 from lexiseg.dense.registry import DENSE_ENCODERS
 from lexiseg.evaluation.benchmark import Benchmark, MethodChoice
 from lexiseg.inference.protocol import InferenceProtocol
-from lexiseg.recipes.benchmark import _borrowed
+from lexiseg.recipes.ablations import MEASURED, read_table, table_names
+from lexiseg.recipes.benchmark import _borrowed, printed_in
 from support import golden_folders
 
 FOLDER = Path(__file__).parents[1] / "conf" / "benchmark"
@@ -100,6 +104,39 @@ def test_keys_are_known(name):
         assert own.keys() <= {"words", "settings", "protocol"}
         encoder = DENSE_ENCODERS[encoder_name(method)]
         assert own.get("settings", {}).keys() <= inspect.signature(encoder).parameters.keys()
+
+
+@pytest.mark.parametrize("table", table_names(MEASURED))
+def test_rows_of_a_table_can_be_built(table):
+    """Every method of a paper's table on the toy CLIP, under every benchmark's protocol; printed columns are known ones."""
+    tower = load_clip("toy").tower
+    for row in read_table(table, MEASURED).values():
+        choice = MethodChoice.from_entry({**row.method, "label": row.label})
+        assert row.published.keys() <= PUBLISHED.keys()
+        settings = dict(choice.settings)
+        if "learned" in settings.get("projections", ()):
+            settings["learned"] = torch.eye(tower.width)
+        method = build_method(
+            choice.name,
+            tower,
+            strength=choice.strength,
+            temperature=choice.temperature,
+            views=choice.views,
+            **settings,
+        )
+        for name in FILES:
+            content = load(name)
+            stage = Benchmark(
+                name=name, dataset=None, words={}, protocol=content["protocol"], methods=content["methods"]
+            )
+            assert stage.protocol_for(choice, method.views).views == method.views
+
+
+def test_the_printed_numbers_of_a_table_stand_under_its_labels():
+    printed = printed_in("tg_clip_table4")
+    assert printed["0.75, 1.25", "voc21"].miou == pytest.approx(0.665)
+    assert printed["1.0", "cityscapes"].source.endswith("table 4")
+    assert len(printed) == 15
 
 
 @pytest.mark.parametrize("name", FILES)

@@ -14,10 +14,12 @@ from lexiseg.cli.composing import compose_config, plain
 from lexiseg.cli.pixelclip import compose_tuning
 from lexiseg.clip.loading import load_clip
 from lexiseg.errors import ConfigError, DataError
+from lexiseg.evaluation.benchmark import MethodChoice
 from lexiseg.inference.protocol import InferenceProtocol
 from lexiseg.models.registry import MODELS, complete_settings
 from lexiseg.recipes import adaptation, conf_files, pixelclip, records, training
-from lexiseg.recipes.ablations import choose_rows, read_table
+from lexiseg.recipes.ablations import MEASURED, choose_rows, read_table, take_ablation
+from lexiseg.recipes.benchmark import rows_of_table
 from lexiseg.recipes.conf_files import choices, conf_dir, groups
 from lexiseg.recipes.records import adaptation_run, build, training_run, tuning_run
 from lexiseg.recipes.settings import SplitSettings
@@ -51,8 +53,10 @@ def selections(file):
     first, *rest = file.split("/")
     if not rest:
         return [(first, ())] if first in COMMANDS else []
-    if file.startswith("train/ablation/"):
-        return [("train", (f"ablation={rest[-1]}/{row}",)) for row in read_table(rest[-1])]
+    if rest[0] == "ablation" and first != MEASURED:
+        return [(first, (f"ablation={rest[-1]}/{row}",)) for row in read_table(rest[-1], first)]
+    if rest[0] == "ablation":
+        return [(first, (f"ablation={rest[-1]}",))]
     if first == "benchmark":
         return [("benchmark", (f"benchmarks=[{rest[0]}]",))]
     own = [first] if len(rest) >= 2 else COMMANDS
@@ -106,7 +110,7 @@ def build_train(overrides, clip):
     split = run.split if fits else SplitSettings(**plain(toy.split))  # another data set's names, or none yet
     task = training.build_task(run, clip, split.of(classes))
     assert any(parameter.requires_grad for parameter in task.model.parameters())
-    assert run.trainer.arguments().keys() == config.trainer.keys() | {"strategy"}
+    assert run.trainer.arguments().keys() == (config.trainer.keys() | {"strategy"}) - {"published_batch"}
 
 
 def build_eval(overrides, clip):
@@ -141,7 +145,10 @@ def build_sweep(overrides, clip):
 
 
 def build_benchmark(overrides, clip):
-    for name in compose_config("benchmark", overrides).benchmarks:
+    table, rest = take_ablation(overrides)
+    if table is not None:
+        assert len(MethodChoice.many(rows_of_table(table, "all"))) > 1
+    for name in compose_config("benchmark", rest).benchmarks:
         entry = compose_config(f"benchmark/{name}", ["+data_root=nowhere"]).benchmark
         for own in ({}, *plain(entry.methods).values()):
             InferenceProtocol.from_dict(plain(entry.protocol) | own.get("protocol", {}))
@@ -244,7 +251,8 @@ def test_every_preset_takes_every_model(choice, name):
 def test_settings_for_a_model_reach_what_is_built_on_it(choice, expected):
     for name in ("cascade_clip", "frozen_clip"):
         alone, chosen = (plain(compose_training([*more, f"model={name}"]).model) for more in ((), (choice,)))
-        assert chosen == alone | expected
+        of_zegclip = {"prompt_length": 100} if name != "cascade_clip" and "coco" in choice else {}
+        assert chosen == alone | expected | of_zegclip
 
 
 def test_what_is_typed_or_said_of_the_model_itself_wins(foreign_model, tmp_path):
@@ -252,10 +260,10 @@ def test_what_is_typed_or_said_of_the_model_itself_wins(foreign_model, tmp_path)
     folder = tmp_path / "conf" / "train" / "experiment"
     (folder / "mine.yaml").write_text(f"{own}model: {{prompt_length: 100}}\n")
     (folder / "wrong.yaml").write_text(f"{own}models: {{cascade: {{prompt_length: 100}}}}\n")
-    (folder / "more.yaml").write_text(f"{own}models: {{zegclip: {{prompt_length: 100}}}}\n")
+    (folder / "more.yaml").write_text(f"{own}models: {{zegclip: {{prompt_length: 70}}}}\n")
     assert compose_training(["experiment=mine"]).model.prompt_length == 100
     assert compose_training(["experiment=cascade_coco", "model.prompt_length=10"]).model.prompt_length == 10
-    assert compose_training(["experiment=more", "model=spt_seg"]).model.prompt_length == 100
+    assert compose_training(["experiment=more", "model=spt_seg"]).model.prompt_length == 70
     assert compose_training(["experiment=more"]).model.prompt_length == 50
     with pytest.raises(ConfigError, match="models: no model cascade; there are cascade_clip, .*frozen_clip"):
         compose_training(["experiment=wrong"])
@@ -346,6 +354,15 @@ def test_bad_values_are_told_before_anything_is_read(override, message):
 
 
 @pytest.mark.parametrize(
+    "row", ["table1/baseline", "table2/zegclip", "table4/baseline", "table10/zegclip_st"]
+)
+def test_rows_of_zegclip_have_its_own_prompts(row):
+    assert compose_training(["experiment=cascade_coco", f"ablation={row}"]).model.prompt_length == 100
+    cascade = compose_training(["experiment=cascade_coco", "ablation=table10/zegclip_cascade"]).model
+    assert (cascade.prompt_length, cascade.stages) == (50, [[6, 7, 8], [9, 10, 11], [12]])
+
+
+@pytest.mark.parametrize(
     ("name", "steps", "batch", "rate", "decay", "classes"),
     [
         ("san_coco", 60000, 32, 1e-4, 1e-4, 171),
@@ -360,6 +377,7 @@ def test_published_recipes_of_regions(name, steps, batch, rate, decay, classes):
     optim = OptimSettings(**config["optim"])
     assert (config["trainer"]["max_steps"], config["trainer"]["gradient_clip_val"]) == (steps, 0.01)
     assert config["data"]["batch_size"] * {32: 8, 16: 4}[batch] == batch
+    assert config["trainer"]["published_batch"] == batch
     assert (optim.lr, optim.weight_decay, optim.decay_norms) == (rate, decay, False)
     last = learning_rate(steps - 1, steps, optim)
     assert last < rate * (0.011 if optim.schedule == "steps" else 1e-4), "it has decayed by the end"

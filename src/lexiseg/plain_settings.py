@@ -16,7 +16,7 @@ from typing import Any, Literal, TypeVar, Union, get_args, get_origin, get_type_
 
 from lexiseg.errors import ConfigError, did_you_mean
 
-Value = TypeVar("Value", int, float, int | None, tuple[float, float], tuple[float, ...])
+Value = TypeVar("Value", int, float, int | None, tuple[int, ...], tuple[float, float], tuple[float, ...])
 
 _RANGE = "range"
 _LARGEST = 3.4028234663852886e38

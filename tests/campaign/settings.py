@@ -218,7 +218,7 @@ _CONTRADICTIONS: dict[str, tuple[str, ...]] = {
         "model.prompt_template=none", "model.prompt_template='{} {}'", "model.prompt_vocabulary=[xyzzy]", "model.image_size=47",
         "model.clusters=1000000", "pictures.words=no_such_list", "pictures.words=[]", "pictures.words=.",
         "mask_data.views.crop=100000", "mask_data.views.strong.blur_sigma=[1]", "mask_data.views.strong.blur_sigma=[2,1]",
-        "mask_data.views.strong.hole_side=[0,2]", "optim.betas=[0.9,1.5]", "variant=no_such",
+        "mask_data.views.strong.hole_side=[0,2]", "optim.betas=[0.9,1.5]", "ablation=pixelclip_clusters/no_such",
     ),
     "eval": (
         "checkpoint=gone.ckpt", "checkpoint=.", "checkpoint=''", "data=voc", "data=folder", "split=all", "split=voc_15_5",

@@ -4,6 +4,7 @@ import argparse
 import io
 import re
 
+import numpy as np
 import pytest
 import torch
 from PIL import Image
@@ -16,6 +17,7 @@ from lexiseg.cli import compare
 from lexiseg.cli.parsers.compare import COMMAND
 from lexiseg.clip import vocabulary
 from lexiseg.clip.loading import load_clip
+from lexiseg.data.io import read_image
 from lexiseg.data.toy.world import ToyWorld
 from lexiseg.dense.multi_view import SINGLE_VIEW
 from lexiseg.dense.names import METHODS, TG_CLIP, TG_CLIP_TEXT
@@ -219,7 +221,8 @@ def test_a_word_too_long_is_one_error_not_a_refusal_of_every_method(command, pho
         command(photo, "--classes", "z" * 500)
 
 
-def test_a_trained_model_beside_a_method(command, photo, tmp_path):
+@pytest.fixture
+def checkpoint(tmp_path):
     settings = {
         "name": "cascade_clip", "stages": ((3, 4), (11, 12)), "prompt_length": 2,
         "decoder_layers": 1, "decoder_heads": 2,
@@ -235,12 +238,40 @@ def test_a_trained_model_beside_a_method(command, photo, tmp_path):
     weights = build_model(settings, clip.vision).state_dict()
     (tmp_path / "mine").mkdir()
     torch.save({"state_dict": weights, "lexiseg": info.to_dict()}, tmp_path / "mine" / "best.ckpt")
+    return tmp_path / "mine" / "best.ckpt"
+
+
+def test_a_trained_model_beside_a_method(command, photo, checkpoint):
     status, printed = command(
-        photo, "--classes", WORDS, "--methods", "clip", "--templates", "single",
-        "--checkpoint", tmp_path / "mine" / "best.ckpt",
-    )  # fmt: skip
+        photo, "--classes", WORDS, "--methods", "clip", "--templates", "single", "--checkpoint", checkpoint
+    )
     assert status == 0
     assert "trained: mine" in printed
+
+
+def test_stages_of_a_cascade_beside_the_whole_and_the_truth(command, photo, checkpoint, tmp_path):
+    ids = np.full((56, 72), 255, dtype=np.uint8)
+    ids[:, 30:] = 1
+    Image.fromarray(ids).save(tmp_path / "truth.png")
+    flags = ("--classes", WORDS, "--methods", "none", "--checkpoint", checkpoint, "--stages")
+    status, printed = command(photo, *flags)
+    assert status == 0
+    assert all(lines_of(printed, ["blocks 3-4 alone", "blocks 11-12 alone", "trained: mine"]).values())
+    without = read_image(tmp_path / "out" / "scene_compare.png").shape
+    assert command(photo, *flags, "--truth", tmp_path / "truth.png")[0] == 0
+    with_truth = read_image(tmp_path / "out" / "scene_compare.png").shape
+    assert with_truth[0] > without[0] or with_truth[1] > without[1], "a panel more"
+
+
+def test_a_truth_of_another_size_and_stages_of_no_model(command, photo, tmp_path):
+    (tmp_path / "labels").mkdir()
+    Image.fromarray(np.zeros((20, 24), dtype=np.uint8)).save(tmp_path / "labels" / "scene.png")
+    flags = ("--classes", WORDS, "--methods", "clip", "--templates", "single")
+    status, printed = command(photo, *flags, "--truth", tmp_path / "labels")
+    assert status == 1
+    assert "20x24 pixels (height x width), but" in printed
+    with pytest.raises(LexisegError, match="--stages shows the stages of a trained Cascade-CLIP"):
+        command(photo, *flags, "--stages")
 
 
 def test_nothing_is_written_half(command, photo, tmp_path):

@@ -35,6 +35,7 @@ HEAVY = (
 NESTED = (
     *(("data", name) for name in ("prepare", "check")),
     *(("masks", name) for name in ("build", "pairs", "show")),
+    ("bank", "build"),
     *(("analyze", name) for name in ("cka", "patches")),
 )
 COMMANDS = ((), *((name,) for name in (*HYDRA_COMMANDS, *FLAG_COMMANDS)), *NESTED)

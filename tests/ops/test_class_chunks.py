@@ -1,10 +1,14 @@
 """Streaming over tiles equals the plain computation of everything at once."""
 
+import itertools
+from itertools import pairwise
+
 import pytest
 import torch
 import torch.nn.functional as F
 
 from lexiseg.ops import class_chunks
+from lexiseg.ops.block_bounds import Blocks
 from lexiseg.ops.class_chunks import LinearMerge, Running, SigmoidMerge, running_argmax
 from lexiseg.ops.sliding_window import window_grid
 from lexiseg.ops.window_merge import cell_matrix, merge_features, padding_before, plan_axis
@@ -139,3 +143,91 @@ def test_a_shifted_window_shares_cells_by_overlap():
     # Windows of one 4-pixel patch at 0 and 2 over 6 pixels: cell 0 has 4 and 2 pixels of them, cell 1 only 2.
     matrix = cell_matrix(starts=(0, 2), window=4, patches=1, cell=4, working=6)
     torch.testing.assert_close(matrix, torch.tensor([[4 / 6, 2 / 6], [0.0, 1.0]]))
+
+
+@pytest.mark.parametrize("padding", ["bottom_right", "centre"])
+@pytest.mark.parametrize("activation", MERGES)
+@pytest.mark.parametrize("case", CASES)
+def test_scores_lie_between_the_bounds_of_their_block(case, activation, padding):
+    _, _, logits, axes, _, source = build(case, padding=padding)
+    merge = MERGES[activation](logits, *axes, scale=0.7)
+    blocks = Blocks.of(source, 7)
+    lower, upper = merge.bounds(blocks, slice(2, 9))
+    assert lower.shape == upper.shape == (len(blocks.rows) - 1, len(blocks.columns) - 1, 7)
+    for row, rows in enumerate(itertools.starmap(slice, pairwise(blocks.rows))):
+        for column, columns in enumerate(itertools.starmap(slice, pairwise(blocks.columns))):
+            tile = merge.tile(rows, columns, slice(2, 9)).transpose(0, 1).flatten(1)
+            assert (lower[row, column] <= tile.amin(1)).all()
+            assert (upper[row, column] >= tile.amax(1)).all()
+
+
+@pytest.mark.parametrize("activation", MERGES)
+@pytest.mark.parametrize("case", CASES)
+def test_a_score_has_the_same_bits_in_every_tile(case, activation):
+    _, _, logits, axes, _, source = build(case, words=53)
+    merge = MERGES[activation](logits, *axes, scale=40.0)
+    whole = merge.tile(slice(0, source[0]), slice(0, source[1]), slice(0, 53))
+    random = torch.Generator().manual_seed(5)
+    for _ in range(40):
+        count = int(torch.randint(1, 54, (), generator=random))
+        words = torch.randperm(53, generator=random)[:count].sort().values
+        (top, bottom), (left, right) = (
+            torch.randperm(side + 1, generator=random)[:2].sort().values.tolist() for side in source
+        )
+        tile = merge.tile(slice(top, bottom), slice(left, right), words)
+        assert torch.equal(tile, whole[top:bottom, words, left:right])
+
+
+def labelled(merge_of, logits, axes, source, bias, worth, monkeypatch):
+    """Winners and their scores, words in two passes, with bounds from ``worth`` words on; and how many were scored where."""
+    monkeypatch.setattr(class_chunks, "_WORDS_WORTH_BOUNDS", worth)
+    running, scored = Running.start(source, with_total=False), []
+    half = logits.shape[1] // 2
+    for part in (slice(0, half), slice(half, logits.shape[1])):
+        merge = merge_of(logits[:, part], *axes)
+        tile = merge.tile
+        merge.tile = lambda rows, columns, words, tile=tile: (
+            scored.append(tile(rows, columns, words)) or scored[-1]
+        )
+        of_part = None if bias is None else bias[part]
+        running_argmax(running, merge, words=part.stop - part.start, first_word=part.start, bias=of_part)
+    return running, sum(each.numel() for each in scored)
+
+
+@pytest.mark.parametrize("activation", MERGES)
+@pytest.mark.parametrize("case", CASES)
+@pytest.mark.parametrize("kind", ["random", "smooth", "ties", "all alike", "nan"])
+def test_bounds_leave_every_label_as_it_is(case, activation, kind, monkeypatch):
+    monkeypatch.setattr(class_chunks, "_BLOCK_SIDE", 5)
+    monkeypatch.setattr(class_chunks, "_WORDS_PER_BOUND", 11)
+    monkeypatch.setattr(class_chunks, "_JOINED", 6)
+    _, _, logits, axes, _, source = build(case, words=47)
+    if kind == "smooth":  # words differ more than places do
+        logits = 0.1 * logits + torch.randn(47, generator=torch.Generator().manual_seed(7))[:, None, None]
+    elif kind == "ties":
+        logits = logits.round().clamp(-1, 1)
+        logits[:, 30:44] = logits[:, 3:17]
+    elif kind == "all alike":
+        logits = torch.full_like(logits, 0.3)
+    elif kind == "nan":
+        logits[:, 29] = torch.nan
+    bias = torch.linspace(-0.2, 0.1, 47) if activation == "sigmoid" else None
+    common = (MERGES[activation], logits, axes, source, bias)
+    plain_way, all_scored = labelled(*common, 1000, monkeypatch)
+    ours, scored = labelled(*common, 1, monkeypatch)
+    assert torch.equal(ours.words, plain_way.words)
+    torch.testing.assert_close(ours.best, plain_way.best, rtol=0, atol=0, equal_nan=True)
+    if kind == "smooth":
+        assert scored < 0.4 * all_scored
+    elif kind != "all alike":
+        assert len(ours.words.unique()) > 1 or kind == "nan"
+
+
+def test_probabilities_take_every_word(monkeypatch):
+    monkeypatch.setattr(class_chunks, "_WORDS_WORTH_BOUNDS", 1)
+    _, _, logits, axes, _, source = build("windows, larger source")
+    running = Running.start(source, with_total=True)
+    merge = LinearMerge(logits, *axes)
+    running_argmax(running, merge, words=11)
+    expected = merged_maps(merge, source, 11).softmax(0).amax(0)
+    torch.testing.assert_close(running.probability(), expected, atol=1e-6, rtol=1e-5)

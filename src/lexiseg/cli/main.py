@@ -48,6 +48,7 @@ FLAG_COMMANDS = {
     "analyze": "analyze",
     "data": "data",
     "masks": "masks",
+    "bank": "bank",
     "demo": "demo",
     "import": "importing",
     "export": "exporting",

@@ -36,7 +36,7 @@ def run(args: argparse.Namespace, console: Console | None = None) -> int:
     masks = None if args.masks is None else GivenMasks(args.masks, args.device)
     check_flags(**{name: getattr(args, name) for name in _CHECKED}, masks=masks is not None)
     require_folder(args.out, "--out")
-    settings = own_settings(read_settings(args, "proxy", "sam"), args.method)
+    settings = own_settings(read_settings(args, "proxy", "sam", "bank"), args.method)
     pipeline = Pipeline.load(**{name: getattr(args, name) for name in _MODEL}, settings=settings)
     segmenter = make_segmenter(pipeline, vocabulary, args)
     warn_unknown(console, pipeline.clip, args, vocabulary)

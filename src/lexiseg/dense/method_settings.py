@@ -3,12 +3,14 @@
 import inspect
 from collections.abc import Iterable, Mapping
 from dataclasses import fields, replace
+from pathlib import Path
 from typing import Any
 
 from lexiseg.dense.methods import published_views, recalibrates, recalibration_settings, require_method
 from lexiseg.dense.multi_view import MultiView
 from lexiseg.dense.names import DENSE_ENCODERS, METHODS, encoder_name
 from lexiseg.dense.recalibration import Recalibrated
+from lexiseg.dense.region_bank import RegionBank
 from lexiseg.errors import ConfigError, did_you_mean
 from lexiseg.plain_settings import plain_arguments
 
@@ -28,6 +30,7 @@ def method_arguments(name: str, given: Mapping[str, Any]) -> dict[str, Any]:
 
     Raises:
         ConfigError: No such method or setting, a value that is not of its kind or out of range, or a setting without effect.
+        DataError: A damaged bank.
     """
     require_method(name)
     encoder = DENSE_ENCODERS[encoder_name(name)]
@@ -43,6 +46,8 @@ def method_arguments(name: str, given: Mapping[str, Any]) -> dict[str, Any]:
     arguments = recalibration_settings(name, pulling)
     settings = {key: value for key, value in given.items() if key in own}
     arguments |= plain_arguments(encoder, settings, name, leave=("tower",))
+    if isinstance(settings.get("bank"), str | Path):
+        RegionBank.open(settings["bank"])  # its place is looked at before anything is loaded
     if of_views:
         arguments["views"] = changed_views(published_views(name), of_views, name)
     return arguments

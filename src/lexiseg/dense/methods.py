@@ -5,10 +5,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from lexiseg.clip.model import DEFAULT_CLIP
 from lexiseg.dense.multi_view import SINGLE_VIEW, MultiView
 from lexiseg.dense.names import DENSE_ENCODERS, METHODS, TG_CLIP, TG_CLIP_TEXT, encoder_name
 from lexiseg.dense.recalibration import Recalibrated, require_pull
-from lexiseg.dense.registry import GROUP_READINGS, build_dense, dense_settings
+from lexiseg.dense.registry import OWN_READINGS, build_dense, dense_settings
 from lexiseg.errors import ConfigError, did_you_mean
 from lexiseg.plain_settings import plain_arguments
 from lexiseg.types import ImageTower, Segmentable
@@ -67,14 +68,19 @@ def recalibration_settings(name: str, given: Mapping[str, Any]) -> dict[str, Any
     return settings
 
 
+def default_clip(method: str | None) -> str:
+    """The CLIP taken where none is named: the published methods' own, or a tower of the one kind that a method reads."""
+    return OWN_READINGS[method].clip if method in OWN_READINGS else DEFAULT_CLIP
+
+
 def default_method(tower: ImageTower) -> str:
     """The training-free reading taken where neither checkpoint nor method is named.
 
     SC-CLIP mends the patches of a tower trained on its class token; ``clip`` reads any other as it was trained, but
-    a tower of groups has a reading of its own.
+    some towers have a reading of their own.
     """
-    if tower.groups_patches:
-        return GROUP_READINGS[0]
+    if tower.own_reading is not None:
+        return tower.own_reading
     mendable = tower.has_blocks and tower.has_class_token and not tower.aligned_patches
     return "sc-clip" if mendable else "clip"
 

@@ -5,16 +5,19 @@ are; :func:`multi_view_logits` is the plain form for whole maps; :class:`FusedTi
 a few words at a time, for vocabularies of any size.
 """
 
+import functools
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any, Literal, Protocol
+from typing import Any, Literal
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
 from lexiseg.errors import ConfigError
+from lexiseg.ops.block_bounds import Blocks
+from lexiseg.ops.class_chunks import Picked, TileSource
 from lexiseg.ops.interpolate import bilinear_matrix
 from lexiseg.ops.view_fusion import Fusion, fuse_pair, running_entropy, word_entropy
 from lexiseg.ops.window_merge import AxisPlan, BandedMatrix
@@ -182,14 +185,7 @@ def route_through(plan: AxisPlan, middle: int, source: int) -> AxisPlan:
     return replace(plan, resample=matrix, source=source)
 
 
-class TileSource(Protocol):
-    """Scores of some words at some pixels, such as merged windows."""
-
-    def tile(self, rows: slice, columns: slice, words: slice) -> Tensor:
-        """``(R, M, C)`` scores."""
-
-
-class FusedTiles:
+class FusedTiles(TileSource):
     """Several views as one tile source.
 
     Equal to :func:`multi_view_logits` for the mean. The other fusions compare plain and mirrored scores at
@@ -228,14 +224,34 @@ class FusedTiles:
         self._words_at_once = words_at_once
         self._entropies: dict[int, tuple[tuple[slice, slice], list[Tensor]]] = {}
 
-    def tile(self, rows: slice, columns: slice, words: slice) -> Tensor:
+    def tile(self, rows: slice, columns: slice, words: Picked) -> Tensor:
         """``(R, M, C)`` fused scores of some words at some pixels."""
-        total = self._scale_tile(0, rows, columns, words)
-        for index in range(1, len(self._scales)):
-            total = total + self._scale_tile(index, rows, columns, words)
-        return total if len(self._scales) == 1 else total / len(self._scales)
+        return self._mean(self._scale_tile(index, rows, columns, words) for index in range(len(self._scales)))
 
-    def _scale_tile(self, index: int, rows: slice, columns: slice, words: slice) -> Tensor:
+    def bounds(self, blocks: Blocks, words: slice) -> tuple[Tensor, Tensor] | None:
+        """As :class:`~lexiseg.ops.class_chunks.TileSource` says; None where words are compared.
+
+        What is fused rises with each view, so the bounds of the views fuse to those of the whole, rounding and all.
+        """
+        if self._views.compares_words:
+            return None
+        lower: list[Tensor] = []
+        upper: list[Tensor] = []
+        for sources in self._scales:
+            known = [self._view_bounds(which, source, blocks, words) for which, source in enumerate(sources)]
+            pairs = [pair for pair in known if pair is not None]
+            if len(pairs) < len(known):
+                return None
+            for side, fused in enumerate((lower, upper)):
+                maps = [pair[side] for pair in pairs]
+                fused.append(maps[0] if len(maps) == 1 else fuse_pair(maps[0], maps[1], self._views.fusion))
+        return self._mean(lower), self._mean(upper)
+
+    def _mean(self, scales: Iterable[Tensor]) -> Tensor:
+        total, count = functools.reduce(torch.add, scales), len(self._scales)
+        return total if count == 1 else total / count
+
+    def _scale_tile(self, index: int, rows: slice, columns: slice, words: Picked) -> Tensor:
         count = len(self._scales[index])
         tiles = [self._view_tile(index, which, rows, columns, words) for which in range(count)]
         if count == 1:
@@ -249,7 +265,17 @@ class FusedTiles:
             uncertain_above=self._views.uncertain_above if self._views.flip == "uncertain" else None,
         )
 
-    def _view_tile(self, index: int, which: int, rows: slice, columns: slice, words: slice) -> Tensor:
+    def _view_bounds(
+        self, which: int, source: TileSource, blocks: Blocks, words: slice
+    ) -> tuple[Tensor, Tensor] | None:
+        """A view's bounds, mapped back."""
+        if which == 0:
+            return source.bounds(blocks, words)
+        axis = 1 if self._views.flip_axis == "horizontal" else 0
+        mirrored = source.bounds(blocks.mirrored(axis), words)
+        return None if mirrored is None else (mirrored[0].flip(axis), mirrored[1].flip(axis))
+
+    def _view_tile(self, index: int, which: int, rows: slice, columns: slice, words: Picked) -> Tensor:
         """A view's tile, mapped back: a mirrored view is asked for the mirrored pixels."""
         source = self._scales[index][which]
         if which == 0:

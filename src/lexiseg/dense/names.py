@@ -24,6 +24,7 @@ DENSE_ENCODERS: "LazyRegistry[type[DenseReading]]" = LazyRegistry(
         "trident": "lexiseg.dense.trident:Trident",
         "pixelclip": "lexiseg.dense.pixelclip:PixelCLIPReading",
         "groupvit": "lexiseg.dense.groupvit:GroupViT",
+        "sam3": "lexiseg.dense.sam3:SAM3",
     }
 )
 """Every training-free encoder; the keys are what configurations, tables and the command line say."""

@@ -118,9 +118,15 @@ class Recalibrated(nn.Module):
         """As the encoder wants it, which needs masks."""
         return cast(MaskedSegmentable, self.encoder).region_map(masks)
 
-    def gather(self, states: Sequence[Any], merge: Callable[[Tensor], Tensor], picture: Tensor) -> Any:
+    def gather(
+        self,
+        states: Sequence[Any],
+        merge: Callable[[Tensor], Tensor],
+        picture: Tensor,
+        regions: Tensor | None = None,
+    ) -> Any:
         """As an encoder that is a :class:`~lexiseg.types.PictureReader` does."""
-        return cast(PictureReader, self.encoder).gather(states, merge, picture)
+        return cast(PictureReader, self.encoder).gather(states, merge, picture, regions)
 
     def redraw_labels(
         self, state: Any, labels: Tensor, maps: Callable[[int], Tensor], classes: int

@@ -22,18 +22,23 @@ def wants_sam(name: str) -> bool:
     return name in DENSE_ENCODERS and "sam" in inspect.signature(DENSE_ENCODERS[name]).parameters
 
 
+def wants_bank(name: str) -> bool:
+    """Whether a method may look regions up in a bank, by the setting ``bank``."""
+    return name in DENSE_ENCODERS and "bank" in inspect.signature(DENSE_ENCODERS[name]).parameters
+
+
 def require_taken(given: Mapping[str, str | None], names: Sequence[str], flag: str) -> None:
-    """Refuse a second model, a SAM or masks that no method would use.
+    """Refuse a second model, a SAM, masks or a bank that no method would use.
 
     Args:
-        given: ``proxy``, ``sam`` or ``masks``, and what they are if they are named.
+        given: ``proxy``, ``sam``, ``masks`` or ``bank``, and what they are if they are named.
         names: Of the methods.
         flag: That names methods, for the message.
 
     Raises:
         ConfigError: Says which methods would.
     """
-    takers = {"proxy": wants_second_model, "sam": wants_sam, "masks": wants_masks}
+    takers = {"proxy": wants_second_model, "sam": wants_sam, "masks": wants_masks, "bank": wants_bank}
     for key, value in given.items():
         if value is not None and not any(map(takers[key], names)):
             users = " or ".join(filter(takers[key], METHODS))

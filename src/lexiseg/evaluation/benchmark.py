@@ -2,12 +2,13 @@
 
 import hashlib
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, fields, replace
 from typing import Any
 
 from lexiseg.clip.loading import FrozenCLIP
 from lexiseg.clip.vocabulary import Vocabulary
+from lexiseg.dense.learned_projection import projection_fingerprint
 from lexiseg.dense.methods import build_method
 from lexiseg.dense.multi_view import MultiView
 from lexiseg.dense.names import METHODS, TG_CLIP_TEXT, encoder_name
@@ -19,7 +20,7 @@ from lexiseg.evaluation.evaluate import EvaluationReport, evaluate
 from lexiseg.evaluation.naming import NAMING_PROTOCOL, MaskSource
 from lexiseg.evaluation.trained_row import TrainedRow
 from lexiseg.inference.pipeline import Pipeline
-from lexiseg.inference.protocol import TRAINING_FREE, InferenceProtocol
+from lexiseg.inference.protocol import TRAINING_FREE, InferenceProtocol, squared
 from lexiseg.inference.regions import masks_missing
 from lexiseg.inference.segmenter import Segmenter
 from lexiseg.inference.words import known_words
@@ -137,6 +138,7 @@ class Benchmark:
         protocol: Settings of methods that have none of their own.
         methods: Per method what differs: ``words``, ``protocol``, ``settings``; nothing, but there, where its publication
             has the same values. Empty: every method has the same, of nobody's publication.
+        training: Opens the training images of the same data set, for what is fitted on some; None: it has none.
     """
 
     name: str
@@ -144,6 +146,7 @@ class Benchmark:
     words: Mapping[str | None, Words]
     protocol: Mapping[str, Any]
     methods: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+    training: Callable[[], SegmentationDataset] | None = None
 
     def own(self, method: str) -> Mapping[str, Any]:
         """What the benchmark says of a method; TG-CLIP stands on SC-CLIP and takes its values."""
@@ -212,7 +215,10 @@ def prepare(
     )
     row = replace(choice, protocol={**changes, **choice.protocol})
     pipeline = Pipeline.training_free(method, clip, templates=choice.templates)
-    pipeline = replace(pipeline, protocol=benchmark.protocol_for(row, method.views))
+    protocol = benchmark.protocol_for(row, method.views)
+    if getattr(method.model, "reads_square", False):
+        protocol = squared(protocol, clip.tower.image_size)
+    pipeline = replace(pipeline, protocol=protocol)
     return pipeline.segmenter(Vocabulary(benchmark.words_for(choice.name), shared=True))
 
 
@@ -235,6 +241,11 @@ def cell_key(
             "choice": {**vars(choice), "views": None, "protocol": None, "settings": dict(choice.settings)},
             "own": benchmark.own(choice.name).get("settings", {}),
         }
+        if choice.settings.get("learned") is not None:
+            row["learned"] = projection_fingerprint(choice.settings["learned"])
+        bank = getattr(segmenter.model, "bank", None)
+        if bank is not None:  # under its name another may lie today
+            row["bank"] = dict(bank.about)
     settings = {
         **row,
         **({} if masks is None else {"masks": masks.told}),

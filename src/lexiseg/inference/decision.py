@@ -9,13 +9,12 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from lexiseg.dense.multi_view import TileSource
 from lexiseg.inference.layout import ImageLayout, WindowMaps
 from lexiseg.inference.protocol import InferenceProtocol
 from lexiseg.inference.refine import MaskVote, PreparedPAMR
 from lexiseg.inference.regions import PictureRegions
 from lexiseg.label_codes import MOST_CLASSES, label_codes
-from lexiseg.ops.class_chunks import HeldMaps, Running, running_argmax
+from lexiseg.ops.class_chunks import HeldMaps, Running, TileSource, running_argmax
 from lexiseg.types import chunks
 
 WordPass = tuple[slice, tuple[WindowMaps, ...]]

@@ -152,8 +152,9 @@ class WindowEncoder:
         picture = torch.from_numpy(np.ascontiguousarray(encoded.image)).to(self.device)
         states = [batch.state for batch in encoded.batches]
         with self._autocast(picture.device), doing("joining windows"):
+            regions = None if encoded.regions is None else encoded.regions.ids
             state = cast(PictureReader, self.model).gather(
-                states, encoded.layout.windows[0].merge_features, picture
+                states, encoded.layout.windows[0].merge_features, picture, regions
             )
         layout = ImageLayout.of_picture(encoded.layout.source)
         return EncodedImage(encoded.image, layout, (EncodedWindows(state, ((0, 0),)),), encoded.regions)

@@ -7,10 +7,10 @@ from itertools import pairwise
 import torch
 from torch import Tensor
 
-from lexiseg.dense.multi_view import SINGLE_VIEW, FusedTiles, MultiView, TileSource, View, route_through
+from lexiseg.dense.multi_view import SINGLE_VIEW, FusedTiles, MultiView, View, route_through
 from lexiseg.errors import DataError
 from lexiseg.inference.protocol import Combine, InferenceProtocol
-from lexiseg.ops.class_chunks import LinearMerge, SigmoidMerge
+from lexiseg.ops.class_chunks import LinearMerge, SigmoidMerge, TileSource
 from lexiseg.ops.pixel_tiles import ComparedTiles
 from lexiseg.ops.region_merge import RegionMerge
 from lexiseg.ops.resize import fit_within, keep_ratio_size, patch_grid_size, shortest_edge_size

@@ -11,19 +11,25 @@ from torch import Tensor, nn
 
 from lexiseg.checkpoints.model_facts import ModelFacts
 from lexiseg.checkpoints.training_file import CheckpointInfo
-from lexiseg.clip.loading import DEFAULT_CLIP, FrozenCLIP, load_clip
+from lexiseg.clip.loading import FrozenCLIP, load_clip
 from lexiseg.clip.templates import resolve_templates
 from lexiseg.clip.vocabulary import TextEmbeddings, Vocabulary, default_cache_dir
 from lexiseg.data.io import ImageSource
 from lexiseg.dense.method_settings import VIEW_SETTINGS, changed_views, method_arguments
-from lexiseg.dense.methods import TrainingFreeMethod, build_method, default_method, published_templates
+from lexiseg.dense.methods import (
+    TrainingFreeMethod,
+    build_method,
+    default_clip,
+    default_method,
+    published_templates,
+)
 from lexiseg.dense.multi_view import Flip
 from lexiseg.errors import ConfigError
 from lexiseg.inference.background import negative_words, with_background
 from lexiseg.inference.devices import pick_device
 from lexiseg.inference.exported import ExportedModel
 from lexiseg.inference.loading import load_trained_model
-from lexiseg.inference.protocol import InferenceProtocol
+from lexiseg.inference.protocol import InferenceProtocol, reading_protocol
 from lexiseg.inference.result import Segmentation
 from lexiseg.inference.segmenter import Segmenter
 from lexiseg.inference.words import EmbeddedWords, Words, known_class_ids, known_words, seen_class_ids
@@ -103,8 +109,8 @@ class Pipeline:
             trusted: Whether a program of ``--to torch`` may be opened, which may run code that is in it.
             settings: Of the method, by name: ``strength`` (λ), ``temperature`` (τ), ``unit_features`` and
                 ``after_upsampling`` of text-guided recalibration; ``scales``, ``flip``, ``fusion`` and ``uncertain_above`` of
-                the views; and the reading's own, such as ``proxy``, ``sam``, ``sam_refine``. A trained model takes those of
-                the views.
+                the views; and the reading's own, such as ``proxy``, ``sam``, ``sam_refine``, ``bank``. A trained model takes
+                those of the views.
 
         Raises:
             CheckpointError: Unsafe, damaged, or not made for this CLIP.
@@ -137,7 +143,7 @@ class Pipeline:
         if method is not None:
             method_arguments(method, settings or {})
         where = pick_device(device)
-        frozen = load_clip(clip or DEFAULT_CLIP, tokenizer=tokenizer).to(where)
+        frozen = load_clip(clip or default_clip(method), tokenizer=tokenizer).to(where)
         name = method or default_method(frozen.tower)
         built = build_method(name, frozen.tower, **method_arguments(name, settings or {}))
         return cls.training_free(built, frozen, templates=templates)
@@ -160,7 +166,7 @@ class Pipeline:
         """
         if isinstance(method.model, nn.Module):
             method.model.to(next(clip.parameters()).device)  # a second vision model is not there yet
-        protocol = InferenceProtocol.training_free(native_side=clip.tower.image_size)
+        protocol = reading_protocol(method.model, clip.tower)
         chosen = templates or published_templates(method.name)
         return cls(method.model, clip, replace(protocol, views=method.views), chosen, method=method.told)
 

@@ -520,7 +520,7 @@ class Segmenter:
             return None
         working = self._encoder.working(image, layout)[None].float()
         colors = F.interpolate(working, size=layout.source, mode="bilinear", align_corners=False)
-        return PAMR(steps=self.protocol.pamr_steps).prepare(colors)
+        return PAMR(steps=self.protocol.pamr_steps, dilations=self.protocol.pamr_dilations).prepare(colors)
 
     def _words_per_pass(self, layout: ImageLayout, words: EmbeddedWords) -> int:
         """All words where they must be seen together, else as many as keep the logits small."""

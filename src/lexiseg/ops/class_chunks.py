@@ -7,11 +7,14 @@ behind three numbers a pixel: the best score, whose it is, and (for probabilitie
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import Protocol
 
 import torch
 from torch import Tensor
 
+from lexiseg.ops.block_bounds import Blocks, Corners, block_spans, interpolation_bounds, rounding_share
+from lexiseg.ops.steady import steady_sigmoid_
 from lexiseg.ops.window_merge import AxisPlan, BandedMatrix
 from lexiseg.types import chunks
 
@@ -21,6 +24,21 @@ TILE_BYTES = {"cpu": 4 * 2**20, "cuda": 256 * 2**20}
 _MIN_ROWS = 8
 _MAX_COLUMNS = 1024
 _FLOAT_BYTES = 4
+
+_BLOCK_SIDE = 32
+"""Pixels of a side of the blocks that bounds speak of: the smaller, the fewer words are left in each, the more there are."""
+
+_JOINED = 64
+"""Words times blocks up to which blocks side by side are worked on as one: so much costs no more than to begin anew."""
+
+_WORDS_WORTH_BOUNDS = 64
+"""From how many words on bounds cost less than they save."""
+
+_WORDS_PER_BOUND = 128
+"""Words whose bounds are made at once; more would not stay in the last cache."""
+
+Picked = slice | Tensor
+"""Some words of a source: side by side, or by their indices ``(m,)``, ascending."""
 
 
 @dataclass(frozen=True)
@@ -46,10 +64,21 @@ class Running:
         words = torch.zeros(size, dtype=torch.int32, device=device)
         return cls(best, words, torch.zeros(size, device=device) if with_total else None)
 
-    def update(self, scores: Tensor, rows: slice, columns: slice, first_word: int) -> None:
-        """Take in the scores ``(R, M, C)`` of words ``first_word…`` at some pixels; overwrites ``scores``."""
+    def update(
+        self, scores: Tensor, rows: slice, columns: slice, first_word: int, picked: Tensor | None = None
+    ) -> None:
+        """Take in some words' scores at some pixels.
+
+        Args:
+            scores: ``(R, M, C)``, is overwritten.
+            rows: Of the pixels.
+            columns: Likewise.
+            first_word: The words are this one and those that follow it.
+            picked: ``(M,)`` which of those the scores are of, ascending; None for the first M.
+        """
         old, old_words = self.best[rows, columns], self.words[rows, columns]
         best, word = scores.max(dim=1)
+        word = word if picked is None else picked[word]
         better = best > old
         new = torch.where(better, best, old)
         self.words[rows, columns] = torch.where(better, word.to(torch.int32) + first_word, old_words)
@@ -66,24 +95,28 @@ class Running:
 
 
 class TileSource(Protocol):
-    """Scores of some words at some pixels, made when asked for."""
+    """Scores of some words at some pixels, made when asked for; the same to the bit in whatever tile they are asked for."""
 
-    def tile(self, rows: slice, columns: slice, words: slice) -> Tensor:
+    def tile(self, rows: slice, columns: slice, words: Picked) -> Tensor:
         """``(R, M, C)`` scores, which the caller may overwrite."""
 
+    def bounds(self, blocks: Blocks, words: slice) -> tuple[Tensor, Tensor] | None:
+        """Lower and upper bounds ``(B, C, M)`` of what :meth:`tile` gives in each block; None where nobody knows."""
+        return None
 
-class HeldMaps:
+
+class HeldMaps(TileSource):
     """Whole maps ``(M, H, W)`` as a source of tiles."""
 
     def __init__(self, maps: Tensor) -> None:
         self._maps = maps
 
-    def tile(self, rows: slice, columns: slice, words: slice) -> Tensor:
+    def tile(self, rows: slice, columns: slice, words: Picked) -> Tensor:
         """``(R, M, C)``, a copy: the caller may overwrite it."""
         return self._maps[words, rows, columns].transpose(0, 1).clone()
 
 
-class LinearMerge:
+class LinearMerge(TileSource):
     """Tiles of window-averaged logits at source size: one product of three matrices.
 
     Args:
@@ -100,14 +133,24 @@ class LinearMerge:
         self._maps = grid.permute(0, 3, 2, 1, 4).flatten(3).flatten(0, 1)  # (Wy * h, M, Wx * w)
         self._vertical = BandedMatrix(vertical.fused() * scale)
         self._horizontal = BandedMatrix(horizontal.fused())
+        self._corners: dict[Blocks, tuple[Corners, Corners]] = {}
 
-    def tile(self, rows: slice, columns: slice, words: slice) -> Tensor:
+    def tile(self, rows: slice, columns: slice, words: Picked) -> Tensor:
         """``(R, M, C)`` scaled logits of some words at some source pixels."""
         maps = self._maps[self._vertical.columns(rows), words, self._horizontal.columns(columns)]
         return self._horizontal.times_rows(self._vertical.rows_times(rows, maps), columns)
 
+    def bounds(self, blocks: Blocks, words: slice) -> tuple[Tensor, Tensor]:
+        """Lower and upper bounds ``(B, C, M)`` of the tiles in each block."""
+        if blocks not in self._corners:
+            self._corners[blocks] = (
+                Corners.of(self._vertical.matrix, block_spans(blocks.rows)),
+                Corners.of(self._horizontal.matrix, block_spans(blocks.columns)),
+            )
+        return interpolation_bounds(self._maps[:, words], *self._corners[blocks])
 
-class SigmoidMerge:
+
+class SigmoidMerge(TileSource):
     """Tiles of window-averaged sigmoids at source size.
 
     The sigmoid stands between upsampling and averaging, so the working image is built first, but only as much
@@ -131,8 +174,12 @@ class SigmoidMerge:
         coverage = tuple(plan.coverage() for plan in self._plans)
         self._share = tuple(count.reciprocal() for count in coverage)
         self._overlapped: tuple[list[bool], ...] = tuple((count > 1).tolist() for count in coverage)
+        self._terms = sum(int(count.amax()) for count in coverage) + int(
+            coverage[0].amax() * coverage[1].amax()
+        )
+        self._corners: dict[tuple[int, tuple[int, ...]], list[tuple[slice, Corners]]] = {}
 
-    def tile(self, rows: slice, columns: slice, words: slice) -> Tensor:
+    def tile(self, rows: slice, columns: slice, words: Picked) -> Tensor:
         """``(R, M, C)`` mean sigmoids of some words at some source pixels."""
         vertical, horizontal = self._resample
         maps = self._canvas(
@@ -143,7 +190,41 @@ class SigmoidMerge:
         maps = maps if vertical is None else vertical.rows_times(rows, maps)
         return maps if horizontal is None else horizontal.times_rows(maps, columns)
 
-    def _canvas(self, rows: slice, columns: slice, words: slice) -> Tensor:
+    def bounds(self, blocks: Blocks, words: slice) -> tuple[Tensor, Tensor]:
+        """Lower and upper bounds ``(B, C, M)`` of the tiles in each block: those of all windows that lie over it."""
+        size = (len(blocks.rows) - 1, len(blocks.columns) - 1, _length(words))
+        lower, upper = self._maps.new_full(size, torch.inf), self._maps.new_full(size, -torch.inf)
+        for row, (down, vertical) in enumerate(self._window_corners(0, blocks.rows)):
+            for column, (across, horizontal) in enumerate(self._window_corners(1, blocks.columns)):
+                low, high = interpolation_bounds(self._maps[row, column, :, words], vertical, horizontal)
+                lower[down, across] = lower[down, across].minimum(low)
+                upper[down, across] = upper[down, across].maximum(high)
+        share = rounding_share(self._terms)
+        return lower.sigmoid_() - share, upper.sigmoid_() + share
+
+    def _window_corners(self, axis: int, edges: tuple[int, ...]) -> list[tuple[slice, Corners]]:
+        """For each window along an axis the blocks that it lies over, and their corners in it; kept for the next words."""
+        if (axis, edges) not in self._corners:
+            plan, resample = self._plans[axis], self._resample[axis]
+            parts = [slice(first, stop) for first, stop in pairwise(edges)]
+            reads = parts if resample is None else [resample.columns(part) for part in parts]
+            self._corners[axis, edges] = [
+                self._corners_in_window(axis, reads, start, start + plan.window) for start in plan.starts
+            ]
+        return self._corners[axis, edges]
+
+    def _corners_in_window(
+        self, axis: int, reads: list[slice], start: int, stop: int
+    ) -> tuple[slice, Corners]:
+        """Which blocks, by the working pixels that each reads, a window lies over, and their corners in it."""
+        over = [index for index, read in enumerate(reads) if read.start < stop and read.stop > start]
+        spans = [
+            (max(reads[index].start, start) - start, min(reads[index].stop, stop) - 1 - start)
+            for index in over
+        ]
+        return slice(over[0], over[-1] + 1), Corners.of(self._upsample[axis].matrix, tuple(spans))
+
+    def _canvas(self, rows: slice, columns: slice, words: Picked) -> Tensor:
         """Mean sigmoids ``(R, M, C)`` at working pixels."""
         canvas: Tensor | None = None
         size = (_length(rows), _length(words), _length(columns))
@@ -154,7 +235,7 @@ class SigmoidMerge:
                 maps = vertical.rows_times(
                     window_rows, bands[column, ..., horizontal.columns(window_columns)]
                 )
-                part = horizontal.times_rows(maps, window_columns).sigmoid_()
+                part = steady_sigmoid_(horizontal.times_rows(maps, window_columns))
                 if canvas is None and part.shape == size:
                     canvas = part  # the first window covers the tile and is often the only one
                     continue
@@ -196,6 +277,8 @@ def running_argmax(
         bias: ``(words,)`` added to the scores before they compete, such as minus the seen-class penalty.
         reduction: Working pixels per source pixel where that is above 1, so that tiles keep to their budget.
     """
+    if running.total is None and _prune(running, merge, words=words, first_word=first_word, bias=bias):
+        return
     height, width = running.best.shape
     tile_bytes = TILE_BYTES.get(running.best.device.type, TILE_BYTES["cpu"])
     budget = tile_bytes / (_FLOAT_BYTES * max(reduction, 1.0))
@@ -214,5 +297,60 @@ def running_argmax(
                 running.update(scores, rows, columns, first_word + part.start)
 
 
-def _length(part: slice) -> int:
-    return part.stop - part.start
+def _prune(running: Running, merge: TileSource, *, words: int, first_word: int, bias: Tensor | None) -> bool:
+    """:func:`running_argmax` with each block's work done for the words alone that may win in it.
+
+    A word wins nowhere in a block where its upper bound lies below another word's lower bound, or below the lowest of the
+    best scores so far. Words that may draw level stay, so that the winner is the same to the last pixel.
+
+    Returns:
+        Whether it was done: a few words are cheaper without, a graphics card prefers few large tiles, and not every
+        source knows bounds.
+    """
+    if words < _WORDS_WORTH_BOUNDS or running.best.device.type != "cpu":
+        return False
+    blocks = Blocks.of((running.best.shape[0], running.best.shape[1]), _BLOCK_SIDE)
+    floor, uppers = blocks.lowest(running.best), []
+    for part in chunks(words, _WORDS_PER_BOUND):
+        bounds = merge.bounds(blocks, part)
+        if bounds is None:
+            return False
+        lower, upper = bounds if bias is None else (bound + bias[part] for bound in bounds)
+        floor = torch.maximum(floor, lower.amax(2))
+        uppers.append(upper)
+    lost = torch.cat([upper < floor[..., None] for upper in uppers], dim=2)  # nan is never below
+    step = max(1, TILE_BYTES["cpu"] // (_FLOAT_BYTES * _BLOCK_SIDE**2))
+    for rows, columns, candidates in _joined(blocks, ~lost):
+        for picked in candidates.split(step):
+            scores = merge.tile(rows, columns, picked)
+            if bias is not None:
+                scores += bias[picked, None]
+            running.update(scores, rows, columns, first_word, picked)
+    return True
+
+
+def _joined(blocks: Blocks, candidates: Tensor) -> Iterator[tuple[slice, slice, Tensor]]:
+    """Rows, columns and candidates of blocks that have any; neighbours in a row as one while it stays small.
+
+    Args:
+        blocks: The blocks.
+        candidates: ``(B, C, M)`` bool.
+    """
+    for row, band in enumerate(candidates):
+        left = band.any(1).tolist()
+        first = 0
+        while first < len(band):
+            stop, union = first + 1, band[first]
+            while stop < len(band) and left[first] and left[stop]:
+                wider = union | band[stop]
+                if int(wider.sum()) * (stop + 1 - first) > _JOINED:
+                    break
+                stop, union = stop + 1, wider
+            if left[first]:
+                rows = slice(blocks.rows[row], blocks.rows[row + 1])
+                yield rows, slice(blocks.columns[first], blocks.columns[stop]), union.nonzero().flatten()
+            first = stop
+
+
+def _length(part: Picked) -> int:
+    return len(part) if isinstance(part, Tensor) else part.stop - part.start

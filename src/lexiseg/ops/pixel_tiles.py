@@ -5,14 +5,14 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
-from lexiseg.ops.class_chunks import TILE_BYTES, TileSource
+from lexiseg.ops.class_chunks import TILE_BYTES, Picked, TileSource
 from lexiseg.types import chunks
 
 _TILES = 4
 """Features of a tile may take so many times the size of a tile of scores: a row of them is large."""
 
 
-class ComparedTiles:
+class ComparedTiles(TileSource):
     """Tiles of ``scale * words @ pull(features)``, where the features are those of source pixels.
 
     Args:
@@ -39,7 +39,7 @@ class ComparedTiles:
         self._budget = _TILES * TILE_BYTES.get(words.device.type, TILE_BYTES["cpu"])
         self._last: tuple[tuple[slice, slice], Tensor] | None = None
 
-    def tile(self, rows: slice, columns: slice, words: slice) -> Tensor:
+    def tile(self, rows: slice, columns: slice, words: Picked) -> Tensor:
         """``(R, M, C)`` scaled scores of some words at some source pixels."""
         row = 4 * self._channels.stop * (columns.stop - columns.start)
         pieces = chunks(rows.stop - rows.start, max(1, self._budget // row))

@@ -5,14 +5,14 @@ from dataclasses import replace
 import torch
 from torch import Tensor
 
-from lexiseg.ops.class_chunks import LinearMerge
+from lexiseg.ops.class_chunks import LinearMerge, Picked, TileSource
 from lexiseg.ops.window_merge import AxisPlan, BandedMatrix
 
 _REGION_BYTES = 16 * 2**20
 """Sigmoids of all regions held at once: a tile of few classes may have many rows."""
 
 
-class RegionMerge:
+class RegionMerge(TileSource):
     """Tiles of ``sum_n score[n, k] * sigmoid(mask_n)``, made in one of the two published orders.
 
     Up from the mask grid to the padded image and the padding cut off, both have in common. Then either the mask logits go on
@@ -48,7 +48,7 @@ class RegionMerge:
         self._logits = LinearMerge(masks[None], vertical, horizontal)
         self._last: tuple[tuple[int, int, int, int], Tensor] | None = None
 
-    def tile(self, rows: slice, columns: slice, words: slice) -> Tensor:
+    def tile(self, rows: slice, columns: slice, words: Picked) -> Tensor:
         """``(R, M, C)`` scores of some classes at some source pixels."""
         down, across = self._onward
         maps = self._sums(
@@ -59,7 +59,7 @@ class RegionMerge:
         maps = maps if down is None else down.rows_times(rows, maps)
         return maps if across is None else across.times_rows(maps, columns)
 
-    def _sums(self, rows: slice, columns: slice, words: slice) -> Tensor:
+    def _sums(self, rows: slice, columns: slice, words: Picked) -> Tensor:
         """``(R, M, C)`` sums where they are made, a few rows of all regions at a time."""
         step = max(1, _REGION_BYTES // (4 * self._regions * (columns.stop - columns.start)))
         starts = range(rows.start, rows.stop, step)

@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 from lexiseg.ops.interpolate import bilinear_matrix
+from lexiseg.ops.steady import steady_product
 from lexiseg.types import chunks
 
 _BLOCK = 128
@@ -123,7 +124,7 @@ class BandedMatrix:
     def rows_times(self, rows: slice, maps: Tensor) -> Tensor:
         """``matrix[rows] @ maps`` along the first axis of ``(columns of rows, M, C)``: ``(R, M, C)``."""
         part = self.matrix[rows, self.columns(rows)]
-        return (part @ maps.flatten(1)).unflatten(1, maps.shape[1:])
+        return steady_product(part, maps.flatten(1)).unflatten(1, maps.shape[1:])
 
     def times_rows(self, maps: Tensor, rows: slice) -> Tensor:
         """``maps @ matrix[rows]ᵀ`` along the last axis of ``(R, M, columns of rows)``: ``(R, M, rows)``."""
@@ -134,7 +135,7 @@ class BandedMatrix:
             taken = slice(rows.start + part.start, rows.start + part.stop)
             band = self.columns(taken)
             shifted = slice(band.start - offset, band.stop - offset)
-            torch.mm(flat[:, shifted], self.matrix[taken, band].T, out=result[:, part])
+            result[:, part] = steady_product(flat[:, shifted], self.matrix[taken, band].T)
         return result.unflatten(0, maps.shape[:2])
 
 

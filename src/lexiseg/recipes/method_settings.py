@@ -65,7 +65,9 @@ def own_settings(settings: Mapping[str, Any], method: str | None) -> dict[str, A
             f"--set {others[0]}.KEY=VALUE: the method is {method or 'not named'}; say --method {others[0]}, or leave it out"
         )
     require_taken(
-        {key: settings.get(key) for key in ("proxy", "sam")}, () if method is None else (method,), "--method"
+        {key: settings.get(key) for key in ("proxy", "sam", "bank")},
+        () if method is None else (method,),
+        "--method",
     )
     return {
         **{key: value for key, value in settings.items() if key not in METHODS},

@@ -305,8 +305,8 @@ def read_record(path: Path) -> dict[str, Any]:
 def differences(before: Any, now: Any, name: str) -> list[str]:
     """In what a recorded setting differs, in words; a class that has only moved to another module does not.
 
-    What is recorded and is no setting any more does not count; in a mapping with numbers for keys, such as an ``id_map``, every
-    key is the user's own, and one that is gone does.
+    What is recorded and is no setting any more does not count, nor what was none yet and is null now; in a mapping with numbers
+    for keys, such as an ``id_map``, every key is the user's own, and one that is gone does.
 
     Args:
         before: As recorded.
@@ -321,7 +321,7 @@ def differences(before: Any, now: Any, name: str) -> list[str]:
         ]
     if name.endswith("._target_") and isinstance(before, str):
         before, now = before.rpartition(".")[2], str(now).rpartition(".")[2]
-    if before == now:
+    if before == now or (before is _ABSENT and now is None):
         return []
     there, here = ("absent" if value is _ABSENT else value for value in (before, now))
     return [f"{name}: {there} there, {here} now"]

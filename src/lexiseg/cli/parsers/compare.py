@@ -1,5 +1,7 @@
 """Flags of ``lexiseg compare``."""
 
+from pathlib import Path
+
 from lexiseg.cli.parsers.shared import (
     CLIP,
     METHOD,
@@ -33,9 +35,11 @@ _EXAMPLES = """examples:
   lexiseg compare photo.jpg --classes "dog, grass" --proxy facebook/dino-vitb8       proxyclip as well
   lexiseg compare photo.jpg --classes "dog" --methods sclip,tg-clip --set tg-clip.strength=0.5
   lexiseg compare photo.jpg --classes "road, car" --checkpoint runs/camvid/best.ckpt a trained model beside them
+  lexiseg compare photo.jpg --classes-file words.txt --truth labels/ --methods none --checkpoint runs/coco/best.ckpt --stages
   lexiseg compare scene.png --classes "red circle, bricks" --clip toy                offline, toy scenes only"""
 
 _MASKS = "masks of the methods that read inside masks (as of predict); without it these take no part"
+_TRUTH = "label map of the photograph, or a folder of a STEM.png for each, ids in the order of the words: drawn first"
 
 COMMAND = Command(
     "compare",
@@ -46,10 +50,17 @@ COMMAND = Command(
     (
         PHOTOS,
         *WORDS,
-        Flag("--methods", "NAMES", "all, or names separated by commas, drawn in that order", default="all"),
+        Flag(
+            "--methods",
+            "NAMES",
+            "all, none, or names with commas between, drawn in that order",
+            default="all",
+        ),
         *SECOND_MODELS,
         Flag("--masks", "DIR|PROVIDER", _MASKS),
         Flag("--checkpoint", "CKPT", "a trained model to stand beside the methods; its CLIP serves them all"),
+        Flag("--stages", None, "draw each stage of the checkpoint's cascade alone, too"),
+        Flag("--truth", "PNG|DIR", _TRUTH, kind=Path),
         CLIP,
         *SENTENCES,
         *place("comparisons"),

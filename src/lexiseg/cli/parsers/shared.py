@@ -169,6 +169,9 @@ SENTENCES = (
 SECOND_MODELS = (
     Flag("--proxy", "NAME|FOLDER", "second vision model of the methods that take one (default: their own)"),
     Flag("--sam", "NAME|FOLDER", "SAM of the methods that take one (default: their own)"),
+    Flag(
+        "--bank", "FOLDER", "bank of corrclip, as `lexiseg bank build` wrote it; it brings its second model"
+    ),
 )
 """What some methods look through beside the CLIP."""
 
