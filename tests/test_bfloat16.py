@@ -99,6 +99,7 @@ def test_refinement_by_colour_stays_in_float32(clip, scene, name):
     assert (exact.labels != rounded.labels).mean() < LABELS
 
 
+@pytest.mark.slow
 def test_benchmark_of_every_method(tmp_path):
     run = ("benchmark", "clip=toy", "toy.data.length=2", "toy.data.image_size=[48,56]", "device=cpu")
     alone = [name for name in OF_PATCHES if not left_wanting(name, proxy=False, masks=False)]

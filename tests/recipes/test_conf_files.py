@@ -54,7 +54,7 @@ def test_a_clip_may_be_a_place(tmp_path, monkeypatch):
         ("data=fodler", r"; did you mean folder\?$"),
         ("clip=ViT-B-61", r", or give a path or a hub name; did you mean vit_b16\?$"),
         ("modle=san", r"it has clip, .*; did you mean model\?$"),
-        ("data=zzzzz", "toy_captions, voc$"),
+        ("data=zzzzz", "toy_mixed, voc$"),
     ],
 )
 def test_mistakes_are_answered_with_what_there_is(override, message):

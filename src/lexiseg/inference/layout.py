@@ -151,6 +151,10 @@ class WindowLayout:
         return route_through(plan, self.by_way_of[axis], self.source[axis])
 
 
+AxisPlans = dict[WindowLayout, tuple[AxisPlan, AxisPlan]]
+"""The vertical and the horizontal plan of each view; a view and its mirror image share theirs."""
+
+
 @dataclass(frozen=True)
 class ImageLayout:
     """Every view of a photograph with its windows.
@@ -199,6 +203,7 @@ class ImageLayout:
         activation: Activation,
         scale: float,
         combine: Combine = "masks",
+        plans: AxisPlans | None = None,
     ) -> TileSource:
         """Scores at the photograph's pixels, made when asked for.
 
@@ -208,12 +213,13 @@ class ImageLayout:
             activation: As in the protocol.
             scale: Factor on the logits.
             combine: As in the protocol.
+            plans: Of other words' windows of the same photograph; what is missing is added.
         """
         first = logits[0]
         if isinstance(first, ClassifiedMasks):
             masks, axes = self._of_regions(first)
             return RegionMerge(masks, first.scores[0] * scale, *axes, sums_travel=combine == "scores")
-        plans: dict[WindowLayout, tuple[AxisPlan, AxisPlan]] = {}  # a view and its mirror image share theirs
+        plans = {} if plans is None else plans
         sources: list[TileSource] = []
         for each, layout in zip(logits, self.windows, strict=True):
             maps = each.features if isinstance(each, PixelFeatures) else each
