@@ -1314,7 +1314,31 @@ _PAPERS = (
     ),
 )
 
-_BANK = (
+_BANK_AND_SAM_3 = (
+    Slip(
+        "words-that-are-not-there",
+        "a SAM 3's word is found in pictures that it says do not show it",
+        "src/lexiseg/ops/concept_masks.py",
+        "queries.float().sigmoid() * presence.float().sigmoid()",
+        "queries.float().sigmoid()",
+        ("tests/ops/test_concept_masks.py",),
+    ),
+    Slip(
+        "tokens-of-unit-length",
+        "what a tower says of a word token by token is brought to unit length as a whole",
+        "src/lexiseg/clip/vocabulary.py",
+        "return F.normalize(vectors, dim=-1) if tower.pools else vectors",
+        "return F.normalize(vectors, dim=-1)",
+        ("tests/clip/towers/test_sam3.py",),
+    ),
+    Slip(
+        "padding-is-told",
+        "padding behind a word counts as tokens of it",
+        "src/lexiseg/clip/towers/sam3.py",
+        "self.text_projection(states) * told[:, :, None]",
+        "self.text_projection(states)",
+        ("tests/clip/towers/test_sam3.py",),
+    ),
     Slip(
         "places-of-a-part",
         "what is looked up are regions of the bank's first part, whichever part matched",
@@ -1415,7 +1439,7 @@ SLIPS = (
     + _INSIDE_MASKS
     + _TRIDENT
     + _PAPERS
-    + _BANK
+    + _BANK_AND_SAM_3
     + _BOUNDS
 )
 """Every slip."""

@@ -2,8 +2,8 @@
 
 Usage: python scripts/try_papers.py [WORD ...]     only rows whose line holds one of the words
 
-All run in one process, so that the seconds are without start-up. Run it in a folder with runs/toy/best.ckpt and the scenes that
-the page tells how to make.
+All run in one process, so that the seconds are without start-up. Run it in a folder with runs/toy/best.ckpt and the
+scenes that the page tells how to make.
 """
 
 import re

@@ -57,6 +57,22 @@ def compose_config(name: str, overrides: Sequence[str]) -> "DictConfig":
     return config
 
 
+def read_value(text: str) -> Any:
+    """What a value would mean in a configuration.
+
+    Raises:
+        ValueError: Nothing; says why.
+    """
+    from omegaconf import OmegaConf
+    from omegaconf.errors import OmegaConfBaseException
+    from yaml import YAMLError
+
+    try:
+        return plain(OmegaConf.from_dotlist([f"value={text}"]), resolve=False)["value"]
+    except (YAMLError, OmegaConfBaseException) as error:
+        raise ValueError(str(error).splitlines()[0]) from error
+
+
 def plain(config: Any, *, resolve: bool = True) -> Any:
     """Configuration nodes as plain dictionaries, lists and values."""
     from omegaconf import OmegaConf

@@ -274,6 +274,7 @@ def lay_out(
     rule = protocol.views
     if protocol.stretch is not None:
         side = max(round(protocol.stretch / patch_size), 1) * patch_size
+        _check_size(source, (side, side))
         grid = window_grid((side, side), None, None)
         square = WindowLayout(source, (side, side), grid, patch_size, protocol.padding, None, working)
         _check_work(source, (square,), protocol)
@@ -281,6 +282,8 @@ def lay_out(
     single = rule == SINGLE_VIEW
     on_grid = patch_grid_size(working, patch_size, protocol.window or 1) if whole_picture else working
     views = (View(1.0, on_grid),) if single else rule.plan(working, patch_size)
+    for view in views:
+        _check_size(source, view.size)
     windows = tuple(
         WindowLayout(
             source,
@@ -331,18 +334,23 @@ def _working_size(source: tuple[int, int], protocol: InferenceProtocol) -> tuple
     return max(height, 1), max(width, 1)
 
 
+def _check_size(source: tuple[int, int], working: tuple[int, int]) -> None:
+    """Before windows are counted: their places alone would fill the memory of an image that is far too large."""
+    height, width = working
+    if height * width > _WORKING_PIXELS:
+        raise DataError(
+            f"an image of {source[0]}x{source[1]} pixels (height x width) would be worked on at {height}x{width}, which is too "
+            "large; crop it, or set a smaller short_side or scale"
+        )
+
+
 def _check_work(
     source: tuple[int, int], layouts: Sequence[WindowLayout], protocol: InferenceProtocol
 ) -> None:
     """Estimate what the photograph would need, from sizes alone."""
     told = f"an image of {source[0]}x{source[1]} pixels (height x width) would"
     for layout in layouts:
-        height, width = layout.working
         patches = layout.padded[0] * layout.padded[1] // layout.patch_size**2
-        if height * width > _WORKING_PIXELS:
-            raise DataError(
-                f"{told} be worked on at {height}x{width}, which is too large; crop it, or set a smaller short_side"
-            )
         if patches > _WINDOW_PATCHES:
             raise DataError(
                 f"{told} be read in windows of {patches} patches, where at most {_WINDOW_PATCHES} fit; set a window of the "
