@@ -1415,6 +1415,14 @@ _BOUNDS = (
         ("tests/ops/test_block_bounds.py::test_nothing_lies_outside",),
     ),
     Slip(
+        "long-sums",
+        "long sums are cut where the library likes, which depends on where they begin",
+        "src/lexiseg/ops/steady.py",
+        "_SUMMED = 128",
+        "_SUMMED = 4096",
+        ("tests/ops/test_steady.py", "tests/ops/test_class_chunks.py"),
+    ),
+    Slip(
         "steady-products",
         "small products go the library's other way, whose bits differ",
         "src/lexiseg/ops/steady.py",

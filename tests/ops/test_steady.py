@@ -29,6 +29,21 @@ def test_zeros_along_the_summed_axis_change_nothing():
     assert torch.equal(steady_product(*padded), steady_product(left, right))
 
 
+@pytest.mark.parametrize("left_out", [1, 97, 130, 201])
+def test_a_long_sum_is_the_same_wherever_it_begins(left_out):
+    # Rows of two numbers side by side, as in interpolation; the library's own cuts lie elsewhere in the shorter sum.
+    weights, right = torch.zeros(599, 601), noise(601, 29)
+    weights.diagonal().copy_(noise(599))
+    weights.diagonal(1).copy_(noise(600)[1:])
+    whole = steady_product(weights, right)
+    torch.testing.assert_close(whole, weights @ right)
+    part = steady_product(weights[left_out:, left_out:], right[left_out:], start=left_out)
+    assert torch.equal(part, whole[left_out:])
+    across = steady_product(right.T, weights.T)
+    part = steady_product(right.T[:, left_out:], weights.T[left_out:, left_out:], start=left_out)
+    assert torch.equal(part, across[:, left_out:])
+
+
 def test_a_sigmoid_is_that_of_a_longer_tensor():
     logits = noise(401) * 20
     whole = steady_sigmoid_(logits.clone())

@@ -138,8 +138,9 @@ class BandedMatrix:
 
     def rows_times(self, rows: slice, maps: Tensor) -> Tensor:
         """``matrix[rows] @ maps`` along the first axis of ``(columns of rows, M, C)``: ``(R, M, C)``."""
-        part = self.matrix[rows, self.columns(rows)]
-        return steady_product(part, maps.flatten(1)).unflatten(1, maps.shape[1:])
+        band = self.columns(rows)
+        product = steady_product(self.matrix[rows, band], maps.flatten(1), start=band.start)
+        return product.unflatten(1, maps.shape[1:])
 
     def times_rows(self, maps: Tensor, rows: slice) -> Tensor:
         """``maps @ matrix[rows]ᵀ`` along the last axis of ``(R, M, columns of rows)``: ``(R, M, rows)``."""
@@ -150,7 +151,7 @@ class BandedMatrix:
             taken = slice(rows.start + part.start, rows.start + part.stop)
             band = self.columns(taken)
             shifted = slice(band.start - offset, band.stop - offset)
-            result[:, part] = steady_product(flat[:, shifted], self.matrix[taken, band].T)
+            result[:, part] = steady_product(flat[:, shifted], self.matrix[taken, band].T, start=band.start)
         return result.unflatten(0, maps.shape[:2])
 
 
