@@ -9,7 +9,7 @@ import torch.nn.functional as F
 
 from lexiseg.ops import class_chunks
 from lexiseg.ops.block_bounds import Blocks
-from lexiseg.ops.class_chunks import LinearMerge, Running, SigmoidMerge, running_argmax
+from lexiseg.ops.class_chunks import HeldMaps, LinearMerge, Running, SigmoidMerge, running_argmax
 from lexiseg.ops.sliding_window import window_grid
 from lexiseg.ops.window_merge import cell_matrix, merge_features, padding_before, plan_axis
 from support import merged_maps
@@ -23,6 +23,7 @@ CASES = {
     "windows, smaller source": ((53, 71), 24, 17, (19, 23), 8),
     "padded windows": ((29, 37), 13, 7, (31, 43), 4),
     "window beyond one side": ((7, 41), 16, 5, (11, 59), 4),
+    "windows that no pixel reads": ((71, 53), 13, 7, (1, 2), 4),
 }
 
 
@@ -178,6 +179,19 @@ def test_a_score_has_the_same_bits_in_every_tile(case, activation):
         assert torch.equal(tile, whole[top:bottom, words, left:right])
 
 
+@pytest.mark.parametrize("activation", MERGES)
+def test_so_it_has_where_a_photograph_is_much_smaller_than_what_is_read(activation, monkeypatch):
+    patch = 2 if activation == "linear" else 61
+    monkeypatch.setitem(CASES, "long sums", ((607, 613), 307, 293, (211, 223), patch))
+    _, _, logits, axes, _, source = build("long sums", words=2)
+    merge = MERGES[activation](logits, *axes, scale=2.0)
+    whole = merge.tile(slice(0, source[0]), slice(0, source[1]), slice(0, 2))
+    for rows, columns in itertools.product(
+        (slice(0, 97), slice(64, 211), slice(101, 137)), (slice(31, 223), slice(97, 131))
+    ):
+        assert torch.equal(merge.tile(rows, columns, slice(0, 2)), whole[rows, :, columns])
+
+
 def labelled(merge_of, logits, axes, source, bias, worth, monkeypatch):
     """Winners and their scores, words in two passes, with bounds from ``worth`` words on; and how many were scored where."""
     monkeypatch.setattr(class_chunks, "_WORDS_WORTH_BOUNDS", worth)
@@ -221,6 +235,26 @@ def test_bounds_leave_every_label_as_it_is(case, activation, kind, monkeypatch):
         assert scored < 0.4 * all_scored
     elif kind != "all alike":
         assert len(ours.words.unique()) > 1 or kind == "nan"
+
+
+def test_tiles_of_candidates_keep_to_what_their_working_pixels_may_take(monkeypatch):
+    monkeypatch.setitem(class_chunks.TILE_BYTES, "cpu", 4 * 5000)
+    monkeypatch.setattr(class_chunks, "_WORDS_WORTH_BOUNDS", 1)
+    sizes = []
+
+    class Level(HeldMaps):
+        def bounds(self, blocks, words):
+            shape = (len(blocks.rows) - 1, len(blocks.columns) - 1, words.stop - words.start)
+            return torch.zeros(shape), torch.ones(shape)
+
+        def tile(self, rows, columns, words):
+            sizes.append(super().tile(rows, columns, words).numel())
+            return super().tile(rows, columns, words)
+
+    running = Running.start((11, 13), with_total=False)
+    running_argmax(running, Level(torch.rand(83, 11, 13)), words=83, reduction=17.0)
+    assert sum(sizes) == 83 * 11 * 13
+    assert 5000 / 17 / 2 < max(sizes) <= 5000 / 17
 
 
 def test_probabilities_take_every_word(monkeypatch):

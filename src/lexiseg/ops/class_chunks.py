@@ -205,6 +205,8 @@ class SigmoidMerge(TileSource):
         for start in plan.starts:
             stop = start + plan.window
             over = [index for index, read in enumerate(reads) if read.start < stop and read.stop > start]
+            if not over:
+                continue  # a much smaller photograph may read nothing of a window
             blocks = slice(over[0], over[-1] + 1)
             spans = tuple(
                 (max(read.start, start) - start, min(read.stop, stop) - 1 - start) for read in reads[blocks]
@@ -264,11 +266,13 @@ def running_argmax(
         bias: ``(words,)`` added to the scores before they compete, such as minus the seen-class penalty.
         reduction: Working pixels per source pixel where that is above 1, so that tiles keep to their budget.
     """
-    if running.total is None and _prune(running, merge, words=words, first_word=first_word, bias=bias):
-        return
-    height, width = running.best.shape
     tile_bytes = TILE_BYTES.get(running.best.device.type, TILE_BYTES["cpu"])
     budget = tile_bytes / (_FLOAT_BYTES * max(reduction, 1.0))
+    if running.total is None and _prune(
+        running, merge, words=words, first_word=first_word, bias=bias, budget=budget
+    ):
+        return
+    height, width = running.best.shape
     column_step = min(width, _MAX_COLUMNS)
     word_step = max(1, min(words, int(budget / (_MIN_ROWS * column_step))))
     word_step = -(
@@ -284,7 +288,9 @@ def running_argmax(
                 running.update(scores, rows, columns, first_word + part.start)
 
 
-def _prune(running: Running, merge: TileSource, *, words: int, first_word: int, bias: Tensor | None) -> bool:
+def _prune(
+    running: Running, merge: TileSource, *, words: int, first_word: int, bias: Tensor | None, budget: float
+) -> bool:
     """:func:`running_argmax` with each block's work done for the words alone that may win in it.
 
     A word wins nowhere in a block where its upper bound lies below another word's lower bound, or below the lowest of the
@@ -306,8 +312,8 @@ def _prune(running: Running, merge: TileSource, *, words: int, first_word: int, 
         floor = torch.maximum(floor, lower.amax(2))
         uppers.append(upper)
     lost = torch.cat([upper < floor[..., None] for upper in uppers], dim=2)  # nan is never below
-    step = max(1, TILE_BYTES["cpu"] // (_FLOAT_BYTES * _BLOCK_SIDE**2))
     for rows, columns, candidates in _joined(blocks, ~lost):
+        step = max(1, int(budget / (_length(rows) * _length(columns))))
         for picked in candidates.split(step):
             scores = merge.tile(rows, columns, picked)
             if bias is not None:
