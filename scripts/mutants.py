@@ -1314,7 +1314,31 @@ _PAPERS = (
     ),
 )
 
-_BANK = (
+_BANK_AND_SAM_3 = (
+    Slip(
+        "words-that-are-not-there",
+        "a SAM 3's word is found in pictures that it says do not show it",
+        "src/lexiseg/ops/concept_masks.py",
+        "queries.float().sigmoid() * presence.float().sigmoid()",
+        "queries.float().sigmoid()",
+        ("tests/ops/test_concept_masks.py",),
+    ),
+    Slip(
+        "tokens-of-unit-length",
+        "what a tower says of a word token by token is brought to unit length as a whole",
+        "src/lexiseg/clip/vocabulary.py",
+        "return F.normalize(vectors, dim=-1) if tower.pools else vectors",
+        "return F.normalize(vectors, dim=-1)",
+        ("tests/clip/towers/test_sam3.py",),
+    ),
+    Slip(
+        "padding-is-told",
+        "padding behind a word counts as tokens of it",
+        "src/lexiseg/clip/towers/sam3.py",
+        "self.text_projection(states) * told[:, :, None]",
+        "self.text_projection(states)",
+        ("tests/clip/towers/test_sam3.py",),
+    ),
     Slip(
         "places-of-a-part",
         "what is looked up are regions of the bank's first part, whichever part matched",
@@ -1349,6 +1373,57 @@ _BANK = (
     ),
 )
 
+_BOUNDS = (
+    Slip(
+        "floor-of-a-block",
+        "words are ruled out by how high another word may come, not by how high it comes everywhere",
+        "src/lexiseg/ops/class_chunks.py",
+        "floor = torch.maximum(floor, lower.amax(2))",
+        "floor = torch.maximum(floor, upper.amax(2))",
+        ("tests/ops/test_class_chunks.py::test_bounds_leave_every_label_as_it_is",),
+    ),
+    Slip(
+        "picked-words",
+        "a winner is looked up among all words instead of among those that were scored",
+        "src/lexiseg/ops/class_chunks.py",
+        "word = word if picked is None else picked[word]",
+        "word = word if picked is None else picked.sort().indices[word]",
+        ("tests/ops/test_class_chunks.py::test_bounds_leave_every_label_as_it_is",),
+    ),
+    Slip(
+        "probabilities-of-all-words",
+        "words that cannot win are missing from the sum of probabilities",
+        "src/lexiseg/ops/class_chunks.py",
+        "if running.total is None and _prune(",
+        "if _prune(",
+        ("tests/ops/test_class_chunks.py::test_probabilities_take_every_word",),
+    ),
+    Slip(
+        "mirrored-bounds",
+        "bounds of the mirrored view are not mirrored back",
+        "src/lexiseg/dense/multi_view.py",
+        "(mirrored[0].flip(axis), mirrored[1].flip(axis))",
+        "mirrored",
+        ("tests/dense/test_multi_view.py::test_fused_scores_lie_between_the_fused_bounds",),
+    ),
+    Slip(
+        "slack-of-bounds",
+        "what is bent between two corners, and what rounding adds, is left out of the bounds",
+        "src/lexiseg/ops/block_bounds.py",
+        "return lower.sub_(slack), upper.add_(slack)",
+        "return lower.sub_(0 * slack), upper.add_(0 * slack)",
+        ("tests/ops/test_block_bounds.py::test_nothing_lies_outside",),
+    ),
+    Slip(
+        "steady-products",
+        "small products go the library's other way, whose bits differ",
+        "src/lexiseg/ops/steady.py",
+        "_LARGE = 16",
+        "_LARGE = 1",
+        ("tests/ops/test_steady.py",),
+    ),
+)
+
 SLIPS = (
     _WORDS_AND_RULES
     + _PHOTOGRAPH_TO_LABELS
@@ -1364,6 +1439,7 @@ SLIPS = (
     + _INSIDE_MASKS
     + _TRIDENT
     + _PAPERS
-    + _BANK
+    + _BANK_AND_SAM_3
+    + _BOUNDS
 )
 """Every slip."""

@@ -19,7 +19,7 @@ from lexiseg.dense.registry import DENSE_ENCODERS
 from lexiseg.evaluation.benchmark import Benchmark, MethodChoice
 from lexiseg.inference.protocol import InferenceProtocol
 from lexiseg.recipes.ablations import MEASURED, read_table, table_names
-from lexiseg.recipes.benchmark import _borrowed, printed_in
+from lexiseg.recipes.benchmark import _borrowed, _published, printed_in, rows_of_table
 from support import golden_folders
 
 FOLDER = Path(__file__).parents[1] / "conf" / "benchmark"
@@ -217,6 +217,22 @@ def test_clip_is_read_as_sclip_reads_it_and_maskclip_whole():
     assert words("context59", "maskclip")[0] == ("airplane",)
     assert ("brick wall",) in words("coco_stuff", "maskclip")
     assert ("traffic light",) in words("cityscapes", "maskclip")
+
+
+@pytest.mark.parametrize("same_tower", [True, False])
+def test_what_a_table_prints_stands_beside_its_rows_on_the_tower_that_it_is_of(monkeypatch, same_tower):
+    monkeypatch.setattr("lexiseg.recipes.benchmark.is_published_tower", lambda tower: same_tower)
+    run = SimpleNamespace(
+        methods=MethodChoice.many(rows_of_table("tg_clip_table4", ["one"])),
+        benchmarks=[],
+        clip=SimpleNamespace(tower=None),
+        masks=None,
+        printed=printed_in("tg_clip_table4"),
+    )
+    found = _published(run)
+    assert (("1.0", "voc21") in found) == same_tower
+    run.masks = "given"
+    assert _published(run) == {}, "names of given masks are another task"
 
 
 def test_pixelclip_and_groupvit_have_their_own():

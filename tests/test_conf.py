@@ -178,11 +178,12 @@ OF_CASCADE_CLIP = {
 }
 """What some set of Cascade-CLIP and of every model whose file stands on its."""
 CASES = [
-    rarely((command, chosen), slow=file.startswith("train/ablation/") and number > 0)
+    rarely((command, chosen), slow=number > 0)
     for file in FILES
     for number, (command, chosen) in enumerate(selections(file))
 ]
-"""A table's first row in the default suite; every row is composed there by ``tests/cli/test_sweep.py``."""
+"""In the default suite a file through the first of its commands, a table by its first row; ``tests/cli/test_sweep.py`` composes
+every row there."""
 
 
 @pytest.mark.parametrize("file", FILES)

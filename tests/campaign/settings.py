@@ -241,10 +241,12 @@ _CONTRADICTIONS: dict[str, tuple[str, ...]] = {
         "masks=typo", "masks=.", "masks=good.ckpt", "checkpoints=[good.ckpt,good.ckpt]", "checkpoints=[gone.ckpt]",
         "checkpoints=[{label:x}]", "checkpoints=[{checkpoint:good.ckpt,nothing:1}]", "checkpoints={checkpoint:good.ckpt}",
         "checkpoints=[{checkpoint:good.ckpt,clip:gone}]", "methods=[] checkpoints=[good.ckpt]", "checkpoints=[.]",
+        "ablation=table8", "ablation=no_such", "ablation=pamr rows=[no_such]", "ablation=pamr methods=[clip]", "rows=[sclip]",
     ),
     "sweep": (
         "rows=[]", "rows=[no_such]", "seeds=[]", "seeds=[0,0]", "seeds=[-1]", "seeds=[1.5]", "seeds=x", "ablation=no_such",
         "optim.lr=-1", "hydra/launcher=no_such", "processes=-7",
+        "ablation=pamr", "score.limit=3", "score.nothing=1",
     ),
 }  # fmt: skip
 

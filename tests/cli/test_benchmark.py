@@ -97,6 +97,7 @@ def test_a_folder_of_ones_own(tmp_path):
         (["metods=[clip]"], "metods"),
         (["ablation=table8"], "the table table8 is one of `lexiseg sweep ablation=table8`; choose from pamr"),
         (["ablation=pamr", "methods=[clip]"], "ablation=pamr has methods of its own; leave methods out"),
+        (["rows=[sclip]"], "they are of a table of a paper; name that with ablation=TABLE too"),
         (["ablation=pamr", "rows=[sum]"], "rows: pamr has no row sum; it has maskclip"),
         (["protocol.strid=3", "methods=[clip]"], "no setting strid"),
     ],

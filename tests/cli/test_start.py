@@ -36,7 +36,7 @@ NESTED = (
     *(("data", name) for name in ("prepare", "check")),
     *(("masks", name) for name in ("build", "pairs", "show")),
     ("bank", "build"),
-    *(("analyze", name) for name in ("cka", "patches")),
+    *(("analyze", name) for name in ("cka", "patches", "attention")),
 )
 COMMANDS = ((), *((name,) for name in (*HYDRA_COMMANDS, *FLAG_COMMANDS)), *NESTED)
 

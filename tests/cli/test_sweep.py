@@ -61,6 +61,7 @@ def test_a_sweep_runs_each_row_and_seed_once_and_goes_on(tmp_path, capsys):
     last = json.loads((transductive / "transductive" / "result.json").read_text())
     assert whole["val"] == last["val"]
     assert whole["seconds"] > last["seconds"]
+    assert whole["parameters"] == last["parameters"] == json.loads(first.read_text())["parameters"] > 1000
     assert "| ZegCLIP + ST |" in (tmp_path / "table.md").read_text()
     stored = json.loads((tmp_path / "results.json").read_text())
     assert [row["name"] for row in stored] == ["zegclip", "zegclip_st"]

@@ -21,6 +21,7 @@ from lexiseg.dense.multi_view import (
     route_through,
 )
 from lexiseg.errors import ConfigError
+from lexiseg.ops.block_bounds import Blocks
 from lexiseg.ops.class_chunks import LinearMerge
 from lexiseg.ops.sliding_window import window_grid
 from lexiseg.ops.window_merge import plan_axis
@@ -141,6 +142,11 @@ class Maps:
     def tile(self, rows: slice, columns: slice, words: slice) -> Tensor:
         return self.maps[words, rows, columns].transpose(0, 1)
 
+    def bounds(self, blocks: Blocks, words: slice) -> tuple[Tensor, Tensor]:
+        lower = [blocks.lowest(maps) for maps in self.maps[words]]
+        upper = [-blocks.lowest(-maps) for maps in self.maps[words]]
+        return torch.stack(lower, -1), torch.stack(upper, -1)
+
 
 @pytest.mark.parametrize(
     "views",
@@ -168,6 +174,30 @@ def test_tiles_equal_whole_maps(images, views: MultiView) -> None:
                 torch.testing.assert_close(
                     ours, expected[words, rows, columns].transpose(0, 1), rtol=1e-4, atol=1e-5
                 )
+
+
+@pytest.mark.parametrize("fusion", ["mean", "maximum"])
+@pytest.mark.parametrize("flip", ["none", "horizontal", "vertical"])
+def test_fused_scores_lie_between_the_fused_bounds(fusion, flip) -> None:
+    """And of one block per pixel the bounds are the scores."""
+    views = MultiView(flip=flip, fusion=fusion)
+    random = torch.Generator().manual_seed(6)
+    sources = [Maps(torch.randn(5, *SIZE, generator=random)) for _ in views.plan(SIZE, PATCH)]
+    fused = FusedTiles(views, sources, size=SIZE, words=5)
+    tile = fused.tile(slice(0, SIZE[0]), slice(0, SIZE[1]), slice(1, 4)).transpose(1, 2)
+    for bound in fused.bounds(Blocks.of(SIZE, 1), slice(1, 4)):
+        assert torch.equal(bound, tile)
+    blocks = Blocks.of(SIZE, 6)
+    lower, upper = fused.bounds(blocks, slice(1, 4))
+    for word in range(3):
+        assert (lower[..., word] <= blocks.lowest(tile[..., word])).all()
+        assert (upper[..., word] >= -blocks.lowest(-tile[..., word])).all()
+
+
+def test_views_that_compare_words_know_no_bounds() -> None:
+    sources = [Maps(torch.zeros(3, *SIZE))] * 4
+    for views in (MultiView(fusion="entropy"), MultiView(flip="uncertain")):
+        assert FusedTiles(views, sources, size=SIZE, words=3).bounds(Blocks.of(SIZE, 7), slice(0, 3)) is None
 
 
 def test_tiles_of_one_view_are_its_own() -> None:

@@ -69,7 +69,7 @@ REFUSALS = dict.fromkeys(program_cases.CASCADES, "takes learned prompts, .*; got
 REFUSALS |= dict.fromkeys(program_cases.SANS, "needs a CLIP (ViT )?with a .*")
 REFUSALS |= {"fc_clip": "needs a CLIP with a ConvNeXt or ResNet or ViT; got a {kind}"}
 """What those say of a tower that takes no prompts that cannot stand on one."""
-QUICKLY_TRACED = ("cascade_clip", "fc_clip", "linear_probe", "region_probe")
+QUICKLY_TRACED = ("cascade_clip", "fc_clip", "region_probe")
 UNTRACED = {"fc_clip": "cannot be traced for images of any size"}
 KINDS = (*MODELS, "linear_probe", "region_probe")
 REGIONS = (

@@ -10,6 +10,7 @@ import torch.nn.functional as F
 from PIL import Image
 from transformers import ViTConfig, ViTModel
 
+import groupvit_files
 from lexiseg.cli.main import main
 from lexiseg.clip.loading import load_clip
 from lexiseg.dense.corrclip import CorrCLIP
@@ -187,6 +188,14 @@ def test_photographs_that_cannot_be_read_are_left_out(build, photos, tmp_path) -
     assert "1.png" in str(told[0])
     assert "no file at" in str(told[1])
     assert len(told) == 2
+
+
+def test_a_clip_without_patches_to_mix(build, tmp_path) -> None:
+    (tmp_path / "groupvit").mkdir()
+    groupvit_files.saved(tmp_path / "groupvit")
+    with pytest.raises(ConfigError, match="corrclip reads patches one by one"):
+        build(clip=ClipSource(str(tmp_path / "groupvit")))
+    assert not (tmp_path / "bank").exists()
 
 
 def test_no_region_at_all(build, photos, tmp_path) -> None:

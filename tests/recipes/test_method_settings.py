@@ -4,6 +4,7 @@ import re
 
 import pytest
 
+from lexiseg.cli.composing import read_value
 from lexiseg.errors import ConfigError
 from lexiseg.recipes.method_settings import assigned, own_settings
 
@@ -13,7 +14,7 @@ def test_values_are_read_as_a_configuration_reads_them():
         "sam_refine=true", "projections=[key, query]", "sigma=1e-3", "feature_side=null", "sam=a/b=c",
         "tg-clip.strength=0.5", "scales=[1]",
     ]  # fmt: skip
-    assert assigned(texts, {"flip": "none"}) == {
+    assert assigned(texts, {"flip": "none"}, read_value) == {
         "flip": "none",
         "sam_refine": True,
         "projections": ["key", "query"],
@@ -38,7 +39,7 @@ def test_values_are_read_as_a_configuration_reads_them():
 )
 def test_what_cannot_be_read(texts, message):
     with pytest.raises(ConfigError, match=re.escape(message)):
-        assigned(texts, {"flip": "horizontal"})
+        assigned(texts, {"flip": "horizontal"}, read_value)
 
 
 def test_the_one_method_takes_what_is_for_all_and_its_own():

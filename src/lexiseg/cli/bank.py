@@ -20,7 +20,7 @@ def run_build(args: argparse.Namespace) -> int:
     build = BankBuild(**{name: getattr(args, name) for name in _SAME}, clip=clip)
 
     def skipped(error: DataError) -> None:
-        console.print(f"[red]skipped:[/red] {escape(str(error))}")
+        console.print(f"[red]skipped:[/red] {escape(str(error))}", soft_wrap=True)
 
     summary = build_bank(build, skipped)
     console.print(escape(summary.tell()))

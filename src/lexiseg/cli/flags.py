@@ -6,6 +6,7 @@ from typing import Any
 from rich.console import Console
 from rich.markup import escape
 
+from lexiseg.cli.composing import read_value
 from lexiseg.cli.parsers.shared import METHOD
 from lexiseg.clip.loading import FrozenCLIP
 from lexiseg.clip.vocabulary import Vocabulary
@@ -39,7 +40,7 @@ def read_settings(args: argparse.Namespace, *models: str) -> dict[str, Any]:
     """
     named = (*(flag.destination for flag in METHOD.flags if flag.name != "--set"), *models)
     given = {name: getattr(args, name) for name in named if getattr(args, name) is not None}
-    return assigned(args.settings or (), given)
+    return assigned(args.settings or (), given, read_value)
 
 
 def warn_unknown(console: Console, clip: FrozenCLIP, args: argparse.Namespace, words: Vocabulary) -> None:

@@ -180,12 +180,20 @@ class CorrCLIP(DenseEncoder):
         regions: Tensor | None = None,
     ) -> PictureState:
         """As in :class:`~lexiseg.types.PictureReader`, on the external grid; mixed with what the bank says if there is one."""
+        with torch.autocast(
+            picture.device.type, enabled=False
+        ):  # means over many patches, and an exact search
+            return self._gather(states, merge, regions)
+
+    def _gather(
+        self, states: Sequence[WindowState], merge: Callable[[Tensor], Tensor], regions: Tensor | None
+    ) -> PictureState:
         spoken = merge(torch.cat([F.normalize(state.features.float(), dim=1) for state in states]))
         compared = merge(torch.cat([state.external for state in states]))
         grid = (spoken.shape[-2], spoken.shape[-1])
         if regions is None:
             regions = torch.full(grid, UNSEGMENTED)
-        ids = ids_at(regions.to(picture.device), grid).flatten()
+        ids = ids_at(regions.to(spoken.device), grid).flatten()
         own = map_to_tokens(spoken[None])[0]
         described = describe_regions(map_to_tokens(compared[None])[0], own, ids)
         if self.bank is not None:

@@ -176,7 +176,7 @@ def identify(model: object) -> str:
 def _map(path: Path, about: Mapping[str, Any], name: str) -> npt.NDArray[np.float16]:
     expected = (about["regions"], about["width"][name])
     try:
-        numbers: npt.NDArray[np.float16] = np.load(path, mmap_mode="r", allow_pickle=False)
+        numbers: npt.NDArray[np.float16] = np.lib.format.open_memmap(path, mode="r")
     except (OSError, ValueError, EOFError) as error:
         raise DataError(f"{path}: missing, cut short or no array of numpy's; build the bank anew") from error
     if numbers.shape != expected or numbers.dtype != NUMBERS:

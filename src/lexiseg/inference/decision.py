@@ -1,7 +1,7 @@
 """From window logits to labels: merging, refinement, competition, penalty, area rule, threshold, vote, in this order."""
 
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import NamedTuple
 
 import numpy as np
@@ -9,7 +9,7 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from lexiseg.inference.layout import ImageLayout, WindowMaps
+from lexiseg.inference.layout import AxisPlans, ImageLayout, WindowMaps
 from lexiseg.inference.protocol import InferenceProtocol
 from lexiseg.inference.refine import MaskVote, PreparedPAMR
 from lexiseg.inference.regions import PictureRegions
@@ -142,6 +142,7 @@ class _Contest:
     layout: ImageLayout
     protocol: InferenceProtocol
     touches: LastTouches
+    plans: AxisPlans = field(default_factory=dict)
 
     def run(self, passes: Iterable[WordPass], *, penalty: Tensor | None, with_total: bool = False) -> Running:
         """All words against each other; words are counted in the order in which they come."""
@@ -205,7 +206,9 @@ class _Contest:
             count = maps.shape[1] if isinstance(maps, Tensor) else len(maps)
             if count:
                 protocol = self.protocol
-                merge = self.layout.merge(logits, protocol.activation, protocol.logit_scale, protocol.combine)
+                merge = self.layout.merge(
+                    logits, protocol.activation, protocol.logit_scale, protocol.combine, self.plans
+                )
                 yield slice(first, first + count), merge, maps.device
             first += count
 

@@ -151,6 +151,10 @@ class WindowLayout:
         return route_through(plan, self.by_way_of[axis], self.source[axis])
 
 
+AxisPlans = dict[WindowLayout, tuple[AxisPlan, AxisPlan]]
+"""The vertical and the horizontal plan of each view; a view and its mirror image share theirs."""
+
+
 @dataclass(frozen=True)
 class ImageLayout:
     """Every view of a photograph with its windows.
@@ -199,6 +203,7 @@ class ImageLayout:
         activation: Activation,
         scale: float,
         combine: Combine = "masks",
+        plans: AxisPlans | None = None,
     ) -> TileSource:
         """Scores at the photograph's pixels, made when asked for.
 
@@ -208,12 +213,13 @@ class ImageLayout:
             activation: As in the protocol.
             scale: Factor on the logits.
             combine: As in the protocol.
+            plans: Of other words' windows of the same photograph; what is missing is added.
         """
         first = logits[0]
         if isinstance(first, ClassifiedMasks):
             masks, axes = self._of_regions(first)
             return RegionMerge(masks, first.scores[0] * scale, *axes, sums_travel=combine == "scores")
-        plans: dict[WindowLayout, tuple[AxisPlan, AxisPlan]] = {}  # a view and its mirror image share theirs
+        plans = {} if plans is None else plans
         sources: list[TileSource] = []
         for each, layout in zip(logits, self.windows, strict=True):
             maps = each.features if isinstance(each, PixelFeatures) else each
@@ -268,6 +274,7 @@ def lay_out(
     rule = protocol.views
     if protocol.stretch is not None:
         side = max(round(protocol.stretch / patch_size), 1) * patch_size
+        _check_size(source, (side, side))
         grid = window_grid((side, side), None, None)
         square = WindowLayout(source, (side, side), grid, patch_size, protocol.padding, None, working)
         _check_work(source, (square,), protocol)
@@ -275,6 +282,8 @@ def lay_out(
     single = rule == SINGLE_VIEW
     on_grid = patch_grid_size(working, patch_size, protocol.window or 1) if whole_picture else working
     views = (View(1.0, on_grid),) if single else rule.plan(working, patch_size)
+    for view in views:
+        _check_size(source, view.size)
     windows = tuple(
         WindowLayout(
             source,
@@ -325,18 +334,23 @@ def _working_size(source: tuple[int, int], protocol: InferenceProtocol) -> tuple
     return max(height, 1), max(width, 1)
 
 
+def _check_size(source: tuple[int, int], working: tuple[int, int]) -> None:
+    """Before windows are counted: their places alone would fill the memory of an image that is far too large."""
+    height, width = working
+    if height * width > _WORKING_PIXELS:
+        raise DataError(
+            f"an image of {source[0]}x{source[1]} pixels (height x width) would be worked on at {height}x{width}, which is too "
+            "large; crop it, or set a smaller short_side or scale"
+        )
+
+
 def _check_work(
     source: tuple[int, int], layouts: Sequence[WindowLayout], protocol: InferenceProtocol
 ) -> None:
     """Estimate what the photograph would need, from sizes alone."""
     told = f"an image of {source[0]}x{source[1]} pixels (height x width) would"
     for layout in layouts:
-        height, width = layout.working
         patches = layout.padded[0] * layout.padded[1] // layout.patch_size**2
-        if height * width > _WORKING_PIXELS:
-            raise DataError(
-                f"{told} be worked on at {height}x{width}, which is too large; crop it, or set a smaller short_side"
-            )
         if patches > _WINDOW_PATCHES:
             raise DataError(
                 f"{told} be read in windows of {patches} patches, where at most {_WINDOW_PATCHES} fit; set a window of the "

@@ -131,9 +131,7 @@ class LinearMerge(TileSource):
     ) -> None:
         grid = logits.float().unflatten(0, (len(vertical.starts), len(horizontal.starts)))  # Wy Wx M h w
         self._maps = grid.permute(0, 3, 2, 1, 4).flatten(3).flatten(0, 1)  # (Wy * h, M, Wx * w)
-        self._vertical = BandedMatrix(vertical.fused() * scale)
-        self._horizontal = BandedMatrix(horizontal.fused())
-        self._corners: dict[Blocks, tuple[Corners, Corners]] = {}
+        self._vertical, self._horizontal = vertical.way(scale), horizontal.way()
 
     def tile(self, rows: slice, columns: slice, words: Picked) -> Tensor:
         """``(R, M, C)`` scaled logits of some words at some source pixels."""
@@ -142,12 +140,9 @@ class LinearMerge(TileSource):
 
     def bounds(self, blocks: Blocks, words: slice) -> tuple[Tensor, Tensor]:
         """Lower and upper bounds ``(B, C, M)`` of the tiles in each block."""
-        if blocks not in self._corners:
-            self._corners[blocks] = (
-                Corners.of(self._vertical.matrix, block_spans(blocks.rows)),
-                Corners.of(self._horizontal.matrix, block_spans(blocks.columns)),
-            )
-        return interpolation_bounds(self._maps[:, words], *self._corners[blocks])
+        vertical = self._vertical.corners(block_spans(blocks.rows))
+        horizontal = self._horizontal.corners(block_spans(blocks.columns))
+        return interpolation_bounds(self._maps[:, words], vertical, horizontal)
 
 
 class SigmoidMerge(TileSource):
@@ -177,7 +172,6 @@ class SigmoidMerge(TileSource):
         self._terms = sum(int(count.amax()) for count in coverage) + int(
             coverage[0].amax() * coverage[1].amax()
         )
-        self._corners: dict[tuple[int, tuple[int, ...]], list[tuple[slice, Corners]]] = {}
 
     def tile(self, rows: slice, columns: slice, words: Picked) -> Tensor:
         """``(R, M, C)`` mean sigmoids of some words at some source pixels."""
@@ -194,35 +188,28 @@ class SigmoidMerge(TileSource):
         """Lower and upper bounds ``(B, C, M)`` of the tiles in each block: those of all windows that lie over it."""
         size = (len(blocks.rows) - 1, len(blocks.columns) - 1, _length(words))
         lower, upper = self._maps.new_full(size, torch.inf), self._maps.new_full(size, -torch.inf)
+        columns = list(enumerate(self._window_corners(1, blocks.columns)))
         for row, (down, vertical) in enumerate(self._window_corners(0, blocks.rows)):
-            for column, (across, horizontal) in enumerate(self._window_corners(1, blocks.columns)):
+            for column, (across, horizontal) in columns:
                 low, high = interpolation_bounds(self._maps[row, column, :, words], vertical, horizontal)
                 lower[down, across] = lower[down, across].minimum(low)
                 upper[down, across] = upper[down, across].maximum(high)
         share = rounding_share(self._terms)
         return lower.sigmoid_() - share, upper.sigmoid_() + share
 
-    def _window_corners(self, axis: int, edges: tuple[int, ...]) -> list[tuple[slice, Corners]]:
-        """For each window along an axis the blocks that it lies over, and their corners in it; kept for the next words."""
-        if (axis, edges) not in self._corners:
-            plan, resample = self._plans[axis], self._resample[axis]
-            parts = [slice(first, stop) for first, stop in pairwise(edges)]
-            reads = parts if resample is None else [resample.columns(part) for part in parts]
-            self._corners[axis, edges] = [
-                self._corners_in_window(axis, reads, start, start + plan.window) for start in plan.starts
-            ]
-        return self._corners[axis, edges]
-
-    def _corners_in_window(
-        self, axis: int, reads: list[slice], start: int, stop: int
-    ) -> tuple[slice, Corners]:
-        """Which blocks, by the working pixels that each reads, a window lies over, and their corners in it."""
-        over = [index for index, read in enumerate(reads) if read.start < stop and read.stop > start]
-        spans = [
-            (max(reads[index].start, start) - start, min(reads[index].stop, stop) - 1 - start)
-            for index in over
-        ]
-        return slice(over[0], over[-1] + 1), Corners.of(self._upsample[axis].matrix, tuple(spans))
+    def _window_corners(self, axis: int, edges: tuple[int, ...]) -> Iterator[tuple[slice, Corners]]:
+        """For each window along an axis the blocks that it lies over, and their corners in it."""
+        plan, resample = self._plans[axis], self._resample[axis]
+        parts = [slice(first, stop) for first, stop in pairwise(edges)]
+        reads = parts if resample is None else [resample.columns(part) for part in parts]
+        for start in plan.starts:
+            stop = start + plan.window
+            over = [index for index, read in enumerate(reads) if read.start < stop and read.stop > start]
+            blocks = slice(over[0], over[-1] + 1)
+            spans = tuple(
+                (max(read.start, start) - start, min(read.stop, stop) - 1 - start) for read in reads[blocks]
+            )
+            yield blocks, self._upsample[axis].corners(spans)
 
     def _canvas(self, rows: slice, columns: slice, words: Picked) -> Tensor:
         """Mean sigmoids ``(R, M, C)`` at working pixels."""

@@ -5,12 +5,13 @@ separable, so that along each axis they are one small matrix. Nothing of an imag
 per class.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Literal
 
 import torch
 from torch import Tensor
 
+from lexiseg.ops.block_bounds import Corners, Span
 from lexiseg.ops.interpolate import bilinear_matrix
 from lexiseg.ops.steady import steady_product
 from lexiseg.types import chunks
@@ -39,6 +40,7 @@ class AxisPlan:
     resample: Tensor | None
     working: int
     source: int
+    _ways: "dict[float, BandedMatrix]" = field(default_factory=dict, init=False, repr=False, compare=False)
 
     @property
     def window(self) -> int:
@@ -60,6 +62,12 @@ class AxisPlan:
             matrix[start : start + self.window, index * patches : (index + 1) * patches] = self.upsample
         matrix /= self.coverage()[:, None]
         return matrix if self.resample is None else BandedMatrix(self.resample).times(matrix)
+
+    def way(self, scale: float = 1.0) -> "BandedMatrix":
+        """:meth:`fused` times ``scale``, kept for the words that are still to come."""
+        if scale not in self._ways:
+            self._ways[scale] = BandedMatrix(self.fused() * scale)
+        return self._ways[scale]
 
 
 def plan_axis(
@@ -108,6 +116,13 @@ class BandedMatrix:
         filled = (matrix != 0).to(torch.uint8)
         self._first: list[int] = filled.argmax(1).tolist()
         self._last: list[int] = (matrix.shape[1] - filled.flip(1).argmax(1)).tolist()
+        self._corners: dict[tuple[Span, ...], Corners] = {}
+
+    def corners(self, spans: tuple[Span, ...]) -> Corners:
+        """Rows that stand for all rows of each span; kept for the words that are still to come."""
+        if spans not in self._corners:
+            self._corners[spans] = Corners.of(self.matrix, spans)
+        return self._corners[spans]
 
     def columns(self, rows: slice) -> slice:
         """Columns between which all that is not zero in ``rows`` lies."""

@@ -2,15 +2,17 @@
 
 import hashlib
 import json
+import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import numpy.typing as npt
 import torch
+from PIL import Image
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file, save_file
 from torch import Tensor
@@ -19,6 +21,7 @@ from lexiseg.clip.model import DEFAULT_CLIP
 from lexiseg.data.io import read_image
 from lexiseg.dense.corrclip import PROXY, CorrCLIP
 from lexiseg.dense.region_bank import FORMAT, RECORD, RegionBank, identify
+from lexiseg.dense.registry import build_dense, dense_settings
 from lexiseg.errors import ConfigError, DataError
 from lexiseg.inference.devices import pick_device
 from lexiseg.inference.encoding import EncodedImage, Picture, WindowEncoder
@@ -29,7 +32,7 @@ from lexiseg.inference.regions import PictureRegions
 from lexiseg.interruption import Kept, keeping
 from lexiseg.masks.build import MaskTask
 from lexiseg.ops.region_ids import UNSEGMENTED
-from lexiseg.progress import with_progress
+from lexiseg.progress import doing
 from lexiseg.recipes.given_masks import GivenMasks
 from lexiseg.recipes.masks import mask_tasks
 from lexiseg.recipes.photographs import Photograph
@@ -187,13 +190,8 @@ def build_bank(build: BankBuild, skipped: Skipped) -> BankSummary:
     if _settle(build, parts, about):
         return BankSummary(RegionBank.open(build.out), json.loads((build.out / RECORD).read_text())["counts"])
     write_json(about, build.out / _UNFINISHED)
-    missing = parts.missing()
     with keeping(parts.kept):
-        for index in with_progress(
-            missing, f"describing regions, {_GROUP} photographs at a time", len(missing)
-        ):
-            tensors = maker.read(parts.group(index))
-            write_atomically(parts.path(index), partial(save_file, tensors), durable=True)
+        _read_missing(maker, parts)
         counts = torch.cat(list(parts.tensors("counts"))).tolist()
         regions = sum(count for count in counts if count > 0)
         if not regions:
@@ -208,6 +206,18 @@ def build_bank(build: BankBuild, skipped: Skipped) -> BankSummary:
     return BankSummary(RegionBank.open(build.out), counts)
 
 
+def _read_missing(maker: "_Maker", parts: _Parts) -> None:
+    missing = parts.missing()
+    count = len(parts.tasks)
+    done = count - sum(len(parts.group(index)) for index in missing)
+    with warnings.catch_warnings(), doing("describing regions", count, done=done) as work:
+        # Large photographs are welcome here; Pillow warns of them as a possible attack.
+        warnings.simplefilter("ignore", Image.DecompressionBombWarning)
+        for index in missing:
+            tensors = maker.read(parts.group(index), work.advance)
+            write_atomically(parts.path(index), partial(save_file, tensors), durable=True)
+
+
 class _Maker:
     """Everything of a build that is checked or loaded before the first photograph."""
 
@@ -218,13 +228,12 @@ class _Maker:
         where = pick_device(build.device)
         self._build, self._skipped = build, skipped
         self._clip = build.clip.load().to(where)
-        self._encoder = CorrCLIP(self._clip.tower, proxy=build.proxy, merge_distance=None).to(where)
+        made = build_dense("corrclip", self._clip.tower, proxy=build.proxy, merge_distance=None)
+        self._encoder = cast(CorrCLIP, made.to(where))
         self._reader = RegionReader(self._encoder)
 
     def about(self) -> dict[str, Any]:
         """The record as far as it is known before any photograph is read."""
-        from lexiseg.dense.registry import dense_settings
-
         protocol, settings = self._reader.protocol, dense_settings("corrclip", self._clip.tower)
         masks, build = self._masks.folder, self._build
         names = json.dumps([self._name(task) for task in self.tasks])
@@ -250,8 +259,8 @@ class _Maker:
         root = task.store.root or task.image.parent
         return str(task.image.relative_to(root)), task.image.stat().st_size
 
-    def read(self, tasks: Sequence[MaskTask]) -> dict[str, Tensor]:
-        """Keys and values of some photographs, and how many regions each has."""
+    def read(self, tasks: Sequence[MaskTask], step: Callable[[], None]) -> dict[str, Tensor]:
+        """Keys and values of some photographs, and how many regions each has; ``step`` is told after each."""
         counts, found = [], []
         for task in tasks:
             try:
@@ -262,6 +271,7 @@ class _Maker:
             except DataError as error:
                 self._skipped(error)
                 counts.append(_FAILED)
+            step()
         if not found:  # how wide they would be, nobody knows
             return {"keys": torch.zeros(0, 0), "values": torch.zeros(0, 0), "counts": torch.tensor(counts)}
         keys, values = (torch.cat(tensors) for tensors in zip(*found, strict=True))

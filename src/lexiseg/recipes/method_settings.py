@@ -1,23 +1,22 @@
 """Settings of methods as a command line says them: ``KEY=VALUE``, or ``METHOD.KEY=VALUE`` for one method alone."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
-
-from omegaconf import OmegaConf
-from omegaconf.errors import OmegaConfBaseException
-from yaml import YAMLError
 
 from lexiseg.dense.names import METHODS
 from lexiseg.dense.wants import require_taken
 from lexiseg.errors import ConfigError, did_you_mean
 
 
-def assigned(assignments: Sequence[str], given: Mapping[str, Any]) -> dict[str, Any]:
-    """Settings by name, those of one method under its name; values are read as a configuration reads them.
+def assigned(
+    assignments: Sequence[str], given: Mapping[str, Any], read: Callable[[str], Any]
+) -> dict[str, Any]:
+    """Settings by name, those of one method under its name; a value is what a configuration would read.
 
     Args:
         assignments: As typed.
         given: What other flags say.
+        read: A value as typed to what it means; a ValueError says that it means nothing.
 
     Raises:
         ConfigError: No value, no such method, a value that no configuration holds, or one setting said twice.
@@ -37,16 +36,11 @@ def assigned(assignments: Sequence[str], given: Mapping[str, Any]) -> dict[str, 
         place = settings.setdefault(method, {}) if method else settings
         if key in place:
             raise ConfigError(f"--set {text}: {name} is said twice; leave one out")
-        place[key] = _value(text, value)
+        try:
+            place[key] = read(value)
+        except ValueError as error:
+            raise ConfigError(f"--set {text}: the value cannot be read; {error}") from error
     return settings
-
-
-def _value(text: str, value: str) -> Any:
-    try:
-        read: Any = OmegaConf.to_container(OmegaConf.from_dotlist([f"value={value}"]), resolve=False)
-    except (YAMLError, OmegaConfBaseException) as error:
-        raise ConfigError(f"--set {text}: the value cannot be read; {str(error).splitlines()[0]}") from error
-    return read["value"]
 
 
 def own_settings(settings: Mapping[str, Any], method: str | None) -> dict[str, Any]:

@@ -331,14 +331,18 @@ def _methods(record: Record) -> Any:
     Raises:
         ConfigError: No such table or row, or both were named.
     """
-    table = record.get("ablation")
+    table, rows = record.get("ablation"), record.get("rows", "all")
     if not table:
+        if rows != "all":
+            raise ConfigError(
+                f"rows={rows}: they are of a table of a paper; name that with ablation=TABLE too"
+            )
         return record["methods"]
     if record["methods"] != "all":
         raise ConfigError(
             f"ablation={table} has methods of its own; leave methods out, or choose among them with rows=[…]"
         )
-    return rows_of_table(table, record.get("rows", "all"))
+    return rows_of_table(table, rows)
 
 
 def _training_of(data: Any) -> Callable[[], SegmentationDataset] | None:

@@ -72,7 +72,7 @@ tokens on what became of it:
 The run folder (output_dir, by default runs/NAME) receives clip, the adapted CLIP as an ordinary folder, its tokens beside it;
 config.yaml, metrics.csv, last.ckpt and result.json. The same command goes on where a killed run stopped. OVSeg takes both:
 
-  lexiseg train experiment=ovseg_coco clip=runs/prompts/clip data.root=PATH
+  lexiseg train experiment=ovseg_coco clip=runs/prompts/clip data.root=PATH trainer=ddp trainer.devices=8
 """
 
 _SWEEP = """usage: lexiseg sweep ablation=TABLE [rows=[…]] [seeds=[…]] [output=FOLDER] [processes=N] [key=value ...]
