@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test lint type check format clean
+.PHONY: help setup demo test test-slow lint type check format clean
 
 help:  ## Show the targets
 	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/' | expand -t 12
@@ -20,8 +20,14 @@ setup: $(READY)  ## Create .venv and install
 demo: $(READY)  ## Train on the toy world and find unseen classes, offline
 	$(BIN)/lexiseg demo
 
-test: $(READY)  ## Run the test suite
-	$(BIN)/python -m pytest
+# One process per core; which tests a process has not begun go to one that is done.
+PYTEST = $(BIN)/python -m pytest --numprocesses auto --dist worksteal
+
+test: $(READY)  ## Run the tests, but for the slow ones
+	$(PYTEST) -m "not slow"
+
+test-slow: $(READY)  ## Run the slow tests, which rarely break
+	$(PYTEST) -m slow
 
 lint: $(READY)  ## Check style
 	$(BIN)/ruff check .
@@ -30,7 +36,7 @@ lint: $(READY)  ## Check style
 type: $(READY)  ## Check types
 	$(BIN)/mypy
 
-check: lint type test  ## Everything that CI checks
+check: lint type test test-slow  ## Everything that CI checks
 
 format: $(READY)  ## Rewrite files in the house style
 	$(BIN)/ruff check --fix .

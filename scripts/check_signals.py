@@ -14,6 +14,7 @@ import csv
 import json
 import os
 import random
+import re
 import shlex
 import signal
 import subprocess
@@ -159,7 +160,7 @@ class Case:
         if len(ours) != (0 if killed else 1) or any(noise in said for noise in _NOISE):
             yield f"said {said[-1500:]!r}"
         elif not killed:
-            self.command = shlex.split(ours[0].partition("go on with: ")[2])
+            self.command = shlex.split(re.split(r"(?:go on|begin anew) with: ", ours[0])[1])
         deadline = time.monotonic() + (_ORPHANS_GONE if killed else 1.0)
         while (left := living(session)) and time.monotonic() < deadline:
             time.sleep(0.05)

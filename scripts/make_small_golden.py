@@ -21,7 +21,7 @@ from small_cases import CASES, outputs  # noqa: E402
 
 from support import GOLDEN_VARIABLE, SMALL_GOLDEN, golden_folders, load_numbers  # noqa: E402
 
-NEEDED = ("cascade", "zegclip", "spt", "training-free", "pixelclip")
+NEEDED = ("cascade", "zegclip", "spt", "training-free", "more-training-free", "pixelclip")
 CHECKS = (
     str(TESTS / "golden"),
     f"--ignore={TESTS / 'golden' / 'test_small.py'}",

@@ -408,6 +408,22 @@ _TOWERS_AND_READINGS = (
         ("tests/dense/test_dense_readings.py",),
     ),
     Slip(
+        "pull-after-upsampling",
+        "features are compared with words at the photograph's pixels without their recalibration there",
+        "src/lexiseg/ops/pixel_tiles.py",
+        "self._pull(self._features.tile(rows, columns, self._channels))",
+        "self._features.tile(rows, columns, self._channels)",
+        ("tests/inference/test_segmenter_pixels.py", "tests/ops/test_pixel_tiles.py"),
+    ),
+    Slip(
+        "length-of-features",
+        "equation 12 takes features at unit length, whatever unit_features says",
+        "src/lexiseg/dense/recalibration.py",
+        "return self.strength / features.norm(dim=1, keepdim=True).clamp_min(1e-12)",
+        "return self.strength",
+        ("tests/dense/test_recalibration.py", "tests/inference/test_segmenter_pixels.py"),
+    ),
+    Slip(
         "naclip-sigma",
         "NACLIP's neighbourhood has one width, whatever sigma says",
         "src/lexiseg/dense/naclip.py",
@@ -427,9 +443,17 @@ _TOWERS_AND_READINGS = (
         "settings-of-sc-clip",
         "TG-CLIP takes a benchmark's common settings instead of SC-CLIP's",
         "src/lexiseg/evaluation/benchmark.py",
-        'return self.methods.get(method) or (self.methods.get("sc-clip", {}) if method == TG_CLIP else {})',
+        "return self.methods.get(method) or self.methods.get(encoder_name(method), {})",
         "return self.methods.get(method) or {}",
         ("tests/evaluation/test_benchmark.py::test_each_method_takes_its_published_settings",),
+    ),
+    Slip(
+        "uniform-rows",
+        "a row that reads every benchmark alike keeps the logit scale and the thresholds of each",
+        "src/lexiseg/evaluation/benchmark.py",
+        "**(UNIFORM if choice.uniform else {})}",
+        "}",
+        ("tests/evaluation/test_benchmark.py::test_a_uniform_row_reads_every_benchmark_alike",),
     ),
     Slip(
         "templates-in-a-cell",
@@ -841,9 +865,49 @@ _DATA_AND_RUNS = (
         "checkpoint-of-another-run",
         "a run started anew and stopped early names the checkpoint of the run before it",
         "src/lexiseg/recipes/run_folder.py",
-        "foreign = None if resume_from == last else _stamp(last)",
-        "foreign = None",
+        "foreign = (None, None) if resume_from == own[0] else tuple(_stamp(path) for path in own)",
+        "foreign = (None, None)",
         ("tests/recipes/test_run_folder.py",),
+    ),
+    Slip(
+        "side-adapter-drops-half-a-patch",
+        "of an odd number of side patches, CLIP loses half of one of its own, and its tokens are shifted",
+        "src/lexiseg/models/proposers/adapters.py",
+        "self.stride = math.lcm(settings.patch, whole)",
+        "self.stride = settings.patch",
+        ("tests/models/test_two_stage.py",),
+    ),
+    Slip(
+        "class-without-a-pixel",
+        "a class of which a crop left nothing is taught to some query",
+        "src/lexiseg/losses/segment_criterion.py",
+        "targets = [one.shown() for one in targets]",
+        "targets = list(targets)",
+        ("tests/recipes/test_criteria.py",),
+    ),
+    Slip(
+        "queries-of-a-swin-for-keys",
+        "the joined queries, keys and values of a Swin are told apart in another order",
+        "src/lexiseg/checkpoints/layouts/backbones.py",
+        'attention.{letter}_proj.{kind}" for letter in "qkv")',
+        'attention.{letter}_proj.{kind}" for letter in "kqv")',
+        ("tests/checkpoints/test_backbone_weights.py",),
+    ),
+    Slip(
+        "stage-of-a-swin-of-timm",
+        "the halving before a stage of timm's Swin is taken for the one after it",
+        "src/lexiseg/checkpoints/layouts/backbones.py",
+        'int(found[1]) - 1}.downsample"',
+        'int(found[1])}.downsample"',
+        ("tests/checkpoints/test_backbone_weights.py",),
+    ),
+    Slip(
+        "class-ids-for-words-of-captions",
+        "a labelled photograph beside captioned ones is told by words of the numbers of its classes",
+        "src/lexiseg/data/captioned_regions.py",
+        "tuple(self._names[each] for each in present)",
+        "tuple(int(each) for each in present)",
+        ("tests/recipes/test_training_on_captions.py",),
     ),
     Slip(
         "workers-hear-ctrl-c",
@@ -1166,8 +1230,8 @@ _INSIDE_MASKS = (
         "unmirrored-regions",
         "a mirrored view is told the regions of the view as it is",
         "src/lexiseg/inference/regions.py",
-        "return mirror(ids_at(ids_at(self._map, working), view.size), view.flip)",
-        "return ids_at(ids_at(self._map, working), view.size)",
+        "return mirror(ids_at(ids_at(self.ids, working), view.size), view.flip)",
+        "return ids_at(ids_at(self.ids, working), view.size)",
         ("tests/inference/test_regions.py",),
     ),
     Slip(
@@ -1212,6 +1276,100 @@ _TRIDENT = (
         "mask &= best >= settings.threshold",
         "mask &= best >= 0",
         ("tests/ops/test_prompted_refinement.py",),
+    ),
+)
+
+_PAPERS = (
+    Slip(
+        "stage-alone",
+        "the panel of every single stage shows the first one's blocks",
+        "src/lexiseg/models/cascade_clip.py",
+        "replace(self.settings, stages=(self.settings.stages[index],))",
+        "replace(self.settings, stages=(self.settings.stages[0],))",
+        ("tests/models/test_cascade_clip.py::test_a_stage_alone_answers_what_it_adds_to_the_whole",),
+    ),
+    Slip(
+        "correlative-attention-of-a-point",
+        "the picture of SCLIP's attention shows queries with queries alone",
+        "src/lexiseg/analysis/point_attention.py",
+        "(seen(query, query) + seen(key, key)) / 2",
+        "seen(query, query)",
+        ("tests/analysis/test_point_attention.py",),
+    ),
+    Slip(
+        "words-of-a-class-while-a-projection-is-fitted",
+        "a class counts as its best word, not as all of its words",
+        "src/lexiseg/dense/learned_projection.py",
+        "logits[:, class_ids == index].logsumexp(1)",
+        "logits[:, class_ids == index].amax(1)",
+        ("tests/dense/test_dense_readings.py::test_learned_projection_lowers_its_loss_and_leaves_the_tower",),
+    ),
+    Slip(
+        "images-of-a-step",
+        "a recipe on four processes is told to take a quarter of its images",
+        "src/lexiseg/recipes/trainer.py",
+        "total = batch_size * processes * accumulated",
+        "total = batch_size * accumulated",
+        ("tests/recipes/test_trainer.py::test_a_published_recipe_at_another_batch_says_so",),
+    ),
+)
+
+_BANK_AND_SAM_3 = (
+    Slip(
+        "words-that-are-not-there",
+        "a SAM 3's word is found in pictures that it says do not show it",
+        "src/lexiseg/ops/concept_masks.py",
+        "queries.float().sigmoid() * presence.float().sigmoid()",
+        "queries.float().sigmoid()",
+        ("tests/ops/test_concept_masks.py",),
+    ),
+    Slip(
+        "tokens-of-unit-length",
+        "what a tower says of a word token by token is brought to unit length as a whole",
+        "src/lexiseg/clip/vocabulary.py",
+        "return F.normalize(vectors, dim=-1) if tower.pools else vectors",
+        "return F.normalize(vectors, dim=-1)",
+        ("tests/clip/towers/test_sam3.py",),
+    ),
+    Slip(
+        "padding-is-told",
+        "padding behind a word counts as tokens of it",
+        "src/lexiseg/clip/towers/sam3.py",
+        "self.text_projection(states) * told[:, :, None]",
+        "self.text_projection(states)",
+        ("tests/clip/towers/test_sam3.py",),
+    ),
+    Slip(
+        "places-of-a-part",
+        "what is looked up are regions of the bank's first part, whichever part matched",
+        "src/lexiseg/ops/top_matches.py",
+        "own_places + first]",
+        "own_places]",
+        ("tests/ops/test_top_matches.py",),
+    ),
+    Slip(
+        "memory-the-wrong-way-round",
+        "the share of the memory is the photograph's own",
+        "src/lexiseg/ops/region_memory.py",
+        "(1 - share) * own + share * remembered[places]",
+        "share * own + (1 - share) * remembered[places]",
+        ("tests/ops/test_region_memory.py",),
+    ),
+    Slip(
+        "bank-of-another-clip",
+        "a bank is taken whose values another CLIP gave",
+        "src/lexiseg/dense/region_bank.py",
+        '(("clip", tower), ("proxy", proxy))',
+        '(("proxy", proxy),)',
+        ("tests/dense/test_region_bank.py",),
+    ),
+    Slip(
+        "joined-regions-remember",
+        "with a bank, regions of a window are still joined, which the second version does not do",
+        "src/lexiseg/dense/corrclip.py",
+        "            merge_distance = None\n",
+        "            pass\n",
+        ("tests/dense/test_corrclip.py",),
     ),
 )
 
@@ -1280,6 +1438,8 @@ SLIPS = (
     + _CAPTIONS_AND_PAIRS
     + _INSIDE_MASKS
     + _TRIDENT
+    + _PAPERS
+    + _BANK_AND_SAM_3
     + _BOUNDS
 )
 """Every slip."""

@@ -8,6 +8,12 @@ os.environ["HF_HUB_OFFLINE"] = "1"
 # What a command says of itself while it works depends on how long it takes; its own tests set it free.
 os.environ["LEXISEG_QUIET"] = "1"
 
+# Tests that run side by side share the cores, as do the processes that they start; torch reads this when it is imported.
+os.environ.setdefault(
+    "OMP_NUM_THREADS",
+    str(max(1, (os.cpu_count() or 1) // int(os.environ.get("PYTEST_XDIST_WORKER_COUNT", "1")))),
+)
+
 import signal
 
 import pytest

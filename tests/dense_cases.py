@@ -7,7 +7,7 @@ from torch import Tensor
 
 from lexiseg.clip.towers.vit import VisionTower
 from lexiseg.dense import DENSE_ENCODERS, DenseEncoder, build_dense
-from lexiseg.dense.registry import GROUP_READINGS
+from lexiseg.dense.registry import OWN_READINGS
 from lexiseg.dense.wants import wants_sam, wants_second_model
 from lexiseg.masks.segment_anything_attention import LastAttention
 
@@ -26,7 +26,7 @@ VARIANTS = {
 }
 """Choices of a method that read otherwise: its name, a dash, and what to build it with."""
 
-PATCH_METHODS = tuple(name for name in DENSE_ENCODERS if name not in GROUP_READINGS)
+PATCH_METHODS = tuple(name for name in DENSE_ENCODERS if name not in OWN_READINGS)
 """The methods that read the patches of a tower one by one."""
 
 ENCODERS: dict[str, dict] = {name: SETTINGS.get(name, {}) for name in PATCH_METHODS} | VARIANTS

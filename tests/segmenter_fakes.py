@@ -105,6 +105,7 @@ class ColourClip:
     source = fingerprint = "colours"
     known_words = None
     unit_sentences = True
+    pools = True
     context_length = 10**6
 
     def __init__(self):

@@ -7,15 +7,19 @@ from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
+import torch
 from hydra.utils import get_object
 from omegaconf import OmegaConf
 
+from lexiseg.clip.loading import load_clip
 from lexiseg.data.class_files import builtin_classes
-from lexiseg.dense.methods import METHODS
+from lexiseg.dense.methods import build_method
+from lexiseg.dense.names import METHODS, encoder_name
 from lexiseg.dense.registry import DENSE_ENCODERS
 from lexiseg.evaluation.benchmark import Benchmark, MethodChoice
 from lexiseg.inference.protocol import InferenceProtocol
-from lexiseg.recipes.benchmark import _borrowed
+from lexiseg.recipes.ablations import MEASURED, read_table, table_names
+from lexiseg.recipes.benchmark import _borrowed, _published, printed_in, rows_of_table
 from support import golden_folders
 
 FOLDER = Path(__file__).parents[1] / "conf" / "benchmark"
@@ -98,8 +102,41 @@ def test_keys_are_known(name):
     for method, own in settings["methods"].items():
         assert method in METHODS
         assert own.keys() <= {"words", "settings", "protocol"}
-        encoder = DENSE_ENCODERS["sc-clip" if method == "tg-clip" else method]
+        encoder = DENSE_ENCODERS[encoder_name(method)]
         assert own.get("settings", {}).keys() <= inspect.signature(encoder).parameters.keys()
+
+
+@pytest.mark.parametrize("table", table_names(MEASURED))
+def test_rows_of_a_table_can_be_built(table):
+    """Every method of a paper's table on the toy CLIP, under every benchmark's protocol; printed columns are known ones."""
+    tower = load_clip("toy").tower
+    for row in read_table(table, MEASURED).values():
+        choice = MethodChoice.from_entry({**row.method, "label": row.label})
+        assert row.published.keys() <= PUBLISHED.keys()
+        settings = dict(choice.settings)
+        if "learned" in settings.get("projections", ()):
+            settings["learned"] = torch.eye(tower.width)
+        method = build_method(
+            choice.name,
+            tower,
+            strength=choice.strength,
+            temperature=choice.temperature,
+            views=choice.views,
+            **settings,
+        )
+        for name in FILES:
+            content = load(name)
+            stage = Benchmark(
+                name=name, dataset=None, words={}, protocol=content["protocol"], methods=content["methods"]
+            )
+            assert stage.protocol_for(choice, method.views).views == method.views
+
+
+def test_the_printed_numbers_of_a_table_stand_under_its_labels():
+    printed = printed_in("tg_clip_table4")
+    assert printed["0.75, 1.25", "voc21"].miou == pytest.approx(0.665)
+    assert printed["1.0", "cityscapes"].source.endswith("table 4")
+    assert len(printed) == 15
 
 
 @pytest.mark.parametrize("name", FILES)
@@ -150,7 +187,9 @@ def test_what_is_borrowed_from_sc_clip_for_want_of_published_values_is_told():
     assert ours["toy"] == ours["camvid"] == ours["folder"] == set()
     for name in PUBLISHED:
         assert not ours[name] & TITLES.keys()
-        assert {"clip", "maskclip", "clip-surgery", "gem", "tg-clip"} <= ours[name]
+        assert {"clip-surgery", "gem", "tg-clip", "tg-clip-text"} <= ours[name]
+        assert "clip" not in ours[name]
+        assert ("maskclip" in ours[name]) == (name in WITH_BACKGROUND)
         assert ("pixelclip" in ours[name]) == (name in WITH_BACKGROUND)
         assert ("groupvit" in ours[name]) == (name not in WITH_BACKGROUND)
     rows = MethodChoice.many(["gem", "sclip"])
@@ -158,6 +197,42 @@ def test_what_is_borrowed_from_sc_clip_for_want_of_published_values_is_told():
     cells = dict.fromkeys((row.label, each.name) for row in rows for each in built)
     assert _borrowed(run, cells) == "\nSettings of sc-clip, for want of published ones: gem (voc21).\n"
     assert _borrowed(run, {}) == ""
+
+
+def test_clip_is_read_as_sclip_reads_it_and_maskclip_whole():
+    for name in PUBLISHED:
+        assert protocol(name, "clip") == protocol(name, "sclip")
+        assert words(name, "clip") == words(name, "sclip")
+    sides = {
+        "voc20": (512, 2048),
+        "context59": (520, 520),
+        "coco_stuff": (512, 2048),
+        "cityscapes": (512, 1024),
+    }
+    for name, sizes in sides.items():
+        whole = protocol(name, "maskclip")
+        assert (whole.window, whole.stride, whole.probability_threshold) == (None, None, 0)
+        assert (whole.short_side, whole.long_side) == sizes
+    assert ("tv monitor",) in words("voc20", "maskclip")
+    assert words("context59", "maskclip")[0] == ("airplane",)
+    assert ("brick wall",) in words("coco_stuff", "maskclip")
+    assert ("traffic light",) in words("cityscapes", "maskclip")
+
+
+@pytest.mark.parametrize("same_tower", [True, False])
+def test_what_a_table_prints_stands_beside_its_rows_on_the_tower_that_it_is_of(monkeypatch, same_tower):
+    monkeypatch.setattr("lexiseg.recipes.benchmark.is_published_tower", lambda tower: same_tower)
+    run = SimpleNamespace(
+        methods=MethodChoice.many(rows_of_table("tg_clip_table4", ["one"])),
+        benchmarks=[],
+        clip=SimpleNamespace(tower=None),
+        masks=None,
+        printed=printed_in("tg_clip_table4"),
+    )
+    found = _published(run)
+    assert (("1.0", "voc21") in found) == same_tower
+    run.masks = "given"
+    assert _published(run) == {}, "names of given masks are another task"
 
 
 def test_pixelclip_and_groupvit_have_their_own():

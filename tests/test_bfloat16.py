@@ -14,13 +14,13 @@ from lexiseg.cli.main import main
 from lexiseg.clip.loading import load_clip
 from lexiseg.data.toy.world import ToyWorld
 from lexiseg.dense.methods import build_method
-from lexiseg.dense.names import TG_CLIP
+from lexiseg.dense.names import TG_CLIP, TG_CLIP_TEXT
 from lexiseg.dense.wants import left_wanting, wants_masks
 from lexiseg.inference import segmenter as segmenter_module
 from lexiseg.inference.pipeline import Pipeline
 from lexiseg.masks.mask_set import MaskSet
 
-OF_PATCHES = (*PATCH_METHODS, TG_CLIP)
+OF_PATCHES = (*PATCH_METHODS, TG_CLIP, TG_CLIP_TEXT)
 WORDS = "red ring, water, sand, blue circle, bricks"
 
 LABELS = 0.01
@@ -99,6 +99,7 @@ def test_refinement_by_colour_stays_in_float32(clip, scene, name):
     assert (exact.labels != rounded.labels).mean() < LABELS
 
 
+@pytest.mark.slow
 def test_benchmark_of_every_method(tmp_path):
     run = ("benchmark", "clip=toy", "toy.data.length=2", "toy.data.image_size=[48,56]", "device=cpu")
     alone = [name for name in OF_PATCHES if not left_wanting(name, proxy=False, masks=False)]

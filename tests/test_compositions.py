@@ -17,6 +17,7 @@ from lexiseg.clip.loading import load_clip
 from lexiseg.clip.vocabulary import Vocabulary
 from lexiseg.data.io import read_image
 from lexiseg.data.toy.world import ToyWorld
+from lexiseg.evaluation.benchmark import Benchmark, MethodChoice, prepare
 from lexiseg.inference.pipeline import Pipeline
 from lexiseg.inference.pretrained import PretrainedSegmenter
 from lexiseg.recipes.compare import Comparison, build_methods, trained_contestant
@@ -210,6 +211,75 @@ def test_a_training_free_reading_at_every_door(place):
     }
     for door, labels in doors.items():
         assert np.array_equal(labels, expected), door
+
+
+@pytest.mark.parametrize(
+    ("method", "settings"),
+    [
+        ("tg-clip-text", {}),
+        ("tg-clip", {"unit_features": False}),
+        ("tg-clip", {"after_upsampling": True}),
+        (
+            "tg-clip",
+            {
+                "strength": 2.0,
+                "temperature": 0.1,
+                "scales": (1.0, 1.5),
+                "flip": "vertical",
+                "fusion": "maximum",
+            },
+        ),
+    ],
+)
+def test_settings_of_a_method_at_every_door(place, method, settings):
+    """Python, the command line, the comparison and a benchmark of the common protocol read alike, and not as without."""
+    words, path = "red circle; red ring, bricks, blue square", _photo(place)
+    pipeline = Pipeline.load(clip="toy", method=method, device="cpu", settings=settings)
+    expected = pipeline.segmenter(words).segment(path)
+    plain = Pipeline.load(clip="toy", method="sc-clip" if not settings else "tg-clip", device="cpu")
+    assert not np.array_equal(plain.segmenter(words).segment(path).scores, expected.scores)
+
+    flags = [
+        f"--{key}={settings[key]}" for key in ("strength", "temperature", "flip", "fusion") if key in settings
+    ]
+    if "scales" in settings:
+        flags.append(f"--scales={','.join(map(str, settings['scales']))}")
+    more = [key for key in ("unit_features", "after_upsampling") if key in settings]
+    flags += [flag for key in more for flag in ("--set", f"{key}={str(settings[key]).lower()}")]
+    out = place / "tuned"
+    asked = ["--classes", words, "--clip", "toy", "--method", method, "--device", "cpu", "--out", str(out)]
+    assert main(["predict", str(path), *asked, *flags]) == 0
+    told = json.loads((out / "photo.json").read_text())
+    assert told["method"] == dict(pipeline.method) | {"encoder": told["method"]["encoder"]}
+    assert told["protocol"]["logit_scale"] == 40.0, "the same for every data set, as TG-CLIP's text has it"
+    assert told["protocol"]["probability_threshold"] == told["protocol"]["area_threshold"] == 0
+    for key in ("scales", "flip", "fusion"):
+        assert key not in settings or told["protocol"]["views"][key] == json.loads(json.dumps(settings[key]))
+
+    comparison = Comparison(Vocabulary.from_text(words), [method], settings=settings)
+    clip = load_clip("toy")
+    (shown,) = build_methods(comparison, clip, pytest.fail)
+    of_views = {key: settings[key] for key in ("scales", "flip", "fusion") if key in settings}
+    entry = {"name": method} | {key: value for key, value in settings.items() if key not in of_views}
+    entry |= {"views": of_views} if of_views else {}
+    common = {
+        key: value for key, value in pipeline.protocol.to_dict().items() if key not in ("name", "views")
+    }
+    groups = tuple(tuple(word.strip() for word in group.split(";")) for group in words.split(","))
+    column = Benchmark(name="one", dataset=None, words={None: groups}, protocol=common)
+    easy = ("strength", "temperature", "scales", "flip", "fusion")
+    parts = {
+        **{key: value for key, value in settings.items() if key in easy},
+        "settings": {key: value for key, value in settings.items() if key not in easy},
+    }
+    doors = {
+        "segment": lexiseg.segment(path, words, clip="toy", method=method, device="cpu", **parts).labels,
+        "predict": np.asarray(Image.open(out / "photo_labels.png")),
+        "compare": shown.segmenter.segment(path).labels,
+        "benchmark": prepare(MethodChoice.from_entry(entry), column, clip).segment(path).labels,
+    }
+    for door, labels in doors.items():
+        assert np.array_equal(labels, expected.labels), door
 
 
 def _split_flags(place):

@@ -14,10 +14,12 @@ from lexiseg.cli.composing import compose_config, plain
 from lexiseg.cli.pixelclip import compose_tuning
 from lexiseg.clip.loading import load_clip
 from lexiseg.errors import ConfigError, DataError
+from lexiseg.evaluation.benchmark import MethodChoice
 from lexiseg.inference.protocol import InferenceProtocol
 from lexiseg.models.registry import MODELS, complete_settings
 from lexiseg.recipes import adaptation, conf_files, pixelclip, records, training
-from lexiseg.recipes.ablations import choose_rows, read_table
+from lexiseg.recipes.ablations import MEASURED, choose_rows, read_table, take_ablation
+from lexiseg.recipes.benchmark import rows_of_table
 from lexiseg.recipes.conf_files import choices, conf_dir, groups
 from lexiseg.recipes.records import adaptation_run, build, training_run, tuning_run
 from lexiseg.recipes.settings import SplitSettings
@@ -51,14 +53,20 @@ def selections(file):
     first, *rest = file.split("/")
     if not rest:
         return [(first, ())] if first in COMMANDS else []
-    if file.startswith("train/ablation/"):
-        return [("train", (f"ablation={rest[-1]}/{row}",)) for row in read_table(rest[-1])]
+    if rest[0] == "ablation" and first != MEASURED:
+        return [(first, (f"ablation={rest[-1]}/{row}",)) for row in read_table(rest[-1], first)]
+    if rest[0] == "ablation":
+        return [(first, (f"ablation={rest[-1]}",))]
     if first == "benchmark":
         return [("benchmark", (f"benchmarks=[{rest[0]}]",))]
     own = [first] if len(rest) >= 2 else COMMANDS
     group, _, choice = ("/".join(rest) if len(rest) >= 2 else file).rpartition("/")
     needed = ("clip.source=x",) if choice == "file" else FITTING.get(file, ())
     return [(name, (f"{group}={choice}", *needed)) for name in own if group in groups(name)]
+
+
+def rarely(param, slow):
+    return pytest.param(*param, marks=pytest.mark.slow) if slow else param
 
 
 @pytest.fixture(scope="module")
@@ -102,7 +110,7 @@ def build_train(overrides, clip):
     split = run.split if fits else SplitSettings(**plain(toy.split))  # another data set's names, or none yet
     task = training.build_task(run, clip, split.of(classes))
     assert any(parameter.requires_grad for parameter in task.model.parameters())
-    assert run.trainer.arguments().keys() == config.trainer.keys() | {"strategy"}
+    assert run.trainer.arguments().keys() == (config.trainer.keys() | {"strategy"}) - {"published_batch"}
 
 
 def build_eval(overrides, clip):
@@ -137,7 +145,10 @@ def build_sweep(overrides, clip):
 
 
 def build_benchmark(overrides, clip):
-    for name in compose_config("benchmark", overrides).benchmarks:
+    table, rest = take_ablation(overrides)
+    if table is not None:
+        assert len(MethodChoice.many(rows_of_table(table, "all"))) > 1
+    for name in compose_config("benchmark", rest).benchmarks:
         entry = compose_config(f"benchmark/{name}", ["+data_root=nowhere"]).benchmark
         for own in ({}, *plain(entry.methods).values()):
             InferenceProtocol.from_dict(plain(entry.protocol) | own.get("protocol", {}))
@@ -166,7 +177,13 @@ OF_CASCADE_CLIP = {
     "debug=overfit": _SMALL,
 }
 """What some set of Cascade-CLIP and of every model whose file stands on its."""
-CASES = [(command, chosen) for file in FILES for command, chosen in selections(file)]
+CASES = [
+    rarely((command, chosen), slow=number > 0)
+    for file in FILES
+    for number, (command, chosen) in enumerate(selections(file))
+]
+"""In the default suite a file through the first of its commands, a table by its first row; ``tests/cli/test_sweep.py`` composes
+every row there."""
 
 
 @pytest.mark.parametrize("file", FILES)
@@ -217,19 +234,26 @@ def test_settings_for_one_model_do_not_reach_another(choice, foreign_model):
     assert "models" not in composed
 
 
-@pytest.mark.parametrize("choice", PRESETS)
-def test_every_preset_takes_every_model(choice):
-    for name in MODELS:
-        model = plain(compose_training([choice, f"model={name}"]).model)
-        assert model["name"] == name
-        assert complete_settings(model) == model
+@pytest.mark.parametrize(
+    ("choice", "name"),
+    [
+        rarely((choice, name), slow=(row - column) % len(MODELS) > 0)
+        for row, choice in enumerate(PRESETS)
+        for column, name in enumerate(MODELS)
+    ],
+)
+def test_every_preset_takes_every_model(choice, name):
+    model = plain(compose_training([choice, f"model={name}"]).model)
+    assert model["name"] == name
+    assert complete_settings(model) == model
 
 
 @pytest.mark.parametrize(("choice", "expected"), OF_CASCADE_CLIP.items())
 def test_settings_for_a_model_reach_what_is_built_on_it(choice, expected):
     for name in ("cascade_clip", "frozen_clip"):
         alone, chosen = (plain(compose_training([*more, f"model={name}"]).model) for more in ((), (choice,)))
-        assert chosen == alone | expected
+        of_zegclip = {"prompt_length": 100} if name != "cascade_clip" and "coco" in choice else {}
+        assert chosen == alone | expected | of_zegclip
 
 
 def test_what_is_typed_or_said_of_the_model_itself_wins(foreign_model, tmp_path):
@@ -237,10 +261,10 @@ def test_what_is_typed_or_said_of_the_model_itself_wins(foreign_model, tmp_path)
     folder = tmp_path / "conf" / "train" / "experiment"
     (folder / "mine.yaml").write_text(f"{own}model: {{prompt_length: 100}}\n")
     (folder / "wrong.yaml").write_text(f"{own}models: {{cascade: {{prompt_length: 100}}}}\n")
-    (folder / "more.yaml").write_text(f"{own}models: {{zegclip: {{prompt_length: 100}}}}\n")
+    (folder / "more.yaml").write_text(f"{own}models: {{zegclip: {{prompt_length: 70}}}}\n")
     assert compose_training(["experiment=mine"]).model.prompt_length == 100
     assert compose_training(["experiment=cascade_coco", "model.prompt_length=10"]).model.prompt_length == 10
-    assert compose_training(["experiment=more", "model=spt_seg"]).model.prompt_length == 100
+    assert compose_training(["experiment=more", "model=spt_seg"]).model.prompt_length == 70
     assert compose_training(["experiment=more"]).model.prompt_length == 50
     with pytest.raises(ConfigError, match="models: no model cascade; there are cascade_clip, .*frozen_clip"):
         compose_training(["experiment=wrong"])
@@ -331,6 +355,15 @@ def test_bad_values_are_told_before_anything_is_read(override, message):
 
 
 @pytest.mark.parametrize(
+    "row", ["table1/baseline", "table2/zegclip", "table4/baseline", "table10/zegclip_st"]
+)
+def test_rows_of_zegclip_have_its_own_prompts(row):
+    assert compose_training(["experiment=cascade_coco", f"ablation={row}"]).model.prompt_length == 100
+    cascade = compose_training(["experiment=cascade_coco", "ablation=table10/zegclip_cascade"]).model
+    assert (cascade.prompt_length, cascade.stages) == (50, [[6, 7, 8], [9, 10, 11], [12]])
+
+
+@pytest.mark.parametrize(
     ("name", "steps", "batch", "rate", "decay", "classes"),
     [
         ("san_coco", 60000, 32, 1e-4, 1e-4, 171),
@@ -345,6 +378,7 @@ def test_published_recipes_of_regions(name, steps, batch, rate, decay, classes):
     optim = OptimSettings(**config["optim"])
     assert (config["trainer"]["max_steps"], config["trainer"]["gradient_clip_val"]) == (steps, 0.01)
     assert config["data"]["batch_size"] * {32: 8, 16: 4}[batch] == batch
+    assert config["trainer"]["published_batch"] == batch
     assert (optim.lr, optim.weight_decay, optim.decay_norms) == (rate, decay, False)
     last = learning_rate(steps - 1, steps, optim)
     assert last < rate * (0.011 if optim.schedule == "steps" else 1e-4), "it has decayed by the end"

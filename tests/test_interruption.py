@@ -81,6 +81,21 @@ def test_an_override_that_would_start_anew_is_replaced(capsys):
     assert said.endswith("go on with: lexiseg train 'name=my run' resume=auto\n")
 
 
+def test_work_that_begins_anew_says_so(capsys):
+    def work():
+        with keeping(lambda: Kept("step 3", goes_on=False)):
+            return stopped()
+
+    def inside_of_more():
+        with keeping(lambda: Kept("2 runs")):
+            return work()
+
+    assert (
+        answered(work, capsys)[1] == f"lexiseg: interrupted; step 3; {GO_ON.replace('go on', 'begin anew')}"
+    )
+    assert answered(inside_of_more, capsys)[1] == f"lexiseg: interrupted; 2 runs; step 3; {GO_ON}"
+
+
 def test_work_that_cannot_tell_is_left_out(capsys):
     def work():
         with keeping(lambda: Kept(str(1 // 0))), keeping(lambda: Kept("step 3")):

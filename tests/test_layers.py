@@ -16,6 +16,7 @@ LEVELS = {
     "errors": 0,
     "storage": 0,
     "keys": 0,
+    "hub": 0,
     "interruption": 0,
     "progress": 0,
     "lazy": 0,

@@ -1,5 +1,6 @@
 """Every settings dataclass refuses wrong types, choices, ranges and numbers that are none, by the same code."""
 
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,7 +13,13 @@ from lexiseg.inference.protocol import InferenceProtocol
 from lexiseg.losses.fused import MaskLossWeights
 from lexiseg.models.cascade_settings import CascadeSettings
 from lexiseg.models.pixel_clip_settings import PixelCLIPOptimSettings
-from lexiseg.plain_settings import Range, require_known_keys, require_plain_settings, within
+from lexiseg.plain_settings import (
+    Range,
+    plain_arguments,
+    require_known_keys,
+    require_plain_settings,
+    within,
+)
 from lexiseg.recipes.settings import (
     CheckpointSettings,
     ClipSource,
@@ -166,3 +173,46 @@ def test_settings_that_trained_in_silence_or_ended_in_a_traceback(kind, settings
     with pytest.raises(ConfigError) as caught:
         kind(**settings)
     assert message in str(caught.value)
+
+
+class Reader:
+    def __init__(
+        self,
+        tower: object,
+        *,
+        count: int = 3,
+        share: float | None = None,
+        pair: tuple[float, float] = (0.5, 0.25),
+        kind: Literal["a", "b"] = "a",
+        other: str | Path | Example = "x",
+        given: Example | None = None,
+    ) -> None:
+        raise AssertionError("is not called")
+
+
+def test_arguments_become_what_they_stand_for():
+    given = {"share": 1, "pair": [1, 0.5], "other": "name", "given": None, "count": 2}
+    fitted = plain_arguments(Reader, given, "reader", leave=("tower",))
+    assert fitted == {"share": 1.0, "pair": (1.0, 0.5), "other": "name", "given": None, "count": 2}
+    assert isinstance(fitted["share"], float)
+    example = Example()
+    assert plain_arguments(Reader, {"other": example, "given": example}, "reader")["given"] is example
+
+
+@pytest.mark.parametrize(
+    ("given", "message"),
+    [
+        ({"cuont": 3}, "reader has no setting 'cuont'; did you mean count?"),
+        ({"zzz": 3}, "reader has no setting 'zzz'; its settings are count, share, pair, kind, other, given"),
+        ({"tower": 3}, "reader has no setting 'tower'; "),
+        ({"count": 2.5}, "reader.count: expected a whole number, got 2.5"),
+        ({"share": float("nan")}, "reader.share: expected a finite number, got nan"),
+        ({"pair": [1]}, "reader.pair: expected a list of 2 numbers, got [1]"),
+        ({"kind": "c"}, "reader.kind: expected one of a, b, got 'c'"),
+        ({"other": 5}, "reader.other: expected a word or a path, got 5"),
+        ({"given": 3}, "reader.given: expected null, got 3"),
+    ],
+)
+def test_arguments_that_do_not_fit(given, message):
+    with pytest.raises(ConfigError, match=re.escape(message)):
+        plain_arguments(Reader, given, "reader", leave=("tower",))

@@ -1,7 +1,19 @@
 """Tiny random models of the SAM family."""
 
+import json
+
 import torch
-from transformers import Sam2Config, Sam2Model, SamConfig, SamHQConfig, SamHQModel, SamModel
+from safetensors.torch import save_file
+from transformers import (
+    Sam2Config,
+    Sam2Model,
+    Sam3TrackerConfig,
+    Sam3TrackerModel,
+    SamConfig,
+    SamHQConfig,
+    SamHQModel,
+    SamModel,
+)
 
 SAM_SIDE = 64
 
@@ -9,7 +21,7 @@ SAM_SIDE = 64
 def tiny_sam(kind="sam"):
     """A random SAM of a few thousand weights, its weights large enough that masks differ."""
     torch.manual_seed(0)
-    model = {"sam": _sam, "sam_hq": _sam_hq, "sam2": _sam2}[kind]()
+    model = {"sam": _sam, "sam_hq": _sam_hq, "sam2": _sam2, "sam3": _sam3}[kind]()
     generator = torch.Generator().manual_seed(1)
     with torch.no_grad():
         for parameter in model.parameters():
@@ -61,6 +73,32 @@ def _sam_hq():
     )
 
 
+SAM3_VISION = {
+    "backbone_config": {
+        "model_type": "sam3_vit_model",
+        "hidden_size": 24,
+        "intermediate_size": 38,
+        "num_hidden_layers": 2,
+        "num_attention_heads": 3,
+        "image_size": SAM_SIDE,
+        "patch_size": 8,
+        "window_size": 4,
+        "global_attn_indexes": [1],
+        "pretrain_image_size": 32,
+    },
+    "fpn_hidden_size": 16,
+    "backbone_feature_sizes": [[32, 32], [16, 16], [8, 8]],
+}
+
+
+def _sam3():
+    prompts = {**_PROMPTS, "patch_size": 8}
+    vision = {"model_type": "sam3_vision_model", **SAM3_VISION}
+    return Sam3TrackerModel(
+        Sam3TrackerConfig(vision_config=vision, prompt_encoder_config=prompts, mask_decoder_config=_DECODER)
+    )
+
+
 def _sam2():
     backbone = {
         "model_type": "sam2_hiera_det_model",
@@ -83,3 +121,17 @@ def _sam2():
     return Sam2Model(
         Sam2Config(vision_config=vision, prompt_encoder_config=_PROMPTS, mask_decoder_config=_DECODER)
     )
+
+
+def save_as_released_sam3(model, folder):
+    """The part of a SAM 3 that answers points under the names that it has in the released file, beside a part of another."""
+    moved = (("vision_encoder.backbone.", "detector_model.vision_encoder.backbone."),)
+    moved += (("vision_encoder.neck.", "tracker_neck."), ("", "tracker_model."))
+    state = {"detector_model.text_projection.weight": torch.zeros(3, 5)}
+    for name, tensor in model.state_dict().items():
+        here, there = next(pair for pair in moved if name.startswith(pair[0]))
+        state[there + name.removeprefix(here)] = tensor.clone()
+    save_file(state, folder / "model.safetensors", metadata={"format": "pt"})
+    config = {"model_type": "sam3_video", "tracker_config": model.config.to_dict()}
+    (folder / "config.json").write_text(json.dumps(config))
+    return state

@@ -1,13 +1,12 @@
 """A command line whose refusals are sentences of ours: what is wrong, what was meant, where to read on."""
 
 import argparse
-import difflib
 import re
 import sys
 from collections.abc import Collection, Mapping, Sequence
 from typing import Any, NoReturn
 
-from lexiseg.errors import ConfigError
+from lexiseg.errors import ConfigError, did_you_mean
 
 _NUMBER = re.compile(r"-(\d+|\d*\.\d+)")
 _CHOICE = re.compile(r"argument (\S+): invalid choice: (.+?) \(choose from (.*)\)")
@@ -66,8 +65,7 @@ class CommandParser(argparse.ArgumentParser):
         flags = self._option_string_actions
         if any(flag.startswith(name) for flag in flags):  # a beginning will do where it is one flag's alone
             return
-        near = difflib.get_close_matches(name, flags, 1)
-        self._refuse(f"no flag {name}{f'; did you mean {near[0]}?' if near else ''}")
+        self._refuse(f"no flag {name}{did_you_mean(name, flags)}")
 
     def _refuse(self, sentence: str) -> NoReturn:
         joint = " See" if sentence.endswith("?") else "; see"
@@ -76,8 +74,7 @@ class CommandParser(argparse.ArgumentParser):
 
 def _guess(given: str, there: Collection[str]) -> str:
     """What was meant; where nothing comes near, all that there is."""
-    near = difflib.get_close_matches(given, there, 1)
-    return f"; did you mean {near[0]}?" if near else f"; there are {', '.join(there)}"
+    return did_you_mean(given, there) or f"; there are {', '.join(there)}"
 
 
 def _told(message: str, program: str) -> str:
@@ -87,9 +84,7 @@ def _told(message: str, program: str) -> str:
         return f"`{program}` needs one of {', '.join(found[1].split())}"
     if found := _CHOICE.fullmatch(message):
         value, choices = found[2].strip("'\""), [name.strip("'\"") for name in found[3].split(", ")]
-        near = difflib.get_close_matches(value, choices, 1)
-        guess = f"; did you mean {near[0]}?" if near else ""
-        return f"{found[1]} {value}: expected one of {', '.join(choices)}{guess}"
+        return f"{found[1]} {value}: expected one of {', '.join(choices)}{did_you_mean(value, choices)}"
     if found := _VALUE.fullmatch(message):
         value = found[3].strip("'\"")
         return f"{found[1]} {value}: expected {_KINDS.get(found[2], f'a value of {found[2]}')}"

@@ -37,10 +37,12 @@ class Kept:
     Attributes:
         told: In words: which files, of how many.
         changes: Overrides ``key=value`` without which the command as typed would not go on from there.
+        goes_on: Whether the command, with those changes, goes on from there; otherwise it begins anew.
     """
 
     told: str
     changes: tuple[str, ...] = ()
+    goes_on: bool = True
 
 
 _kept: list[Callable[[], Kept]] = []
@@ -237,7 +239,8 @@ class _Watch:
         command = shlex.join(_changed(self.command, kept[0].changes if len(kept) == 1 else ()))
         if "TORCHELASTIC_RUN_ID" in os.environ:
             command = "the same torchrun command"
-        return f"lexiseg: interrupted; {told}; go on with: {command}\n"
+        what = "go on" if not kept or any(item.goes_on for item in kept) else "begin anew"
+        return f"lexiseg: interrupted; {told}; {what} with: {command}\n"
 
     def _on_signal(self, number: int, _: FrameType | None) -> None:
         if os.getpid() != self.process:  # forked from the command a moment ago, with its handlers

@@ -4,16 +4,19 @@ Configurations, checkpoints and Python give the same dataclasses; what is wrong 
 or weights are read.
 """
 
+import functools
+import inspect
 import math
-from collections.abc import Iterator, Mapping, Sequence
+import operator
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 from types import NoneType, UnionType
 from typing import Any, Literal, TypeVar, Union, get_args, get_origin, get_type_hints
 
-from lexiseg.errors import ConfigError
+from lexiseg.errors import ConfigError, did_you_mean
 
-Value = TypeVar("Value", int, float, int | None, tuple[float, float], tuple[float, ...])
+Value = TypeVar("Value", int, float, int | None, tuple[int, ...], tuple[float, float], tuple[float, ...])
 
 _RANGE = "range"
 _LARGEST = 3.4028234663852886e38
@@ -88,21 +91,75 @@ def require_plain_settings(settings: Any, group: str) -> None:
     hints = get_type_hints(type(settings))
     for item in fields(settings):
         given = getattr(settings, item.name)
-        name = f"{group}.{item.name}"
-        try:
-            value = _fitted(given, hints[item.name])
-        except _UnfitError:
-            raise ConfigError(f"{name}: expected {_spoken(hints[item.name])}, got {given!r}") from None
-        allowed = item.metadata.get(_RANGE)
-        for number in _numbers(value):
-            if isinstance(number, float) and not math.isfinite(number):
-                raise ConfigError(f"{name}: expected a finite number, got {number}")
-            if abs(number) > _LARGEST:
-                raise ConfigError(f"{name}: expected a number that 32 bits hold, got {number}")
-            if allowed is not None and number not in allowed:
-                raise ConfigError(f"{name}: expected {allowed}, got {number}")
+        value = _required(given, hints[item.name], f"{group}.{item.name}", item.metadata.get(_RANGE))
         if value is not given:
             object.__setattr__(settings, item.name, value)
+
+
+def plain_arguments(
+    function: Callable[..., Any], given: Mapping[str, Any], group: str, *, leave: Collection[str] = ()
+) -> dict[str, Any]:
+    """Settings by name as a constructor annotates them, checked as those of a dataclass are.
+
+    A plain value is held against the plain part of an annotation alone: of a model or a name, text is the name.
+
+    Args:
+        function: A class or a function.
+        given: Some of its keyword arguments.
+        group: What the user calls it, for the message.
+        leave: Arguments that are no settings.
+
+    Raises:
+        ConfigError: Names the setting that there is none of, or whose value is not of its kind.
+    """
+    hints = {
+        key: item.annotation for key, item in inspect.signature(function, eval_str=True).parameters.items()
+    }
+    known = [key for key in hints if key not in leave]
+    for key in given:
+        if key not in known:
+            there = f"; its settings are {', '.join(known)}" if known else "; it has none"
+            raise ConfigError(f"{group} has no setting {key!r}{did_you_mean(key, known) or there}")
+    return {
+        key: _required(value, _plain_part(hints[key]) if _is_plain(value) else hints[key], f"{group}.{key}")
+        for key, value in given.items()
+    }
+
+
+def _required(given: Any, hint: Any, name: str, allowed: Range | None = None) -> Any:
+    """The value as the annotation has it.
+
+    Raises:
+        ConfigError: It is of another kind, out of range, or no number to compute with.
+    """
+    try:
+        value = _fitted(given, hint)
+    except _UnfitError:
+        raise ConfigError(f"{name}: expected {_spoken(hint)}, got {given!r}") from None
+    for number in _numbers(value):
+        if isinstance(number, float) and not math.isfinite(number):
+            raise ConfigError(f"{name}: expected a finite number, got {number}")
+        if abs(number) > _LARGEST:
+            raise ConfigError(f"{name}: expected a number that 32 bits hold, got {number}")
+        if allowed is not None and number not in allowed:
+            raise ConfigError(f"{name}: expected {allowed}, got {number}")
+    return value
+
+
+def _is_plain(value: Any) -> bool:
+    return value is None or isinstance(value, bool | int | float | str | list | tuple | Mapping)
+
+
+def _plain_part(hint: Any) -> Any:
+    """Of a union what plain values can be; all of it where nothing is."""
+    if get_origin(hint) not in (Union, UnionType):
+        return hint
+    plain = [
+        part
+        for part in get_args(hint)
+        if part in _SPOKEN or get_origin(part) in (Literal, tuple, list, Sequence)
+    ]
+    return functools.reduce(operator.or_, plain) if plain else hint
 
 
 class _UnfitError(Exception):

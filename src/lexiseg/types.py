@@ -297,7 +297,8 @@ class ImageTower(Protocol):
         takes_prompts: Whether learned prompts may enter between the blocks: a :class:`BlockTower` with a class token,
             no register tokens, and CLIP's way of embedding.
         aligned_patches: Whether its patches were trained to match words, so that they need no other reading.
-        groups_patches: Whether it gathers its patches in groups on the way, so that it is a :class:`GroupTower`.
+        own_reading: The one training-free method that reads it, and reads no other: ``groupvit`` of a :class:`GroupTower`,
+            ``sam3`` of a :class:`ConceptTower`. None: those of patches do.
         position_mode: How its own code brings position embeddings to other grids; None where it has none, and where
             every reading brings its own way, as those published for CLIP do.
     """
@@ -313,7 +314,7 @@ class ImageTower(Protocol):
     has_blocks: bool
     takes_prompts: bool
     aligned_patches: bool
-    groups_patches: bool
+    own_reading: str | None
     position_mode: PositionMode | None
 
     @property
@@ -414,6 +415,39 @@ class GroupTower(ImageTower, Protocol):
 
     def groups(self, images: Tensor) -> PatchGroups:
         """The groups of normalised ``(B, 3, H, W)`` images."""
+
+
+@dataclass(frozen=True)
+class ConceptAnswers:
+    """What images show of one word, as logits. Letters: N queries.
+
+    Attributes:
+        masks: ``(B, N, h, w)`` of each query.
+        queries: ``(B, N)`` whether it is of the word.
+        presence: ``(B, 1)`` whether the word is in the image.
+        semantic: ``(B, 1, h, w)`` of the word as a whole, without queries.
+    """
+
+    masks: Tensor
+    queries: Tensor
+    presence: Tensor
+    semantic: Tensor
+
+
+class ConceptTower(ImageTower, Protocol):
+    """An image tower that looks once and then answers one word after another; its words are tokens, not vectors.
+
+    Attributes:
+        cells_per_patch: Cells of a mask in a patch.
+    """
+
+    cells_per_patch: int
+
+    def look(self, images: Tensor) -> Any:
+        """Normalised ``(B, 3, H, W)``, squares of the native side, to what :meth:`answer` asks."""
+
+    def answer(self, seen: Any, word: Tensor) -> ConceptAnswers:
+        """What the images show of one word ``(E,)``, as its text tower gives it."""
 
 
 class RegionPooling(Protocol):
@@ -517,17 +551,34 @@ class MaskedSegmentable(Segmentable, Protocol):
 class PictureReader(Segmentable, Protocol):
     """What makes one state of a photograph of all its windows, and one map of that; there it says ``whole_picture``."""
 
-    def gather(self, states: Sequence[Any], merge: Callable[[Tensor], Tensor], picture: Tensor) -> Any:
+    def gather(
+        self,
+        states: Sequence[Any],
+        merge: Callable[[Tensor], Tensor],
+        picture: Tensor,
+        regions: Tensor | None = None,
+    ) -> Any:
         """Join the states of all windows of a photograph.
 
         Args:
             states: What ``encode`` gave, batch by batch, in the windows' order.
             merge: ``(W, D, h, w)`` of all windows to their mean ``(D, H', W')`` on the whole picture's patch grid.
             picture: ``(H, W, 3)`` uint8 RGB, the photograph at its own size.
+            regions: The photograph's map of a :class:`MaskedSegmentable`, ``(…, H, W)``.
 
         Returns:
             A state of one image; maps decoded from it lie over the whole photograph, on any grid.
         """
+
+
+class PixelReader(Segmentable, Protocol):
+    """What is compared with words at the photograph's pixels, view by view; there it says ``reads_pixels``."""
+
+    def pixel_features(self, state: Any, text: Tensor) -> Tensor:
+        """Patch features ``(B, E, h, w)`` that are to be upsampled, of any length."""
+
+    def pull(self, features: Tensor, text: Tensor) -> Tensor:
+        """Upsampled features ``(B, E, N)`` to unit ones, by all words ``(K, E)``."""
 
 
 class Redrawing(Segmentable, Protocol):
@@ -711,6 +762,33 @@ class ClassifiedMasks:
         return torch.einsum("bnk,bnhw->bkhw", self.scores.float(), self.masks.float().sigmoid())
 
 
+@dataclass(frozen=True)
+class PixelFeatures:
+    """What a model answers whose words are compared with features at a photograph's pixels, after all upsampling.
+
+    Attributes:
+        features: ``(B, E, h, w)`` of windows, of any length.
+        words: ``(K, E)`` that are asked for, unit length.
+        pull: Upsampled features ``(R, E, C)`` to unit ones; it may know more words than are asked for.
+    """
+
+    features: Tensor
+    words: Tensor
+    pull: Callable[[Tensor], Tensor]
+
+    def __len__(self) -> int:
+        return len(self.words)
+
+    @property
+    def device(self) -> torch.device:
+        """Where its tensors are."""
+        return self.features.device
+
+    def part(self, words: slice | Tensor) -> "PixelFeatures":
+        """For some of the words: a slice, or ``(K,)`` bool."""
+        return PixelFeatures(self.features, self.words[words], self.pull)
+
+
 class RegionSegmentable(Segmentable, Protocol):
     """What finds regions first and names them second; see :class:`~lexiseg.models.region_model.RegionModel`."""
 
@@ -770,6 +848,11 @@ class SegmentTargets:
     def words(self) -> Tensor:
         """Columns of the words of the photograph, each once."""
         return (self.classes if self.caption is None else self.caption).unique()
+
+    def shown(self) -> "SegmentTargets":
+        """Those that have a pixel: a segment of which a crop left nothing teaches nothing, neither its mask nor its class."""
+        kept = self.masks.flatten(1).any(dim=1)
+        return self if kept.all() else SegmentTargets(self.classes[kept], self.masks[kept], self.caption)
 
 
 @dataclass(frozen=True)

@@ -218,7 +218,7 @@ _CONTRADICTIONS: dict[str, tuple[str, ...]] = {
         "model.prompt_template=none", "model.prompt_template='{} {}'", "model.prompt_vocabulary=[xyzzy]", "model.image_size=47",
         "model.clusters=1000000", "pictures.words=no_such_list", "pictures.words=[]", "pictures.words=.",
         "mask_data.views.crop=100000", "mask_data.views.strong.blur_sigma=[1]", "mask_data.views.strong.blur_sigma=[2,1]",
-        "mask_data.views.strong.hole_side=[0,2]", "optim.betas=[0.9,1.5]", "variant=no_such",
+        "mask_data.views.strong.hole_side=[0,2]", "optim.betas=[0.9,1.5]", "ablation=pixelclip_clusters/no_such",
     ),
     "eval": (
         "checkpoint=gone.ckpt", "checkpoint=.", "checkpoint=''", "data=voc", "data=folder", "split=all", "split=voc_15_5",
@@ -239,10 +239,12 @@ _CONTRADICTIONS: dict[str, tuple[str, ...]] = {
         "masks=typo", "masks=.", "masks=good.ckpt", "checkpoints=[good.ckpt,good.ckpt]", "checkpoints=[gone.ckpt]",
         "checkpoints=[{label:x}]", "checkpoints=[{checkpoint:good.ckpt,nothing:1}]", "checkpoints={checkpoint:good.ckpt}",
         "checkpoints=[{checkpoint:good.ckpt,clip:gone}]", "methods=[] checkpoints=[good.ckpt]", "checkpoints=[.]",
+        "ablation=table8", "ablation=no_such", "ablation=pamr rows=[no_such]", "ablation=pamr methods=[clip]", "rows=[sclip]",
     ),
     "sweep": (
         "rows=[]", "rows=[no_such]", "seeds=[]", "seeds=[0,0]", "seeds=[-1]", "seeds=[1.5]", "seeds=x", "ablation=no_such",
         "optim.lr=-1", "hydra/launcher=no_such", "processes=-7",
+        "ablation=pamr", "score.limit=3", "score.nothing=1",
     ),
 }  # fmt: skip
 

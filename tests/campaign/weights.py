@@ -22,6 +22,7 @@ from campaign.case import Answer, Case, Expected
 from campaign.made import SHARED, SIZE, check_prediction, predicting, scene
 from hostile import CLASSES, as_pickle, as_torch_file, small_checkpoint
 from lexiseg.cli.main import main
+from lexiseg.dense.region_bank import RegionBank
 from program_cases import save_checkpoint
 
 KIND = "weights"
@@ -36,6 +37,7 @@ def cases() -> Iterator[Case]:
     yield from _checkpoints()
     yield from _clip_folders()
     yield from _clip_files()
+    yield from _banks()
     yield from _model_folders()
     yield from _programs()
 
@@ -401,6 +403,66 @@ def _clip_folders() -> Iterator[Case]:
             lenient = file in _MAY_PASS or name in ("code of its own", "no kind")
             expected = Expected.EITHER if lenient else Expected.REFUSED
             yield Case(KIND, f"CLIP folder, {file}: {name}", prepare, expected)
+
+
+def _told(change: Callable[[dict[str, Any]], None]) -> Damage:
+    """A bank's record with something else in it."""
+
+    def damage(content: bytes) -> bytes:
+        about = json.loads(content)
+        change(about)
+        return json.dumps(about).encode()
+
+    return damage
+
+
+_IN_BANK: dict[str, dict[str, Damage | None]] = {
+    "bank.json": {
+        "gone": None,
+        "cut": _cut(0.5),
+        "empty": lambda _: b"",
+        "random": lambda _: random.Random(2).randbytes(300),
+        "a list": lambda _: b"[1, 2]",
+        "of another format": _told(lambda about: about.update(format=2)),
+        "without a CLIP": _told(lambda about: about.pop("clip")),
+        "of more regions": _told(lambda about: about.update(regions=8)),
+        "of no number of regions": _told(lambda about: about.update(regions="many")),
+        "wider": _told(lambda about: about["width"].update(keys=4)),
+    },
+    **{
+        f"{name}.npy": {
+            "gone": None,
+            "empty": lambda _: b"",
+            "cut in its head": _cut(0.3),
+            "a byte short": lambda content: content[:-1],
+            "random": lambda _: random.Random(3).randbytes(300),
+            "acts": lambda _: _hostile(as_pickle),
+            "an archive": lambda _: _zip_of(keys=b"1"),
+        }
+        for name in ("keys", "values")
+    },
+}
+
+
+def _banks() -> Iterator[Case]:
+    for file, damages in _IN_BANK.items():
+        for name, damage in damages.items():
+
+            def prepare(file: str = file, damage: Damage | None = damage) -> list[str]:
+                _photo()
+                about = {"format": 1, "regions": 5, "width": {"keys": 3, "values": 2}}
+                about |= {kind: {"source": "x", "weights": "y"} for kind in ("clip", "proxy")}
+                parts = {key: iter([torch.ones(5, width).half()]) for key, width in about["width"].items()}
+                RegionBank.write(Path("bank"), about, parts)
+                path = Path("bank", file)
+                content = path.read_bytes()
+                path.unlink()
+                if damage is not None:
+                    path.write_bytes(damage(content))
+                inside = ("--masks", "superpixels", "--bank", "bank")
+                return predicting("photo.png", *inside, method="corrclip")
+
+            yield Case(KIND, f"bank, {file}: {name}", prepare, says=("bank",))
 
 
 def _clip_files() -> Iterator[Case]:

@@ -92,6 +92,22 @@ def test_files_that_are_no_checkpoint(tmp_path, content, message):
         load_tensors_only(path)
 
 
+@pytest.mark.parametrize(
+    "name", ["config.yaml", "metrics.csv", "panels/step3.png", "model.safetensors", "panels"]
+)
+def test_another_file_of_a_run_s_folder(tmp_path, name):
+    (tmp_path / "panels").mkdir()
+    path = tmp_path / name
+    if path.suffix:
+        path.write_bytes(b"trainer: cpu, and more bytes of no checkpoint")
+    what = f"a {path.suffix} file" if path.suffix else "a folder"
+    with pytest.raises(CheckpointError, match=f"^{path}: {what}, no checkpoint; expected a .ckpt [a-z ]*$"):
+        load_tensors_only(path)
+    (tmp_path / "last.ckpt").touch()
+    with pytest.raises(CheckpointError, match=f"expected a .ckpt .*, such as {tmp_path / 'last.ckpt'}$"):
+        load_tensors_only(path)
+
+
 def test_truncated_checkpoint(tmp_path):
     path = tmp_path / "x.ckpt"
     torch.save({"state_dict": {"w": torch.zeros(1000)}}, path)

@@ -133,6 +133,23 @@ def test_centred_maps_reach_further_down(command, photos):
     assert lowest[1] < lowest[0]
 
 
+def test_attention_of_points(command, photos, scenes):
+    flags = ("--at", "60,5", "--at", "3,50", "--clip", "toy", "--short-side", 48)
+    status, printed, out = command("attention", photos, *flags)
+    assert status == 0
+    assert "2 of 2 photographs drawn" in printed
+    told = json.loads((out / "a.v1_attention.json").read_text())
+    assert (told["points"], told["patches"], told["grid"]) == ([[60, 5], [3, 50]], [[0, 6], [5, 0]], [6, 8])
+    maps = {name: np.array(values) for name, values in told["attention"].items()}
+    assert {name: values.shape for name, values in maps.items()} == {"CLIP": (2, 6, 8), "CSA": (2, 6, 8)}
+    assert all((values >= 0).all() and (values.sum((1, 2)) < 1).all() for values in maps.values())
+    assert not np.allclose(maps["CLIP"], maps["CSA"])
+    assert not np.allclose(maps["CSA"][0], maps["CSA"][1]), "each point has a map of its own"
+    one, two = (Image.open(out / f"{name}.v1_attention.png") for name in "ab")
+    assert one.size == two.size
+    assert one.width > one.height, "three pictures a row, two rows"
+
+
 def test_a_point_outside_one_photograph_and_a_broken_one(command, photos, scenes):
     Image.fromarray(scenes[0][:20, :30]).save(photos / "small.png")
     (photos / "wrong.png").write_text("no image")
@@ -161,6 +178,7 @@ def test_no_photograph_is_left(command, photos):
         (["patches", "--at", "12"], "--at 12: expected two whole numbers"),
         (["patches", "--at", "a,2"], "--at a,2"),
         (["patches", "--at", "1.5,2"], "such as --at 320,200"),
+        (["attention", "--at", "1,2", "--at", "3"], "--at 3: expected two whole numbers"),
     ],
 )
 def test_mistakes(command, photos, flags, message):
@@ -168,7 +186,7 @@ def test_mistakes(command, photos, flags, message):
         command(flags[0], photos, *flags[1:], "--clip", "toy")
 
 
-@pytest.mark.parametrize("figure", [[], ["cka"], ["patches"]])
+@pytest.mark.parametrize("figure", [[], ["cka"], ["patches"], ["attention"]])
 def test_help(figure, capsys):
     with pytest.raises(SystemExit) as caught:
         main(["analyze", *figure, "--help"])

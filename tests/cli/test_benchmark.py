@@ -21,7 +21,7 @@ def test_a_table_with_every_setting(tmp_path, capsys):
     stored = json.loads((out / "results.json").read_text())
     assert [cell["method"] for cell in stored] == ["clip", "strong"]
     assert stored[1]["report"]["protocol"]["views"]["flip"] == "horizontal"
-    assert stored[1]["report"]["recalibration"]["strength"] == 0.2
+    assert stored[1]["report"]["method"]["recalibration"]["strength"] == 0.2
     assert stored[1]["report"]["clip"]["fingerprint"]
     assert "written to" in capsys.readouterr().out
 
@@ -40,6 +40,24 @@ def test_what_is_measured_is_not_measured_again(tmp_path, monkeypatch):
     assert measured == ["clip", "maskclip"]
     assert main([*run, "methods=[clip]", "protocol.logit_scale=3.0"]) == 0
     assert measured == ["clip", "maskclip", "clip"]
+
+
+def test_a_table_of_a_paper(tmp_path, capsys):
+    rows = ("ablation=tg_clip_table5", "rows=[none,horizontal_maximum]")
+    assert main(["benchmark", *SMALL, *rows, f"output={tmp_path}"]) == 0
+    stored = json.loads((tmp_path / "results.json").read_text())
+    assert [cell["method"] for cell in stored] == ["no mirror", "horizontal, maximum"]
+    views = [cell["report"]["protocol"]["views"] for cell in stored]
+    assert [(each["flip"], each["fusion"]) for each in views] == [("none", "mean"), ("horizontal", "maximum")]
+    assert [cell["report"]["method"]["recalibration"] for cell in stored] == [None, None]
+    assert "| no mirror |" in (tmp_path / "table.md").read_text()
+
+
+def test_a_learned_projection_is_one_command(tmp_path):
+    learned = ("ablation=sclip_table2", "rows=[learned]", "toy.data.image_size=[32,40]", "protocol.window=24")
+    assert main(["benchmark", *SMALL, *learned, f"output={tmp_path}"]) == 0
+    assert (tmp_path / "projections" / "toy.safetensors").is_file()
+    assert "| learned, 64 images |" in (tmp_path / "table.md").read_text()
 
 
 def write_folder(root):
@@ -77,6 +95,10 @@ def test_a_folder_of_ones_own(tmp_path):
         (["benchmarks=[voc21]", "data_root=/nowhere"], "PASCAL VOC 2012 not found as expected"),
         (["toy.data.lenght=2"], "lenght"),
         (["metods=[clip]"], "metods"),
+        (["ablation=table8"], "the table table8 is one of `lexiseg sweep ablation=table8`; choose from pamr"),
+        (["ablation=pamr", "methods=[clip]"], "ablation=pamr has methods of its own; leave methods out"),
+        (["rows=[sclip]"], "they are of a table of a paper; name that with ablation=TABLE too"),
+        (["ablation=pamr", "rows=[sum]"], "rows: pamr has no row sum; it has maskclip"),
         (["protocol.strid=3", "methods=[clip]"], "no setting strid"),
     ],
 )

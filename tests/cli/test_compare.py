@@ -2,7 +2,9 @@
 
 import argparse
 import io
+import re
 
+import numpy as np
 import pytest
 import torch
 from PIL import Image
@@ -15,8 +17,10 @@ from lexiseg.cli import compare
 from lexiseg.cli.parsers.compare import COMMAND
 from lexiseg.clip import vocabulary
 from lexiseg.clip.loading import load_clip
+from lexiseg.data.io import read_image
 from lexiseg.data.toy.world import ToyWorld
-from lexiseg.dense.names import METHODS, TG_CLIP
+from lexiseg.dense.multi_view import SINGLE_VIEW
+from lexiseg.dense.names import METHODS, TG_CLIP, TG_CLIP_TEXT
 from lexiseg.errors import ConfigError, LexisegError
 from lexiseg.models.registry import build_model
 from lexiseg.recipes import compare as recipe
@@ -24,7 +28,7 @@ from lexiseg.types import ClassSplit
 from tiny_sams import tiny_sam
 
 WORDS = "red circle, bricks, grass, water"
-OF_PATCHES = (*PATCH_METHODS, TG_CLIP)
+OF_PATCHES = (*PATCH_METHODS, TG_CLIP, TG_CLIP_TEXT)
 
 
 @pytest.fixture(autouse=True)
@@ -217,7 +221,8 @@ def test_a_word_too_long_is_one_error_not_a_refusal_of_every_method(command, pho
         command(photo, "--classes", "z" * 500)
 
 
-def test_a_trained_model_beside_a_method(command, photo, tmp_path):
+@pytest.fixture
+def checkpoint(tmp_path):
     settings = {
         "name": "cascade_clip", "stages": ((3, 4), (11, 12)), "prompt_length": 2,
         "decoder_layers": 1, "decoder_heads": 2,
@@ -233,12 +238,40 @@ def test_a_trained_model_beside_a_method(command, photo, tmp_path):
     weights = build_model(settings, clip.vision).state_dict()
     (tmp_path / "mine").mkdir()
     torch.save({"state_dict": weights, "lexiseg": info.to_dict()}, tmp_path / "mine" / "best.ckpt")
+    return tmp_path / "mine" / "best.ckpt"
+
+
+def test_a_trained_model_beside_a_method(command, photo, checkpoint):
     status, printed = command(
-        photo, "--classes", WORDS, "--methods", "clip", "--templates", "single",
-        "--checkpoint", tmp_path / "mine" / "best.ckpt",
-    )  # fmt: skip
+        photo, "--classes", WORDS, "--methods", "clip", "--templates", "single", "--checkpoint", checkpoint
+    )
     assert status == 0
     assert "trained: mine" in printed
+
+
+def test_stages_of_a_cascade_beside_the_whole_and_the_truth(command, photo, checkpoint, tmp_path):
+    ids = np.full((56, 72), 255, dtype=np.uint8)
+    ids[:, 30:] = 1
+    Image.fromarray(ids).save(tmp_path / "truth.png")
+    flags = ("--classes", WORDS, "--methods", "none", "--checkpoint", checkpoint, "--stages")
+    status, printed = command(photo, *flags)
+    assert status == 0
+    assert all(lines_of(printed, ["blocks 3-4 alone", "blocks 11-12 alone", "trained: mine"]).values())
+    without = read_image(tmp_path / "out" / "scene_compare.png").shape
+    assert command(photo, *flags, "--truth", tmp_path / "truth.png")[0] == 0
+    with_truth = read_image(tmp_path / "out" / "scene_compare.png").shape
+    assert with_truth[0] > without[0] or with_truth[1] > without[1], "a panel more"
+
+
+def test_a_truth_of_another_size_and_stages_of_no_model(command, photo, tmp_path):
+    (tmp_path / "labels").mkdir()
+    Image.fromarray(np.zeros((20, 24), dtype=np.uint8)).save(tmp_path / "labels" / "scene.png")
+    flags = ("--classes", WORDS, "--methods", "clip", "--templates", "single")
+    status, printed = command(photo, *flags, "--truth", tmp_path / "labels")
+    assert status == 1
+    assert "20x24 pixels (height x width), but" in printed
+    with pytest.raises(LexisegError, match="--stages shows the stages of a trained Cascade-CLIP"):
+        command(photo, *flags, "--stages")
 
 
 def test_nothing_is_written_half(command, photo, tmp_path):
@@ -256,3 +289,40 @@ def test_help_names_methods_and_examples(capsys):
     assert "--methods clip,sclip,sc-clip,tg-clip" in told
     assert "default: comparisons" in told
     assert all(name in told for name in METHODS)
+
+
+def test_settings_go_to_the_methods_that_have_use_for_them(command, photo, monkeypatch):
+    built = {}
+    build = recipe.build_method
+    monkeypatch.setattr(
+        recipe, "build_method", lambda name, *a, **k: built.setdefault(name, k) and build(name, *a, **k)
+    )
+    flags = ["--scales", "1", "--flip", "none", "--temperature", "0.5", "--set", "tg-clip.strength=2"]
+    status, _ = command(photo, "--classes", WORDS, "--methods", "sclip,tg-clip", *flags)
+    assert status == 0
+    assert "temperature" not in built["sclip"]
+    assert (built["tg-clip"]["strength"], built["tg-clip"]["temperature"]) == (2, 0.5)
+    assert built["sclip"]["views"] == built["tg-clip"]["views"] == SINGLE_VIEW
+
+
+def test_a_method_that_refuses_its_settings_is_left_out(command, photo):
+    flags = ["--methods", "clip-surgery,sclip", "--strength", "0.2"]
+    status, printed = command(photo, "--classes", WORDS, *flags)
+    assert status == 0
+    assert "clip-surgery is left out: text-guided recalibration needs logits that are cosines" in printed
+
+
+@pytest.mark.parametrize(
+    ("flags", "message"),
+    [
+        (("--set", "sigma=3"), "none of sclip, tg-clip has use for the setting 'sigma'"),
+        (("--set", "strenth=3"), "for the setting 'strenth'; did you mean strength?"),
+        (("--set", "gem.iterations=3"), "gem.iterations: gem is not among the methods"),
+        (("--fusion", "mean", "--flip", "none"), "none of sclip, tg-clip has use for the setting 'fusion'"),
+        (("--set", "unit_features=7"), "tg-clip.unit_features: expected true or false, got 7"),
+    ],
+)
+def test_wrong_settings_stop_before_anything_is_loaded(command, photo, monkeypatch, flags, message):
+    monkeypatch.setattr(recipe, "load_clip", lambda *_, **__: pytest.fail("loaded"))
+    with pytest.raises(ConfigError, match=re.escape(message)):
+        command(photo, "--classes", WORDS, "--methods", "sclip,tg-clip", *flags)

@@ -131,7 +131,9 @@ def test_words_or_file_but_not_both(photos, capsys):
 def test_unknown_words_are_warned_of(command, photos, tmp_path):
     _, printed = command(photos, "--classes", "red, zebra", "--out", tmp_path / "out")
     assert "warning: the CLIP 'toy' has never read zebra; its answer for that means nothing" in printed
-    assert "It knows: black, blue, green, red, white" in printed
+    assert "Ask for names made of what it knows (blue, green, red), or" in printed, (
+        "black and white are a prompt's words"
+    )
     _, printed = command(photos, "--classes", "red, blue", "--out", tmp_path / "out")
     assert "warning" not in printed
 
@@ -175,7 +177,37 @@ def test_choices_reach_the_builder(command, photos, tmp_path):
         "templates": "single",
         "device": "cpu",
         "trusted": False,
+        "settings": {},
     }
+
+
+def test_settings_of_a_method_reach_the_builder(command, photos, tmp_path):
+    asked = {}
+    command(
+        photos, "--classes", "red", "--clip", "toy", "--method", "trident", "--strength", "0.2",
+        "--temperature", "1", "--scales", "1,1.5", "--flip", "none", "--proxy", "vit", "--sam", "sam",
+        "--set", "halves=true", "--set", "trident.likeness=1.5", "--out", tmp_path / "out", asked=asked,
+    )  # fmt: skip
+    assert asked["settings"] == {
+        "strength": 0.2, "temperature": 1.0, "scales": (1.0, 1.5), "flip": "none", "proxy": "vit",
+        "sam": "sam", "halves": True, "likeness": 1.5,
+    }  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("flags", "message"),
+    [
+        (("--sam", "sam"), "--sam is for trident, and no method is named; name it by --method or drop --sam"),
+        (("--method", "sclip", "--proxy", "vit"), "--proxy is for proxyclip or corrclip or trident"),
+        (("--set", "gem.iterations=2"), "the method is not named; say --method gem"),
+        (("--set", "iterations"), "expected KEY=VALUE or METHOD.KEY=VALUE"),
+    ],
+)
+def test_settings_that_no_model_takes_stop_before_it_is_loaded(command, photos, tmp_path, flags, message):
+    asked = {}
+    with pytest.raises(ConfigError, match=message):
+        command(photos, "--classes", "red", "--out", tmp_path / "out", *flags, asked=asked)
+    assert not asked
 
 
 def test_a_folder_that_cannot_be_written(command, photos, tmp_path):

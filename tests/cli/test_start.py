@@ -35,7 +35,8 @@ HEAVY = (
 NESTED = (
     *(("data", name) for name in ("prepare", "check")),
     *(("masks", name) for name in ("build", "pairs", "show")),
-    *(("analyze", name) for name in ("cka", "patches")),
+    ("bank", "build"),
+    *(("analyze", name) for name in ("cka", "patches", "attention")),
 )
 COMMANDS = ((), *((name,) for name in (*HYDRA_COMMANDS, *FLAG_COMMANDS)), *NESTED)
 

@@ -8,6 +8,7 @@ from omegaconf import OmegaConf
 
 from lexiseg.cli.ablations import compose_training
 from lexiseg.cli.main import main
+from lexiseg.cli.pixelclip import compose_tuning
 from lexiseg.recipes.ablations import read_table, table_names
 from lexiseg.recipes.conf_files import groups
 
@@ -23,7 +24,7 @@ TINY = [
 ]
 
 
-@pytest.mark.parametrize("table", table_names())
+@pytest.mark.parametrize("table", table_names("train"))
 def test_every_row_composes_and_numbers_its_place(table):
     for number, (name, row) in enumerate(read_table(table).items(), 1):
         config = compose_training(["experiment=toy", f"ablation={table}/{name}"])
@@ -60,14 +61,44 @@ def test_a_sweep_runs_each_row_and_seed_once_and_goes_on(tmp_path, capsys):
     last = json.loads((transductive / "transductive" / "result.json").read_text())
     assert whole["val"] == last["val"]
     assert whole["seconds"] > last["seconds"]
+    assert whole["parameters"] == last["parameters"] == json.loads(first.read_text())["parameters"] > 1000
     assert "| ZegCLIP + ST |" in (tmp_path / "table.md").read_text()
     stored = json.loads((tmp_path / "results.json").read_text())
     assert [row["name"] for row in stored] == ["zegclip", "zegclip_st"]
 
 
+@pytest.mark.parametrize("table", table_names("pixelclip"))
+def test_every_row_of_pixelclip_composes(table):
+    for number, (name, row) in enumerate(read_table(table).items(), 1):
+        config = compose_tuning(["experiment=pixelclip/toy", f"ablation={table}/{name}"])
+        assert (config.row.name, config.row.number) == (name, number)
+        for key, value in (setting.split("=") for setting in row.settings):
+            assert OmegaConf.select(config, key) == yaml.safe_load(value)
+
+
+def test_a_sweep_of_pixelclip_tunes_and_measures(tmp_path):
+    tiny = [
+        "experiment=pixelclip/toy", "mask_data.train.dataset.length=8", "mask_data.batch_size=2", "trainer.max_steps=1",
+        "pictures.images=1", "score.toy.data.length=1", "score.toy.data.image_size=[48,56]",
+    ]  # fmt: skip
+    command = ["sweep", "ablation=pixelclip_clusters", f"output={tmp_path}", "seeds=[1]", *tiny]
+    assert main([*command, "rows=[clusters_32]"]) == 0
+    table = (tmp_path / "table.md").read_text()
+    assert table.startswith("|  | toy | seeds | M trained |")
+    assert "\n| 32 clusters | " in table
+    stored = json.loads((tmp_path / "clusters_32" / "seed1" / "scores" / "results.json").read_text())
+    assert stored[0]["method"] == "pixelclip"
+    assert stored[0]["report"]["clip"]["source"].startswith(str(tmp_path))
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
+        (
+            ["ablation=table8", "experiment=toy", "score.limit=3"],
+            "score.limit=3: a trained model is judged on",
+        ),
+        (["ablation=pamr"], "`lexiseg benchmark ablation=pamr`"),
         (["seeds=[0]"], "which table? Give ablation= one of"),
         (["ablation=table11"], "no table 'table11'; choose from sigma"),
         (["ablation=table8", "rows=[mean]"], "table8 has no row mean; it has"),
@@ -94,4 +125,7 @@ def test_a_failed_run_is_told_in_its_own_sentence_alone(tmp_path, capsys):
 
 def test_help_lists_the_tables(capsys):
     assert main(["sweep", "--help"]) == 0
-    assert "table8   concat, self_attention, sum, nga" in capsys.readouterr().out
+    told = capsys.readouterr().out
+    assert "\n  table8 " in told
+    assert " concat, self_attention, sum, nga" in told
+    assert "pixelclip_clusters " in told

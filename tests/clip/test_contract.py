@@ -18,12 +18,13 @@ import family_cases
 import groupvit_files
 import lexiseg
 import resnet_files
+import tiny_sam3
 from lexiseg.clip.families import FAMILIES, family_of
 from lexiseg.clip.formats.open_clip import convnext_from_open_clip
 from lexiseg.clip.formats.openai_resnet import resnet_from_openai
 from lexiseg.clip.towers.external import ExternalVision
 from lexiseg.clip.towers.vit import VisionTower
-from lexiseg.types import BlockTower, GroupTower, ImageTower, StageTower
+from lexiseg.types import BlockTower, ConceptTower, GroupTower, ImageTower, StageTower
 from openai_files import openai_state
 
 SOURCE = Path(lexiseg.__file__).parent
@@ -43,7 +44,10 @@ STAGE_MEMBERS = {
 GROUP_MEMBERS = {
     name for name in dir(GroupTower) if not name.startswith("_")
 } | GroupTower.__annotations__.keys()
-KINDS = ("clip", *family_cases.CASES, "convnext_clip", "resnet_clip", "groupvit", "external")
+CONCEPT_MEMBERS = {
+    name for name in dir(ConceptTower) if not name.startswith("_")
+} | ConceptTower.__annotations__.keys()
+KINDS = ("clip", *family_cases.CASES, "convnext_clip", "resnet_clip", "groupvit", "sam3", "external")
 
 
 @pytest.fixture(params=KINDS)
@@ -61,6 +65,8 @@ def tower(request, tiny_clip) -> ImageTower:
         model = resnet_from_openai(state, vision_heads=resnet_files.HEADS, text_heads=2)
     elif request.param == "groupvit":
         model = groupvit_files.groupvit()
+    elif request.param == "sam3":
+        model = tiny_sam3.tiny_sam3()
     else:
         model = family_cases.CASES[request.param].build()
     family = family_of(model)
@@ -83,12 +89,14 @@ def test_a_tower_keeps_its_promises(tower) -> None:
     assert all(
         len(color) == 3 and all(0 <= value <= 1 for value in color) for color in (tower.mean, tower.std)
     )
-    batch = torch.randn(2, 3, 3 * tower.patch_size, 5 * tower.patch_size)
-    assert tower.grid(batch) == (3, 5)
-    assert tower.dense_features(batch).shape == (2, tower.embed_dim, 3, 5)
+    fixed = tower.image_size // tower.patch_size  # of a tower that reads squares of one side
+    rows, columns = (fixed, fixed) if tower.own_reading == "sam3" else (3, 5)
+    batch = torch.randn(2, 3, rows * tower.patch_size, columns * tower.patch_size)
+    assert tower.grid(batch) == (rows, columns)
+    assert tower.dense_features(batch).shape == (2, tower.embed_dim, rows, columns)
     assert tower(batch).shape == (2, tower.embed_dim)
     *_, last = tower.block_tokens(batch)
-    assert last.shape[:2] == (2, 15)
+    assert last.shape[:2] == (2, rows * columns)
     if tower.kind in ("ConvNeXt", "ResNet"):
         assert [name for name in STAGE_MEMBERS if not hasattr(tower, name)] == []
         maps = tower.stage_maps(batch)
@@ -99,9 +107,11 @@ def test_a_tower_keeps_its_promises(tower) -> None:
         regions = torch.zeros(2, 7, 3, 5, dtype=torch.bool)
         assert tower.pool_regions(maps[-1], regions).isfinite().all()
         assert "logit_scale" not in tower.state_dict()
-    if tower.groups_patches:
+    if tower.own_reading == "groupvit":
         assert [name for name in GROUP_MEMBERS if not hasattr(tower, name)] == []
         assert tower.groups(batch).maps.shape[2:] == (3, 5)
+    if tower.own_reading == "sam3":
+        assert [name for name in CONCEPT_MEMBERS if not hasattr(tower, name)] == []
     if tower.takes_prompts:
         assert tower.has_blocks
         assert tower.has_class_token

@@ -13,6 +13,7 @@ from lexiseg.dense.base import cosines
 from lexiseg.dense.corrclip import CorrCLIP, _spatial_blocks
 from lexiseg.dense.methods import build_method
 from lexiseg.dense.proxyclip import ColoredFor
+from lexiseg.dense.region_bank import FORMAT, RegionBank, identify
 from lexiseg.errors import ConfigError
 from lexiseg.ops.bounded_attention import bounded_weights, merge_alike
 from lexiseg.ops.grid import tokens_to_map
@@ -193,3 +194,63 @@ def test_recalibration_hands_its_needs_on(tower) -> None:
     )
     masks = torch.rand(3, 5, 7, generator=torch.Generator().manual_seed(0)) > 0.5
     assert torch.equal(dressed.region_map(masks), bare.region_map(masks))
+
+
+def a_bank(tmp_path, tower, proxy, *, width: int) -> RegionBank:
+    """Of nineteen regions that nobody has seen."""
+    generator = torch.Generator().manual_seed(3)
+    keys = F.normalize(torch.randn(19, width, generator=generator), dim=1).half()
+    values = torch.randn(19, tower.embed_dim, generator=generator).half()
+    model = CorrCLIP(tower, proxy=proxy).correspondence
+    about = {
+        "format": FORMAT,
+        "clip": {"source": "tower", "weights": identify(tower)},
+        "proxy": {"source": "proxy", "weights": identify(model)},
+        "regions": 19,
+        "width": {"keys": width, "values": tower.embed_dim},
+    }
+    RegionBank.write(tmp_path, about, {"keys": iter([keys]), "values": iter([values])})
+    return RegionBank.open(tmp_path)
+
+
+@torch.no_grad()
+def test_memory_is_half_of_what_every_region_says(tower, tmp_path) -> None:
+    """One window over the photograph: means over windows are the window's own."""
+    proxy = ExternalVision(small_vit())
+    bank = a_bank(tmp_path, tower, proxy, width=12)
+    image, ids, words = cases.some_images()[2:], regions()[2].clamp(min=0), cases.some_words()
+    plainly = CorrCLIP(tower, proxy=proxy, merge_distance=None)
+    remembering = CorrCLIP(tower, proxy=proxy, bank=bank, neighbours=3, memory_share=0.3)
+    assert (remembering.whole_picture, remembering.cosine_logits) == (True, False)
+    assert not plainly.whole_picture
+    assert remembering.merge_distance is None
+    features = plainly.encode(image, ids[None]).features
+    state = remembering.encode(image, regions=ids[None])
+    torch.testing.assert_close(state.features, features)
+    picture = torch.zeros(24, 56, 3, dtype=torch.uint8)
+    gathered = remembering.gather([state], lambda maps: maps[0], picture, ids)
+    found = remembering.decode(gathered, words).logits[0]
+    compared = F.normalize(plainly.correspondence(image)[0].flatten(1), dim=0)
+    own = cosines(features, words)[0].flatten(1)
+    small = F.interpolate(ids[None, None].double(), size=features.shape[-2:], mode="nearest").long().flatten()
+    assert small.unique().tolist() == [0, 1, 3, 7]
+    for number in small.unique():
+        inside = small == number
+        key = F.normalize(compared[:, inside].mean(dim=1), dim=0)
+        best = (torch.from_numpy(bank.keys.astype("float32")) @ key).topk(3).indices.numpy()
+        value = torch.from_numpy(bank.values[best].astype("float32").mean(axis=0))
+        said = words @ F.normalize(value, dim=0)
+        torch.testing.assert_close(
+            found.flatten(1)[:, inside], 0.7 * own[:, inside] + 0.3 * said[:, None], rtol=1e-3, atol=1e-4
+        )
+
+
+def test_a_bank_of_other_models_and_shares_out_of_range(tower, tmp_path) -> None:
+    proxy = ExternalVision(small_vit())
+    bank = a_bank(tmp_path, tower, proxy, width=12)
+    with pytest.raises(ConfigError, match="the second vision model was proxy with the weights"):
+        CorrCLIP(tower, proxy=tower, bank=bank)
+    with pytest.raises(ConfigError, match="expected neighbours from 1 to the 19 regions"):
+        CorrCLIP(tower, proxy=proxy, bank=bank)
+    with pytest.raises(ConfigError, match="expected a memory_share from 0 to 1, got 1.5"):
+        CorrCLIP(tower, proxy=proxy, memory_share=1.5)

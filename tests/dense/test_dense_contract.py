@@ -8,7 +8,7 @@ import dense_cases as cases
 from lexiseg.clip.towers.vit import VisionTower
 from lexiseg.dense import DENSE_ENCODERS, build_dense
 from lexiseg.dense.base import block_count, block_index, cosines, inner_block
-from lexiseg.dense.registry import GROUP_READINGS
+from lexiseg.dense.registry import OWN_READINGS
 from lexiseg.errors import ConfigError
 
 
@@ -129,15 +129,17 @@ def test_colors_are_clips_own(tower) -> None:
 
 
 def test_every_method_is_looked_at() -> None:
-    assert DENSE_ENCODERS.keys() - set(GROUP_READINGS) <= cases.ENCODERS.keys()
+    assert DENSE_ENCODERS.keys() - set(OWN_READINGS) <= cases.ENCODERS.keys()
 
 
 def test_registry_names_choices_and_settings(tower) -> None:
     known = ", ".join(DENSE_ENCODERS)
     with pytest.raises(ConfigError, match=f"no dense encoder 'sklip'; choose one of {known}"):
         build_dense("sklip", tower)
-    with pytest.raises(ConfigError, match="naclip has no setting 'sigmas'; its settings are sigma"):
+    with pytest.raises(ConfigError, match=r"naclip has no setting 'sigmas'; did you mean sigma\?"):
         build_dense("naclip", tower, sigmas=3)
+    with pytest.raises(ConfigError, match="naclip has no setting 'x'; its settings are sigma"):
+        build_dense("naclip", tower, x=3)
 
 
 def test_cosines_by_hand() -> None:

@@ -9,7 +9,7 @@ import dense_cases as cases
 from lexiseg.clip.towers.vit import VisionTower
 from lexiseg.dense import build_dense
 from lexiseg.dense.clip_surgery import CLIPSurgery
-from lexiseg.dense.learned_projection import fit_projection
+from lexiseg.dense.learned_projection import fit_projection, kept_key, write_projection
 from lexiseg.errors import ConfigError, DataError
 
 LAST = 2
@@ -130,7 +130,7 @@ def test_sclip_projections(tower, image) -> None:
 
 
 def test_sclip_settings_that_make_no_sense(tower) -> None:
-    with pytest.raises(ConfigError, match=r"expected projections among query, key, .* got vlaue"):
+    with pytest.raises(ConfigError, match=r"sclip\.projections: expected .* query, key, .* got \['vlaue'\]"):
         build_dense("sclip", tower, projections=["vlaue"])
     with pytest.raises(ConfigError, match="got none"):
         build_dense("sclip", tower, projections=[])
@@ -140,7 +140,7 @@ def test_sclip_settings_that_make_no_sense(tower) -> None:
         build_dense("sclip", tower, projections=["random"], random_count=0)
 
 
-def test_learned_projection_lowers_its_loss_and_leaves_the_tower(tower) -> None:
+def test_learned_projection_lowers_its_loss_and_leaves_the_tower(tower, tmp_path) -> None:
     images, words = cases.some_images(), cases.some_words()
     labels = torch.zeros(3, 24, 56, dtype=torch.int64)
     labels[:, :, 24:] = 3
@@ -156,6 +156,17 @@ def test_learned_projection_lowers_its_loss_and_leaves_the_tower(tower) -> None:
     fitted = fit_projection(tower, [(images, labels)], words, epochs=8, learning_rate=1e-2)
     assert loss(fitted) < loss(start) - 0.05
     assert all(torch.equal(before[key], value) for key, value in tower.state_dict().items())
+    doubled, ids = words[[0, 0, *range(1, len(words))]], torch.tensor([0, *range(len(words))])
+    twice = fit_projection(tower, [(images, labels)], doubled, class_ids=ids, epochs=1, learning_rate=1e-2)
+    once = fit_projection(tower, [(images, labels)], words, epochs=1, learning_rate=1e-2)
+    assert not torch.allclose(twice, once), "a class of two words is twice as likely"
+    kept = tmp_path / "folder" / "kept.safetensors"
+    write_projection(fitted, kept, "a key")
+    assert kept_key(kept) == "a key"
+    with torch.no_grad():
+        by_file = build_dense("sclip", tower, projections=["learned"], learned=str(kept))
+        by_matrix = build_dense("sclip", tower, projections=["learned"], learned=fitted)
+        assert torch.equal(by_file(images, words), by_matrix(images, words))
     with pytest.raises(DataError, match="at least one labelled image"):
         fit_projection(tower, [(images, torch.full_like(labels, 255))], words)
 
@@ -278,7 +289,7 @@ def test_resclip_without_both_parts_is_naclip(tower, image) -> None:
     assert not bare.depends_on_text
     with pytest.raises(ConfigError, match="without feedback_weights there is no first pass"):
         bare.first_classes(bare.encode(image), cases.some_words())
-    with pytest.raises(ConfigError, match="expected base naclip, clearclip, sclip or clip, got 'gem'"):
+    with pytest.raises(ConfigError, match="base: expected one of naclip, clearclip, sclip, clip, got 'gem'"):
         build_dense("resclip", tower, base="gem")
 
 

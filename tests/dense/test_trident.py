@@ -172,6 +172,18 @@ def test_a_sam_reads_and_redraws(tower, words, monkeypatch) -> None:
     assert all(prompts.boxes.max() <= model.sam.side for prompts in asked)
 
 
+@pytest.mark.parametrize("after", [False, True])
+def test_a_sam_redraws_what_recalibration_labelled(tower, words, after) -> None:
+    inner = with_sam(tower, sam_refine=True, refine_threshold=0.0)
+    inner.refinement = replace(inner.refinement, min_area=5, min_quality=-9.0)
+    around = {"strength": 5.0, "temperature": 0.1, "after_upsampling": after}
+    drawn, plainly = (
+        make_segmenter(Recalibrated(each, **around), *words, PROTOCOL).segment(photograph())
+        for each in (inner, with_sam(tower))
+    )
+    assert not np.array_equal(drawn.labels, plainly.labels)
+
+
 def test_answers_become_labels(tower, words, monkeypatch) -> None:
     """A SAM whose only answer that counts is a rectangle for the class of the largest region."""
     model = with_sam(tower, sam_refine=True, refine_threshold=0.0, halves=True)

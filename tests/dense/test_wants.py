@@ -1,6 +1,9 @@
 """What methods want, by their names."""
 
-from lexiseg.dense.wants import left_wanting, wants_masks, wants_sam, wants_second_model
+import pytest
+
+from lexiseg.dense.wants import left_wanting, require_taken, wants_masks, wants_sam, wants_second_model
+from lexiseg.errors import ConfigError
 
 
 def test_by_name():
@@ -25,3 +28,13 @@ def test_told_in_one_sentence():
     assert left_wanting("sclip", proxy=False, masks=False) == ""
     assert left_wanting("trident", proxy=True, masks=False) == "it needs a SAM; name one by --sam"
     assert left_wanting("trident", proxy=True, masks=False, sam=True) == ""
+
+
+def test_what_no_method_takes_is_refused():
+    require_taken({"proxy": "folder", "sam": None, "masks": None}, ("sclip", "trident"), "--methods")
+    with pytest.raises(
+        ConfigError, match=r"--sam is for trident, not among --methods sclip,proxyclip; name it"
+    ):
+        require_taken({"proxy": "folder", "sam": "folder"}, ("sclip", "proxyclip"), "--methods")
+    with pytest.raises(ConfigError, match=r"--masks is for lavg or corrclip, and no method is named"):
+        require_taken({"masks": "folder"}, (), "--method")

@@ -63,7 +63,7 @@ def test_a_row_wins_over_the_run_and_the_run_over_the_benchmark(clip):
 
 
 def test_entries():
-    assert [choice.name for choice in MethodChoice.many("all")][-1] == "tg-clip"
+    assert [choice.name for choice in MethodChoice.many("all")][-1] == "tg-clip-text"
     assert MethodChoice.many("sclip") == (MethodChoice(name="sclip"),)
     views = MethodChoice.from_entry({"name": "sclip", "views": {"scales": [0.5]}, "label": "half"}).views
     assert views == MultiView(scales=(0.5,))
@@ -84,10 +84,12 @@ def test_a_cell_carries_score_cost_and_settings(clip):
     single = measure(choice, bench, segmenter, clip, key="k")
     assert cell.miou == single.miou > 0
     assert cell.report["images"] == 3
-    assert cell.report["recalibration"] == {"strength": 0.3, "temperature": 2.0}
+    told = cell.report["method"]
+    assert (told["name"], told["recalibration"]["strength"]) == ("tg-clip", 0.3)
+    assert told["recalibration"]["temperature"] == 2.0
     assert cell.report["protocol"]["views"]["scales"] == (0.75, 1.25)
     assert cell.report["scores"]["miou"] == cell.miou
-    assert (cell.report["encoder"]["class_share"], cell.report["encoder"]["threshold"]) == (0.1, 0.4)
+    assert (told["encoder"]["class_share"], told["encoder"]["threshold"]) == (0.1, 0.4)
     assert cell.efficiency.seconds > 0
 
 
@@ -130,6 +132,9 @@ def test_keys_change_with_what_decides_a_score(clip):
     others = [
         key(MethodChoice(name="tg-clip", strength=0.2)),
         key(MethodChoice(name="tg-clip", temperature=1.0)),
+        key(MethodChoice(name="tg-clip", unit_features=False)),
+        key(MethodChoice(name="tg-clip", after_upsampling=True)),
+        key(MethodChoice(name="tg-clip", uniform=True)),
         key(MethodChoice(name="tg-clip", views=SINGLE_VIEW)),
         key(MethodChoice(name="tg-clip", templates="single")),
         key(MethodChoice(name="tg-clip", settings={"threshold": 0.5})),
@@ -139,7 +144,22 @@ def test_keys_change_with_what_decides_a_score(clip):
     masks = GroundTruthMasks()
     given = prepare(MethodChoice(name="tg-clip"), bench, clip, masks=masks)
     others.append(cell_key(MethodChoice(name="tg-clip"), bench, given, clip, None, masks))
-    assert len({base, *others}) == 9
+    assert len({base, *others}) == 12
+
+
+def test_a_uniform_row_reads_every_benchmark_alike(clip):
+    bench = make()
+    own, uniform = (prepare(MethodChoice(name="tg-clip", uniform=on), bench, clip) for on in (False, True))
+    text = prepare(MethodChoice(name="tg-clip-text"), bench, clip)
+    for segmenter in (uniform, text):
+        protocol = segmenter.protocol
+        assert (protocol.logit_scale, protocol.probability_threshold, protocol.area_threshold) == (40.0, 0, 0)
+        assert (protocol.short_side, protocol.window) == (own.protocol.short_side, own.protocol.window)
+    assert own.protocol.logit_scale == 55.0
+    assert text.model.encoder.class_share == 0.1  # SC-CLIP's
+    assert text.model.reads_pixels
+    changed = MethodChoice(name="tg-clip", uniform=True, protocol={"logit_scale": 7.0})
+    assert prepare(changed, bench, clip).protocol.logit_scale == 7.0
 
 
 def test_given_masks_lift_the_area_rule_unless_it_is_asked_for(clip):

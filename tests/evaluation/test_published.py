@@ -27,6 +27,8 @@ def test_known_numbers():
     assert published_miou("sc-clip", "cityscapes", tower()).miou == pytest.approx(0.410)
     assert published_miou("sclip", "voc21", tower()).miou == pytest.approx(0.591)
     assert published_miou("proxyclip", "voc20", tower()).miou == pytest.approx(0.768)
+    assert published_miou("maskclip", "context59", tower()).miou == pytest.approx(0.217)
+    assert published_miou("maskclip", "ade20k", tower()).miou == pytest.approx(0.123)
     assert "table 1" in published_miou("tg-clip", "voc21", tower()).source
 
 

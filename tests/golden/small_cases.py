@@ -5,6 +5,7 @@ from collections.abc import Callable, Iterator
 import torch
 import torch.nn.functional as F
 from rule import SEED, drawn, drawn_bytes, fill, image, tiny_clip, weight, words
+from small_guided_cases import GUIDED
 from torch import Tensor
 
 from lexiseg.clip.towers.text import ClipTextTower
@@ -214,6 +215,7 @@ def windows() -> Outputs:
 CASES: dict[str, Callable[[], Outputs]] = {
     **{name: lambda name=name: mask_model(name) for name in MODELS},
     **{f"reading-{name}": lambda name=name: reading(name) for name in READINGS},
+    **GUIDED,
     "pixel_clip": pixel_clip,
     "resizing": resizing,
     "windows": windows,

@@ -7,6 +7,7 @@ import torch
 
 from lexiseg.dense.multi_view import MultiView
 from lexiseg.errors import ConfigError, DataError
+from lexiseg.inference import layout as layout_module
 from lexiseg.inference.layout import WindowLayout, lay_out
 from lexiseg.inference.memory import memory_of_a_photograph
 from lexiseg.inference.protocol import CASCADE, TRAINING_FREE, InferenceProtocol
@@ -44,6 +45,13 @@ def test_work_beyond_the_bounds_is_refused(source, changed, message):
     protocol = dataclasses.replace(TRAINING_FREE, **changed)
     with pytest.raises(DataError, match=f"{source[0]}x{source[1]} pixels .*{message}"):
         lay_out(source, protocol, patch_size=16)
+
+
+def test_a_view_that_is_far_too_large_is_refused_before_its_windows_are_counted(monkeypatch):
+    monkeypatch.setattr(layout_module, "window_grid", lambda *_: pytest.fail("counted"))
+    protocol = dataclasses.replace(TRAINING_FREE, views=MultiView(scales=(1e9,)))
+    with pytest.raises(DataError, match="too large; crop it, or set a smaller short_side or scale"):
+        lay_out((43, 61), protocol, patch_size=16)
 
 
 def test_bounds_are_settings():

@@ -49,7 +49,8 @@ def test_a_data_set_judged_as_a_whole(judged, expected):
 
 class KnowsColours:
     source = "small"
-    known_words = frozenset({"red", "blue"})
+    known_words = frozenset({"red", "blue", "photo", "scene"})
+    """Those of prompts are no names."""
 
     def unknown_words(self, names):
         return [name for name in names if name not in self.known_words]
@@ -59,9 +60,11 @@ def test_what_a_small_clip_has_never_read():
     clip = KnowsColours()
     assert tell_unknown(clip, Vocabulary.from_text("red; blue")) == ""
     assert tell_unknown(clip, Vocabulary.from_text("red; zebra, [gnu]")) == (
-        "the CLIP 'small' has never read zebra, [gnu]; its answer for that means nothing. It knows: blue, red"
+        "the CLIP 'small' has never read zebra, [gnu]; its answer for that means nothing. Ask for names made of what it knows "
+        "(blue, red), or take a CLIP that has read more, such as openai/clip-vit-base-patch16"
     )
     many = tell_unknown(clip, Vocabulary.from_text(", ".join(["z" * 50, *map(str, range(20))])))
+    assert "never read blue Gnu (gnu);" in tell_unknown(clip, Vocabulary.from_text("blue Gnu"))
     assert f"{'z' * 40}…, 0, 1" in many
     assert "10, and 9 more;" in many
 

@@ -7,15 +7,17 @@ import pytest
 import torch
 import torch.nn.functional as F
 from PIL import Image
+from safetensors.torch import save_file
 
 from lexiseg.constants import IMAGENET_MEAN, IMAGENET_STD
-from lexiseg.errors import CheckpointError, ConfigError
+from lexiseg.errors import CheckpointError, ConfigError, LexisegError
+from lexiseg.masks import segment_anything_model
 from lexiseg.masks.segment_anything import SegmentAnything, SegmentAnythingSettings
 from lexiseg.masks.segment_anything_model import PromptableModel, load_promptable_model
 from mask_cases import photograph
-from tiny_sams import SAM_SIDE, tiny_sam
+from tiny_sams import SAM_SIDE, save_as_released_sam3, tiny_sam
 
-KINDS = ("sam", "sam_hq", "sam2")
+KINDS = ("sam", "sam_hq", "sam2", "sam3")
 LOOSE = {
     "points_per_side": 3,
     "min_quality": 0.1,
@@ -38,12 +40,14 @@ def provide(model, **settings):
 def plain_masks(model, image):
     """Masks with predicted quality and stability of a 3x3 grid, one full forward pass per point."""
     height, width = image.shape[:2]
-    stretched = type(model).__name__ == "Sam2Model"
+    stretched = type(model).__name__ in ("Sam2Model", "Sam3TrackerModel")
+    third = type(model).__name__ == "Sam3TrackerModel"
+    mean, std = (np.full(3, 0.5), np.full(3, 0.5)) if third else (IMAGENET_MEAN, IMAGENET_STD)
     scale = SAM_SIDE / max(height, width)
     inner = (SAM_SIDE, SAM_SIDE) if stretched else (round(height * scale), round(width * scale))
     resized = np.asarray(Image.fromarray(image).resize(inner[::-1], Image.Resampling.BILINEAR)) / 255.0
     square = np.zeros((SAM_SIDE, SAM_SIDE, 3))
-    square[: inner[0], : inner[1]] = (resized - IMAGENET_MEAN) / IMAGENET_STD
+    square[: inner[0], : inner[1]] = (resized - mean) / std
     pixels = torch.tensor(square, dtype=torch.float32).permute(2, 0, 1)[None]
     found = []
     for row in (1 / 6, 3 / 6, 5 / 6):
@@ -156,6 +160,35 @@ def test_released_sam_2_calls_itself_a_video_model(tmp_path):
         torch.equal(a, b)
         for a, b in zip(loaded.state_dict().values(), model.state_dict().values(), strict=True)
     )
+
+
+def test_released_sam_3_is_a_video_model_and_the_part_that_answers_points_is_taken(tmp_path):
+    model = tiny_sam("sam3")
+    state = save_as_released_sam3(model, tmp_path)
+    loaded = load_promptable_model(tmp_path)
+    assert type(loaded.model).__name__ == "Sam3TrackerModel"
+    image, points = photograph(31, 47), torch.tensor([[0.3, 0.4]])
+    ours = loaded.answer(loaded.encode(image), points)
+    theirs = PromptableModel(model).answer(PromptableModel(model).encode(image), points)
+    torch.testing.assert_close(ours[0], theirs[0], rtol=1e-4, atol=1e-4)
+    del state["tracker_model.mask_decoder.iou_token.weight"]
+    save_file(state, tmp_path / "model.safetensors", metadata={"format": "pt"})
+    with pytest.raises(CheckpointError, match="not the SAM 3 that .*missing: mask_decoder.iou_token.weight"):
+        load_promptable_model(tmp_path)
+
+
+def test_an_older_transformers_and_gated_weights(tmp_path, monkeypatch):
+    (tmp_path / "config.json").write_text(json.dumps({"model_type": "sam3_video"}))
+    monkeypatch.setattr(segment_anything_model.transformers, "Sam3TrackerModel", None)
+    monkeypatch.setattr(segment_anything_model.transformers, "__version__", "4.50.1")
+    with pytest.raises(
+        ConfigError, match=r"Sam3TrackerModel, which version 4.50.1 does not have; update .* to 5.0"
+    ):
+        load_promptable_model(tmp_path)
+    with pytest.raises(
+        LexisegError, match=r"'facebook/sam3' are gated: ask .*huggingface.co/facebook/sam3.*hf auth login"
+    ):
+        load_promptable_model("facebook/sam3")
 
 
 def test_folders_without_a_sam(tmp_path, tiny_clip):

@@ -94,6 +94,7 @@ def _process(rank, world, store, out):
     torch.distributed.destroy_process_group()
 
 
+@pytest.mark.slow
 def test_two_processes_equal_one(tmp_path):
     metric = MaskAveragePrecision(SPLIT, STUFF)
     for each in photographs(7):

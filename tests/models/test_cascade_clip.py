@@ -87,6 +87,19 @@ def test_shapes_and_sum_of_stages(model):
     torch.testing.assert_close(out.logits, sum(out.stage_logits))
 
 
+@torch.no_grad()
+def test_a_stage_alone_answers_what_it_adds_to_the_whole(model):
+    model.eval()
+    images, words = torch.randn(2, 3, 24, 56), text()
+    whole = model(images, words)
+    for index, blocks in enumerate(SETTINGS.stages):
+        alone = model.stage_alone(index)
+        assert alone.settings.stages == (blocks,)
+        torch.testing.assert_close(alone(images, words).logits, whole.stage_logits[index])
+        assert alone.prompts is model.prompts
+    assert len(model.stages) == len(model.settings.stages) == 3, "the model is what it was"
+
+
 def test_batch_one_equals_batch_two(model):
     model.eval()
     images, words = torch.randn(2, 3, 24, 56), text()

@@ -69,6 +69,7 @@ REFUSALS = dict.fromkeys(program_cases.CASCADES, "takes learned prompts, .*; got
 REFUSALS |= dict.fromkeys(program_cases.SANS, "needs a CLIP (ViT )?with a .*")
 REFUSALS |= {"fc_clip": "needs a CLIP with a ConvNeXt or ResNet or ViT; got a {kind}"}
 """What those say of a tower that takes no prompts that cannot stand on one."""
+QUICKLY_TRACED = ("cascade_clip", "fc_clip", "region_probe")
 UNTRACED = {"fc_clip": "cannot be traced for images of any size"}
 KINDS = (*MODELS, "linear_probe", "region_probe")
 REGIONS = (
@@ -273,7 +274,9 @@ def test_no_published_layout_holds_another_model(family, tmp_path):
         export_published_file(path, tmp_path / "published.pth")
 
 
-@each_kind
+@pytest.mark.parametrize(
+    "kind", [kind if kind in QUICKLY_TRACED else pytest.param(kind, marks=pytest.mark.slow) for kind in KINDS]
+)
 def test_it_is_exported(kind, trained, tmp_path):
     pytest.importorskip("onnxruntime")
     task, _ = trained

@@ -312,6 +312,25 @@ def test_padding_makes_whole_patches_for_shadow_tokens_of_bare_masks():
         pair_cases.pair("given", "shadow_tokens", resolution=0.3)
 
 
+@pytest.mark.parametrize("grid", [(3, 5), (7, 11), (13, 3)], ids=str)
+@torch.no_grad()
+def test_a_side_adapter_and_its_clip_see_the_same_picture(grid):
+    """Side patches of 8, and CLIP's of 8 at half the size: of an odd number of side patches, half a CLIP patch were dropped."""
+    model = pair_cases.pair("side_adapter", "shadow_tokens")
+    assert model.patch_size == 16
+    height, width = (side * model.patch_size for side in grid)
+    images = cases.photographs(model, 1, height=height, width=width)
+    early = model.proposer.early(model.tower, images)
+    assert early.grid == grid
+    found = model.classify(model.encode(images), cases.spoken(model.tower.embed_dim))
+    assert found.masks.shape[2:] == (2 * grid[0], 2 * grid[1])
+    for edge in ((..., -1, slice(None)), (..., slice(None), -1)):
+        other = images.clone()
+        other[edge] += 3
+        tokens = model.proposer.early(model.tower, other).blocks[0]
+        assert not torch.equal(tokens, early.blocks[0]), "the last row and column are read"
+
+
 def test_given_masks_without_a_provider_are_handed_in():
     given = pair_cases.settings("given", "mask_pooling")
     given["proposer"]["provider"] = None

@@ -105,6 +105,7 @@ def _process(rank, world, store, folder):
     torch.distributed.destroy_process_group()
 
 
+@pytest.mark.slow
 def test_two_processes_equal_one(tmp_path):
     mp.start_processes(_process, args=(2, tmp_path / "store", tmp_path), nprocs=2, start_method="spawn")
     for total, first in COUNTS:

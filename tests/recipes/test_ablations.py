@@ -4,12 +4,16 @@ import pytest
 
 from lexiseg.errors import ConfigError
 from lexiseg.recipes.ablations import (
+    MEASURED,
+    SWEPT,
     choose_rows,
     choose_seeds,
+    command_of,
     find_row,
     read_table,
     require_processes,
     table_names,
+    table_source,
 )
 
 
@@ -30,15 +34,30 @@ def test_a_row_tells_all_but_its_settings():
     }
 
 
-@pytest.mark.parametrize("table", table_names())
+@pytest.mark.parametrize("table", table_names(*SWEPT, MEASURED))
 def test_every_table_can_be_read(table):
-    assert all(row.settings and row.label for row in read_table(table).values())
+    rows = read_table(table, *SWEPT, MEASURED).values()
+    assert all(bool(row.method) != bool(row.settings) and row.label for row in rows)
+    assert len({row.label for row in rows}) == len(rows)
+    printed = any(row.published for row in rows)
+    assert (table_source(table, *SWEPT, MEASURED) is not None) == printed, "numbers have a source"
+
+
+def test_a_table_belongs_to_one_command():
+    assert [command_of(table) for table in ("table8", "pixelclip_prompts")] == ["train", "pixelclip"]
+    assert command_of("tg_clip_table4", MEASURED) == MEASURED
+    names = table_names(*SWEPT, MEASURED)
+    assert len(set(names)) == len(names)
+    assert read_table("tg_clip_table4", MEASURED)["one"].published["voc21"] == [64.4]
 
 
 @pytest.mark.parametrize(
     ("call", "message"),
     [
         (lambda: read_table("table3"), "no table 'table3'; choose from sigma"),
+        (lambda: read_table("pamr"), "pamr is one of `lexiseg benchmark ablation=pamr`; choose from sigma"),
+        (lambda: read_table("table8", MEASURED), "one of `lexiseg sweep ablation=table8`; choose from pamr"),
+        (lambda: find_row("table8/sum", "pixelclip"), "choose from pixelclip_clusters"),
         (lambda: find_row("table8"), "name one, as ablation=table8/concat"),
         (lambda: choose_rows("table8", ["mean"]), "table8 has no row mean; it has concat"),
         (lambda: choose_rows("table8", []), "table8 has no row in an empty list"),

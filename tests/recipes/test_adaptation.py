@@ -11,6 +11,7 @@ from lexiseg.models.region_classifiers.mask_prompts import MaskPrompts
 from lexiseg.recipes import adaptation, training
 from lexiseg.recipes.clip_folder import write_clip_folder
 from lexiseg.recipes.settings import ClipSource, SplitSettings, TrainingData
+from region_model_cases import SIZES
 
 
 def test_both_towers_are_judged_where_the_run_computed(tmp_path, monkeypatch):
@@ -37,6 +38,10 @@ def cut_out(folder, source, depth):
         "proposer": {"name": "given"},
         "classifier": {"name": "masked_crops", "style": "region", "prompt_depth": depth},
     }
+    return built(folder, source, model)
+
+
+def built(folder, source, model):
     world = ToyWorld(partition="val", length=1)
     run = training.TrainRun(
         data=TrainingData(train=world, val=world),
@@ -61,3 +66,23 @@ def test_any_model_that_reads_with_mask_prompts_takes_them_from_its_clip(tmp_pat
         ConfigError, match=r"^model\.classifier\.prompt_depth: the CLIP \(toy\) brings no mask"
     ):
         cut_out(tmp_path / "run", "toy", 2)
+
+
+@pytest.mark.parametrize(
+    ("changes", "warned"), [({}, True), ({"prompt_depth": 0}, False), ({"branch": "segment"}, False)]
+)
+def test_ovseg_on_a_clip_without_tokens_says_so(tmp_path, caplog, changes, warned):
+    small = SIZES | {"backbone": "resnet", "class_hidden": 13, "prompt_depth": 2}
+    model = built(tmp_path, "toy", {"name": "ovseg", **small, **changes})
+    told = "model.prompt_depth: the CLIP (toy) brings no mask prompt tokens, and here they do not train"
+    assert (told in caplog.text) == warned
+    if warned:
+        assert "or set model.prompt_depth=0; they stay zero" in caplog.text
+        assert not model.crops.prompts.tokens.any()
+    caplog.clear()
+    write_clip_folder(
+        load_clip("toy"), tmp_path / "clip", torch.randn_like(MaskPrompts(model.tower, 2).tokens)
+    )
+    if warned:
+        built(tmp_path, tmp_path / "clip", {"name": "ovseg", **small})
+        assert "mask prompt tokens" not in caplog.text

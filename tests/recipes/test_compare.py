@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+from PIL import Image
 
 from lexiseg.clip.loading import load_clip
 from lexiseg.clip.vocabulary import Vocabulary
@@ -88,6 +89,23 @@ def test_colours_are_shared_by_panels_even_beyond_those_of_one_file(scene, tmp_p
     assert len(np.unique(first.reshape(-1, 3), axis=0)) == 1
     assert (first[5, 5] != second[5, 5]).any()
     assert (third[104, 104] == first[5, 5]).all()
+
+
+def test_a_truth_is_drawn_in_the_colours_of_its_classes(scene, tmp_path):
+    ids = np.full((56, 72), 255, dtype=np.uint8)
+    ids[:, 40:] = 2
+    Image.fromarray(ids).save(tmp_path / "a.png")
+    photograph = Photograph(tmp_path / "photos" / "a.jpg", "a", scene)
+    (truth,) = compare.read_truth(tmp_path, photograph, 4)
+    assert (truth.title, truth.unseen) == ("ground truth", ())
+    height, width = truth.labels.shape
+    assert (truth.labels[:, : width // 2] == 4).all(), "no class"
+    assert (truth.labels[:, 2 * width // 3 :] == 2).all()
+    same = compare.Reading("same", 0.1, "", np.full((height, width), 2), ())
+    picture = np.asarray(compare.draw(photograph, [truth, same], list("wxyz")))
+    left, top, step = 14, 46, width + 14
+    assert (picture[top + 9, left + 2 * step - 30] == picture[top + 9, left + 3 * step - 30]).all()
+    assert compare.read_truth(None, photograph, 4) == []
 
 
 def test_one_clip_serves_all_and_one_contestant_at_least_is_left(monkeypatch):

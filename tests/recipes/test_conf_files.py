@@ -45,7 +45,16 @@ def test_a_clip_may_be_a_place(tmp_path, monkeypatch):
     ("override", "message"),
     [
         ("nonsense=1", "has neither a group nor a key of that name; it has clip"),
-        ("data=cocostuff", "`lexiseg train` has no such data; choose from ade20k"),
+        (
+            "data=cocostuff",
+            r"`lexiseg train` has no such data; choose from ade20k.*; did you mean coco_stuff\?$",
+        ),
+        ("model=sann", r"no such model; choose from .*; did you mean san\?$"),
+        ("experiment=toyy", r"; did you mean toy\?$"),
+        ("data=fodler", r"; did you mean folder\?$"),
+        ("clip=ViT-B-61", r", or give a path or a hub name; did you mean vit_b16\?$"),
+        ("modle=san", r"it has clip, .*; did you mean model\?$"),
+        ("data=zzzzz", "toy_mixed, voc$"),
     ],
 )
 def test_mistakes_are_answered_with_what_there_is(override, message):
@@ -58,8 +67,9 @@ def test_benchmarks_by_name():
     assert require_benchmarks(["voc21", "toy"]) == ["voc21", "toy"]
     assert "toy" in benchmark_names()
     for names in ("toyy", ["toy", "toyy"], []):
-        with pytest.raises(ConfigError, match="no benchmark '(toyy)?'; choose from ade20k"):
+        with pytest.raises(ConfigError, match="no benchmark '(toyy)?'; choose from ade20k") as refused:
             require_benchmarks(names)
+        assert str(refused.value).endswith("; did you mean toy?") == bool(names)
 
 
 def test_a_file_that_is_none(tmp_path):

@@ -67,3 +67,15 @@ def test_a_description_of_before_has_no_synonyms(released, tmp_path):
     checkpoint = load_tensors_only(written.checkpoint)
     del checkpoint["lexiseg"]["synonyms"]
     assert read_info(checkpoint, "x.ckpt").synonyms == {}
+
+
+def test_a_checkpoint_of_our_own_is_not_imported(released, tmp_path):
+    ours = import_published_file(PublishedImport(released, CLIP_HOW)).checkpoint
+    for out in (None, tmp_path / "again.ckpt"):
+        with pytest.raises(
+            CheckpointError, match=f"{ours}: a checkpoint of lexiseg already.*lexiseg eval {ours}"
+        ):
+            import_published_file(PublishedImport(ours, CLIP_HOW, out=out))
+    torch.save({"lexiseg_pixelclip": {}, "state_dict": {}}, ours)
+    with pytest.raises(CheckpointError, match="training state of `lexiseg pixelclip`"):
+        import_published_file(PublishedImport(ours, CLIP_HOW))

@@ -1,6 +1,7 @@
 """Segments of photographs in COCO's form: read back by an independent reader, whatever happened on the way."""
 
 import json
+import signal
 from dataclasses import replace
 
 import numpy as np
@@ -12,6 +13,7 @@ from lexiseg.data.datasets.coco_panoptic import CocoPanoptic
 from lexiseg.errors import ConfigError
 from lexiseg.inference.pipeline import Pipeline
 from lexiseg.inference.protocol import InferenceProtocol
+from lexiseg.interruption import run_command
 from lexiseg.ops.run_length import decode_rle, expand_counts
 from lexiseg.recipes.photographs import Photograph
 from lexiseg.recipes.predict import Prediction, check_flags
@@ -239,3 +241,33 @@ def test_photographs_of_one_name_are_told_apart(segmenter, photos, tmp_path):
             prediction.keep(replace(photos[0], path=path, stem=f"{folder}_1_jpg"))
     images = json.loads((tmp_path / "out" / "instances.json").read_text())["images"]
     assert [image["file_name"] for image in images] == ["a/1.jpg", "b/1.jpg"]
+
+
+@pytest.mark.parametrize("kind", ["panoptic", "instances"])
+@pytest.mark.parametrize("known", [None, (), ("red", "black")])
+def test_words_that_training_knew_are_told(segmenter, photos, tmp_path, kind, known):
+    segmenter._words = replace(segmenter._words, known_words=known)
+    prediction = SegmentPrediction(segmenter, tmp_path, kind)
+    with prediction.keeping(1):
+        assert prediction.keep(photos[0]).known_words == known
+    told = json.loads((tmp_path / f"{kind}.json").read_text())["info"]["known_words"]
+    assert told == (None if known is None else list(known))
+
+
+@pytest.mark.usefixtures("ctrl_c")
+@pytest.mark.parametrize("output", ["semantic", "panoptic", "instances"])
+def test_what_is_said_of_photographs_that_were_stopped(segmenter, photos, tmp_path, capsys, output):
+    prediction = predictor(segmenter, out=tmp_path / "out", output=output)
+
+    def work():
+        with prediction.keeping(3):
+            prediction.keep(photos[0])
+            signal.raise_signal(signal.SIGTERM)
+        return 0
+
+    assert run_command(work, ["lexiseg", "predict", "photos"], program=False) == 143
+    said = capsys.readouterr().err
+    assert said.startswith("lexiseg: interrupted; 1 of 3 photographs are segmented")
+    assert said.endswith("; begin anew with: lexiseg predict photos\n"), (
+        "no photograph is skipped the next time"
+    )

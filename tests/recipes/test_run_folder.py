@@ -11,7 +11,7 @@ import torch
 from lexiseg.errors import ConfigError, LexisegError
 from lexiseg.interruption import run_command
 from lexiseg.recipes.run_folder import RunFolder, differences, require_output_dir, require_run_name
-from lexiseg.training.checkpointing import LAST
+from lexiseg.training.checkpointing import BEST, LAST
 
 
 @pytest.mark.parametrize("name", ["mine", "tables/first", "a..b", "ünlü"])
@@ -33,18 +33,18 @@ def test_no_folder(folder):
         require_output_dir(folder)
 
 
-def _stopped(folder, resume_from, capsys, saved=None):
+def _stopped(folder, resume_from, capsys, saved=None, name=LAST, how="go on"):
     """What is said of a run that is stopped, after it has saved a checkpoint of some step."""
 
     def work():
         with folder.keeping(resume_from):
             if saved is not None:
-                _checkpoint(folder.path / LAST, saved)
+                _checkpoint(folder.path / name, saved)
             signal.raise_signal(signal.SIGTERM)
         return 0
 
     assert run_command(work, ["lexiseg", "train", "resume=false"], program=False) == 143
-    return capsys.readouterr().err.removeprefix("lexiseg: interrupted; ").rstrip().split("; go on with: ")
+    return capsys.readouterr().err.removeprefix("lexiseg: interrupted; ").rstrip().split(f"; {how} with: ")
 
 
 def _checkpoint(path, step):
@@ -53,7 +53,7 @@ def _checkpoint(path, step):
 
 def test_a_run_stopped_before_its_first_checkpoint(tmp_path, capsys):
     folder = RunFolder(tmp_path, False, {})
-    assert _stopped(folder, None, capsys) == [
+    assert _stopped(folder, None, capsys, how="begin anew") == [
         f"no checkpoint in {tmp_path} yet",
         "lexiseg train resume=false",
     ]
@@ -61,7 +61,7 @@ def test_a_run_stopped_before_its_first_checkpoint(tmp_path, capsys):
 
 def test_a_checkpoint_of_an_earlier_run_is_not_this_one_s(tmp_path, capsys):
     _checkpoint(tmp_path / LAST, 7)
-    told, command = _stopped(RunFolder(tmp_path, False, {}), None, capsys)
+    told, command = _stopped(RunFolder(tmp_path, False, {}), None, capsys, how="begin anew")
     assert told == f"no checkpoint in {tmp_path} yet"
     assert command == "lexiseg train resume=false"
 
@@ -71,6 +71,21 @@ def test_a_run_that_has_saved_goes_on_from_there(tmp_path, capsys):
     told, command = _stopped(RunFolder(tmp_path, False, {}), None, capsys, saved=11)
     assert told == f"step 11 is kept in {tmp_path / LAST}"
     assert command == "lexiseg train resume=auto", "the command as typed would start anew"
+
+
+def test_a_run_whose_only_checkpoint_is_the_best(tmp_path, capsys):
+    folder = RunFolder(tmp_path, "auto", {})
+    told, command = _stopped(folder, None, capsys, saved=5, name=BEST, how="begin anew")
+    assert told == f"the best so far is kept in {tmp_path / BEST}, and no {LAST} to go on from yet"
+    assert command == "lexiseg train resume=false"
+    told, _ = _stopped(folder, None, capsys, how="begin anew")
+    assert told == f"no checkpoint in {tmp_path} yet", "the best of the run before is not this one's"
+
+
+def test_a_run_that_came_from_elsewhere_goes_on_from_there(tmp_path, capsys):
+    folder = RunFolder(tmp_path, str(tmp_path / "other.ckpt"), {})
+    told, _ = _stopped(folder, tmp_path / "other.ckpt", capsys, saved=5, name=BEST)
+    assert told.startswith("the best so far")
 
 
 def test_a_resumed_run_keeps_what_it_came_from(tmp_path, capsys):

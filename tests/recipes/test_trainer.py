@@ -10,7 +10,7 @@ from pytorch_lightning.accelerators import CUDAAccelerator, MPSAccelerator
 from lexiseg.errors import ConfigError
 from lexiseg.interruption import Interrupted, run_command
 from lexiseg.recipes.settings import TrainerSettings
-from lexiseg.recipes.trainer import EndTogether, check_trainer
+from lexiseg.recipes.trainer import EndTogether, check_trainer, tell_other_batch
 
 
 @pytest.mark.parametrize(
@@ -52,6 +52,28 @@ def test_what_the_run_decides_itself():
         check_trainer(
             TrainerSettings(accelerator="cpu", more={"gradient_clip_val": 3.0}), "gradient_clip_val"
         )
+
+
+@pytest.mark.parametrize(
+    ("batch", "processes", "accumulated", "said"),
+    [
+        (4, 4, 1, ""),
+        (2, 1, 8, ""),
+        (
+            4,
+            1,
+            1,
+            "published with 16 images a step, and this run takes 4 (4 a batch, 1 process, 1 accumulated)",
+        ),
+        (4, 8, 2, "this run takes 64 (4 a batch, 8 processes, 2 accumulated)"),
+    ],
+)
+def test_a_published_recipe_at_another_batch_says_so(batch, processes, accumulated, said):
+    settings = TrainerSettings(published_batch=16, accumulate_grad_batches=accumulated)
+    told = tell_other_batch(settings, batch, processes)
+    assert bool(told) == bool(said)
+    assert said in told
+    assert tell_other_batch(TrainerSettings(), batch, processes) == "", "nobody published any"
 
 
 def test_possible_ones():

@@ -5,15 +5,19 @@ import dataclasses
 import pytest
 import torch
 import yaml
+from safetensors.torch import load_file, save_file
 
 from lexiseg.checkpoints.training_file import load_tensors_only
 from lexiseg.cli.main import main
 from lexiseg.clip.loading import load_clip
 from lexiseg.data.toy.world import TOY_UNSEEN, ToyWorld
 from lexiseg.data.transforms import train_recipe
-from lexiseg.errors import ConfigError
+from lexiseg.errors import CheckpointError, ConfigError
 from lexiseg.inference.protocol import InferenceProtocol
+from lexiseg.losses.segment_criterion import MASKFORMER
 from lexiseg.models.cascade_settings import CascadeSettings
+from lexiseg.models.proposers.backbone import Backbone
+from lexiseg.models.zegformer import ZegFormerSettings
 from lexiseg.recipes import (
     CheckpointSettings,
     SplitSettings,
@@ -22,10 +26,12 @@ from lexiseg.recipes import (
     TrainRun,
     ValidationSettings,
     train,
+    training,
 )
 from lexiseg.recipes.training import build_task
 from lexiseg.training.optim import OptimSettings
 from lexiseg.training.self_training import SelfTrainingSettings
+from region_model_cases import SIZES
 
 SIZE = [40, 56]
 COMMAND = [
@@ -220,6 +226,14 @@ def test_no_checkpoint_is_of_both_runs_of_self_training(tmp_path):
     [
         ({"resume": 3}, "resume: expected auto, true, false or the path of a checkpoint, got 3"),
         ({"init_from": 2.5}, "init_from: expected the path of a checkpoint, or null, got 2.5"),
+        (
+            {"backbone_weights": 2.5},
+            "backbone_weights: expected a file, a folder or a hub name, or null, got 2.5",
+        ),
+        (
+            {"backbone_weights": "a.pth", "init_from": "b.ckpt"},
+            "init_from brings the whole model, its encoder too",
+        ),
         ({"templates": 5}, "templates: expected a set's name, or a list of templates"),
         ({"templates": ["a {}", 7]}, "templates: expected a set's name, or a list of templates"),
     ],
@@ -227,3 +241,47 @@ def test_no_checkpoint_is_of_both_runs_of_self_training(tmp_path):
 def test_what_names_no_checkpoint_and_no_templates(tmp_path, changes, message):
     with pytest.raises(ConfigError, match=message):
         python_run(tmp_path / "run", **changes)
+
+
+def test_an_encoder_starts_from_its_own_weights_once(tmp_path):
+    own = Backbone(ZegFormerSettings(**SIZES)).network.state_dict()
+    save_file(
+        {f"resnet.{name}": tensor for name, tensor in own.items()},
+        tmp_path / "a.safetensors",
+    )
+    run = python_run(
+        tmp_path / "run",
+        model={"name": "zegformer", **SIZES, "branch": "segment"},
+        loss=MASKFORMER,
+        backbone_weights=tmp_path / "a.safetensors",
+    )
+    model = build_task(run, run.clip.load(), run.split.of(run.data.train.classes)).model
+    given, name = (
+        load_file(tmp_path / "a.safetensors"),
+        "encoder.stages.1.layers.1.layer.2.convolution.weight",
+    )
+    assert torch.equal(model.proposer.backbone.network.state_dict()[name], given[f"resnet.{name}"])
+    train(run)
+    (tmp_path / "a.safetensors").unlink()
+    train(dataclasses.replace(run, trainer=TrainerSettings(max_steps=3, accelerator="cpu")))
+    with pytest.raises(CheckpointError, match=r"a\.safetensors: "):
+        train(dataclasses.replace(run, resume=False))
+
+
+def test_only_the_first_stage_of_self_training_starts_its_encoder(tmp_path, monkeypatch):
+    stages = []
+    monkeypatch.setattr(training, "_train_once", lambda run: (stages.append(run), ({}, 0.0))[1])
+    train(python_run(tmp_path, self_training=SelfTrainingSettings(enabled=True), backbone_weights="a.pth"))
+    assert [stage.backbone_weights for stage in stages] == ["a.pth", None]
+    assert [stage.record["backbone_weights"] for stage in stages] == ["a.pth", None]
+
+
+def test_folders_of_runs_before_a_setting_was_there_go_on_where_it_is_null(by_hand):
+    run = python_run(by_hand[0])
+    place = run.output_dir / "config.yaml"
+    record = yaml.safe_load(place.read_text())
+    assert record.pop("backbone_weights", "absent") is None
+    place.write_text(yaml.safe_dump(record))
+    run.folder.check_same_run()
+    with pytest.raises(ConfigError, match=r"backbone_weights: absent there, a\.pth now"):
+        dataclasses.replace(run, backbone_weights="a.pth").folder.check_same_run()

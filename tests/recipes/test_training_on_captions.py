@@ -1,12 +1,15 @@
 """OpenSeg on photographs with captions, through the ordinary training recipe."""
 
+import numpy as np
 import pytest
 import torch
 
 from caption_cases import captioned_scenes
 from lexiseg.cli.ablations import compose_training
 from lexiseg.cli.composing import plain
+from lexiseg.cli.main import main
 from lexiseg.clip.vocabulary import embed_words
+from lexiseg.data.captioned_regions import CaptionedRegions
 from lexiseg.data.datamodule import collate
 from lexiseg.errors import ConfigError
 from lexiseg.recipes import training
@@ -76,3 +79,84 @@ def test_no_other_model_learns_from_captions(scenes):
         ConfigError, match="are captions, which model 'zegclip' cannot learn from; take model=open_seg"
     ):
         built(a_run(scenes, "model=zegclip"))
+
+
+def a_mixed_run(scenes, *more):
+    return a_run(scenes, "data=toy_mixed", "data.train.labelled.length=3", *more)
+
+
+def test_labels_stand_beside_captions_in_the_same_batches(scenes):
+    run = a_mixed_run(scenes)
+    split = run.split.of(run.data.train.classes)
+    data, train = run.data.module(split, run.seed), run.data.train
+    assert len(train) == 4 + 3
+    assert set(train.words) >= set(split.classes)
+    stream = data.train_dataloader().dataset
+    rng = np.random.default_rng(2)
+    for index in range(4):
+        said = {train.words[each] for each in stream.draw(index, rng).captions[0]}
+        assert 0 < len(said) <= 2, "a caption names two"
+    for index in range(3):
+        sample = stream.draw(4 + index, np.random.default_rng(5))
+        table = data.training_table[train.labelled[index].label]
+        _, label = run.data.train_transform(train.labelled[index].image, table, np.random.default_rng(5))
+        shown = [each for each in np.unique(label) if each != 255]
+        assert [train.words[each] for each in sample.captions[0]] == [split.classes[each] for each in shown]
+        assert not {train.words[each] for each in sample.captions[0]} & set(split.unseen)
+        assert (sample.label == 255).all(), "nothing reaches the loss as a label"
+        for number, each in enumerate(shown):
+            assert ((sample.segments.ids == number) == (label == each)).all()
+    batch = collate([stream.draw(index, rng) for index in (0, 4, 5)])
+    assert len(batch.words) == len(batch.segments) == 3
+
+
+def test_labels_of_other_classes_are_refused(scenes):
+    train = a_run(scenes).data.train
+    with pytest.raises(
+        ConfigError, match="labelled: expected labelled photographs of the 42 classes bricks, grass"
+    ):
+        CaptionedRegions(
+            photographs=train._photographs,
+            captions=scenes / "captions.json",
+            words="toy",
+            classes="toy",
+            labelled=ForgottenNames(),
+        )
+
+
+class ForgottenNames:
+    classes = ("bricks", "sand")
+
+
+def test_a_teacher_s_masks_and_labels_in_ten_steps(scenes, capsys):
+    """The teacher learns from exact masks; its own take their place for the student, beside labelled scenes."""
+    training.train(a_run(scenes))
+    masks, teacher = scenes / "teachers", scenes / "run" / "last.ckpt"
+    assert (
+        main(
+            [
+                "masks",
+                "build",
+                str(scenes),
+                "--provider",
+                "regions",
+                "--model",
+                str(teacher),
+                "--output",
+                str(masks),
+            ]
+        )
+        == 0
+    )
+    student = a_mixed_run(
+        scenes,
+        f"data.train.photographs.masks.folder={masks}",
+        f"output_dir={scenes / 'student'}",
+        "trainer.max_steps=10",
+    )
+    own, exact = (run.data.train[0].segments for run in (student, a_run(scenes)))
+    assert len(own) > 0
+    assert not np.array_equal(own.ids, exact.ids)
+    assert set(training.train(student)) >= {"seen", "unseen", "miou"}
+    checkpoint = torch.load(scenes / "student" / "last.ckpt", weights_only=True)
+    assert checkpoint["global_step"] == 10

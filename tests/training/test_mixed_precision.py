@@ -20,7 +20,13 @@ CASES = {
 }
 
 
-@pytest.mark.parametrize("more", CASES.values(), ids=CASES)
+@pytest.mark.parametrize(
+    "more",
+    [
+        pytest.param(more, marks=() if name == "cascade" else pytest.mark.slow, id=name)
+        for name, more in CASES.items()
+    ],
+)
 def test_a_run_in_bfloat16_stays_near_float32(tmp_path, more):
     losses = {}
     for name, precision in (("float32", ()), ("bfloat16", (MIXED,))):

@@ -165,7 +165,12 @@ def test_the_teacher_follows_once_per_optimiser_step(tmp_path):
     original = PixelCLIP.update_teacher
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(PixelCLIP, "update_teacher", lambda self: (updates.append(1), original(self))[1])
-        run(tmp_path, "trainer.max_steps=3", "trainer.accumulate_grad_batches=2", "variant=fixed_prompts")
+        run(
+            tmp_path,
+            "trainer.max_steps=3",
+            "trainer.accumulate_grad_batches=2",
+            "ablation=pixelclip_components/fixed_prompts",
+        )
     assert len(updates) == 3
     assert state(tmp_path)["global_step"] == 3
 
@@ -183,7 +188,12 @@ def test_learning_rates_follow_the_published_cosine(straight):
 
 
 def test_without_clusters_there_is_no_picture(tmp_path):
-    run(tmp_path, "trainer.max_steps=2", "variant=no_clustering", "trainer.precision=bf16-mixed")
+    run(
+        tmp_path,
+        "trainer.max_steps=2",
+        "ablation=pixelclip_components/no_clustering",
+        "trainer.precision=bf16-mixed",
+    )
     assert not (tmp_path / "clusters.png").exists()
     assert (tmp_path / "clip" / "model.safetensors").is_file()
 

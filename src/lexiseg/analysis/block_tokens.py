@@ -44,10 +44,15 @@ def frozen_blocks(tower: ImageTower) -> BlockReading:
     """A tower as released: its own normalisation, no prompts."""
 
     def read(images: Tensor) -> Iterator[Tensor]:
-        mean, std = (images.new_tensor(v).view(3, 1, 1) * 255 for v in (tower.mean, tower.std))
-        yield from tower.block_tokens((images - mean) / std)
+        yield from tower.block_tokens(normalized(tower, images))
 
     return read
+
+
+def normalized(tower: ImageTower, images: Tensor) -> Tensor:
+    """``(B, 3, H, W)`` RGB in 0-255 as the tower was trained to see it."""
+    mean, std = (images.new_tensor(v).view(3, 1, 1) * 255 for v in (tower.mean, tower.std))
+    return (images - mean) / std
 
 
 def trained_blocks(model: PromptedModel) -> BlockReading:
@@ -72,10 +77,16 @@ def read_blocks(
         patch_size: Of the tower.
         device: Where the tower is.
     """
+    images = whole_image(image, short_side=short_side, patch_size=patch_size, device=device)
+    height, width = images.shape[-2:]
+    blocks = tuple(tokens[0].float().cpu() for tokens in reading(images))
+    return BlockTokens((height // patch_size, width // patch_size), blocks)
+
+
+def whole_image(image: Picture, *, short_side: int, patch_size: int, device: torch.device) -> Tensor:
+    """A photograph as ``(1, 3, H, W)`` RGB in 0-255 of whole patches; arguments as of :func:`read_blocks`."""
     height, width = (
         max(round(side / patch_size), 1) * patch_size for side in keep_ratio_size(image.shape[:2], short_side)
     )
     resized = resize_image(torch.from_numpy(np.ascontiguousarray(image)), (height, width))
-    images = resized.permute(2, 0, 1)[None].float().to(device)
-    blocks = tuple(tokens[0].float().cpu() for tokens in reading(images))
-    return BlockTokens((height // patch_size, width // patch_size), blocks)
+    return resized.permute(2, 0, 1)[None].float().to(device)

@@ -15,7 +15,13 @@ from lexiseg.checkpoints.info import CheckpointInfo
 from lexiseg.checkpoints.published_account import check_published, check_tower
 from lexiseg.checkpoints.published_layout import POSITIONS, PublishedLayout, published_layout, published_tower
 from lexiseg.checkpoints.published_settings import detect_settings
-from lexiseg.checkpoints.training_file import MODEL_PREFIX, load_tensors_only
+from lexiseg.checkpoints.training_file import (
+    CHECKPOINT_KEY,
+    MODEL_PREFIX,
+    TUNINGS,
+    load_tensors_only,
+    read_info,
+)
 from lexiseg.clip.towers.vit import VisionTower
 from lexiseg.errors import CheckpointError
 from lexiseg.keys import check_keys
@@ -81,9 +87,15 @@ def read_published(path: Path | str) -> tuple[dict[str, Tensor], dict[str, Any]]
     """Tensors and description of a published file; nothing in it is run.
 
     Raises:
-        CheckpointError: Missing, damaged, asking to run code, or no such file.
+        CheckpointError: Missing, damaged, asking to run code, no such file, or a checkpoint of lexiseg's own.
     """
     loaded = load_tensors_only(path, expected=_EXPECTED)
+    if {CHECKPOINT_KEY, *TUNINGS} & loaded.keys():
+        read_info(loaded, path)  # says it where it is one that nobody can use
+        raise CheckpointError(
+            f"{path}: a checkpoint of lexiseg already, so there is nothing to import; give it as it is, for example to "
+            f"`lexiseg predict … --checkpoint {path}` or `lexiseg eval {path}`"
+        )
     state = loaded.get("state_dict", loaded.get("model", loaded))
     wrong = (
         [str(name) for name, value in state.items() if not isinstance(value, Tensor)]

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from lexiseg.checkpoints.info import FORMAT, CheckpointInfo, parse_info
+from lexiseg.checkpoints.run_checkpoint import checkpoint_of
 from lexiseg.errors import CheckpointError
 from lexiseg.keys import check_keys
 from lexiseg.models.registry import complete_settings
@@ -26,6 +27,9 @@ ADAPTATION_KEY = "lexiseg_adapt"
 
 TUNINGS = {PIXEL_CLIP_KEY: "pixelclip", ADAPTATION_KEY: "maskadapt"}
 """Where the description of a CLIP in training stands, and which command trains it."""
+
+_OTHER_KINDS = (".yaml", ".yml", ".json", ".csv", ".txt", ".md", ".png", ".jpg", ".jpeg", ".safetensors")
+"""Files beside checkpoints that somebody may give in the place of one."""
 
 MODEL_PREFIX = "model."
 """Prefix of the mask model's tensors in a training checkpoint's ``state_dict``."""
@@ -51,7 +55,8 @@ def load_tensors_only(
         CheckpointError: Missing, damaged, or holding anything but tensors and plain values.
     """
     if not Path(path).is_file():
-        raise CheckpointError(f"{path}: no such checkpoint; expected {expected}")
+        what = "a folder, no checkpoint" if Path(path).is_dir() else "no such checkpoint"
+        raise CheckpointError(f"{path}: {what}; expected {expected}{_beside(path)}")
     try:
         with warnings.catch_warnings():
             warnings.simplefilter(
@@ -59,17 +64,39 @@ def load_tensors_only(
             )  # torch's, of a pickle that it may not know; ours says more
             loaded = torch.load(path, map_location=map_location, weights_only=True)
     except pickle.UnpicklingError as error:
+        _require_weights(path, expected)
         raise CheckpointError(
             f"{path}: refused. The file asks to run or build something that no checkpoint needs, or is damaged; nothing "
             f"from it was run. Expected {expected}"
         ) from error
     # Bytes that are no pickle trip torch's reader in any way: an empty stack, a missing attribute, a bad code.
     except Exception as error:
+        _require_weights(path, expected)
         told = (str(error).splitlines() or [type(error).__name__])[0][:160]
         raise CheckpointError(f"{path}: damaged or no checkpoint ({told}); expected {expected}") from error
     if not isinstance(loaded, dict):
         raise CheckpointError(f"{path}: expected a checkpoint dictionary, got {type(loaded).__name__}")
     return loaded
+
+
+def _require_weights(path: Path | str, expected: str) -> None:
+    """Refuse a file that its own name calls another kind, such as a run's config.yaml.
+
+    Raises:
+        CheckpointError: Says what to give instead.
+    """
+    kind = Path(path).suffix.lower()
+    if kind in _OTHER_KINDS:
+        raise CheckpointError(f"{path}: a {kind} file, no checkpoint; expected {expected}{_beside(path)}")
+
+
+def _beside(path: Path | str) -> str:
+    """The checkpoint of the run in whose folder, or in whose pictures' folder, something else was named."""
+    for folder in (Path(path), *Path(path).parents[:2]):
+        found = checkpoint_of(folder)
+        if found != folder:
+            return f", such as {found}"
+    return ""
 
 
 def read_step(path: Path | str) -> int:

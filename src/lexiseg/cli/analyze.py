@@ -1,4 +1,4 @@
-"""``lexiseg analyze``: look inside a tower, before and after training: CKA between blocks, similarity of patches."""
+"""``lexiseg analyze``: look inside a tower: CKA between blocks, similarity of patches, attention of points."""
 
 import argparse
 from collections.abc import Mapping
@@ -9,7 +9,7 @@ from rich.table import Table
 
 from lexiseg.analysis.layer_similarity import LayerSimilarityResult
 from lexiseg.cli.photographs import conclude, each_photograph
-from lexiseg.recipes.analyze import BlockAlignment, patch_figure, read_point
+from lexiseg.recipes.analyze import BlockAlignment, attention_figure, patch_figure, read_point
 from lexiseg.recipes.photographs import Photograph, Step, find_photos
 from lexiseg.recipes.towers import Towers, choose_blocks, load_towers
 
@@ -59,6 +59,20 @@ def run_patches(args: argparse.Namespace, console: Console | None = None) -> int
         figure.write(args.out, f"{photograph.stem}_patches")
 
     failures = each_photograph(photos, console, work, told="reading blocks")
+    return conclude(console, photos, failures, done=f"drawn; pictures in {args.out}")
+
+
+def run_attention(args: argparse.Namespace, console: Console | None = None) -> int:
+    """Attention of points in the last block; returns and raises as :func:`run_patches`."""
+    console = console or Console()
+    photos, points = find_photos(args.photos), [read_point(text) for text in args.at]
+    towers = load_towers(clip=args.clip, device=args.device, short_side=args.short_side)
+
+    def work(photograph: Photograph, _: Step) -> None:
+        figure = attention_figure(towers, photograph.path, photograph.pixels, points)
+        figure.write(args.out, f"{photograph.stem}_attention")
+
+    failures = each_photograph(photos, console, work, told="reading attention")
     return conclude(console, photos, failures, done=f"drawn; pictures in {args.out}")
 
 

@@ -8,6 +8,7 @@ from rich.markdown import Markdown
 
 from lexiseg.cli.composing import compose_config, plain
 from lexiseg.evaluation.benchmark import Benchmark, Row
+from lexiseg.recipes.ablations import take_ablation
 from lexiseg.recipes.benchmark import (
     RESULTS_FILE,
     TABLE_FILE,
@@ -41,8 +42,10 @@ def read_run(overrides: Sequence[str]) -> BenchmarkRun:
     Raises:
         LexisegError: An unknown method, benchmark or key, data that is not there, or a CLIP that cannot be loaded.
     """
-    own, of_benchmarks = _sort_overrides(overrides)
+    table, rest = take_ablation(overrides)
+    own, of_benchmarks = _sort_overrides(rest)
     config = compose_config("benchmark", own)
+    config.ablation = table
     record = plain(config)
     require_benchmark(record)  # a mistake shows before any data are opened
     names = require_benchmarks(record["benchmarks"])

@@ -7,14 +7,26 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Column, Table
 
-from lexiseg.cli.flags import read_vocabulary, warn_unknown
+from lexiseg.cli.flags import read_settings, read_vocabulary, warn_unknown
 from lexiseg.cli.photographs import conclude, each_photograph
 from lexiseg.errors import LexisegError
-from lexiseg.recipes.compare import Comparison, Reading, choose_methods, draw, gather, read_all
+from lexiseg.recipes.compare import Comparison, Reading, choose_methods, draw, gather, read_all, read_truth
 from lexiseg.recipes.photographs import Photograph, Step, find_photos
 from lexiseg.storage import require_folder, write_png
 
-_SAME = ("background", "templates", "clip", "tokenizer", "proxy", "sam", "masks", "checkpoint", "device")
+_SAME = (
+    "background",
+    "templates",
+    "clip",
+    "tokenizer",
+    "proxy",
+    "sam",
+    "masks",
+    "bank",
+    "checkpoint",
+    "stages",
+    "device",
+)
 
 
 def run(args: argparse.Namespace, console: Console | None = None) -> int:
@@ -28,9 +40,11 @@ def run(args: argparse.Namespace, console: Console | None = None) -> int:
     """
     console = console or Console()
     photos = find_photos(args.photos)
-    methods = choose_methods(args.methods, console.print, proxy=args.proxy, masks=args.masks, sam=args.sam)
+    named = {name: getattr(args, name) for name in ("proxy", "masks", "sam", "bank")}
+    methods = choose_methods(args.methods, console.print, **named)
     require_folder(args.out, "--out")
-    task = Comparison(read_vocabulary(args), methods, **{name: getattr(args, name) for name in _SAME})
+    same = {name: getattr(args, name) for name in _SAME}
+    task = Comparison(read_vocabulary(args), methods, **same, settings=read_settings(args))
 
     def left_out(title: str, error: LexisegError) -> None:
         console.print(f"[yellow]{escape(title)} is left out:[/yellow] {escape(str(error))}")
@@ -39,9 +53,11 @@ def run(args: argparse.Namespace, console: Console | None = None) -> int:
     warn_unknown(console, clip, args, task.words)
 
     def work(photograph: Photograph, step: Step) -> None:
+        names = contestants[0].segmenter.vocabulary.names
+        truth = read_truth(args.truth, photograph, len(names))
         readings = read_all(photograph, contestants, left_out, step)
         path = args.out / f"{photograph.stem}_compare.png"
-        write_png(draw(photograph, readings, contestants[0].segmenter.vocabulary.names), path)
+        write_png(draw(photograph, [*truth, *readings], names), path)
         height, width = photograph.pixels.shape[:2]
         console.print(f"{escape(str(photograph.path))}: {height}x{width} pixels (height x width)")
         console.print(_table(readings))

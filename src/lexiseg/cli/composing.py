@@ -3,6 +3,8 @@
 import json
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from functools import lru_cache
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from lexiseg.errors import ConfigError
@@ -38,12 +40,12 @@ def compose_config(name: str, overrides: Sequence[str]) -> "DictConfig":
     from hydra import compose
     from omegaconf import OmegaConf, open_dict
 
-    given = checked_choices(name, overrides)
-    chosen = [override for override in given if override.partition("=")[0] in groups(name)]
+    given, of_groups = checked_choices(name, overrides), frozenset(groups(name))
+    chosen = [override for override in given if override.partition("=")[0] in of_groups]
     with hydra_at_work(f"`lexiseg {name} --help` for groups and keys", name, chosen):
-        config = compose(name, overrides=[*_own_groups(name), *_told_of_model(given, chosen)])
+        config = _composed(name, (*_own_groups(name), *_told_of_model(given, chosen)), conf_dir())
         own = _of_its_model(name, config, given)
-        chosen[:0] = [override for override in own if override.partition("=")[0] in groups(name)]
+        chosen[:0] = [override for override in own if override.partition("=")[0] in of_groups]
         config = compose(name, overrides=[*_own_groups(name), *own, *given])
         with open_dict(config):
             for key in (_MODELS, _WITH_MODEL):
@@ -53,6 +55,22 @@ def compose_config(name: str, overrides: Sequence[str]) -> "DictConfig":
             raise ConfigError(f"{', '.join(missing)} has no default; give it, for example {missing[0]}=…")
         OmegaConf.resolve(config)
     return config
+
+
+def read_value(text: str) -> Any:
+    """What a value would mean in a configuration.
+
+    Raises:
+        ValueError: Nothing; says why.
+    """
+    from omegaconf import OmegaConf
+    from omegaconf.errors import OmegaConfBaseException
+    from yaml import YAMLError
+
+    try:
+        return plain(OmegaConf.from_dotlist([f"value={text}"]), resolve=False)["value"]
+    except (YAMLError, OmegaConfBaseException) as error:
+        raise ValueError(str(error).splitlines()[0]) from error
 
 
 def plain(config: Any, *, resolve: bool = True) -> Any:
@@ -106,6 +124,14 @@ def hydra_at_work(see: str, name: str | None = None, chosen: Sequence[str] = ())
 def _told_of_model(given: Sequence[str], chosen: Sequence[str]) -> list[str]:
     """Of what was typed, the files and the model's settings: other keys may be of files that only go with the model."""
     return [override for override in given if override in chosen or override.startswith("model.")]
+
+
+@lru_cache(maxsize=64)
+def _composed(name: str, overrides: tuple[str, ...], folder: Path) -> "DictConfig":
+    """The files of ``folder`` composed, to be read only; kept, for a sweep asks for the same choice in every row."""
+    from hydra import compose
+
+    return compose(name, overrides=list(overrides))
 
 
 def _of_its_model(command: str, config: "DictConfig", given: Sequence[str]) -> list[str]:

@@ -18,7 +18,7 @@ def run_prepare(args: argparse.Namespace) -> int:
     console = Console(soft_wrap=True)
     report = prepare_data(args.name, args.root, args.source)
     for target, reason in report.failed:
-        console.print(f"[red]skipped[/red] {escape(target.name)}: {escape(reason)}")
+        console.print(f"[red]skipped[/red] {escape(target.name)}: {escape(reason)}", soft_wrap=True)
     for note in report.notes:
         console.print(escape(note))
     for path in report.lists:

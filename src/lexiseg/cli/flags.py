@@ -1,15 +1,19 @@
-"""The words that the flags of ``predict`` and ``compare`` hold."""
+"""The words and the settings of methods that the flags of ``predict`` and ``compare`` hold."""
 
 import argparse
+from typing import Any
 
 from rich.console import Console
 from rich.markup import escape
 
+from lexiseg.cli.composing import read_value
+from lexiseg.cli.parsers.shared import METHOD
 from lexiseg.clip.loading import FrozenCLIP
 from lexiseg.clip.vocabulary import Vocabulary
 from lexiseg.inference.background import negative_words, with_background
 from lexiseg.inference.pictures import require_writable
 from lexiseg.inference.words import tell_unknown
+from lexiseg.recipes.method_settings import assigned
 
 
 def read_vocabulary(args: argparse.Namespace) -> Vocabulary:
@@ -26,6 +30,17 @@ def read_vocabulary(args: argparse.Namespace) -> Vocabulary:
         with_background(vocabulary, args.background)  # says what is wrong before a model is loaded
     require_writable(len(vocabulary) + 1)
     return vocabulary
+
+
+def read_settings(args: argparse.Namespace, *models: str) -> dict[str, Any]:
+    """The settings of methods that are given; ``models`` are further flags that are settings.
+
+    Raises:
+        ConfigError: A setting without a value.
+    """
+    named = (*(flag.destination for flag in METHOD.flags if flag.name != "--set"), *models)
+    given = {name: getattr(args, name) for name in named if getattr(args, name) is not None}
+    return assigned(args.settings or (), given, read_value)
 
 
 def warn_unknown(console: Console, clip: FrozenCLIP, args: argparse.Namespace, words: Vocabulary) -> None:

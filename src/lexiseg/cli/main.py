@@ -24,7 +24,7 @@ your photographs and words:
 
 train, then judge (Hydra overrides; each has --help):
   lexiseg train experiment=toy
-  lexiseg train experiment=cascade_voc data.root=data/VOCdevkit/VOC2012
+  lexiseg train experiment=cascade_voc data.root=data/VOCdevkit/VOC2012 trainer=ddp trainer.devices=4
   lexiseg eval runs/cascade_voc/last.ckpt data=voc split=voc_15_5
 
 learn where things are from photographs without labels:
@@ -48,6 +48,7 @@ FLAG_COMMANDS = {
     "analyze": "analyze",
     "data": "data",
     "masks": "masks",
+    "bank": "bank",
     "demo": "demo",
     "import": "importing",
     "export": "exporting",

@@ -80,5 +80,5 @@ def _reported(outcomes: Iterator[Outcome], console: Console) -> Iterator[Outcome
     """Pass outcomes on, saying at once which photograph failed and why."""
     for outcome in outcomes:
         if outcome.status == "failed":
-            console.print(f"[red]skipped:[/red] {escape(outcome.reason)}")
+            console.print(f"[red]skipped:[/red] {escape(outcome.reason)}", soft_wrap=True)
         yield outcome

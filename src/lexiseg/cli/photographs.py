@@ -25,7 +25,7 @@ def each_photograph(
     """
 
     def skipped(error: DataError) -> None:
-        console.print(f"[red]skipped:[/red] {escape(str(error))}")
+        console.print(f"[red]skipped:[/red] {escape(str(error))}", soft_wrap=True)
 
     return work_through(photos, work, skipped=skipped, told=told, steps=steps)
 
@@ -35,5 +35,5 @@ def conclude(console: Console, photos: Sequence[Path], failures: Sequence[Path],
     console.print(f"{len(photos) - len(failures)} of {len(photos)} photographs {escape(done)}")
     if failures:
         names = ", ".join(escape(str(path)) for path in failures)
-        console.print(f"[red]skipped {len(failures)}:[/red] {names}")
+        console.print(f"[red]skipped {len(failures)}:[/red] {names}", soft_wrap=True)
     return 1 if failures else 0

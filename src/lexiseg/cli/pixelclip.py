@@ -4,7 +4,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from lexiseg.cli.composing import compose_config, plain, print_config
+from lexiseg.cli.ablations import compose_row
+from lexiseg.cli.composing import plain, print_config
 from lexiseg.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -30,7 +31,7 @@ def compose_tuning(overrides: Sequence[str]) -> "DictConfig":
     Raises:
         ConfigError: An unknown key or choice, a value that does not parse, or a data set that does not read a folder.
     """
-    config = compose_config("pixelclip", overrides)
+    config = compose_row("pixelclip", overrides)
     given = [key for key in ("images", "masks") if config[key] is not None]
     if given and "images" not in config.mask_data.train:
         raise ConfigError(

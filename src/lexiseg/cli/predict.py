@@ -5,12 +5,13 @@ import argparse
 from rich.console import Console
 from rich.markup import escape
 
-from lexiseg.cli.flags import read_vocabulary, warn_unknown
+from lexiseg.cli.flags import read_settings, read_vocabulary, warn_unknown
 from lexiseg.cli.photographs import conclude, each_photograph
 from lexiseg.clip.vocabulary import Vocabulary
 from lexiseg.inference.pipeline import Pipeline
 from lexiseg.inference.segmenter import Segmenter
 from lexiseg.recipes.given_masks import GivenMasks
+from lexiseg.recipes.method_settings import own_settings
 from lexiseg.recipes.photographs import Photograph, Step, find_photos
 from lexiseg.recipes.predict import check_flags
 from lexiseg.recipes.predict_segments import predictor
@@ -35,7 +36,8 @@ def run(args: argparse.Namespace, console: Console | None = None) -> int:
     masks = None if args.masks is None else GivenMasks(args.masks, args.device)
     check_flags(**{name: getattr(args, name) for name in _CHECKED}, masks=masks is not None)
     require_folder(args.out, "--out")
-    pipeline = Pipeline.load(**{name: getattr(args, name) for name in _MODEL})
+    settings = own_settings(read_settings(args, "proxy", "sam", "bank"), args.method)
+    pipeline = Pipeline.load(**{name: getattr(args, name) for name in _MODEL}, settings=settings)
     segmenter = make_segmenter(pipeline, vocabulary, args)
     warn_unknown(console, pipeline.clip, args, vocabulary)
     kept = {name: getattr(args, name) for name in ("out", "output", "stuff", "scores")}

@@ -1,20 +1,31 @@
-"""``lexiseg sweep``: the rows of one of the paper's tables, each over several seeds, in one table with spread."""
+"""``lexiseg sweep``: the rows of one of the papers' tables, each over several seeds, in one table with spread."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from lexiseg.cli.ablations import compose_training
+from lexiseg.cli.ablations import compose_row
 from lexiseg.cli.composing import compose_config, hydra_at_work, plain
+from lexiseg.cli.pixelclip import compose_tuning
 from lexiseg.errors import ConfigError, LexisegError
-from lexiseg.recipes.ablations import AblationRow, choose_rows, choose_seeds, require_processes, table_names
+from lexiseg.recipes.ablations import (
+    AblationRow,
+    choose_rows,
+    choose_seeds,
+    command_of,
+    require_processes,
+    table_names,
+    table_source,
+)
 from lexiseg.recipes.run_folder import require_output_dir
 
 if TYPE_CHECKING:
     from omegaconf import DictConfig
 
 _OWN = ("ablation", "rows", "seeds", "output", "processes")
+_SCORE = "score."
+"""Before the overrides of the benchmark that PixelCLIP's tuned CLIPs are scored by."""
 
 
 def run_sweep(overrides: Sequence[str]) -> int:
@@ -28,17 +39,16 @@ def run_sweep(overrides: Sequence[str]) -> int:
     require_output_dir(config.output, "output")
     require_processes(config.processes)
     rows, seeds = choose_rows(config.ablation, plain(config.rows)), choose_seeds(plain(config.seeds))
-    from lexiseg.recipes.records import training_run
     from lexiseg.recipes.sweep_table import keeping_runs
 
     # A mistake shows before the first run.
-    training_run(plain(compose_training([f"ablation={config.ablation}/{rows[0].name}", *of_runs])))
+    _open(config.ablation, [f"ablation={config.ablation}/{rows[0].name}", *of_runs])
 
     try:
         with keeping_runs(Path(config.output), rows, seeds, processes=config.processes):
             _launch([*own, *of_hydra], config, rows, seeds, of_runs)
     finally:
-        _report(Path(config.output), rows, seeds, [*of_hydra, *of_runs])
+        _report(config, rows, seeds, [*of_hydra, *of_runs])
     return 0
 
 
@@ -49,21 +59,46 @@ def run_row(config: "DictConfig", of_runs: Sequence[str]) -> LexisegError | None
         config: ``conf/sweep.yaml`` with its ``row`` and ``seed`` chosen.
         of_runs: Overrides of every run.
     """
-    from lexiseg.cli.train import tell_scores
-    from lexiseg.recipes.records import training_run
     from lexiseg.recipes.sweep_table import run_folder
-    from lexiseg.recipes.training import train
 
     folder = run_folder(Path(config.output), config.row, config.seed)
     print(f"\n{config.ablation}/{config.row}, seed {config.seed}: {folder}", flush=True)
     chosen = [f"ablation={config.ablation}/{config.row}", f"seed={config.seed}"]
-    composed = compose_training([*of_runs, *chosen])
-    composed.output_dir = folder.as_posix()
     try:
-        tell_scores(train(training_run(plain(composed), print)), folder)
+        _open(config.ablation, [*of_runs, *chosen], folder)()
     except LexisegError as error:
         return error
     return None
+
+
+def _open(table: str, overrides: Sequence[str], folder: Path | None = None) -> Callable[[], None]:
+    """One run of a table, its settings read; calling it runs it.
+
+    Raises:
+        LexisegError: A setting that does not exist, a bad value, or data that are not there.
+    """
+    command = command_of(table)
+    scoring = [override.removeprefix(_SCORE) for override in overrides if override.startswith(_SCORE)]
+    rest = [override for override in overrides if not override.startswith(_SCORE)]
+    composed = compose_tuning(rest) if command == "pixelclip" else compose_row(command, rest)
+    composed.output_dir = composed.output_dir if folder is None else folder.as_posix()
+    from lexiseg.recipes.records import training_run, tuning_run
+
+    if command == "pixelclip":
+        from lexiseg.cli.benchmark import read_run
+        from lexiseg.recipes.tuned_scores import tune_and_measure
+
+        tuning = tuning_run(plain(composed), print)
+        return lambda: tune_and_measure(tuning, lambda more: read_run([*scoring, *more]))
+    if scoring:
+        raise ConfigError(
+            f"{_SCORE}{scoring[0]}: a trained model is judged on its own validation data; leave it out"
+        )
+    from lexiseg.cli.train import tell_scores
+    from lexiseg.recipes.training import train
+
+    run = training_run(plain(composed), print)
+    return lambda: tell_scores(train(run), run.output_dir)
 
 
 def _launch(
@@ -102,7 +137,7 @@ def _launch(
 
 
 def _report(
-    output: Path, rows: Sequence[AblationRow], seeds: Sequence[int], overrides: Sequence[str]
+    config: "DictConfig", rows: Sequence[AblationRow], seeds: Sequence[int], overrides: Sequence[str]
 ) -> None:
     """Write and show what has been run so far."""
     from rich.console import Console
@@ -110,7 +145,8 @@ def _report(
 
     from lexiseg.recipes.sweep_table import write_report
 
-    table = write_report(output, rows, seeds, overrides)
+    output = Path(config.output)
+    table = write_report(output, rows, seeds, overrides, table_source(config.ablation))
     if table is not None:
         Console().print(Markdown(table))
         print(f"mIoU in %, mean ± standard deviation over seeds; written to {output}: table.md, results.json")

@@ -6,6 +6,7 @@ from lexiseg.clip.formats.open_clip import CONVNEXT
 from lexiseg.clip.formats.openai_resnet import RESNET
 from lexiseg.clip.towers.family import Family
 from lexiseg.clip.towers.groupvit import GROUPVIT
+from lexiseg.clip.towers.sam3 import SAM_3
 from lexiseg.clip.towers.siglip import SIGLIP
 from lexiseg.clip.towers.tips import TIPS
 from lexiseg.clip.towers.vit import CLIP, META_CLIP_2
@@ -17,9 +18,13 @@ FAMILIES: dict[str, Family] = {
     "siglip": SIGLIP,
     "tipsv2": TIPS,
     "groupvit": GROUPVIT,
+    "sam3": SAM_3,
     "convnext_clip": CONVNEXT,
     "resnet_clip": RESNET,
 }
+
+_INSIDE = {"sam3_video": "sam3"}
+"""Kinds of which we read a part, with that part's kind: SAM 3 is released in one folder with a tracker for films."""
 
 _REFUSED = {
     "siglip2": "the NaFlex form of SigLIP 2 takes lists of patches, not images; take a SigLIP 2 of fixed resolution, such "
@@ -40,7 +45,7 @@ def family_called(model_type: str, *, source: str) -> Family:
     """
     if model_type in _REFUSED:
         raise ConfigError(f"clip.source={source}: {_REFUSED[model_type]}")
-    family = FAMILIES.get(model_type)
+    family = FAMILIES.get(_INSIDE.get(model_type, model_type))
     if family is None or family.model_class is None:
         known = ", ".join(name for name, each in FAMILIES.items() if each.model_class)
         raise ConfigError(

@@ -1,6 +1,5 @@
 """One loader for every form in which CLIP weights travel: it finds out which form it is, and asks its reader."""
 
-import difflib
 import importlib.resources
 from pathlib import Path
 from typing import Any, Literal
@@ -22,7 +21,7 @@ from lexiseg.clip.formats.weight_file import read_clip_file
 from lexiseg.clip.model import DEFAULT_CLIP, FrozenCLIP
 from lexiseg.clip.tokenizer import TextTokenizer, huggingface_tokenizer, openai_tokenizer
 from lexiseg.clip.towers.family import Family
-from lexiseg.errors import CheckpointError, ConfigError
+from lexiseg.errors import CheckpointError, ConfigError, near_name
 from lexiseg.progress import doing
 from lexiseg.storage import leads_somewhere
 
@@ -92,7 +91,7 @@ def _require_known(source: str) -> None:
     """
     if "/" in source or leads_somewhere(source):
         return
-    if difflib.get_close_matches(source.lower(), [TOY_CLIP], 1):
+    if near_name(source, [TOY_CLIP]):
         raise ConfigError(f"no CLIP '{source}'; did you mean {TOY_CLIP}?")
 
 

@@ -33,7 +33,7 @@ class FrozenCLIP(nn.Module):
         family: Which kind of CLIP it is.
         tower: The image tower; see :class:`~lexiseg.types.ImageTower`.
         text_tower: The text tower, or None where a file or the caller brought none.
-        logit_scale: Scale of cosines in its own training, usually 100.
+        logit_scale: Scale of cosines in its own training, usually 100; 1 where words are no vectors.
         logit_bias: What is added to scaled cosines before a sigmoid; None for one trained by softmax, without bias.
         scalars: Its single numbers, such as the scale's logarithm, by name, exactly as the weights hold them.
         config: transformers' description of both towers.
@@ -116,4 +116,4 @@ def _scale(scalars: Mapping[str, Tensor]) -> float:
     """Factor on cosines: the exponential of a learned logarithm (CLIP, SigLIP) or one over a temperature (TIPS)."""
     if "temperature" in scalars:
         return 1 / float(scalars["temperature"])
-    return float(scalars["logit_scale"].exp())
+    return float(scalars["logit_scale"].exp()) if "logit_scale" in scalars else 1.0

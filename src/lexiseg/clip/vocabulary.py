@@ -37,7 +37,7 @@ class TextEmbeddings:
     """Unit text embeddings of a vocabulary.
 
     Attributes:
-        vectors: ``(M, D)`` one row per word or synonym, unit norm.
+        vectors: ``(M, D)`` one row per word or synonym, unit norm; of a tower that does not pool its tokens, of any.
         class_ids: ``(M,)`` int64, the class that each row stands for; ascending.
     """
 
@@ -140,7 +140,7 @@ class Vocabulary:
     def embed(self, clip: "FrozenCLIP", cache_dir: Path | None = None) -> TextEmbeddings:
         """Unit text embeddings: per word, the normalised mean over templates of normalised sentence embeddings.
 
-        Of raw ones where the text tower says so.
+        Of raw ones where the text tower says so. A tower that does not pool gives what it gives, of one template.
 
         Args:
             clip: A CLIP with its text tower.
@@ -178,9 +178,15 @@ def embed_words(clip: "FrozenCLIP", words: Sequence[str], templates: tuple[str, 
     """``(M, D)`` unit embeddings of ``words``: template ensemble as CLIP's authors build it.
 
     Raises:
-        ConfigError: A word does not fit what CLIP reads; the message shows its beginning and the limit.
+        ConfigError: A word does not fit what CLIP reads; the message shows its beginning and the limit. Or several templates
+            for a tower whose sentences cannot be averaged.
     """
     tower = clip.require_text()
+    if not tower.pools and len(templates) > 1:
+        raise ConfigError(
+            f"'{clip.source}' reads a word token by token, and {len(templates)} sentences of it cannot be averaged; leave "
+            "templates out, or give one such as plain"
+        )
     encode = tower.encode if tower.unit_sentences else tower.encode_raw
     _try_long_words(tower, words, templates)
     rows = []
@@ -193,7 +199,8 @@ def embed_words(clip: "FrozenCLIP", words: Sequence[str], templates: tuple[str, 
                 raise _word_too_long(error, words[part], templates) from error
             rows.append(vectors.unflatten(0, (-1, len(templates))).mean(1))
             work.advance(len(words[part]))
-    return F.normalize(torch.cat(rows), dim=-1).cpu()
+    vectors = torch.cat(rows).cpu()
+    return F.normalize(vectors, dim=-1) if tower.pools else vectors
 
 
 def _sentence(template: str, word: str) -> str:

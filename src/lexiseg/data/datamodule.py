@@ -63,7 +63,11 @@ class TrainingStream(PositionedStream[Sample]):
         self.dataset, self.table, self.transform = dataset, table, transform
 
     def draw(self, index: int, rng: np.random.Generator) -> Sample:
-        """One augmented sample."""
+        """One augmented sample; all have words where those of captions are learnt from."""
+        sample = self._drawn(index, rng)
+        return self.dataset.told(sample) if isinstance(self.dataset, CaptionedRegions) else sample
+
+    def _drawn(self, index: int, rng: np.random.Generator) -> Sample:
         sample = self.dataset[index]
         if sample.segments is not None and sample.captions is not None:
             return self._with_captions(sample, sample.segments, sample.captions, rng)
@@ -195,18 +199,20 @@ class SegmentationDataModule(ResumingDataModule):
         """Look at every label map before the first step; generated data sets are sampled.
 
         Returns:
-            The scan of the training set; None of one with captions, which bears no label.
+            The scan of the training set; of one with captions, that of what is labelled beside them, None where nothing is. Of
+            such a one no class needs a pixel.
 
         Raises:
             DataError: A seen class without a training pixel, or a label map that cannot be used.
         """
         dataset = self.train_set
+        labelled = dataset.labelled if isinstance(dataset, CaptionedRegions) else dataset
         scan = None
         if isinstance(dataset, WithoutClasses):
             scan = dataset.scan
-        elif not isinstance(dataset, CaptionedRegions):
-            scan = scan_labels(dataset, cache_dir=self.cache_dir, description="checking training labels")
-        if scan is not None:
+        elif labelled is not None:
+            scan = scan_labels(labelled, cache_dir=self.cache_dir, description="checking training labels")
+        if scan is not None and not isinstance(dataset, CaptionedRegions):
             require_seen_classes(scan, self.split, exempt=self._exempt)
         val = scan_labels(self.val, cache_dir=self.cache_dir, description="checking validation labels")
         warn_absent_classes(val, self.split)

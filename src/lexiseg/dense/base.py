@@ -45,6 +45,7 @@ class DenseReading(nn.Module, ABC):
         words_together: False: a bound state may be decoded a few words at a time.
         offers_features: True: ``features`` is what a reading is for.
         whole_picture: Whether it is a :class:`~lexiseg.types.PictureReader`, whose windows become one state.
+        reads_square: Whether a photograph is stretched to a square of the tower's native side and read whole.
         cosine_logits: Whether ``decode`` gives cosines of unit patch features and unit words.
         needs: What it must be given beside a photograph.
         templates: Template set that the method was published with.
@@ -61,6 +62,7 @@ class DenseReading(nn.Module, ABC):
     activation: Activation = "linear"
     offers_features: bool = True
     whole_picture: bool = False
+    reads_square: bool = False
     cosine_logits: bool = True
     templates: ClassVar[str] = "imagenet80"
 

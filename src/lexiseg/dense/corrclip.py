@@ -1,26 +1,55 @@
 """CorrCLIP: masks bound which patches may mix, another vision model says how much (Zhang et al., ICCV 2025)."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import torch
 import torch.nn.functional as F
-from torch import Tensor
+from torch import Tensor, nn
 
 from lexiseg.clip.towers.external import ExternalVision
 from lexiseg.dense.base import DenseEncoder, DenseState, finish_block, require_class_token
 from lexiseg.dense.proxyclip import ColoredFor, ProxyFeatures, resize_values
+from lexiseg.dense.region_bank import RegionBank
 from lexiseg.errors import ConfigError
 from lexiseg.ops.affinity import cosine_affinity
 from lexiseg.ops.attention import attend
 from lexiseg.ops.bounded_attention import bounded_weights, merge_alike
 from lexiseg.ops.grid import PositionMode, map_to_tokens, tokens_to_map
 from lexiseg.ops.region_ids import UNSEGMENTED, ids_at, region_ids
-from lexiseg.types import BlockTower, ImageTower, Needs
+from lexiseg.ops.region_memory import DescribedRegions, describe_regions, mix_memory
+from lexiseg.types import BlockTower, ImageTower, MaskOutput, Needs
 
 _SPATIAL_BLOCKS = {12: 5, 24: 12, 32: 28}
 """How many blocks the spatial branch averages, by the depth of the tower; of others all but four."""
+
+
+PROXY = "facebook/dino-vitb8"
+"""The release's second vision model."""
+
+
+@dataclass(frozen=True)
+class WindowState(DenseState):
+    """Windows on their way to a whole photograph.
+
+    Attributes:
+        external: ``(B, C, h, w)`` unit features of the external model, on the same grid.
+    """
+
+    external: Tensor
+
+
+@dataclass(frozen=True)
+class PictureState(DenseState):
+    """A whole photograph; its ``features`` are means over windows of unit ones, so that inner products are mean cosines.
+
+    Attributes:
+        regions: What its regions are like.
+    """
+
+    regions: DescribedRegions
 
 
 class CorrCLIP(DenseEncoder):
@@ -40,40 +69,55 @@ class CorrCLIP(DenseEncoder):
     of the photograph takes its most frequent label (:func:`~lexiseg.ops.region_ids.one_label_per_region`), for which, as
     for the windows, a segmenter asks for masks.
 
+    *Memory* (``bank``; the second version): windows are joined into one map of the photograph, and half of what a patch says
+    is what the most alike regions of other photographs say, for all of its region
+    (:mod:`~lexiseg.ops.region_memory`); the unsegmented patches count as one region. Published with another vision model
+    than any of ``transformers`` and with a second bank of another CLIP; here one bank of any model.
+
     Differs from the release, which takes the smallest id in a window for unsegmented even where every pixel has a region,
     and joins padding with regions that are alike: here only what no mask covers is unsegmented, and padding stays alone.
 
     Args:
         tower: The frozen image tower.
         proxy: The external model: a hub name or folder of any vision model of ``transformers`` with square patches, or an
-            image tower of blocks, whose last queries and keys are added; or a function to features. The default is the
-            release's DINO with patches of 8.
+            image tower of blocks, whose last queries and keys are added; or a function to features. None is the bank's, and
+            without a bank the release's DINO with patches of 8.
         sharpness: Factor on the cosines.
-        merge_distance: Up to which regions are joined, from 0 to 2; None joins none, as the successor with memory has it.
+        merge_distance: Up to which regions are joined, from 0 to 2; None joins none. With a bank none are, as published.
         spatial_share: Weight of the spatial branch.
         semantic_share: Weight of the semantic branch; 0 runs without it.
         spatial_blocks: How many blocks before the last two the spatial branch averages; None: 5 of 12, 12 of 24, 28 of 32,
             otherwise all but four.
+        bank: A bank that `lexiseg bank build` made with the same tower and external model, or its folder.
+        neighbours: How many of its regions each region looks up.
+        memory_share: Weight of what they say, from 0 to 1; the photograph's own has the rest.
         position_mode: How CLIP's position embedding reaches other grids.
 
+    Attributes:
+        whole_picture: Whether the windows of a photograph are joined: with a bank, and where one is being built.
+
     Raises:
-        LexisegError: The external model cannot be loaded.
-        ConfigError: A tower without a class token while the semantic branch is asked for, or a setting out of range.
+        LexisegError: The external model or the bank cannot be loaded.
+        ConfigError: A tower without a class token while the semantic branch is asked for, a setting out of range, or a bank
+            that other models made.
     """
 
     needs = Needs(masks=True)
     one_label_per_region = True
 
-    def __init__(
+    def __init__(  # noqa: PLR0913  (one keyword per setting, as of every method)
         self,
         tower: BlockTower,
         *,
-        proxy: str | Path | ImageTower | ProxyFeatures = "facebook/dino-vitb8",
+        proxy: str | Path | ImageTower | ProxyFeatures | None = None,
         sharpness: float = 4.0,
         merge_distance: float | None = 0.2,
         spatial_share: float = 1.0,
         semantic_share: float = 0.5,
         spatial_blocks: int | None = None,
+        bank: str | Path | RegionBank | None = None,
+        neighbours: int = 20,
+        memory_share: float = 0.5,
         position_mode: PositionMode = "bicubic_offset",
     ) -> None:
         super().__init__(tower, position_mode=position_mode)
@@ -85,8 +129,19 @@ class CorrCLIP(DenseEncoder):
             raise ConfigError(
                 f"corrclip: expected a merge_distance from 0 to 2, or null, got {merge_distance}"
             )
+        if not 0 <= memory_share <= 1:
+            raise ConfigError(f"corrclip: expected a memory_share from 0 to 1, got {memory_share}")
+        self.bank = RegionBank.open(bank) if isinstance(bank, str | Path) else bank
+        if proxy is None:
+            proxy = PROXY if self.bank is None else self.bank.proxy
         self.averaged = _spatial_blocks(tower.depth, spatial_blocks)
         self.correspondence = _correspondence(tower, proxy)
+        if self.bank is not None:
+            self.bank.require(cast(nn.Module, tower), self.correspondence, neighbours=neighbours)
+            merge_distance = None
+        self.whole_picture = self.bank is not None
+        self.cosine_logits = self.bank is None
+        self.neighbours, self.memory_share = neighbours, memory_share
         self.sharpness, self.merge_distance = sharpness, merge_distance
         self.shares = (spatial_share, semantic_share)
 
@@ -112,7 +167,46 @@ class CorrCLIP(DenseEncoder):
         joined = self.tower.project(branches[0]) + spatial * self.tower.project(branches[1])
         if len(branches) > 2:
             joined = joined + semantic * self.tower.project(branches[2])
-        return DenseState(tokens_to_map(joined, target))
+        spoken = tokens_to_map(joined, target)
+        if not self.whole_picture:
+            return DenseState(spoken)
+        return WindowState(spoken, tokens_to_map(features, target))
+
+    def gather(
+        self,
+        states: Sequence[WindowState],
+        merge: Callable[[Tensor], Tensor],
+        picture: Tensor,
+        regions: Tensor | None = None,
+    ) -> PictureState:
+        """As in :class:`~lexiseg.types.PictureReader`, on the external grid; mixed with what the bank says if there is one."""
+        with torch.autocast(
+            picture.device.type, enabled=False
+        ):  # means over many patches, and an exact search
+            return self._gather(states, merge, regions)
+
+    def _gather(
+        self, states: Sequence[WindowState], merge: Callable[[Tensor], Tensor], regions: Tensor | None
+    ) -> PictureState:
+        spoken = merge(torch.cat([F.normalize(state.features.float(), dim=1) for state in states]))
+        compared = merge(torch.cat([state.external for state in states]))
+        grid = (spoken.shape[-2], spoken.shape[-1])
+        if regions is None:
+            regions = torch.full(grid, UNSEGMENTED)
+        ids = ids_at(regions.to(spoken.device), grid).flatten()
+        own = map_to_tokens(spoken[None])[0]
+        described = describe_regions(map_to_tokens(compared[None])[0], own, ids)
+        if self.bank is not None:
+            said = self.bank.look_up(described.keys, neighbours=self.neighbours)
+            own = mix_memory(own, said, described.places, share=self.memory_share)
+        return PictureState(tokens_to_map(own[None], grid), described)
+
+    def decode(self, state: DenseState, text: Tensor) -> MaskOutput:
+        """Cosines ``(B, K, h, w)``; of a whole photograph means of them, with the bank's."""
+        if isinstance(state, PictureState):
+            products = text.float() @ state.features.flatten(2)
+            return MaskOutput(products.unflatten(2, state.features.shape[-2:]))
+        return super().decode(state, text)
 
     def branches(self, images: Tensor, weights: Tensor, ids: Tensor) -> list[Tensor]:
         """Main, spatial and semantic branch before the final norm, each ``(B, L, D)`` on the external grid.

@@ -1,17 +1,24 @@
-"""SCLIP's learned projection: the one ablation of its table 2 that sees labels."""
+"""SCLIP's learned projection: the one ablation of its table 2 that sees labels; fitted, kept in a file, read again."""
 
+import hashlib
 from collections.abc import Iterable
+from pathlib import Path
 
 import torch
 import torch.nn.functional as F
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
 from torch import Tensor
 
 from lexiseg.dense.base import cosines, finish_block
-from lexiseg.errors import DataError
+from lexiseg.errors import ConfigError, DataError
 from lexiseg.label_codes import label_codes
 from lexiseg.ops.attention import attend
 from lexiseg.ops.grid import PositionMode, tokens_to_map
+from lexiseg.storage import write_atomically
 from lexiseg.types import BlockTower
+
+_TENSOR, _KEY = "projection", "key"
 
 
 def fit_projection(
@@ -19,6 +26,7 @@ def fit_projection(
     batches: Iterable[tuple[Tensor, Tensor]],
     text: Tensor,
     *,
+    class_ids: Tensor | None = None,
     epochs: int = 10,
     learning_rate: float = 1e-4,
     logit_scale: float = 40.0,
@@ -33,7 +41,9 @@ def fit_projection(
     Args:
         tower: The frozen image tower.
         batches: Normalised images ``(B, 3, H, W)`` and labels ``(B, H, W)``, ``label_codes(K).ignore`` where nothing counts.
-        text: ``(K, E)`` unit embeddings of the classes.
+        text: ``(M, E)`` unit embeddings of the words.
+        class_ids: ``(M,)`` which of K classes each word stands for, ascending; a class is as likely as its words together.
+            None: every word is a class.
         epochs: Passes over the images.
         learning_rate: Of AdamW, without weight decay.
         logit_scale: Factor on the cosines.
@@ -45,7 +55,8 @@ def fit_projection(
     Raises:
         DataError: No image, or none with a labelled patch.
     """
-    ignore = label_codes(len(text)).ignore
+    ids = torch.arange(len(text), device=text.device) if class_ids is None else class_ids.to(text.device)
+    ignore = label_codes(int(ids[-1]) + 1).ignore
     with torch.no_grad():
         cached = [_tokens_and_labels(tower, images, labels, position_mode) for images, labels in batches]
     if not any((labels != ignore).any() for _, labels in cached):
@@ -59,9 +70,65 @@ def fit_projection(
                 continue
             optimizer.zero_grad()
             logits = logit_scale * _patch_logits(tower, tokens, matrix, text, labels.shape[-2:])
-            F.cross_entropy(logits, labels, ignore_index=ignore).backward()
+            F.cross_entropy(_of_classes(logits, ids), labels, ignore_index=ignore).backward()
             optimizer.step()
     return matrix.detach()
+
+
+def write_projection(matrix: Tensor, path: Path, key: str) -> None:
+    """Keep a fitted ``(D, D)`` matrix in a safetensors file; the folder is made if it is not there.
+
+    Args:
+        matrix: From :func:`fit_projection`.
+        path: The file.
+        key: Tells one fitting from another, see :func:`kept_key`.
+    """
+    content = {_TENSOR: matrix.detach().cpu().contiguous()}
+    write_atomically(path, lambda part: save_file(content, part, metadata={_KEY: key}))
+
+
+def read_projection(path: str | Path) -> Tensor:
+    """The matrix of such a file.
+
+    Raises:
+        ConfigError: It is not there, or no such file.
+    """
+    try:
+        with safe_open(str(path), framework="pt") as file:
+            found: Tensor = file.get_tensor(_TENSOR)
+    except (OSError, SafetensorError) as error:
+        raise ConfigError(
+            f"sclip: learned={path}: expected a file that a benchmark kept its learned projection in ({error}); leave learned "
+            "out, and `lexiseg benchmark` fits one"
+        ) from error
+    return found
+
+
+def kept_key(path: Path) -> str | None:
+    """The key that a file was written with; None where there is none, or no such file."""
+    try:
+        with safe_open(str(path), framework="pt") as file:
+            told: dict[str, str] = file.metadata() or {}
+    except (OSError, SafetensorError):
+        return None
+    return told.get(_KEY)
+
+
+def projection_fingerprint(path: str | Path) -> str:
+    """Changes with the file's content.
+
+    Raises:
+        ConfigError: As of :func:`read_projection`.
+    """
+    return hashlib.sha256(read_projection(path).contiguous().numpy().tobytes()).hexdigest()[:16]
+
+
+def _of_classes(logits: Tensor, class_ids: Tensor) -> Tensor:
+    """Logits ``(B, M, h, w)`` of words to those ``(B, K, h, w)`` of classes, whose probabilities are sums over words."""
+    count = int(class_ids[-1]) + 1
+    if count == len(class_ids):
+        return logits
+    return torch.stack([logits[:, class_ids == index].logsumexp(1) for index in range(count)], dim=1)
 
 
 def _tokens_and_labels(

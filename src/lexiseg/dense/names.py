@@ -24,6 +24,7 @@ DENSE_ENCODERS: "LazyRegistry[type[DenseReading]]" = LazyRegistry(
         "trident": "lexiseg.dense.trident:Trident",
         "pixelclip": "lexiseg.dense.pixelclip:PixelCLIPReading",
         "groupvit": "lexiseg.dense.groupvit:GroupViT",
+        "sam3": "lexiseg.dense.sam3:SAM3",
     }
 )
 """Every training-free encoder; the keys are what configurations, tables and the command line say."""
@@ -31,5 +32,13 @@ DENSE_ENCODERS: "LazyRegistry[type[DenseReading]]" = LazyRegistry(
 TG_CLIP = "tg-clip"
 """SC-CLIP with text-guided recalibration and multi-view consistency reasoning."""
 
-METHODS = (*DENSE_ENCODERS, TG_CLIP)
+TG_CLIP_TEXT = "tg-clip-text"
+"""TG-CLIP as its text has it to the letter: after upsampling, features of their own length, no setting of a data set."""
+
+METHODS = (*DENSE_ENCODERS, TG_CLIP, TG_CLIP_TEXT)
 """Names that :func:`lexiseg.dense.methods.build_method` knows."""
+
+
+def encoder_name(method: str) -> str:
+    """The encoder of :data:`DENSE_ENCODERS` that a method reads by."""
+    return "sc-clip" if method in (TG_CLIP, TG_CLIP_TEXT) else method

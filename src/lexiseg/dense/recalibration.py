@@ -9,7 +9,20 @@ from torch import Tensor, nn
 from lexiseg.dense.base import BoundState, DenseReading, cosines
 from lexiseg.errors import ConfigError
 from lexiseg.ops.recalibration import recalibrate_features, recalibrate_logits
-from lexiseg.types import Activation, MaskedSegmentable, MaskOutput, PictureReader
+from lexiseg.types import Activation, MaskedSegmentable, MaskOutput, PictureReader, Redrawing
+
+
+def require_pull(strength: float = 0.1, temperature: float = 2.0) -> None:
+    """Refuse a λ or a τ that is out of range.
+
+    Raises:
+        ConfigError: Says which are allowed.
+    """
+    if strength < 0 or temperature <= 0:
+        raise ConfigError(
+            f"text-guided recalibration: expected strength of at least 0 and temperature above 0, "
+            f"got {strength} and {temperature}"
+        )
 
 
 class Recalibrated(nn.Module):
@@ -20,6 +33,10 @@ class Recalibrated(nn.Module):
     Gram matrix suffice; beyond that the features are recalibrated and the words run in chunks. Both give the
     same.
 
+    The paper's text recalibrates "the upsampled representation" (eq. 4 and 5, and section 1.3's first sentence on V) of
+    each view before views are fused. ``after_upsampling`` does that: the patch features of a view's windows are brought to
+    the photograph's pixels, overlaps averaged, and eq. 9 to 13 hold there. It costs a word's work for every channel.
+
     The paper does not state λ: 0.1 here is a placeholder to sweep. Its τ of 2 on cosines makes the softmax
     almost uniform, which is why its table 6 is flat. The "confidence and neighbourhood weights" that its text
     mentions have no equation and are not built.
@@ -29,7 +46,9 @@ class Recalibrated(nn.Module):
         strength: λ; 0 gives the encoder's own logits, bit for bit.
         temperature: τ, above 0.
         unit_features: Take V in eq. 12 at unit length, as eq. 9 defines it; otherwise as the encoder gives
-            it.
+            it, which is what eq. 12 says to the letter.
+        after_upsampling: Recalibrate at the photograph's pixels; :meth:`decode` and :meth:`features` then still answer for
+            patches, where nothing is upsampled.
 
     Raises:
         ConfigError: An encoder whose logits are no cosines, or a setting out of range.
@@ -47,6 +66,7 @@ class Recalibrated(nn.Module):
         strength: float = 0.1,
         temperature: float = 2.0,
         unit_features: bool = True,
+        after_upsampling: bool = False,
     ) -> None:
         super().__init__()
         if not getattr(encoder, "cosine_logits", False):
@@ -55,20 +75,29 @@ class Recalibrated(nn.Module):
                 f"{type(encoder).__name__} gives others. Leave recalibration out, or choose a dense encoder "
                 "such as sc-clip (for clip-surgery: feature_surgery=false; for maskclip: both thresholds 0)"
             )
-        if strength < 0 or temperature <= 0:
-            raise ConfigError(
-                f"text-guided recalibration: expected strength of at least 0 and temperature above 0, "
-                f"got {strength} and {temperature}"
-            )
+        require_pull(strength, temperature)
         self.encoder = encoder
         self.strength = strength
         self.temperature = temperature
         self.unit_features = unit_features
+        self.after_upsampling = after_upsampling
+        self.reads_pixels = after_upsampling and strength > 0
         self.patch_size = encoder.patch_size
         self.cosine_logits = True
         self.whole_picture = encoder.whole_picture
+        self.redraws = bool(getattr(encoder, "redraws", False))
         self.needs = encoder.needs
         self.depends_on_text = strength > 0 or encoder.depends_on_text
+
+    @property
+    def told(self) -> dict[str, float | bool]:
+        """Its settings as plain values, for result files."""
+        return {
+            "strength": self.strength,
+            "temperature": self.temperature,
+            "unit_features": self.unit_features,
+            "after_upsampling": self.after_upsampling,
+        }
 
     def normalize(self, images: Tensor) -> Tensor:
         """As the encoder does."""
@@ -89,23 +118,42 @@ class Recalibrated(nn.Module):
         """As the encoder wants it, which needs masks."""
         return cast(MaskedSegmentable, self.encoder).region_map(masks)
 
-    def gather(self, states: Sequence[Any], merge: Callable[[Tensor], Tensor], picture: Tensor) -> Any:
+    def gather(
+        self,
+        states: Sequence[Any],
+        merge: Callable[[Tensor], Tensor],
+        picture: Tensor,
+        regions: Tensor | None = None,
+    ) -> Any:
         """As an encoder that is a :class:`~lexiseg.types.PictureReader` does."""
-        return cast(PictureReader, self.encoder).gather(states, merge, picture)
+        return cast(PictureReader, self.encoder).gather(states, merge, picture, regions)
+
+    def redraw_labels(
+        self, state: Any, labels: Tensor, maps: Callable[[int], Tensor], classes: int
+    ) -> tuple[Tensor, Tensor]:
+        """As an encoder that is a :class:`~lexiseg.types.Redrawing` does."""
+        return cast(Redrawing, self.encoder).redraw_labels(state, labels, maps, classes)
 
     def features(self, state: Any, text: Tensor | None = None) -> Tensor:
         """Unit features ``(B, E, h, w)`` recalibrated by these words; without words, the encoder's own."""
         features = self.encoder.features(state, text)
         if text is None or self.strength == 0:
             return features
-        flat = features.float().flatten(2)
-        pulled = recalibrate_features(
+        return self.pull(features.flatten(2), text).unflatten(2, features.shape[-2:])
+
+    def pixel_features(self, state: Any, text: Tensor) -> Tensor:
+        """The encoder's own ``(B, E, h, w)``, which are to be upsampled before they are recalibrated."""
+        return self.encoder.features(state, text)
+
+    def pull(self, features: Tensor, text: Tensor) -> Tensor:
+        """Features ``(B, E, N)`` of patches or pixels, of any length, recalibrated by all words; unit length."""
+        flat = features.float()
+        return recalibrate_features(
             F.normalize(flat, dim=1),
             text.float(),
             strength=self._strength(flat),
             temperature=self.temperature,
         )
-        return pulled.unflatten(2, features.shape[-2:])
 
     def bind(self, state: Any, text: Tensor) -> Any:
         """State for which ``decode`` may be called with parts of ``text``: the recalibration is done."""

@@ -2,19 +2,49 @@
 
 import inspect
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Any
 
 from lexiseg.dense.base import DenseReading
 from lexiseg.dense.names import DENSE_ENCODERS
 from lexiseg.dense.tower_reading import TowerReading
 from lexiseg.errors import ConfigError
+from lexiseg.plain_settings import plain_arguments
 from lexiseg.types import ImageTower
 
 BLOCKLESS_READINGS = ("clip", "pixelclip")
 """The methods that a tower without attention blocks can be read by; there both are the tower's own reading."""
 
-GROUP_READINGS = ("groupvit",)
-"""The methods for a tower that gathers its patches in groups; no other method reads such a tower, nor they another."""
+
+@dataclass(frozen=True)
+class OwnReading:
+    """A method for towers of one kind; no other method reads these, nor it another.
+
+    Attributes:
+        clip: Hub name of such a tower.
+        reads: What it reads of it, as the beginning of a sentence that says that another tower makes none.
+        instead: What the towers do in place of patches.
+        called: Such a tower, with its article.
+    """
+
+    clip: str
+    reads: str
+    instead: str
+    called: str
+
+
+OWN_READINGS = {
+    "groupvit": OwnReading(
+        "nvidia/groupvit-gcc-yfcc",
+        "the groups that a GroupViT gathers its patches in",
+        "gathers them in groups on the way",
+        "a GroupViT",
+    ),
+    "sam3": OwnReading(
+        "facebook/sam3", "the answers of a SAM 3 to words", "answers words with masks", "a SAM 3"
+    ),
+}
+"""By the method's name."""
 
 
 def build_dense(name: str, tower: ImageTower, **settings: Any) -> DenseReading:
@@ -32,12 +62,7 @@ def build_dense(name: str, tower: ImageTower, **settings: Any) -> DenseReading:
     if name not in DENSE_ENCODERS:
         raise ConfigError(f"no dense encoder '{name}'; choose one of {', '.join(DENSE_ENCODERS)}")
     builder = _builder(name, tower)
-    accepted = [key for key in inspect.signature(builder).parameters if key != "tower"]
-    unknown = sorted(settings.keys() - set(accepted))
-    if unknown:
-        raise ConfigError(
-            f"{name} has no setting {', '.join(map(repr, unknown))}; its settings are {', '.join(accepted)}"
-        )
+    settings = plain_arguments(builder, settings, name, leave=("tower",))
     return builder(tower, **dense_settings(name, tower, **settings))
 
 
@@ -54,17 +79,18 @@ def dense_settings(name: str, tower: ImageTower, **given: Any) -> dict[str, Any]
 
 
 def _builder(name: str, tower: ImageTower) -> Callable[..., DenseReading]:
-    if name in GROUP_READINGS and not tower.groups_patches:
+    own, wanted = tower.own_reading, OWN_READINGS.get(name)
+    if wanted is not None and own != name:
         raise ConfigError(
-            f"{name} reads the groups that a GroupViT gathers its patches in, and the image tower of this CLIP "
-            f"({tower.kind}) makes none; give a GroupViT such as nvidia/groupvit-gcc-yfcc, or choose another method"
+            f"{name} reads {wanted.reads}, and the image tower of this CLIP ({tower.kind}) makes none; give {wanted.called} "
+            f"such as {wanted.clip}, or choose another method"
         )
-    if tower.groups_patches and name not in GROUP_READINGS:
+    if own is not None and own != name:
         raise ConfigError(
-            f"{name} reads patches one by one, and the image tower of this CLIP ({tower.kind}) gathers them in groups on the "
-            f"way; choose the method {' or '.join(GROUP_READINGS)}, or a CLIP with a ViT"
+            f"{name} reads patches one by one, and the image tower of this CLIP ({tower.kind}) {OWN_READINGS[own].instead}; "
+            f"choose the method {own}, or a CLIP with a ViT"
         )
-    if tower.has_blocks or tower.groups_patches or name == "pixelclip":
+    if tower.has_blocks or own is not None or name == "pixelclip":
         return DENSE_ENCODERS[name]
     if name not in BLOCKLESS_READINGS:
         raise ConfigError(

@@ -87,8 +87,6 @@ class ResCLIP(DenseEncoder):
         sigma: float = 5.0,
     ) -> None:
         super().__init__(tower)
-        if base not in ("naclip", "clearclip", "sclip", "clip"):
-            raise ConfigError(f"resclip: expected base naclip, clearclip, sclip or clip, got '{base}'")
         first, last = cross_blocks
         self.base = base
         self.cross_weights = cross_weights

@@ -144,9 +144,14 @@ class Trident(ProxyCLIP):
         return state if isinstance(state, DenseState) else DenseState(self.features(state, text))
 
     def gather(
-        self, states: Sequence[WindowParts], merge: Callable[[Tensor], Tensor], picture: Tensor
+        self,
+        states: Sequence[WindowParts],
+        merge: Callable[[Tensor], Tensor],
+        picture: Tensor,
+        regions: Tensor | None = None,
     ) -> PictureState:
         """As in :class:`~lexiseg.types.PictureReader`; the map is on SAM's grid."""
+        del regions
         spliced = merge(torch.cat(list(self.spliced_windows(states))))
         weights, grid, encoded = self._look(picture)
         together = spread(spliced, weights, grid)

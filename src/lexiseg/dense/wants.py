@@ -1,8 +1,10 @@
 """What a method wants beside CLIP and a photograph, asked by its name before anything is loaded."""
 
 import inspect
+from collections.abc import Mapping, Sequence
 
-from lexiseg.dense.names import DENSE_ENCODERS
+from lexiseg.dense.names import DENSE_ENCODERS, METHODS
+from lexiseg.errors import ConfigError
 
 
 def wants_masks(name: str) -> bool:
@@ -18,6 +20,30 @@ def wants_second_model(name: str) -> bool:
 def wants_sam(name: str) -> bool:
     """Whether a method takes a SAM, by the setting ``sam``."""
     return name in DENSE_ENCODERS and "sam" in inspect.signature(DENSE_ENCODERS[name]).parameters
+
+
+def wants_bank(name: str) -> bool:
+    """Whether a method may look regions up in a bank, by the setting ``bank``."""
+    return name in DENSE_ENCODERS and "bank" in inspect.signature(DENSE_ENCODERS[name]).parameters
+
+
+def require_taken(given: Mapping[str, str | None], names: Sequence[str], flag: str) -> None:
+    """Refuse a second model, a SAM, masks or a bank that no method would use.
+
+    Args:
+        given: ``proxy``, ``sam``, ``masks`` or ``bank``, and what they are if they are named.
+        names: Of the methods.
+        flag: That names methods, for the message.
+
+    Raises:
+        ConfigError: Says which methods would.
+    """
+    takers = {"proxy": wants_second_model, "sam": wants_sam, "masks": wants_masks, "bank": wants_bank}
+    for key, value in given.items():
+        if value is not None and not any(map(takers[key], names)):
+            users = " or ".join(filter(takers[key], METHODS))
+            among = f"not among {flag} {','.join(names)}" if names else "and no method is named"
+            raise ConfigError(f"--{key} is for {users}, {among}; name it by {flag} or drop --{key}")
 
 
 def left_wanting(name: str, *, proxy: bool, masks: bool, sam: bool = False) -> str:

@@ -110,6 +110,35 @@ def patch_maps(
     return captioned(sheet, "cosine with the framed patch: dark the lowest of each map, light 1")
 
 
+def point_maps(
+    image: npt.NDArray[np.uint8],
+    rows: Sequence[tuple[tuple[int, int], Mapping[str, npt.NDArray[np.floating]]]],
+    caption: str,
+) -> Image.Image:
+    """A row for each point: the photograph, then one map per title, each on a scale of its own from 0 to its highest value.
+
+    Args:
+        image: ``(H, W, 3)`` uint8 RGB.
+        rows: Of each point the row and column of its patch, and title to ``(h, w)``, at least 0.
+        caption: What stands below.
+    """
+    height, width = image.shape[:2]
+    size = panel_size(height, width, _SIDE)
+    photograph = Image.fromarray(image).resize(size[::-1], Image.Resampling.BICUBIC, reducing_gap=3.0)
+    pictures, titles = [], []
+    for (row, column), maps in rows:
+        grid = next(iter(maps.values())).shape
+        high, wide = size[0] / grid[0], size[1] / grid[1]
+        box = (column * wide, row * high, (column + 1) * wide, (row + 1) * high)
+        pictures.append(framed(photograph, box))
+        titles.append(f"patch {column}, {row}")
+        for title, values in maps.items():
+            highest = max(float(values.max()), 1e-12)
+            pictures.append(framed(heat_over(image, values, low=0, high=highest, size=size), box))
+            titles.append(f"{title}: 0 to {highest:.3f}")
+    return captioned(panel_grid(pictures, titles, per_row=1 + len(rows[0][1])), caption)
+
+
 def colour_bar(low: float, high: float, *, height: int) -> Image.Image:
     """The colour scale standing upright, with its values."""
     font = ImageFont.load_default(size=_SMALL)

@@ -2,28 +2,25 @@
 
 import hashlib
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, fields, replace
 from typing import Any
 
 from lexiseg.clip.loading import FrozenCLIP
 from lexiseg.clip.vocabulary import Vocabulary
-from lexiseg.dense.methods import (
-    METHODS,
-    TG_CLIP,
-    build_method,
-)
+from lexiseg.dense.learned_projection import projection_fingerprint
+from lexiseg.dense.methods import build_method
 from lexiseg.dense.multi_view import MultiView
-from lexiseg.dense.registry import dense_settings
+from lexiseg.dense.names import METHODS, TG_CLIP_TEXT, encoder_name
 from lexiseg.dense.wants import wants_masks
-from lexiseg.errors import ConfigError
+from lexiseg.errors import ConfigError, did_you_mean
 from lexiseg.evaluation.benchmark_table import Cell
 from lexiseg.evaluation.efficiency import Efficiency, count_operations, count_parameters
 from lexiseg.evaluation.evaluate import EvaluationReport, evaluate
 from lexiseg.evaluation.naming import NAMING_PROTOCOL, MaskSource
 from lexiseg.evaluation.trained_row import TrainedRow
 from lexiseg.inference.pipeline import Pipeline
-from lexiseg.inference.protocol import InferenceProtocol
+from lexiseg.inference.protocol import TRAINING_FREE, InferenceProtocol, squared
 from lexiseg.inference.regions import masks_missing
 from lexiseg.inference.segmenter import Segmenter
 from lexiseg.inference.words import known_words
@@ -32,6 +29,12 @@ from lexiseg.progress import doing
 from lexiseg.types import ClassSplit, SegmentationDataset
 
 Words = tuple[tuple[str, ...], ...]
+
+UNIFORM = {
+    key: getattr(TRAINING_FREE, key) for key in ("logit_scale", "probability_threshold", "area_threshold")
+}
+"""One logit scale, no threshold and no area rule: what published settings change from data set to data set, beside sizes
+and words."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -44,8 +47,12 @@ class MethodChoice:
         settings: Constructor arguments of its encoder.
         strength: λ of text-guided recalibration.
         temperature: τ of text-guided recalibration.
+        unit_features: See :class:`~lexiseg.dense.recalibration.Recalibrated`.
+        after_upsampling: See there.
         views: Views to fuse.
         templates: Prompt templates.
+        uniform: Read every benchmark alike: :data:`UNIFORM` in place of the benchmark's own (TG-CLIP, section 2.1). By default
+            ``tg-clip-text`` does.
         protocol: Changes to the benchmark's protocol.
 
     Raises:
@@ -56,9 +63,12 @@ class MethodChoice:
     label: str = ""
     settings: Mapping[str, Any] = field(default_factory=dict)
     strength: float | None = within(None, at_least=0)
-    temperature: float = within(2.0, above=0)
+    temperature: float | None = within(None, above=0)
+    unit_features: bool | None = None
+    after_upsampling: bool | None = None
     views: MultiView | None = None
     templates: str | None = None
+    uniform: bool | None = None
     protocol: Mapping[str, Any] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
@@ -66,10 +76,13 @@ class MethodChoice:
         if self.name not in METHODS:
             raise ConfigError(
                 f"no training-free method '{self.name}'; choose from {', '.join(METHODS)}, or all"
+                f"{did_you_mean(self.name, METHODS)}"
             )
         require_plain_settings(self, f"methods: {self.name}")
         if not self.label:
             object.__setattr__(self, "label", self.name)
+        if self.uniform is None:
+            object.__setattr__(self, "uniform", self.name == TG_CLIP_TEXT)
 
     @classmethod
     def from_entry(cls, entry: str | Mapping[str, Any]) -> "MethodChoice":
@@ -125,6 +138,7 @@ class Benchmark:
         protocol: Settings of methods that have none of their own.
         methods: Per method what differs: ``words``, ``protocol``, ``settings``; nothing, but there, where its publication
             has the same values. Empty: every method has the same, of nobody's publication.
+        training: Opens the training images of the same data set, for what is fitted on some; None: it has none.
     """
 
     name: str
@@ -132,10 +146,11 @@ class Benchmark:
     words: Mapping[str | None, Words]
     protocol: Mapping[str, Any]
     methods: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+    training: Callable[[], SegmentationDataset] | None = None
 
     def own(self, method: str) -> Mapping[str, Any]:
         """What the benchmark says of a method; TG-CLIP stands on SC-CLIP and takes its values."""
-        return self.methods.get(method) or (self.methods.get("sc-clip", {}) if method == TG_CLIP else {})
+        return self.methods.get(method) or self.methods.get(encoder_name(method), {})
 
     def borrows(self, method: str) -> bool:
         """Whether a method's settings here are SC-CLIP's, because none are known to be published; never where all share one."""
@@ -151,7 +166,7 @@ class Benchmark:
         Raises:
             ConfigError: A setting that does not exist or is out of range.
         """
-        own = self.own(choice.name).get("protocol", {})
+        own = {**self.own(choice.name).get("protocol", {}), **(UNIFORM if choice.uniform else {})}
         merged = {"activation": "linear", **self.protocol, **own, "views": views, **choice.protocol}
         return InferenceProtocol.from_dict({**merged, "name": f"{self.name}/{choice.label}"})
 
@@ -193,12 +208,17 @@ def prepare(
         clip.tower,
         strength=choice.strength,
         temperature=choice.temperature,
+        unit_features=choice.unit_features,
+        after_upsampling=choice.after_upsampling,
         views=choice.views,
         **{**own, **choice.settings},
     )
     row = replace(choice, protocol={**changes, **choice.protocol})
     pipeline = Pipeline.training_free(method, clip, templates=choice.templates)
-    pipeline = replace(pipeline, protocol=benchmark.protocol_for(row, method.views))
+    protocol = benchmark.protocol_for(row, method.views)
+    if getattr(method.model, "reads_square", False):
+        protocol = squared(protocol, clip.tower.image_size)
+    pipeline = replace(pipeline, protocol=protocol)
     return pipeline.segmenter(Vocabulary(benchmark.words_for(choice.name), shared=True))
 
 
@@ -221,6 +241,11 @@ def cell_key(
             "choice": {**vars(choice), "views": None, "protocol": None, "settings": dict(choice.settings)},
             "own": benchmark.own(choice.name).get("settings", {}),
         }
+        if choice.settings.get("learned") is not None:
+            row["learned"] = projection_fingerprint(choice.settings["learned"])
+        bank = getattr(segmenter.model, "bank", None)
+        if bank is not None:  # under its name another may lie today
+            row["bank"] = dict(bank.about)
     settings = {
         **row,
         **({} if masks is None else {"masks": masks.told}),
@@ -265,7 +290,9 @@ def measure(
     )
     with doing(f"counting operations of {choice.label}"):
         operations = count_operations(segmenter, first.image, given)
-    own = choice.told(split) if isinstance(choice, TrainedRow) else _told(choice, benchmark, segmenter, clip)
+    own: dict[str, Any] = {"method": segmenter.method}
+    if isinstance(choice, TrainedRow):
+        own = choice.told(split)
     context = {
         "label": choice.label,
         **own,
@@ -285,24 +312,6 @@ def measure(
     return Cell(
         choice.label, benchmark.name, key, report.scores["miou"], efficiency, _with_names(report, names)
     )
-
-
-def _told(
-    choice: MethodChoice, benchmark: Benchmark, segmenter: Segmenter, clip: FrozenCLIP
-) -> dict[str, Any]:
-    """What a report says of a method, as plain values."""
-    return {
-        "method": choice.name,
-        "recalibration": {
-            "strength": getattr(segmenter.model, "strength", 0.0),
-            "temperature": getattr(segmenter.model, "temperature", None),
-        },
-        "encoder": dense_settings(
-            "sc-clip" if choice.name == TG_CLIP else choice.name,
-            clip.tower,
-            **{**benchmark.own(choice.name).get("settings", {}), **choice.settings},
-        ),
-    }
 
 
 def _with_names(report: EvaluationReport, names: Sequence[str]) -> dict[str, Any]:

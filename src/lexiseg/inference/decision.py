@@ -15,10 +15,11 @@ from lexiseg.inference.refine import MaskVote, PreparedPAMR
 from lexiseg.inference.regions import PictureRegions
 from lexiseg.label_codes import MOST_CLASSES, label_codes
 from lexiseg.ops.class_chunks import HeldMaps, Running, TileSource, running_argmax
-from lexiseg.types import ClassifiedMasks, chunks
+from lexiseg.types import chunks
 
 WordPass = tuple[slice, tuple[WindowMaps, ...]]
-"""Which words, and their logits in all windows of each view; or which classes, and the regions with their scores."""
+"""Which words, and their logits in all windows of each view, or features that are compared with them at pixels; or which
+classes, and the regions with their scores."""
 
 Redraw = Callable[[Tensor, Callable[[int], Tensor], int], tuple[Tensor, Tensor]]
 """Labels, the probabilities of each class and how many classes there are to new labels and their scores; see
@@ -202,7 +203,7 @@ class _Contest:
         first = 0
         for _, logits in passes:
             maps = logits[0]
-            count = len(maps) if isinstance(maps, ClassifiedMasks) else maps.shape[1]
+            count = maps.shape[1] if isinstance(maps, Tensor) else len(maps)
             if count:
                 protocol = self.protocol
                 merge = self.layout.merge(
@@ -252,7 +253,7 @@ def _kept_words(labels: Tensor, class_ids: Tensor, protocol: InferenceProtocol) 
 
 def _only(maps: WindowMaps, kept: Tensor) -> WindowMaps:
     """Of some words, ``(M,)`` bool."""
-    return maps.part(kept) if isinstance(maps, ClassifiedMasks) else maps[:, kept]
+    return maps[:, kept] if isinstance(maps, Tensor) else maps.part(kept)
 
 
 def _look_up(words: Tensor, table: Tensor) -> Tensor:

@@ -26,6 +26,7 @@ from lexiseg.types import (
     ClassWords,
     MaskedSegmentable,
     PictureReader,
+    PixelReader,
     RegionSegmentable,
     Segmentable,
 )
@@ -151,8 +152,9 @@ class WindowEncoder:
         picture = torch.from_numpy(np.ascontiguousarray(encoded.image)).to(self.device)
         states = [batch.state for batch in encoded.batches]
         with self._autocast(picture.device), doing("joining windows"):
+            regions = None if encoded.regions is None else encoded.regions.ids
             state = cast(PictureReader, self.model).gather(
-                states, encoded.layout.windows[0].merge_features, picture
+                states, encoded.layout.windows[0].merge_features, picture, regions
             )
         layout = ImageLayout.of_picture(encoded.layout.source)
         return EncodedImage(encoded.image, layout, (EncodedWindows(state, ((0, 0),)),), encoded.regions)
@@ -171,6 +173,11 @@ class WindowEncoder:
         """Text-aligned features ``(W, D, h, w)`` of a batch of windows, float32."""
         with self._autocast(text.device):
             return self.model.features(state, text).float()
+
+    def pixel_features(self, state: Any, text: Tensor) -> Tensor:
+        """Features ``(W, D, h, w)`` of a batch of windows, float32, by a model that :func:`reads_pixels`."""
+        with self._autocast(text.device):
+            return cast(PixelReader, self.model).pixel_features(state, text).float()
 
     def classify(self, state: Any, words: ClassWords) -> ClassifiedMasks:
         """Regions of a batch of windows with a score for every class."""
@@ -250,6 +257,11 @@ def can_name_masks(model: Segmentable) -> bool:
 def reads_picture(model: Segmentable) -> bool:
     """Whether a model is a :class:`~lexiseg.types.PictureReader`, which joins the windows of a photograph."""
     return bool(getattr(model, "whole_picture", False))
+
+
+def reads_pixels(model: Segmentable) -> bool:
+    """Whether a model is a :class:`~lexiseg.types.PixelReader`, compared with words after all upsampling."""
+    return bool(getattr(model, "reads_pixels", False))
 
 
 def collect(maps: dict[Place, list[Tensor]], places: Sequence[Place], logits: Tensor) -> None:

@@ -11,6 +11,7 @@ from lexiseg.dense.multi_view import SINGLE_VIEW, FusedTiles, MultiView, View, r
 from lexiseg.errors import DataError
 from lexiseg.inference.protocol import Combine, InferenceProtocol
 from lexiseg.ops.class_chunks import LinearMerge, SigmoidMerge, TileSource
+from lexiseg.ops.pixel_tiles import ComparedTiles
 from lexiseg.ops.region_merge import RegionMerge
 from lexiseg.ops.resize import fit_within, keep_ratio_size, patch_grid_size, shortest_edge_size
 from lexiseg.ops.sliding_window import WindowGrid, window_grid
@@ -22,10 +23,11 @@ from lexiseg.ops.window_merge import (
     padding_before,
     plan_axis,
 )
-from lexiseg.types import Activation, ClassifiedMasks
+from lexiseg.types import Activation, ClassifiedMasks, PixelFeatures
 
-WindowMaps = Tensor | ClassifiedMasks
-"""``(W, M, h, w)`` of all windows of a view; or the regions of the one window that covers the image."""
+WindowMaps = Tensor | ClassifiedMasks | PixelFeatures
+"""``(W, M, h, w)`` of all windows of a view; the regions of the one window that covers the image; or what is compared with
+words at pixels only."""
 
 _WORKING_PIXELS = 2**28
 """Largest image that windows are laid on."""
@@ -206,7 +208,8 @@ class ImageLayout:
         """Scores at the photograph's pixels, made when asked for.
 
         Args:
-            logits: Per view, of all its windows; regions only where :attr:`is_whole`.
+            logits: Per view, of all its windows; regions only where :attr:`is_whole`, features of pixels only where the
+                activation is linear.
             activation: As in the protocol.
             scale: Factor on the logits.
             combine: As in the protocol.
@@ -216,19 +219,27 @@ class ImageLayout:
         if isinstance(first, ClassifiedMasks):
             masks, axes = self._of_regions(first)
             return RegionMerge(masks, first.scores[0] * scale, *axes, sums_travel=combine == "scores")
-        kind = SigmoidMerge if activation == "sigmoid" else LinearMerge
         plans = {} if plans is None else plans
-        for maps, layout in zip(logits, self.windows, strict=True):
-            if isinstance(maps, Tensor) and layout not in plans:
+        sources: list[TileSource] = []
+        for each, layout in zip(logits, self.windows, strict=True):
+            maps = each.features if isinstance(each, PixelFeatures) else each
+            if isinstance(maps, ClassifiedMasks):
+                continue
+            if layout not in plans:
                 plans[layout] = layout.axes((maps.shape[-2], maps.shape[-1]), maps.device)
-        sources = [
-            kind(maps, *plans[layout], scale=scale)
-            for maps, layout in zip(logits, self.windows, strict=True)
-            if isinstance(maps, Tensor)
-        ]
+            if isinstance(each, PixelFeatures):
+                features = LinearMerge(maps, *plans[layout])
+                compared = ComparedTiles(
+                    features, maps.shape[1], pull=each.pull, words=each.words, scale=scale
+                )
+                sources.append(compared)
+            else:
+                kind = SigmoidMerge if activation == "sigmoid" else LinearMerge
+                sources.append(kind(maps, *plans[layout], scale=scale))
         if len(sources) == 1:
             return sources[0]
-        return FusedTiles(self.rule, sources, size=self.source, words=first.shape[1])
+        words = first.shape[1] if isinstance(first, Tensor) else len(first)
+        return FusedTiles(self.rule, sources, size=self.source, words=words)
 
     def merge_masks(self, regions: ClassifiedMasks) -> TileSource:
         """Mask logits at the photograph's pixels, made when asked for; only where :attr:`is_whole`."""
@@ -263,6 +274,7 @@ def lay_out(
     rule = protocol.views
     if protocol.stretch is not None:
         side = max(round(protocol.stretch / patch_size), 1) * patch_size
+        _check_size(source, (side, side))
         grid = window_grid((side, side), None, None)
         square = WindowLayout(source, (side, side), grid, patch_size, protocol.padding, None, working)
         _check_work(source, (square,), protocol)
@@ -270,6 +282,8 @@ def lay_out(
     single = rule == SINGLE_VIEW
     on_grid = patch_grid_size(working, patch_size, protocol.window or 1) if whole_picture else working
     views = (View(1.0, on_grid),) if single else rule.plan(working, patch_size)
+    for view in views:
+        _check_size(source, view.size)
     windows = tuple(
         WindowLayout(
             source,
@@ -320,18 +334,23 @@ def _working_size(source: tuple[int, int], protocol: InferenceProtocol) -> tuple
     return max(height, 1), max(width, 1)
 
 
+def _check_size(source: tuple[int, int], working: tuple[int, int]) -> None:
+    """Before windows are counted: their places alone would fill the memory of an image that is far too large."""
+    height, width = working
+    if height * width > _WORKING_PIXELS:
+        raise DataError(
+            f"an image of {source[0]}x{source[1]} pixels (height x width) would be worked on at {height}x{width}, which is too "
+            "large; crop it, or set a smaller short_side or scale"
+        )
+
+
 def _check_work(
     source: tuple[int, int], layouts: Sequence[WindowLayout], protocol: InferenceProtocol
 ) -> None:
     """Estimate what the photograph would need, from sizes alone."""
     told = f"an image of {source[0]}x{source[1]} pixels (height x width) would"
     for layout in layouts:
-        height, width = layout.working
         patches = layout.padded[0] * layout.padded[1] // layout.patch_size**2
-        if height * width > _WORKING_PIXELS:
-            raise DataError(
-                f"{told} be worked on at {height}x{width}, which is too large; crop it, or set a smaller short_side"
-            )
         if patches > _WINDOW_PATCHES:
             raise DataError(
                 f"{told} be read in windows of {patches} patches, where at most {_WINDOW_PATCHES} fit; set a window of the "

@@ -25,6 +25,7 @@ class PanopticSegmentation:
         stuff: Names of the classes that are not counted.
         unseen: Names of classes without training labels, where the model knows which were seen.
         protocol: The settings that led here, as plain values.
+        known_words: As of :class:`~lexiseg.inference.result.Segmentation`.
     """
 
     ids: npt.NDArray[np.int32]
@@ -33,6 +34,7 @@ class PanopticSegmentation:
     stuff: frozenset[str] = frozenset()
     unseen: tuple[str, ...] = ()
     protocol: Mapping[str, Any] = field(default_factory=dict)
+    known_words: tuple[str, ...] | None = None
 
     def __repr__(self) -> str:
         return f"PanopticSegmentation({self.size[0]}x{self.size[1]}: {self.describe(most=4)})"

@@ -1,6 +1,6 @@
 """The one object that makes segmenters: a model with its CLIP, templates, classes and protocol, from a checkpoint or not."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
@@ -11,27 +11,30 @@ from torch import Tensor, nn
 
 from lexiseg.checkpoints.model_facts import ModelFacts
 from lexiseg.checkpoints.training_file import CheckpointInfo
-from lexiseg.clip.loading import DEFAULT_CLIP, FrozenCLIP, load_clip
+from lexiseg.clip.loading import FrozenCLIP, load_clip
 from lexiseg.clip.templates import resolve_templates
 from lexiseg.clip.vocabulary import TextEmbeddings, Vocabulary, default_cache_dir
 from lexiseg.data.io import ImageSource
+from lexiseg.dense.method_settings import VIEW_SETTINGS, changed_views, method_arguments
 from lexiseg.dense.methods import (
     TrainingFreeMethod,
     build_method,
+    default_clip,
     default_method,
     published_templates,
-    require_method,
 )
+from lexiseg.dense.multi_view import Flip
 from lexiseg.errors import ConfigError
 from lexiseg.inference.background import negative_words, with_background
 from lexiseg.inference.devices import pick_device
 from lexiseg.inference.exported import ExportedModel
 from lexiseg.inference.loading import load_trained_model
-from lexiseg.inference.protocol import InferenceProtocol
+from lexiseg.inference.protocol import InferenceProtocol, reading_protocol
 from lexiseg.inference.result import Segmentation
 from lexiseg.inference.segmenter import Segmenter
 from lexiseg.inference.words import EmbeddedWords, Words, known_class_ids, known_words, seen_class_ids
 from lexiseg.masks.provider import MaskProvider
+from lexiseg.ops.view_fusion import Fusion
 from lexiseg.types import ClassSplit, RegionSegmentable, Segmentable
 
 REFINE_STEPS = 10
@@ -53,6 +56,7 @@ class Pipeline:
         info: The checkpoint's description, with the classes of training; None for a training-free reading.
         facts: Licences and scores that came with a published model.
         embeddings: ``(K, D)`` of the classes of ``info.split``, where they came with it.
+        method: A training-free reading's name and settings, for result files; None for a trained model.
     """
 
     model: Segmentable
@@ -62,6 +66,7 @@ class Pipeline:
     info: CheckpointInfo | None = None
     facts: ModelFacts = field(default_factory=ModelFacts)
     embeddings: Tensor | None = None
+    method: Mapping[str, Any] | None = None
 
     def __post_init__(self) -> None:
         """Name the templates themselves, so that results can tell them."""
@@ -85,6 +90,7 @@ class Pipeline:
         templates: str | None = None,
         device: str = "auto",
         trusted: bool = False,
+        settings: Mapping[str, Any] | None = None,
     ) -> "Pipeline":
         """A trained model, or a training-free reading of a CLIP.
 
@@ -101,16 +107,27 @@ class Pipeline:
             templates: Instead of those of training, or those that the method was published with.
             device: See :func:`~lexiseg.inference.devices.pick_device`.
             trusted: Whether a program of ``--to torch`` may be opened, which may run code that is in it.
+            settings: Of the method, by name: ``strength`` (λ), ``temperature`` (τ), ``unit_features`` and
+                ``after_upsampling`` of text-guided recalibration; ``scales``, ``flip``, ``fusion`` and ``uncertain_above`` of
+                the views; and the reading's own, such as ``proxy``, ``sam``, ``sam_refine``, ``bank``. A trained model takes
+                those of the views.
 
         Raises:
             CheckpointError: Unsafe, damaged, or not made for this CLIP.
-            LexisegError: A method together with a checkpoint, or anything else that loading found wrong.
+            LexisegError: A method together with a checkpoint, a setting that it does not have, or anything else that loading
+                found wrong.
         """
         if templates:
             resolve_templates(templates)  # a mistake shows before any weight is read
         if checkpoint is not None:
             if method is not None:
                 raise ConfigError("give either a checkpoint or a training-free method, not both")
+            others = [key for key in settings or {} if key not in VIEW_SETTINGS]
+            if others:
+                raise ConfigError(
+                    f"{others[0]} is a setting of training-free methods, and a checkpoint is a trained model, which takes only "
+                    f"{', '.join(VIEW_SETTINGS)}; leave one of the two out"
+                )
             found = load_trained_model(
                 checkpoint, clip=clip, tokenizer=tokenizer, device=device, trusted=trusted
             )
@@ -119,12 +136,16 @@ class Pipeline:
                 facts=found.facts,
                 embeddings=found.embeddings,
             )
+            if settings:
+                views = changed_views(whole.protocol.views, settings, "a trained model")
+                whole = replace(whole, protocol=replace(whole.protocol, views=views))
             return replace(whole, templates=templates) if templates else whole
         if method is not None:
-            require_method(method)
+            method_arguments(method, settings or {})
         where = pick_device(device)
-        frozen = load_clip(clip or DEFAULT_CLIP, tokenizer=tokenizer).to(where)
-        built = build_method(method or default_method(frozen.tower), frozen.tower)
+        frozen = load_clip(clip or default_clip(method), tokenizer=tokenizer).to(where)
+        name = method or default_method(frozen.tower)
+        built = build_method(name, frozen.tower, **method_arguments(name, settings or {}))
         return cls.training_free(built, frozen, templates=templates)
 
     @classmethod
@@ -145,9 +166,9 @@ class Pipeline:
         """
         if isinstance(method.model, nn.Module):
             method.model.to(next(clip.parameters()).device)  # a second vision model is not there yet
-        protocol = InferenceProtocol.training_free(native_side=clip.tower.image_size)
+        protocol = reading_protocol(method.model, clip.tower)
         chosen = templates or published_templates(method.name)
-        return cls(method.model, clip, replace(protocol, views=method.views), chosen)
+        return cls(method.model, clip, replace(protocol, views=method.views), chosen, method=method.told)
 
     @property
     def split(self) -> ClassSplit | None:
@@ -197,7 +218,8 @@ class Pipeline:
             changes["pamr_steps"] = (REFINE_STEPS if refine else 0) if isinstance(refine, bool) else refine
         embed = partial(self._embedded, negative=negative)
         chosen = embed(words, self.templates)
-        return Segmenter(self.model, chosen, replace(self.protocol, **changes), embed=embed, masks=masks)
+        protocol = replace(self.protocol, **changes)
+        return Segmenter(self.model, chosen, protocol, embed=embed, masks=masks, method=self.method)
 
     def _embedded(
         self, words: Words, templates: str | tuple[str, ...], *, negative: tuple[str, ...] | None
@@ -269,7 +291,7 @@ class Pipeline:
         return resolve_templates(vocabulary.templates) == resolve_templates(self.info.templates)
 
 
-def segment(
+def segment(  # noqa: PLR0913  (what a command line would say, in one call)
     image: ImageSource,
     words: Words,
     *,
@@ -279,6 +301,12 @@ def segment(
     device: str = "auto",
     background: bool | str | Sequence[str] | None = None,
     threshold: float | None = None,
+    strength: float | None = None,
+    temperature: float | None = None,
+    scales: Sequence[float] | None = None,
+    flip: Flip | None = None,
+    fusion: Fusion | None = None,
+    settings: Mapping[str, Any] | None = None,
 ) -> Segmentation:
     """Name every pixel of one photograph; for many, build ``Pipeline.load(...).segmenter(...)`` once.
 
@@ -291,9 +319,23 @@ def segment(
         device: As there.
         background: As in :meth:`Pipeline.segmenter`.
         threshold: As there.
+        strength: λ of text-guided recalibration, at least 0; None: the method's own.
+        temperature: τ of it, above 0, on cosines; None: 2.
+        scales: Factors on the sides of the photograph, one view each; None: the method's own.
+        flip: Which mirror image joins each scale; None: the method's own.
+        fusion: How the two become one; None: by their mean.
+        settings: What else the method is to be told, as in :meth:`Pipeline.load`: ``proxy``, ``sam``, ...
 
     Raises:
         LexisegError: What was expected, what came, what to do.
     """
-    pipeline = Pipeline.load(checkpoint, clip=clip, method=method, device=device)
+    named = {
+        "strength": strength,
+        "temperature": temperature,
+        "scales": scales,
+        "flip": flip,
+        "fusion": fusion,
+    }
+    given = {**(settings or {}), **{key: value for key, value in named.items() if value is not None}}
+    pipeline = Pipeline.load(checkpoint, clip=clip, method=method, device=device, settings=given)
     return pipeline.segmenter(words, background=background, threshold=threshold).segment(image)

@@ -6,9 +6,10 @@ from typing import Any, Literal
 
 from lexiseg.dense.multi_view import SINGLE_VIEW, MultiView
 from lexiseg.errors import ConfigError
+from lexiseg.ops.pamr import DEFAULT_DILATIONS
 from lexiseg.ops.window_merge import Padding
 from lexiseg.plain_settings import require_known_keys, require_plain_settings, within
-from lexiseg.types import Activation
+from lexiseg.types import Activation, ImageTower
 
 Background = Literal["none", "class"]
 """``class``: class 0 of the vocabulary, a group of negative words, is the background. ``none``: none is."""
@@ -58,6 +59,7 @@ class InferenceProtocol:
         views: Which views of the photograph are read and fused; one is the photograph as it is.
         pamr_steps: Rounds of pixel-adaptive mask refinement at the photograph's size; 0 leaves it out, NACLIP
             takes 10.
+        pamr_dilations: Distances in pixels at which it looks for like colours.
         padding: Where the zeros of the padding lie.
         resize: Whose arithmetic resizes the photograph.
         combine: See :data:`Combine`; with several windows or views the sums are made on the masks' own grid.
@@ -88,6 +90,7 @@ class InferenceProtocol:
     area_threshold: float = within(0.0, at_least=0, below=1)
     views: MultiView = SINGLE_VIEW
     pamr_steps: int = within(0, at_least=0)
+    pamr_dilations: tuple[int, ...] = within(DEFAULT_DILATIONS, at_least=1)
     padding: Padding = "bottom_right"
     resize: Resize = "opencv"
     combine: Combine = "masks"
@@ -174,6 +177,18 @@ class InferenceProtocol:
                 f"protocol: seen_penalty {self.seen_penalty} is defined on sigmoid scores, but activation is "
                 "linear; set one of seen_penalty=0 and activation=sigmoid"
             )
+
+
+def reading_protocol(model: object, tower: ImageTower) -> InferenceProtocol:
+    """What a training-free reading of a tower is read under, where no benchmark says otherwise."""
+    protocol = InferenceProtocol.training_free(native_side=tower.image_size)
+    return squared(protocol, tower.image_size) if getattr(model, "reads_square", False) else protocol
+
+
+def squared(protocol: InferenceProtocol, side: int) -> InferenceProtocol:
+    """A protocol for a model that sees photographs stretched to a square of this side, and whose answers are scores."""
+    changes: dict[str, Any] = {"short_side": None, "window": None, "stride": None, "stretch": side}
+    return replace(protocol, **changes, activation="scores", logit_scale=1.0)
 
 
 def suited(protocol: InferenceProtocol, activation: Activation) -> InferenceProtocol:

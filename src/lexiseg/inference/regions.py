@@ -20,23 +20,26 @@ class PictureRegions:
         masks: ``(M, H, W)`` bool; they may overlap, and need not cover the photograph.
         size: Height and width of the photograph.
 
+    Attributes:
+        ids: The model's map of them, ``(…, H, W)`` integers at the photograph's size.
+
     Raises:
         DataError: Other masks than that.
     """
 
     def __init__(self, model: MaskedSegmentable, masks: npt.NDArray[np.bool_], size: tuple[int, int]) -> None:
         self._vote = MaskVote.of(masks, size)
-        self._map = model.region_map(torch.from_numpy(masks))
+        self.ids = model.region_map(torch.from_numpy(masks))
         self._one_label = model.one_label_per_region
 
     def in_view(self, working: tuple[int, int], view: View) -> Tensor:
         """The map ``(…, h, w)`` of a view of the photograph's working size, nearest pixels."""
-        return mirror(ids_at(ids_at(self._map, working), view.size), view.flip)
+        return mirror(ids_at(ids_at(self.ids, working), view.size), view.flip)
 
     def correct(self, labels: Tensor) -> tuple[Tensor, Tensor]:
         """Labels ``(H, W)``, one for each region if the model says so; and ``(M,)`` int64, the commonest under each mask."""
         if self._one_label:
-            labels = one_label_per_region(labels, self._map.to(labels.device))
+            labels = one_label_per_region(labels, self.ids.to(labels.device))
         return labels, self._vote.as_given(self._vote.label_votes(labels))
 
 

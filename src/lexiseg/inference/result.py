@@ -47,6 +47,7 @@ class Segmentation:
         mask_classes: ``(M,)`` int64 class id of each mask that was given, in their order; None where none were.
         known_words: Which of the words training had labels for, as they were asked for: FC-CLIP and ZegFormer weigh CLIP's
             opinion otherwise for their classes. None where the model was not trained, or does not say on what.
+        method: The training-free reading with its settings, as plain values; None of a trained model.
     """
 
     labels: npt.NDArray[np.integer[Any]]
@@ -56,6 +57,7 @@ class Segmentation:
     protocol: Mapping[str, Any] = field(default_factory=dict)
     mask_classes: npt.NDArray[np.int64] | None = None
     known_words: tuple[str, ...] | None = None
+    method: Mapping[str, Any] | None = None
 
     def __repr__(self) -> str:
         scored = "" if self.scores is None else ", with scores"
@@ -163,7 +165,7 @@ class Segmentation:
         }
 
     def to_dict(self) -> dict[str, Any]:
-        """Size, classes with areas and scores, the vocabulary and the whole protocol, as plain values."""
+        """Size, classes with areas and scores, the vocabulary, the method and the whole protocol, as plain values."""
         found = [
             {
                 "id": class_id,
@@ -181,6 +183,7 @@ class Segmentation:
             "found": found,
             "id2label": {str(class_id): name for class_id, name in self.id2label.items()},
             "known_words": None if self.known_words is None else list(self.known_words),
+            "method": None if self.method is None else dict(self.method),
             "protocol": dict(self.protocol),
         }
 

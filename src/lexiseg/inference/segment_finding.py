@@ -146,7 +146,8 @@ def find_panoptic(
         least_visible=protocol.overlap_threshold,
     )
     ids, classes = found.ids.cpu().numpy(), words.vocabulary.id2label
-    return PanopticSegmentation(ids, found.segments, classes, names, words.unseen, protocol.to_dict())
+    told = (classes, names, words.unseen, protocol.to_dict(), words.known_words)
+    return PanopticSegmentation(ids, found.segments, *told)
 
 
 def find_instances(
@@ -168,8 +169,8 @@ def find_instances(
     each = zip(found.class_ids.tolist(), found.scores.tolist(), found.runs, strict=True)
     things = (Instance(class_id, score, runs) for class_id, score, runs in each)
     kept = tuple(thing for thing in things if thing.area and thing.score > protocol.object_threshold)
-    classes = words.vocabulary.id2label
-    return InstanceSegmentation(layout.source, kept, classes, names, words.unseen, protocol.to_dict())
+    told = (words.vocabulary.id2label, names, words.unseen, protocol.to_dict(), words.known_words)
+    return InstanceSegmentation(layout.source, kept, *told)
 
 
 def _things(vocabulary: Vocabulary, stuff: frozenset[str]) -> Tensor:

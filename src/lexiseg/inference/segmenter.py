@@ -2,9 +2,9 @@
 
 import copy
 import functools
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
-from typing import Concatenate, ParamSpec, TypeVar, cast
+from typing import Any, Concatenate, ParamSpec, TypeVar, cast
 
 import numpy as np
 import numpy.typing as npt
@@ -26,6 +26,7 @@ from lexiseg.inference.encoding import (
     can_name_masks,
     collect,
     reads_picture,
+    reads_pixels,
 )
 from lexiseg.inference.instances import InstanceSegmentation
 from lexiseg.inference.layout import ImageLayout, lay_out, require_room
@@ -47,7 +48,15 @@ from lexiseg.inference.segment_finding import (
 from lexiseg.inference.words import EmbeddedWords, Words
 from lexiseg.masks.provider import MaskProvider
 from lexiseg.progress import doing
-from lexiseg.types import ClassifiedMasks, MaskedSegmentable, Redrawing, Segmentable, chunks
+from lexiseg.types import (
+    ClassifiedMasks,
+    MaskedSegmentable,
+    PixelFeatures,
+    PixelReader,
+    Redrawing,
+    Segmentable,
+    chunks,
+)
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -88,6 +97,7 @@ class Segmenter:
         protocol: Every setting between photograph and labels.
         embed: Makes other words usable, by the rules of these.
         masks: Makes the masks of each photograph that comes without any.
+        method: What results say of a training-free reading.
 
     Raises:
         ConfigError: Embeddings of another vocabulary, a seen id that is no class, or a protocol that cannot read the model.
@@ -101,9 +111,11 @@ class Segmenter:
         *,
         embed: Embed | None = None,
         masks: MaskProvider | None = None,
+        method: Mapping[str, Any] | None = None,
     ) -> None:
-        _check_reading(model, protocol)
+        require_reading(model, protocol)
         self.model = model
+        self.method = method
         self.protocol = protocol
         self._words = words
         self._embed, self._masks = embed, masks
@@ -169,7 +181,7 @@ class Segmenter:
         scores: bool = True,
         masks: Sequence[npt.NDArray[np.bool_]] | None = None,
     ) -> list[Segmentation]:
-        """Label several photographs, of any sizes; their windows share batches, but for what reads regions or whole pictures.
+        """Label several photographs, of any sizes; their windows share batches where the model reads window by window.
 
         Args:
             images: As in :meth:`segment`.
@@ -186,7 +198,7 @@ class Segmenter:
             require_regions(self.model)
         masked = [self._masked(picture, each) for picture, each in zip(pictures, given, strict=True)]
         text = self._text(words)
-        apart = self.model.names_regions or reads_picture(self.model)
+        apart = self.model.names_regions or reads_picture(self.model) or reads_pixels(self.model)
         if apart or any(self._words_per_pass(layout, words) < len(text) for layout in layouts):
             return [
                 self._result(self._encoded(picture, regions), words, scores=scores, vote=vote)
@@ -366,8 +378,12 @@ class Segmenter:
     def _result(
         self, encoded: EncodedImage, words: EmbeddedWords, *, scores: bool, vote: MaskVote | None
     ) -> Segmentation:
-        regions = self.model.names_regions
-        passes = self._class_passes(encoded, words) if regions else self._passes(encoded, words)
+        if self.model.names_regions:
+            passes = self._class_passes(encoded, words)
+        elif reads_pixels(self.model):
+            passes = self._pixel_passes(encoded, words)
+        else:
+            passes = self._passes(encoded, words)
         return self._decide(encoded, words, passes, scores=scores, vote=vote)
 
     def for_segments(self) -> tuple["Segmenter", tuple[str, ...]]:
@@ -414,6 +430,16 @@ class Segmenter:
                 collect(maps, batch.places, masks.part(part).maps.float())
             views = range(len(encoded.layout.views))
             yield part, tuple(torch.cat(maps[(0, view)]) for view in views)
+
+    def _pixel_passes(self, encoded: EncodedImage, words: EmbeddedWords) -> Iterator[WordPass]:
+        """Features of all windows for all words at once: what is kept of them does not grow with the words."""
+        text = self._text(words)
+        maps: dict[Place, list[Tensor]] = {}
+        for batch in encoded.batches:
+            collect(maps, batch.places, self._encoder.pixel_features(batch.state, text))
+        pull = functools.partial(cast(PixelReader, self.model).pull, text=text)
+        views = (torch.cat(maps[(0, view)]) for view in range(len(encoded.layout.views)))
+        yield slice(0, len(text)), tuple(PixelFeatures(features, text, pull) for features in views)
 
     def _passes(self, encoded: EncodedImage, words: EmbeddedWords) -> Iterator[WordPass]:
         """Logits of all windows, a few words at a time."""
@@ -468,6 +494,7 @@ class Segmenter:
             self.protocol.to_dict(),
             decided.mask_classes,
             words.known_words,
+            self.method,
         )
 
     def _named(self, encoded: EncodedImage, words: EmbeddedWords, vote: MaskVote) -> Tensor | None:
@@ -493,7 +520,7 @@ class Segmenter:
             return None
         working = self._encoder.working(image, layout)[None].float()
         colors = F.interpolate(working, size=layout.source, mode="bilinear", align_corners=False)
-        return PAMR(steps=self.protocol.pamr_steps).prepare(colors)
+        return PAMR(steps=self.protocol.pamr_steps, dilations=self.protocol.pamr_dilations).prepare(colors)
 
     def _words_per_pass(self, layout: ImageLayout, words: EmbeddedWords) -> int:
         """All words where they must be seen together, else as many as keep the logits small."""
@@ -507,7 +534,7 @@ class Segmenter:
         return words.embeddings.vectors.to(self._encoder.device)
 
 
-def _check_reading(model: Segmentable, protocol: InferenceProtocol) -> None:
+def require_reading(model: Segmentable, protocol: InferenceProtocol) -> None:
     """Scores are read as scores, and nothing else is.
 
     Raises:
@@ -522,6 +549,11 @@ def _check_reading(model: Segmentable, protocol: InferenceProtocol) -> None:
         raise ConfigError(
             f"{type(model).__name__} draws labels anew by their probabilities, but protocol.activation is "
             f"{protocol.activation}; set protocol.activation=linear"
+        )
+    if reads_pixels(model) and protocol.activation != "linear":
+        raise ConfigError(
+            f"{type(model).__name__} is compared with words at the photograph's pixels, but protocol.activation is "
+            f"{protocol.activation}; set protocol.activation=linear, or after_upsampling=false"
         )
     if model.names_regions and protocol.padding != "bottom_right":
         raise ConfigError(

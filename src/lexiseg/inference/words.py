@@ -1,12 +1,13 @@
 """Words as a segmenter uses them: embedded, and with the one rule of who bears the seen penalty."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from types import MappingProxyType
 
 import torch
 
-from lexiseg.clip.loading import FrozenCLIP
+from lexiseg.clip.loading import DEFAULT_CLIP, FrozenCLIP
+from lexiseg.clip.templates import TEMPLATE_SETS
 from lexiseg.clip.vocabulary import TextEmbeddings, Vocabulary
 from lexiseg.errors import ConfigError
 from lexiseg.types import ClassSplit, ClassWords
@@ -141,11 +142,26 @@ def tell_unknown(clip: FrozenCLIP, vocabulary: Vocabulary, negative: Sequence[st
     unknown = clip.unknown_words(tuple(dict.fromkeys(word for word in asked if word)))
     if not unknown:
         return ""
-    told = [word if len(word) <= _LETTERS else f"{word[:_LETTERS]}…" for word in unknown[:_TOLD]]
+    read = clip.known_words or frozenset()
+    told = [_with_strange(name, read) for name in unknown[:_TOLD]]
     if len(unknown) > _TOLD:
         told.append(f"and {len(unknown) - _TOLD} more")
-    known = ", ".join(sorted(clip.known_words or ())[:_KNOWN_TOLD])
+    names = sorted(read - _template_words()) or sorted(read)
     return (
-        f"the CLIP '{clip.source}' has never read {', '.join(told)}; its answer for that means nothing. "
-        f"It knows: {known}"
+        f"the CLIP '{clip.source}' has never read {', '.join(told)}; its answer for that means nothing. Ask for names made of "
+        f"what it knows ({', '.join(names[:_KNOWN_TOLD])}), or take a CLIP that has read more, such as {DEFAULT_CLIP}"
     )
+
+
+def _with_strange(name: str, read: Collection[str]) -> str:
+    """A name, shortened, with those of its words that were never read where others were."""
+    told = name if len(name) <= _LETTERS else f"{name[:_LETTERS]}…"
+    words = name.lower().split()
+    strange = [word for word in words if word not in read]
+    return told if len(strange) == len(words) else f"{told} ({', '.join(strange)[:_LETTERS]})"
+
+
+def _template_words() -> set[str]:
+    """What stands around a name in prompts: a small CLIP has read it, and it names nothing."""
+    prompts = (prompt for templates in TEMPLATE_SETS.values() for prompt in templates)
+    return {word.strip(".,\"'").lower() for prompt in prompts for word in prompt.split()}

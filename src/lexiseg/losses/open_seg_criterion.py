@@ -61,7 +61,8 @@ class OpenSegCriterion(nn.Module):
 
         Args:
             predictions: The last bears the loss. Its class logits are cosines over the temperature.
-            targets: One per image, all of one size; one without a mask, or without a word, takes no part in that term.
+            targets: One per image, all of one size; one without a mask, or without a word, takes no part in that term. A mask
+                without a pixel is none.
 
         Returns:
             ``loss`` (weighted, differentiable), and for logging ``loss_grounding`` and ``loss_masks`` (weighted).
@@ -70,6 +71,7 @@ class OpenSegCriterion(nn.Module):
             TrainingError: Predictions that are not finite numbers.
         """
         last, own = predictions[-1], self.settings
+        targets = [one.shown() for one in targets]
         cosines, masks = last.class_logits[..., :-1].float() * self.temperature, last.masks.float()
         if not (cosines.isfinite().all() and masks.isfinite().all()):
             raise TrainingError(

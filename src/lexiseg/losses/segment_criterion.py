@@ -98,7 +98,7 @@ class SegmentCriterion(nn.Module):
             predictions: Of the layers that bear a loss, first to last. The last is matched first and then the others, each
                 with random draws of its own from torch's generator.
             targets: One per image, all of one size; an image, and even the batch, may hold none: then every query is
-                taught "nothing".
+                taught "nothing". One without a pixel is none.
 
         Returns:
             ``loss`` (weighted, differentiable), and for logging its terms, weighted: ``loss_ce``, ``loss_mask`` and
@@ -109,6 +109,7 @@ class SegmentCriterion(nn.Module):
                 not finite numbers.
         """
         last = predictions[-1]
+        targets = [one.shown() for one in targets]
         for prediction in predictions:
             _require_comparable(prediction, targets)
         targets = [SegmentTargets(one.classes, one.masks.to(torch.float32)) for one in targets]

@@ -1,5 +1,6 @@
-"""SAM, SAM 2 and SAM-HQ models of ``transformers`` behind one form: encode once, then answer points."""
+"""SAM, SAM 2, SAM 3 and SAM-HQ models of ``transformers`` behind one form: encode once, then answer points."""
 
+from collections.abc import Collection
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -7,22 +8,30 @@ from typing import Any
 import numpy as np
 import torch
 import torch.nn.functional as F
+import transformers
 from PIL import Image
 from torch import Tensor, nn
-from transformers import AutoConfig, PreTrainedModel, Sam2Model, SamHQModel, SamModel
+from transformers import PretrainedConfig, PreTrainedModel
 
 from lexiseg.constants import IMAGENET_MEAN, IMAGENET_STD
 from lexiseg.errors import CheckpointError, ConfigError, LexisegError
+from lexiseg.hub import SINCE, tell_gated
+from lexiseg.keys import some_names
 from lexiseg.masks.provider import Picture
 from lexiseg.ops.prompted_refinement import Prompts
 
-_MODELS: dict[str, type[PreTrainedModel]] = {
-    "sam": SamModel,
-    "sam_hq": SamHQModel,
-    "sam2": Sam2Model,
-    "sam2_video": Sam2Model,
+_MODELS = {
+    "sam": "SamModel",
+    "sam_hq": "SamHQModel",
+    "sam2": "Sam2Model",
+    "sam2_video": "Sam2Model",
+    "sam3_tracker": "Sam3TrackerModel",
+    "sam3_video": "Sam3TrackerModel",
 }
-"""By the model type of a configuration; the released SAM 2 checkpoints call themselves the video model."""
+"""By the model type of a configuration; the released checkpoints of SAM 2 and SAM 3 call themselves the video model."""
+
+_STRETCHED = {"Sam2Model": (IMAGENET_MEAN, IMAGENET_STD), "Sam3TrackerModel": ((0.5,) * 3, (0.5,) * 3)}
+"""Models that see both sides of a photograph stretched, with the mean and deviation of their colours."""
 
 
 @dataclass(frozen=True)
@@ -41,21 +50,23 @@ class EncodedImage:
 
 
 class PromptableModel(nn.Module):
-    """A frozen SAM, SAM 2 or SAM-HQ with its preprocessing, as published.
+    """A frozen SAM, SAM 2, SAM 3 or SAM-HQ with its preprocessing, as published.
 
-    SAM and SAM-HQ shrink or enlarge the longer side to the input's and pad the rest; SAM 2 stretches both sides.
+    SAM and SAM-HQ shrink or enlarge the longer side to the input's and pad the rest; SAM 2 and SAM 3 stretch both sides.
 
     Args:
-        model: A ``SamModel``, ``Sam2Model`` or ``SamHQModel``.
+        model: A ``SamModel``, ``Sam2Model``, ``SamHQModel``, or ``Sam3TrackerModel``, the part of a SAM 3 that answers points.
     """
 
     def __init__(self, model: PreTrainedModel) -> None:
         super().__init__()
         self.model = model.eval().requires_grad_(requires_grad=False)
         self._side = int(model.config.prompt_encoder_config.image_size)
-        self._stretches = isinstance(model, Sam2Model)
-        self.register_buffer("_mean", torch.tensor(IMAGENET_MEAN).view(3, 1, 1), persistent=False)
-        self.register_buffer("_std", torch.tensor(IMAGENET_STD).view(3, 1, 1), persistent=False)
+        self._kind = type(model).__name__
+        self._stretches = self._kind in _STRETCHED
+        mean, std = _STRETCHED.get(self._kind, (IMAGENET_MEAN, IMAGENET_STD))
+        self.register_buffer("_mean", torch.tensor(mean).view(3, 1, 1), persistent=False)
+        self.register_buffer("_std", torch.tensor(std).view(3, 1, 1), persistent=False)
 
     def train(self, mode: bool = True) -> "PromptableModel":
         """Stay in evaluation mode whatever the surrounding model does."""
@@ -131,7 +142,7 @@ class PromptableModel(nn.Module):
         return _bilinear(logits, encoded.size)
 
     def _embed(self, pixels: Tensor) -> dict[str, Any]:
-        if not isinstance(self.model, SamHQModel):
+        if self._kind != "SamHQModel":
             return {"image_embeddings": self.model.get_image_embeddings(pixels)}
         tower = self.model.vision_encoder(pixels)
         return {
@@ -147,21 +158,30 @@ class PromptableModel(nn.Module):
 
 
 def load_promptable_model(source: str | Path) -> PromptableModel:
-    """Load a SAM, SAM 2 or SAM-HQ by hub name or from a folder; nothing in it is executed.
+    """Load a SAM, SAM 2, SAM 3 or SAM-HQ by hub name or from a folder; nothing in it is executed.
 
     Raises:
         LexisegError: Nothing can be loaded from there.
         CheckpointError: A folder that ``transformers`` cannot read.
-        ConfigError: A model of another kind.
+        ConfigError: A model of another kind, or one that the installed ``transformers`` is too old for.
     """
     try:
-        kind = AutoConfig.from_pretrained(source).model_type
+        kind = PretrainedConfig.get_config_dict(source)[0].get("model_type")
+        if not isinstance(kind, str):
+            raise ValueError("no config.json with a model_type")
         if kind in _MODELS:
-            return PromptableModel(_MODELS[kind].from_pretrained(source, torch_dtype=torch.float32))
+            model, report = _class_of(_MODELS[kind], source).from_pretrained(
+                source, torch_dtype=torch.float32, output_loading_info=True
+            )
+            _require_whole(source, kind, report["missing_keys"])
+            return PromptableModel(model)
     except (OSError, ValueError, RuntimeError) as error:
         first = str(error).strip().splitlines()[0][:200] if str(error).strip() else type(error).__name__
         if Path(source).is_dir():
             raise CheckpointError(f"{source}: not a usable Hugging Face model folder ({first})") from error
+        gated = tell_gated(source, error)
+        if gated:
+            raise LexisegError(gated) from error
         raise LexisegError(
             f"the SAM '{source}' is neither a folder nor to be had from the Hugging Face hub ({first}). Choose: go "
             "online once (the hub keeps a copy), or give the folder of local weights"
@@ -169,6 +189,25 @@ def load_promptable_model(source: str | Path) -> PromptableModel:
     raise ConfigError(
         f"'{source}' is a model of type {kind}; expected one of {', '.join(_MODELS)}, such as facebook/sam-vit-base"
     )
+
+
+def _require_whole(source: str | Path, kind: str, missing: Collection[str]) -> None:
+    """A SAM 3 lies in one file with what reads words, and what is not found there would be drawn at random."""
+    lost = sorted(name for name in missing if "positional_embedding" not in name)
+    if lost and kind.startswith("sam3"):
+        raise CheckpointError(
+            f"{source}: the weights are not the SAM 3 that its config.json describes. missing: {some_names(lost)}"
+        )
+
+
+def _class_of(name: str, source: str | Path) -> Any:
+    model_class = getattr(transformers, name, None)
+    if model_class is None:
+        raise ConfigError(
+            f"{source} needs transformers' {name}, which version {transformers.__version__} does not have; update "
+            f"transformers{SINCE.get(name, '')}"
+        )
+    return model_class
 
 
 def _bilinear(logits: Tensor, size: tuple[int, int]) -> Tensor:

@@ -1,6 +1,8 @@
 """Cascade-CLIP: stages of a prompted frozen tower, one text-image decoder each, masks summed (ICML 2024)."""
 
+import copy
 from collections.abc import Iterator
+from dataclasses import replace
 from typing import Any, cast
 
 import torch
@@ -165,6 +167,17 @@ class CascadeCLIP(nn.Module):
 
     def _stages(self) -> list[CascadeStage]:
         return cast(list[CascadeStage], list(self.stages))
+
+    def stage_alone(self, index: int) -> "CascadeCLIP":
+        """The cascade of one of its stages only, on the same weights: what that decoder answers by itself.
+
+        Args:
+            index: Of the stage, from 0.
+        """
+        alone = copy.copy(self)
+        alone._modules = {**self._modules, "stages": nn.ModuleList([self.stages[index]])}
+        alone.settings = replace(self.settings, stages=(self.settings.stages[index],))
+        return alone
 
     def bind(self, state: VisionFeatures, text: Tensor) -> VisionFeatures:
         """The state itself: queries do not see each other."""

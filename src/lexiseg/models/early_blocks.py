@@ -33,6 +33,20 @@ class EarlyTokens:
         return self.blocks[self.last]
 
 
+def pixels_of_patch(patch: int, resolution: float) -> int | None:
+    """Pixels of the photograph under one patch of a smaller image; of multiples of it no pixel is dropped.
+
+    Args:
+        patch: Side of a patch of the smaller image.
+        resolution: Side of that image as a share of the photograph's.
+
+    Returns:
+        Their number along a side; None where it is not whole.
+    """
+    pixels = round(patch / resolution)
+    return pixels if abs(pixels * resolution - patch) <= 1e-6 else None
+
+
 def trained_early_blocks(
     tower: ImageTower,
     *,

@@ -49,7 +49,7 @@ MODEL_PROVIDERS = {
         model="facebook/dino-vitb8",
     ),
     "sam": Entry(
-        "everything that a SAM, SAM 2 or SAM-HQ finds from a grid of points",
+        "everything that a SAM, SAM 2, SAM 3 or SAM-HQ finds from a grid of points",
         "lexiseg.models.mask_models:sam",
         model="facebook/sam-vit-base",
     ),

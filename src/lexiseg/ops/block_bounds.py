@@ -131,8 +131,10 @@ def interpolation_bounds(maps: Tensor, vertical: Corners, horizontal: Corners) -
     """
     across = (maps.flatten(0, 1) @ horizontal.matrix.T).unflatten(0, maps.shape[:2])
     lattice = (vertical.matrix @ across.flatten(1)).unflatten(1, across.shape[1:])  # (corners, M, corners)
-    bands = [each.permute(2, 0, 1).contiguous() for each in _extremes(lattice, lattice, vertical.table)]
-    lower, upper = (each.transpose(0, 1) for each in _extremes(*bands, horizontal.table))
+    lowest, highest = (
+        each.permute(2, 0, 1).contiguous() for each in _extremes(lattice, lattice, vertical.table)
+    )
+    lower, upper = (each.transpose(0, 1) for each in _extremes(lowest, highest, horizontal.table))
     low, high = maps.amin(2).amin(0), maps.amax(2).amax(0)
     bending = vertical.bending * horizontal.reach + horizontal.bending * vertical.reach
     uneven = vertical.uneven * horizontal.reach + horizontal.uneven * vertical.reach

@@ -11,6 +11,21 @@ from torch import Tensor
 from lexiseg.ops.region_ids import UNSEGMENTED
 
 
+def means_by_id(features: Tensor, ids: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """Mean feature under each id that occurs.
+
+    Args:
+        features: ``(P, C)``.
+        ids: ``(P,)``.
+
+    Returns:
+        The ids ``(R,)`` ascending, which of them each patch has, ``(P,)`` int64, and the means ``(R, C)``.
+    """
+    values, places = ids.unique(return_inverse=True)
+    inside = F.one_hot(places, len(values)).to(features.dtype)
+    return values, places, (inside.T @ features) / inside.sum(dim=0)[:, None]
+
+
 def region_means(features: Tensor, ids: Tensor) -> tuple[Tensor, Tensor]:
     """Mean feature of each region, at unit length.
 
@@ -21,9 +36,7 @@ def region_means(features: Tensor, ids: Tensor) -> tuple[Tensor, Tensor]:
     Returns:
         The ids that occur above :data:`UNSEGMENTED`, ``(R,)`` ascending, and ``(R, C)``.
     """
-    values, places = ids.unique(return_inverse=True)
-    inside = F.one_hot(places, len(values)).to(features.dtype)
-    means = (inside.T @ features) / inside.sum(dim=0)[:, None]
+    values, _, means = means_by_id(features, ids)
     regions = values > UNSEGMENTED
     return values[regions], F.normalize(means[regions], dim=1)
 

@@ -1,12 +1,26 @@
-"""The tables of ``conf/train/ablation``: a file a table, a row an entry, whose settings are overrides as one types them."""
+"""The tables of ``conf/COMMAND/ablation``: a file a table, a row an entry: overrides as one types them, or a method.
+
+``lexiseg sweep`` runs those of training and of PixelCLIP, a run a row and seed; ``lexiseg benchmark`` measures those of
+training-free methods, a method a row. A table's name says which.
+"""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from lexiseg.errors import ConfigError
+from lexiseg.errors import ConfigError, did_you_mean
 from lexiseg.plain_settings import require_seed
 from lexiseg.recipes.conf_files import choices, own_folder, read_conf
+
+SWEPT = ("train", "pixelclip")
+"""Commands whose runs ``lexiseg sweep`` goes through."""
+
+MEASURED = "benchmark"
+"""The command whose tables hold methods."""
+
+_KEY = "ablation="
+_SOURCE = "source"
+"""Entry of a table's file that is no row: where its published numbers are printed."""
 
 
 @dataclass(frozen=True)
@@ -17,8 +31,9 @@ class AblationRow:
         name: Its entry in the table's file.
         label: What the paper calls it.
         number: Place in the table, from 1.
-        published: Published seen, unseen (and harmonic) mIoU in percent, by benchmark.
+        published: Published numbers in percent, by benchmark: seen, unseen (and harmonic) mIoU of trained models, or one mIoU.
         settings: Overrides of a training run.
+        method: An entry of ``methods`` of ``lexiseg benchmark``, where the table is one of those.
     """
 
     name: str
@@ -26,6 +41,7 @@ class AblationRow:
     number: int
     published: Mapping[str, Sequence[float]] = field(default_factory=dict)
     settings: tuple[str, ...] = ()
+    method: Mapping[str, Any] = field(default_factory=dict)
 
     def told(self) -> dict[str, Any]:
         """What a run says of the row that it is of: all but the settings, which it says anyway."""
@@ -33,34 +49,84 @@ class AblationRow:
         return about | ({"published": dict(self.published)} if self.published else {})
 
 
-def table_names() -> list[str]:
-    """The tables: a file a table."""
-    return choices("train", "ablation")
+def table_names(*commands: str) -> list[str]:
+    """The tables: a file a table.
+
+    Args:
+        commands: Of these commands; none: of those that are swept.
+    """
+    return [table for command in commands or SWEPT for table in choices(command, "ablation")]
 
 
-def read_table(table: str) -> dict[str, AblationRow]:
+def command_of(table: str, *commands: str) -> str:
+    """Whose runs, or methods, a table's rows are.
+
+    Args:
+        table: Its name.
+        commands: That it may be of; none: those that are swept.
+
+    Raises:
+        ConfigError: No such table, or one of another command.
+    """
+    wanted = commands or SWEPT
+    found = [command for command in (*SWEPT, MEASURED) if table in table_names(command)]
+    if not found:
+        there = table_names(*wanted)
+        raise ConfigError(f"no table '{table}'; choose from {', '.join(there)}{did_you_mean(table, there)}")
+    if found[0] not in wanted:
+        door = "benchmark" if found[0] == MEASURED else "sweep"
+        raise ConfigError(
+            f"the table {table} is one of `lexiseg {door} ablation={table}`; choose from {', '.join(table_names(*wanted))}"
+        )
+    return found[0]
+
+
+def read_table(table: str, *commands: str) -> dict[str, AblationRow]:
     """A table's rows by name, in their order.
+
+    Args:
+        table: Its name.
+        commands: As of :func:`command_of`.
 
     Raises:
         ConfigError: No such table.
     """
-    if table not in table_names():
-        raise ConfigError(f"no table '{table}'; choose from {', '.join(table_names())}")
-    entries = read_conf(own_folder("train") / "ablation" / f"{table}.yaml")
+    entries = {name: row for name, row in _read(table, *commands).items() if name != _SOURCE}
     return {
-        name: AblationRow(name, row["label"], number, row.get("published", {}), tuple(row["settings"]))
+        name: AblationRow(
+            name,
+            row["label"],
+            number,
+            {key: _numbers(value) for key, value in row.get("published", {}).items()},
+            tuple(row.get("settings", ())),
+            row.get("method", {}),
+        )
         for number, (name, row) in enumerate(entries.items(), 1)
     }
 
 
-def find_row(choice: str) -> AblationRow:
+def table_source(table: str, *commands: str) -> str | None:
+    """Where a table's published numbers are printed; None where it has none.
+
+    Raises:
+        ConfigError: No such table.
+    """
+    source: str | None = _read(table, *commands).get(_SOURCE)
+    return source
+
+
+def find_row(choice: str, *commands: str) -> AblationRow:
     """The row that ``TABLE/ROW`` names.
+
+    Args:
+        choice: As one types it.
+        commands: As of :func:`command_of`.
 
     Raises:
         ConfigError: No such table or row.
     """
     table, _, name = choice.partition("/")
-    rows = read_table(table)
+    rows = read_table(table, *commands)
     if name not in rows:
         raise ConfigError(
             f"ablation={choice}: {table} has the rows {', '.join(rows)}; name one, as ablation={table}/{next(iter(rows))}, "
@@ -69,17 +135,18 @@ def find_row(choice: str) -> AblationRow:
     return rows[name]
 
 
-def choose_rows(table: str, wanted: str | Sequence[str]) -> list[AblationRow]:
+def choose_rows(table: str, wanted: str | Sequence[str], *commands: str) -> list[AblationRow]:
     """The rows of a table that are wanted, in its order.
 
     Args:
         table: Its name.
         wanted: ``all``, a row's name, or several.
+        commands: As of :func:`command_of`.
 
     Raises:
         ConfigError: No such table or row.
     """
-    rows = read_table(str(table))
+    rows = read_table(str(table), *commands)
     if not isinstance(wanted, str | list | tuple):
         raise ConfigError(f"rows: expected all, or names of rows, got {wanted!r}")
     names = list(rows) if wanted == "all" else [wanted] if isinstance(wanted, str) else list(wanted)
@@ -103,6 +170,21 @@ def choose_seeds(given: int | Sequence[int]) -> list[int]:
     for seed in seeds:
         require_seed(seed)
     return seeds
+
+
+def take_ablation(overrides: Sequence[str]) -> tuple[str | None, list[str]]:
+    """What ``ablation=`` names among the overrides, or None, and the others: Hydra would take it for a group."""
+    chosen = [override.removeprefix(_KEY) for override in overrides if override.startswith(_KEY)]
+    rest = [override for override in overrides if not override.startswith(_KEY)]
+    return (chosen[-1] if chosen and chosen[-1] not in ("", "null") else None), rest
+
+
+def _read(table: str, *commands: str) -> dict[str, Any]:
+    return read_conf(own_folder(command_of(table, *commands)) / "ablation" / f"{table}.yaml")
+
+
+def _numbers(published: float | Sequence[float]) -> Sequence[float]:
+    return [published] if isinstance(published, int | float) else published
 
 
 _MOST_PROCESSES = 4096

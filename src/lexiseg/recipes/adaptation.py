@@ -30,7 +30,7 @@ from lexiseg.recipes.clip_folder import CLIP_FOLDER, write_clip_folder
 from lexiseg.recipes.record import record_of
 from lexiseg.recipes.run_folder import RunFolder, resumed_step
 from lexiseg.recipes.settings import CheckpointSettings, ClipSource, Resume, TrainerSettings, require_resume
-from lexiseg.recipes.trainer import check_trainer, make_trainer, quiet, tell_once
+from lexiseg.recipes.trainer import check_trainer, make_trainer, quiet, tell_once, tell_other_batch
 from lexiseg.training.adaptation_task import AdaptationTask
 from lexiseg.training.checkpointing import KeepCheckpoints
 from lexiseg.training.optim import OptimSettings
@@ -172,6 +172,7 @@ def _adapt(run: AdaptRun, resume_from: Path | None) -> Path:
         wandb=run.wandb,
         record=folder.record,
     )
+    tell_once(run.tell, tell_other_batch(run.trainer, run.pairs.batch_size, trainer.world_size))
     trainer.fit(task, datamodule=data, ckpt_path=resume_from, weights_only=True)
     if trainer.is_global_zero:
         result = {

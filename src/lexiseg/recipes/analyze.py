@@ -8,9 +8,11 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
+from lexiseg.analysis.block_tokens import normalized, whole_image
 from lexiseg.analysis.layer_similarity import LayerSimilarity, LayerSimilarityResult
 from lexiseg.analysis.patch_similarity import patch_at, patch_similarity
-from lexiseg.drawing.heatmap import matrices, patch_maps
+from lexiseg.analysis.point_attention import point_attention
+from lexiseg.drawing.heatmap import matrices, patch_maps, point_maps
 from lexiseg.errors import ConfigError
 from lexiseg.inference.encoding import Picture
 from lexiseg.ops.centered_kernel_alignment import Estimator
@@ -136,6 +138,42 @@ def patch_figure(
         },
     }
     return Figure(patch_maps(image, maps, patch), told)
+
+
+def attention_figure(towers: Towers, path: Path, image: Picture, points: Sequence[tuple[int, int]]) -> Figure:
+    """What the frozen tower's last block attends to from each point, under CLIP's attention and under SCLIP's.
+
+    Args:
+        towers: Of which the frozen one is looked into.
+        path: Of the photograph, for the record.
+        image: ``(H, W, 3)`` uint8 RGB.
+        points: Pixels of the photograph: x from its left, y from its top.
+
+    Raises:
+        DataError: A point lies outside.
+    """
+    whole = whole_image(
+        image, short_side=towers.short_side, patch_size=towers.patch_size, device=towers.device
+    )
+    images = normalized(towers.tower, whole)
+    grid = towers.tower.grid(images)
+    patches = [patch_at(point, (image.shape[0], image.shape[1]), grid) for point in points]
+    found = point_attention(towers.tower, images, patches)
+    rows = [
+        (patch, {title: maps[index].numpy() for title, maps in found.items()})
+        for index, patch in enumerate(patches)
+    ]
+    told = {
+        "figure": "attention",
+        **towers.about,
+        "photograph": str(path),
+        "points": [list(point) for point in points],
+        "patches": [list(patch) for patch in patches],
+        "grid": list(grid),
+        "attention": {title: maps.tolist() for title, maps in found.items()},
+    }
+    caption = "attention from the framed patch, mean over heads of the last block: dark 0, light the highest of each map"
+    return Figure(point_maps(image, rows, caption), told)
 
 
 def read_point(text: str) -> tuple[int, int]:

@@ -18,11 +18,13 @@ from lexiseg.errors import ConfigError, DataError, LexisegError
 from lexiseg.evaluation.benchmark import Benchmark, MethodChoice, Row, cell_key, measure, prepare
 from lexiseg.evaluation.benchmark_table import Cell, read_cells, to_markdown, write_cells
 from lexiseg.evaluation.naming import MaskSource
-from lexiseg.evaluation.published import Published, published_miou
+from lexiseg.evaluation.published import Published, is_published_tower, published_miou
 from lexiseg.evaluation.trained_row import TrainedChoice, TrainedRow
 from lexiseg.inference.devices import pick_device
 from lexiseg.interruption import Kept, keeping
 from lexiseg.progress import with_progress
+from lexiseg.recipes.ablations import MEASURED, choose_rows, table_source
+from lexiseg.recipes.projections import wants_projection, with_projection
 from lexiseg.recipes.settings import require_changes, require_limit
 from lexiseg.storage import write_text
 
@@ -49,6 +51,7 @@ class BenchmarkRun:
         compile: ``torch.compile`` the towers.
         trained: Further rows, below the methods.
         masks: Give every row these, and judge the names that they get.
+        printed: What a table of a paper prints, by label and benchmark, besides what is known of the methods as published.
     """
 
     methods: Sequence[MethodChoice]
@@ -62,6 +65,7 @@ class BenchmarkRun:
     compile: bool = False
     trained: Sequence[TrainedRow] = ()
     masks: MaskSource | None = None
+    printed: Mapping[tuple[str, str], Published] = field(default_factory=dict)
 
     @property
     def rows(self) -> list[Row]:
@@ -133,6 +137,33 @@ def table_rows(
             "{checkpoint: runs/a/last.ckpt, label: last}"
         )
     return chosen, trained
+
+
+def rows_of_table(table: str, rows: str | Sequence[str]) -> list[dict[str, Any]]:
+    """The methods of a table of a paper, as entries of ``methods`` under the table's labels.
+
+    Args:
+        table: One of ``conf/benchmark/ablation``.
+        rows: ``all``, or names of its rows.
+
+    Raises:
+        ConfigError: No such table or row.
+    """
+    return [{**row.method, "label": row.label} for row in choose_rows(table, rows, MEASURED)]
+
+
+def printed_in(table: str) -> dict[tuple[str, str], Published]:
+    """What a table of a paper prints, by label and benchmark, with where it is printed.
+
+    Raises:
+        ConfigError: No such table.
+    """
+    source = table_source(table, MEASURED) or ""
+    return {
+        (row.label, benchmark): Published(percent[0] / 100, source)
+        for row in choose_rows(table, "all", MEASURED)
+        for benchmark, percent in row.published.items()
+    }
 
 
 def join_processes(device: str) -> torch.device:
@@ -207,7 +238,8 @@ def _published(run: BenchmarkRun) -> dict[tuple[str, str], Published]:
         and (run.masks is None or wants_masks(choice.name))
         for benchmark in run.benchmarks
     }
-    return {place: number for place, number in found.items() if number is not None}
+    of_table = run.printed if is_published_tower(run.clip.tower) and run.masks is None else {}
+    return {**{place: number for place, number in found.items() if number is not None}, **of_table}
 
 
 def _borrowed(run: BenchmarkRun, cells: Mapping[tuple[str, str], Cell]) -> str:
@@ -217,7 +249,7 @@ def _borrowed(run: BenchmarkRun, cells: Mapping[tuple[str, str], Cell]) -> str:
         where = [
             each.name
             for each in run.benchmarks
-            if (choice.label, each.name) in cells and each.borrows(choice.name)
+            if (choice.label, each.name) in cells and each.borrows(choice.name) and not choice.uniform
         ]
         if where:
             told.append(f"{choice.label} ({', '.join(where)})")
@@ -231,6 +263,8 @@ def _cell(
     clip = choice.pipeline.clip if isinstance(choice, TrainedRow) else run.clip
     if clip is None:
         raise ConfigError(f"{choice.label}: a training-free method needs a CLIP")
+    if isinstance(choice, MethodChoice) and wants_projection(choice):
+        choice = with_projection(choice, benchmark, clip, run.protocol, run.output)
     segmenter = prepare(choice, benchmark, clip, run.protocol, masks=run.masks)
     key = cell_key(choice, benchmark, segmenter, clip, run.limit, run.masks)
     before = known.get((choice.label, benchmark.name))

@@ -88,7 +88,12 @@ class CocoFolder:
 def _head(found: PanopticSegmentation | InstanceSegmentation) -> dict[str, Any]:
     """Every setting, and the classes: ids are those of the vocabulary, from 0."""
     names = [found.id2label[index] for index in range(len(found.id2label))]
-    info = {"description": f"lexiseg {__version__}", "protocol": dict(found.protocol)}
+    known = None if found.known_words is None else list(found.known_words)
+    info = {
+        "description": f"lexiseg {__version__}",
+        "known_words": known,
+        "protocol": dict(found.protocol),
+    }
     categories = [
         {"id": index, "name": name, "isthing": int(name not in found.stuff), "color": list(colour)}
         for index, (name, colour) in enumerate(zip(names, class_colours(names), strict=True))

@@ -1,8 +1,10 @@
 """One photograph, one list of words, every training-free method and perhaps a trained model side by side in one picture."""
 
+import math
 import time
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -10,24 +12,41 @@ import numpy.typing as npt
 from PIL import Image
 
 from lexiseg.checkpoints.run_checkpoint import trained_title
-from lexiseg.clip.loading import DEFAULT_CLIP, FrozenCLIP, load_clip
+from lexiseg.clip.loading import FrozenCLIP, load_clip
 from lexiseg.clip.templates import resolve_templates
 from lexiseg.clip.vocabulary import Vocabulary
-from lexiseg.dense.methods import METHODS, build_method
-from lexiseg.dense.registry import GROUP_READINGS
-from lexiseg.dense.wants import left_wanting, wants_masks, wants_sam, wants_second_model
+from lexiseg.data.io import read_label
+from lexiseg.dense.method_settings import method_arguments, require_use, shared_settings
+from lexiseg.dense.methods import METHODS, build_method, default_clip
+from lexiseg.dense.region_bank import RegionBank
+from lexiseg.dense.registry import OWN_READINGS
+from lexiseg.dense.wants import (
+    left_wanting,
+    require_taken,
+    wants_bank,
+    wants_masks,
+    wants_sam,
+    wants_second_model,
+)
 from lexiseg.drawing.grid import LabelledPanel, comparison, fit_labels, panel_size
 from lexiseg.errors import ConfigError, DataError, LexisegError
 from lexiseg.inference.devices import pick_device
 from lexiseg.inference.pictures import NO_CLASS, drawable
 from lexiseg.inference.pipeline import Pipeline
 from lexiseg.inference.regions import masks_missing
-from lexiseg.inference.segmenter import Segmenter
+from lexiseg.inference.segmenter import Segmenter, require_reading
+from lexiseg.models.cascade_clip import CascadeCLIP
 from lexiseg.recipes.given_masks import GivenMasks
 from lexiseg.recipes.photographs import Photograph
 
+NONE = "none"
+"""Stands for no method: a trained model alone."""
+
+TRUTH = "ground truth"
+"""Title of the label map's panel."""
+
 ALL = "all"
-"""Stands for every method that reads patches; on a CLIP that groups its patches, for those that read groups."""
+"""Stands for every method that reads patches; on a tower with a reading of its own, for that."""
 
 LeftOut = Callable[[str, LexisegError], None]
 """Hears which method cannot take part, and why."""
@@ -47,8 +66,11 @@ class Comparison:
         proxy: Hub name or folder of the second vision model of the methods that take one; None: their own default.
         sam: Hub name or folder of the SAM of the methods that take one; None: their own default.
         masks: For the methods that read inside masks, as `GivenMasks` takes them; None: those are left out.
+        bank: Folder of the bank that CorrCLIP looks regions up in; None: it looks none up.
         checkpoint: A trained model to stand beside the methods; its CLIP serves them all.
+        stages: Every stage of its cascade alone, before the whole.
         device: See :func:`~lexiseg.inference.devices.pick_device`.
+        settings: Of the methods, by name, as :func:`~lexiseg.dense.method_settings.shared_settings` takes them.
     """
 
     words: Vocabulary
@@ -60,13 +82,23 @@ class Comparison:
     proxy: str | None = None
     sam: str | None = None
     masks: str | None = None
+    bank: str | None = None
     checkpoint: str | None = None
+    stages: bool = False
     device: str = "auto"
+    settings: Mapping[str, Any] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        """Refuse masks that are nowhere, before a model is loaded."""
+        """Refuse masks that are nowhere, a bank that is none, settings that no method takes, and stages of no model."""
+        require_use(self.methods, self.settings)
         if self.masks is not None:
             GivenMasks(self.masks)
+        if self.bank is not None:
+            RegionBank.open(self.bank)
+        if self.stages and self.checkpoint is None:
+            raise ConfigError(
+                "--stages shows the stages of a trained Cascade-CLIP; name one with --checkpoint"
+            )
 
 
 @dataclass(frozen=True)
@@ -104,39 +136,42 @@ def choose_methods(
     proxy: str | None,
     masks: str | None = None,
     sam: str | None = None,
+    bank: str | None = None,
 ) -> tuple[str, ...]:
     """Method names of a flag; ``all`` holds those that want other models or masks only where these are named.
 
     Args:
-        text: Names with commas between, or ``all``.
+        text: Names with commas between, ``all``, or ``none`` for a trained model alone.
         told: Hears of each method that ``all`` does without, and why.
         proxy: The second model, if one is named.
         masks: Where masks are, if that is named.
         sam: The SAM, if one is named.
+        bank: The bank, if one is named; it brings the second model of the methods that take one.
 
     Raises:
         ConfigError: No or unknown names, or another model or masks that no method would use.
     """
     names = tuple(dict.fromkeys(name.strip() for name in text.split(",") if name.strip()))
     if names == (ALL,):
-        given = {"proxy": proxy is not None, "masks": masks is not None, "sam": sam is not None}
-        wanting = {name: left_wanting(name, **given) for name in METHODS if name not in GROUP_READINGS}
+        given = {"masks": masks is not None, "sam": sam is not None}
+        wanting = {
+            name: left_wanting(
+                name, proxy=proxy is not None or (bank is not None and wants_bank(name)), **given
+            )
+            for name in METHODS
+            if name not in OWN_READINGS
+        }
         for name, what in wanting.items():
             if what:
                 told(f"{name} is left out: {what}")
         return tuple(name for name, what in wanting.items() if not what)
+    if names == (NONE,):
+        return ()
     unknown = [name for name in names if name not in METHODS]
     if unknown or not names:
         wrong = f"no training-free method '{unknown[0]}'" if unknown else "--methods names no method"
         raise ConfigError(f"{wrong}; give {ALL}, or some of {', '.join(METHODS)}, separated by commas")
-    for flag, value, wants in (
-        ("--proxy", proxy, wants_second_model),
-        ("--masks", masks, wants_masks),
-        ("--sam", sam, wants_sam),
-    ):
-        if value is not None and not any(map(wants, names)):
-            users = " or ".join(filter(wants, METHODS))
-            raise ConfigError(f"{flag} is for {users}, not among --methods {text}; name it or drop {flag}")
+    require_taken({"proxy": proxy, "masks": masks, "sam": sam, "bank": bank}, names, "--methods")
     return names
 
 
@@ -154,7 +189,7 @@ def gather(task: Comparison, left_out: LeftOut) -> tuple[FrozenCLIP, list[Contes
     clip, trained = _load(task)
     contestants = build_methods(task, clip, left_out)
     if trained is not None:
-        contestants.append(trained_contestant(task, trained))
+        contestants += [*stage_contestants(task, trained), trained_contestant(task, trained)]
     if not contestants:
         raise ConfigError(f"no method is left to compare; choose others of {', '.join(METHODS)}")
     return clip, contestants
@@ -168,22 +203,25 @@ def build_methods(task: Comparison, clip: FrozenCLIP, left_out: LeftOut) -> list
     """
     contestants = []
     masks = None if task.masks is None else GivenMasks(task.masks, task.device)
-    every = choose_methods(ALL, proxy=task.proxy, masks=task.masks, sam=task.sam)
-    of_groups = clip.tower.groups_patches and tuple(task.methods) == every
-    for name in GROUP_READINGS if of_groups else task.methods:
-        settings: dict[str, Any] = {}
+    every = choose_methods(ALL, proxy=task.proxy, masks=task.masks, sam=task.sam, bank=task.bank)
+    own = clip.tower.own_reading
+    for name in (own,) if own is not None and tuple(task.methods) == every else task.methods:
+        settings = shared_settings(name, task.settings)
         if task.proxy is not None and wants_second_model(name):
             settings["proxy"] = task.proxy
         if task.sam is not None and wants_sam(name):
             settings["sam"] = task.sam
+        if task.bank is not None and wants_bank(name):
+            settings["bank"] = task.bank
         try:
             if masks is None and wants_masks(name):
                 raise masks_missing(name)
-            method = build_method(name, clip.tower, **settings)
+            method = build_method(name, clip.tower, **method_arguments(name, settings))
+            pipeline = Pipeline.training_free(method, clip, templates=task.templates)
+            require_reading(pipeline.model, pipeline.protocol)
         except LexisegError as error:
             left_out(name, error)
             continue
-        pipeline = Pipeline.training_free(method, clip, templates=task.templates)
         segmenter = pipeline.segmenter(task.words, background=task.background)
         contestants.append(Contestant(name, segmenter, masks if wants_masks(name) else None))
     return contestants
@@ -193,6 +231,54 @@ def trained_contestant(task: Comparison, trained: Pipeline) -> Contestant:
     """The task's trained model, called by the folder of its run."""
     title = trained_title(str(task.checkpoint))
     return Contestant(title, trained.segmenter(task.words, background=task.background))
+
+
+def stage_contestants(task: Comparison, trained: Pipeline) -> list[Contestant]:
+    """Each stage of the task's trained cascade alone, the shallowest first, if the task wants them (Cascade-CLIP, figure 6).
+
+    Raises:
+        ConfigError: A model of another kind.
+    """
+    if not task.stages:
+        return []
+    model = trained.model
+    if not isinstance(model, CascadeCLIP):
+        name = "a program" if trained.info is None else trained.info.model.get("name", "a program")
+        raise ConfigError(f"--stages: {name} has no cascade of stages; give a checkpoint of a Cascade-CLIP")
+    pipelines = [replace(trained, model=model.stage_alone(index)) for index in range(len(model.stages))]
+    return [
+        Contestant(_stage_title(blocks), pipeline.segmenter(task.words, background=task.background))
+        for blocks, pipeline in zip(model.settings.stages, pipelines, strict=True)
+    ]
+
+
+def _stage_title(blocks: Sequence[int]) -> str:
+    return f"block {blocks[0]} alone" if len(blocks) == 1 else f"blocks {blocks[0]}-{blocks[-1]} alone"
+
+
+def read_truth(truth: Path | None, photograph: Photograph, classes: int) -> list[Reading]:
+    """The panel of a photograph's label map, if there is one; it has no seconds.
+
+    Args:
+        truth: Its file, or the folder of a ``STEM.png`` for each photograph; class ids in the order of the classes, others are
+            no class. None: nobody knows the truth.
+        photograph: Which.
+        classes: How many.
+
+    Raises:
+        DataError: No such file, no label map, or one of another size.
+    """
+    if truth is None:
+        return []
+    path = truth / f"{photograph.path.stem}.png" if truth.is_dir() else truth
+    label, size = read_label(path), photograph.pixels.shape[:2]
+    if label.shape != size:
+        raise DataError(
+            f"--truth {path}: {label.shape[0]}x{label.shape[1]} pixels (height x width), but {photograph.path} has "
+            f"{size[0]}x{size[1]}; give its own label map"
+        )
+    known = np.minimum(label.astype(np.int64), classes)
+    return [Reading(TRUTH, math.nan, "", fit_labels(known, panel_size(size[0], size[1])), ())]
 
 
 def read_all(
@@ -254,7 +340,8 @@ def _load(task: Comparison) -> tuple[FrozenCLIP, Pipeline | None]:
     if task.templates:
         resolve_templates(task.templates)
     if task.checkpoint is None:
-        return load_clip(task.clip or DEFAULT_CLIP, tokenizer=task.tokenizer).to(where), None
+        only = task.methods[0] if len(task.methods) == 1 else None
+        return load_clip(task.clip or default_clip(only), tokenizer=task.tokenizer).to(where), None
     trained = Pipeline.load(
         task.checkpoint,
         clip=task.clip,

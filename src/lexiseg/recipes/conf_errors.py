@@ -1,9 +1,10 @@
 """What Hydra says of a configuration, as sentences that help at a command line."""
 
-import difflib
 import re
 from collections.abc import Mapping
 from typing import Any
+
+from lexiseg.errors import near_name
 
 _UNTOLD = ("full_key", "object_type", "reference_type", "Config search path", "provider=")
 """Lines of Hydra's messages that help nobody at a command line."""
@@ -36,7 +37,7 @@ def tell_near_key(key: str, config: Mapping[str, Any]) -> str:
         there = there[name]
     if not isinstance(there, Mapping) or not there:
         return f"{key}: no such key, {'.'.join(outer)} is a value"
-    near = difflib.get_close_matches(last, [str(name) for name in there], 1)
+    near = near_name(last, map(str, there))
     if near:
-        return f"{key}: no such key; did you mean {'.'.join([*outer, near[0]])}?"
+        return f"{key}: no such key; did you mean {'.'.join([*outer, near])}?"
     return f"{key}: no such key; {'.'.join(outer) or 'this command'} has {', '.join(map(str, there))}"

@@ -12,13 +12,16 @@ from typing import Any
 
 import yaml
 
-from lexiseg.errors import ConfigError
+from lexiseg.errors import ConfigError, did_you_mean
 from lexiseg.storage import leads_somewhere
 
 TARGET = "_target_"
 """In a record: the class that the values beside it are built into."""
 
 _TARGETS = re.compile(rf"{TARGET}: *([\w.]+)")
+
+_LOADER = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
+"""Plain values only; in C where PyYAML was built with it, which reads seven times as fast."""
 
 _PACKAGE = "lexiseg"
 _OWN_CLIP = "file"
@@ -39,7 +42,7 @@ def read_conf(path: Path) -> dict[str, Any]:
         ConfigError: It is no mapping of keys.
     """
     try:
-        content = yaml.safe_load(path.read_text(encoding="utf-8"))
+        content = yaml.load(path.read_text(encoding="utf-8"), Loader=_LOADER)
     except yaml.YAMLError as error:
         raise ConfigError(f"{path} is no YAML ({' '.join(str(error).split())}); mend that line") from error
     if not isinstance(content, dict):
@@ -207,9 +210,10 @@ def checked_choices(command: str, overrides: Sequence[str]) -> list[str]:
         group, equals, choice = override.partition("=")
         choice = choice.removeprefix(f"{command}/")
         if root and equals and group.isidentifier() and group not in (*known, *root):
+            there = [*known, *(key for key in root if key not in ("defaults", *known))]
             raise ConfigError(
                 f"{override}: `lexiseg {command}` has neither a group nor a key of that name; it has "
-                f"{', '.join([*known, *(key for key in root if key not in ('defaults', *known))])}"
+                f"{', '.join(there)}{did_you_mean(group, there)}"
             )
         if group not in known or choice in ("", "null"):
             checked.append(override)
@@ -221,9 +225,10 @@ def checked_choices(command: str, overrides: Sequence[str]) -> list[str]:
         if "/" in group:
             _require_whole(command, overrides, group)
         if choice not in choices(command, group):
+            there = choices(command, group)
             raise ConfigError(
-                f"{group}={choice}: `lexiseg {command}` has no such {group}; choose from "
-                f"{', '.join(choices(command, group))}{', or give a path or a hub name' if group == 'clip' else ''}"
+                f"{group}={choice}: `lexiseg {command}` has no such {group}; choose from {', '.join(there)}"
+                f"{', or give a path or a hub name' if group == 'clip' else ''}{did_you_mean(choice, there)}"
             )
         checked.append(f"{group}={choice}")
     return checked
@@ -245,7 +250,8 @@ def require_benchmarks(names: str | Sequence[str]) -> list[str]:
     names, available = [names] if isinstance(names, str) else list(names), benchmark_names()
     unknown = [name for name in names if name not in available]
     if unknown or not names:
+        name = str(unknown[0]) if unknown else ""
         raise ConfigError(
-            f"no benchmark '{unknown[0] if unknown else ''}'; choose from {', '.join(available)}"
+            f"no benchmark '{name}'; choose from {', '.join(available)}{did_you_mean(name, available)}"
         )
     return names

@@ -22,7 +22,7 @@ from lexiseg.recipes.clip_folder import CLIP_FOLDER, write_clip_folder
 from lexiseg.recipes.record import record_of
 from lexiseg.recipes.run_folder import RunFolder, resumed_step
 from lexiseg.recipes.settings import CheckpointSettings, ClipSource, Resume, TrainerSettings, require_resume
-from lexiseg.recipes.trainer import check_trainer, make_trainer, quiet, tell_once
+from lexiseg.recipes.trainer import check_trainer, make_trainer, quiet, tell_once, tell_other_batch
 from lexiseg.training.checkpointing import KeepCheckpoints
 from lexiseg.training.cluster_examples import TypicalMasks
 from lexiseg.training.cluster_panels import ClusterPanels
@@ -147,6 +147,8 @@ def _tune(run: TuneRun, resume_from: Path | None) -> Path:
         record=folder.record,
         gradient_clip_val=task.optim.gradient_clip or None,
     )
+    tell_once(run.tell, tell_other_batch(run.trainer, data.batch_size, trainer.world_size))
+    trained = sum(each.numel() for each in task.parameters() if each.requires_grad)
     trainer.fit(task, datamodule=data, ckpt_path=resume_from, weights_only=True)
     if trainer.is_global_zero:
         clip.tower = task.model.tuned_tower()
@@ -157,6 +159,7 @@ def _tune(run: TuneRun, resume_from: Path | None) -> Path:
             "without_masks": without,
             "loss": float(trainer.callback_metrics.get("train/loss", float("nan"))),  # NaN: no step was left
             "seconds": time.monotonic() - started,
+            "parameters": trained,
         }
         folder.write_result(result)
     return tuned

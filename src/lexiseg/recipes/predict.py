@@ -93,5 +93,8 @@ class Prediction:
     def keeping(self, total: int) -> AbstractContextManager[None]:
         """What is kept of so many photographs if the work is stopped in here."""
         return keeping(
-            lambda: Kept(f"{len(self.written)} of {total} photographs are segmented, results in {self.out}")
+            lambda: Kept(
+                f"{len(self.written)} of {total} photographs are segmented, results in {self.out}",
+                goes_on=False,
+            )
         )

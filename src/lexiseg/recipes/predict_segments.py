@@ -94,7 +94,8 @@ class SegmentPrediction:
         def tell() -> Kept:
             done = len(self.coco.images)
             return Kept(
-                f"{done} of {total} photographs are segmented, results in {self.out}, listed in {self.coco.path}"
+                f"{done} of {total} photographs are segmented, results in {self.out}, listed in {self.coco.path}",
+                goes_on=False,
             )
 
         with keeping(tell), self.coco.open():

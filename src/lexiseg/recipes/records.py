@@ -5,7 +5,6 @@ place that builds objects from their names. Only data carry a ``_target_``: data
 our own classes are built.
 """
 
-import difflib
 import logging
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -17,14 +16,14 @@ import torch
 from lexiseg.data.class_files import builtin_classes
 from lexiseg.data.datamodule import SegmentationDataModule
 from lexiseg.data.mask_datamodule import MaskDataModule
-from lexiseg.errors import ConfigError, LexisegError
+from lexiseg.errors import ConfigError, LexisegError, did_you_mean
 from lexiseg.evaluation.benchmark import Benchmark
 from lexiseg.inference.protocol import InferenceProtocol
 from lexiseg.masks.store import MaskStore
 from lexiseg.models.mask_adaptation import AdaptationSettings
 from lexiseg.models.pixel_clip_settings import PixelCLIPOptimSettings, PixelCLIPSettings
 from lexiseg.recipes.adaptation import AdaptRun, PairSettings
-from lexiseg.recipes.benchmark import BenchmarkRun, table_rows
+from lexiseg.recipes.benchmark import BenchmarkRun, printed_in, rows_of_table, table_rows
 from lexiseg.recipes.conf_files import TARGET, own_class
 from lexiseg.recipes.criteria import loss_settings
 from lexiseg.recipes.demo import Stage
@@ -73,7 +72,15 @@ _TRAINING_KEYS = (
 _TUNING_KEYS = (*_RUN_KEYS, "mask_data", "masks", "pictures")
 _ADAPTING_KEYS = (*_RUN_KEYS, "pairs", "templates")
 _JUDGING_KEYS = ("checkpoint", "clip", "templates", "limit", "device", "masks", "segments", "stuff")
-_TRAINER_KEYS = ("max_steps", "accelerator", "devices", "precision", "accumulate_grad_batches", "strategy")
+_TRAINER_KEYS = (
+    "max_steps",
+    "accelerator",
+    "devices",
+    "precision",
+    "accumulate_grad_batches",
+    "strategy",
+    "published_batch",
+)
 _log = logging.getLogger(__name__)
 
 
@@ -113,6 +120,7 @@ def training_run(record: Record, tell: Tell = _log.info) -> TrainRun:
         tell=tell,
         **settings,
         **{key: record[key] for key in same},
+        backbone_weights=record.get("backbone_weights"),  # of before there were any
     )
 
 
@@ -212,6 +220,7 @@ def benchmark(record: Record) -> Benchmark:
         words={None: groups, **words},
         protocol=record["protocol"],
         methods=methods,
+        training=_training_of(record["data"]),
     )
 
 
@@ -232,7 +241,7 @@ def require_benchmark(record: Record) -> None:
     Raises:
         LexisegError: An unknown method, two rows of one label, no such masks, or a place that cannot be written to.
     """
-    table_rows(record["methods"], record["checkpoints"])
+    table_rows(_methods(record), record["checkpoints"])
     require_masks(record["masks"])
     require_output_dir(record["output"], "output")
 
@@ -249,11 +258,11 @@ def benchmark_run(record: Record, benchmarks: Sequence[Benchmark], device: torch
         LexisegError: An unknown method, or a CLIP or checkpoint that cannot be loaded.
     """
     require_benchmark(record)
-    methods, checkpoints = table_rows(record["methods"], record["checkpoints"])
+    methods, checkpoints = table_rows(_methods(record), record["checkpoints"])
     masks = open_masks(record["masks"], str(device))
     source = known_settings(ClipSource, record["clip"], "clip")
     trained = [choice.load(templates=record["templates"], device=str(device)) for choice in checkpoints]
-    clip = source.load().to(device) if methods else None
+    clip = source.load(pooled=False).to(device) if methods else None
     same = ("templates", "limit", "images_per_batch", "compile")
     return BenchmarkRun(
         methods,
@@ -263,6 +272,7 @@ def benchmark_run(record: Record, benchmarks: Sequence[Benchmark], device: torch
         protocol=record["protocol"] or {},
         trained=trained,
         masks=masks,
+        printed=printed_in(record["ablation"]) if record.get("ablation") else {},
         **{key: record[key] for key in same},
     )
 
@@ -313,6 +323,33 @@ def build(record: Any) -> Any:
         raise
     except Exception as error:  # whatever class a configuration names, what it refuses is the user's to mend
         raise ConfigError(f"{TARGET} {place}: {error}; check its name and its keys") from error
+
+
+def _methods(record: Record) -> Any:
+    """The methods that a record of ``conf/benchmark.yaml`` names, or those of its table.
+
+    Raises:
+        ConfigError: No such table or row, or both were named.
+    """
+    table, rows = record.get("ablation"), record.get("rows", "all")
+    if not table:
+        if rows != "all":
+            raise ConfigError(
+                f"rows={rows}: they are of a table of a paper; name that with ablation=TABLE too"
+            )
+        return record["methods"]
+    if record["methods"] != "all":
+        raise ConfigError(
+            f"ablation={table} has methods of its own; leave methods out, or choose among them with rows=[…]"
+        )
+    return rows_of_table(table, rows)
+
+
+def _training_of(data: Any) -> Callable[[], SegmentationDataset] | None:
+    """Opens the training images of a benchmark's data set, where that has some by that name."""
+    if not isinstance(data, Mapping) or "partition" not in data:
+        return None
+    return lambda: cast(SegmentationDataset, _dataset({**data, "partition": "train"}))
 
 
 def _judged_on(data: object) -> SegmentationDataset | None:
@@ -367,10 +404,9 @@ def _trainer(values: object) -> TrainerSettings:
     known = [*_TRAINER_KEYS, *trainer_arguments()]
     unknown = [key for key in values if key not in known]
     if unknown:
-        near = difflib.get_close_matches(str(unknown[0]), known, 1)
+        near = did_you_mean(str(unknown[0]), known)
         raise ConfigError(
-            f"trainer: no setting {', '.join(map(str, unknown))}; "
-            f"{'did you mean ' + near[0] + '?' if near else 'there are ' + ', '.join(_TRAINER_KEYS)}"
+            f"trainer: no setting {', '.join(map(str, unknown))}{near or '; there are ' + ', '.join(_TRAINER_KEYS)}"
         )
     own = {key: value for key, value in values.items() if key in _TRAINER_KEYS}
     more = {key: value for key, value in values.items() if key not in _TRAINER_KEYS}

@@ -18,7 +18,7 @@ from lexiseg.errors import CheckpointError, ConfigError
 from lexiseg.interruption import Kept, keeping
 from lexiseg.recipes.settings import Resume
 from lexiseg.storage import is_there, make_folder, require_folder, write_json, write_text
-from lexiseg.training.checkpointing import LAST
+from lexiseg.training.checkpointing import BEST, LAST
 from lexiseg.training.csv_log import FILE_NAME as LOG_FILE
 from lexiseg.training.csv_log import CsvLog
 from lexiseg.training.random_state import RANDOM_STATE_KEY
@@ -249,16 +249,26 @@ class RunFolder:
         return log
 
     def keeping(self, resume_from: Path | None) -> AbstractContextManager[None]:
-        """What this run has kept if it is stopped in here: its last checkpoint, not one that stood here before it."""
-        last = self.path / LAST
-        foreign = None if resume_from == last else _stamp(last)
+        """What this run has kept if it is stopped in here: its own checkpoints, not those that stood here before it.
+
+        A run goes on from its last one alone: where only the best is there, as of a model that has nothing to train, the
+        work begins anew.
+        """
+        own = (self.path / LAST, self.path / BEST)
+        foreign = (None, None) if resume_from == own[0] else tuple(_stamp(path) for path in own)
 
         def tell() -> Kept:
-            stamp = _stamp(last)
-            if stamp is None or stamp == foreign:
-                return Kept(f"no checkpoint in {self.path} yet")
-            step = read_step(last)
-            return Kept(f"step {step} is kept in {last}", () if self.resume == "auto" else ("resume=auto",))
+            stamps = zip(own, foreign, strict=True)
+            last, best = (_stamp(path) not in (None, before) for path, before in stamps)
+            if last:
+                step = read_step(own[0])
+                return Kept(
+                    f"step {step} is kept in {own[0]}", () if self.resume == "auto" else ("resume=auto",)
+                )
+            told = f"the best so far is kept in {own[1]}, and no {LAST} to go on from yet"
+            return Kept(
+                told if best else f"no checkpoint in {self.path} yet", goes_on=resume_from is not None
+            )
 
         return keeping(tell)
 
@@ -295,8 +305,8 @@ def read_record(path: Path) -> dict[str, Any]:
 def differences(before: Any, now: Any, name: str) -> list[str]:
     """In what a recorded setting differs, in words; a class that has only moved to another module does not.
 
-    What is recorded and is no setting any more does not count; in a mapping with numbers for keys, such as an ``id_map``, every
-    key is the user's own, and one that is gone does.
+    What is recorded and is no setting any more does not count, nor what was none yet and is null now; in a mapping with numbers
+    for keys, such as an ``id_map``, every key is the user's own, and one that is gone does.
 
     Args:
         before: As recorded.
@@ -311,7 +321,7 @@ def differences(before: Any, now: Any, name: str) -> list[str]:
         ]
     if name.endswith("._target_") and isinstance(before, str):
         before, now = before.rpartition(".")[2], str(now).rpartition(".")[2]
-    if before == now:
+    if before == now or (before is _ABSENT and now is None):
         return []
     there, here = ("absent" if value is _ABSENT else value for value in (before, now))
     return [f"{name}: {there} there, {here} now"]

@@ -35,9 +35,22 @@ class ClipSource:
         object.__setattr__(self, "source", str(self.source))
         require_plain_settings(self, "clip")
 
-    def load(self) -> FrozenCLIP:
-        """Load it, frozen and in float32."""
-        return load_clip(**vars(self))
+    def load(self, *, pooled: bool = True) -> FrozenCLIP:
+        """Load it, frozen and in float32.
+
+        Args:
+            pooled: Refuse one whose words are no vectors of the space that images are in.
+
+        Raises:
+            LexisegError: It cannot be loaded, or is such a one.
+        """
+        clip = load_clip(**vars(self))
+        if pooled and clip.text_tower is not None and not clip.text_tower.pools:
+            raise ConfigError(
+                f"clip.source={self.source}: a {clip.tower.kind} reads words token by token and compares no vectors; give a "
+                f"CLIP, and use this one by the method {clip.tower.own_reading}"
+            )
+        return clip
 
 
 @dataclass(frozen=True)
@@ -122,6 +135,8 @@ class TrainerSettings:
         precision: ``32-true``, ``bf16-mixed`` …
         accumulate_grad_batches: Batches per optimiser step.
         strategy: ``auto``, ``ddp`` …
+        published_batch: Images of an optimiser step over all processes, as the recipe was published; a run with others says so.
+            None: nobody published any.
         more: Further arguments of Lightning's trainer.
 
     Raises:
@@ -134,6 +149,7 @@ class TrainerSettings:
     precision: str | int = "32-true"
     accumulate_grad_batches: int = within(1, at_least=1, at_most=MOST_SAMPLES)
     strategy: str = "auto"
+    published_batch: int | None = within(None, at_least=1)
     more: Mapping[str, Any] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
@@ -142,7 +158,7 @@ class TrainerSettings:
 
     def arguments(self) -> dict[str, Any]:
         """As Lightning's trainer takes them."""
-        own = {key: value for key, value in vars(self).items() if key != "more"}
+        own = {key: value for key, value in vars(self).items() if key not in ("published_batch", "more")}
         return {**own, **self.more}
 
 
@@ -220,13 +236,21 @@ def require_changes(protocol: object) -> None:
         )
 
 
-def require_resume(resume: object, init_from: object = None) -> None:
+def require_resume(resume: object, init_from: object = None, backbone_weights: object = None) -> None:
     """Refuse what names no checkpoint to go on or to start from.
 
     Raises:
-        ConfigError: ``resume`` is not auto, true, false or a path, or ``init_from`` not a path.
+        ConfigError: ``resume`` is not auto, true, false or a path, or the others are no paths, or both given.
     """
     if not isinstance(resume, bool | str | Path | None):
         raise ConfigError(f"resume: expected auto, true, false or the path of a checkpoint, got {resume!r}")
     if not isinstance(init_from, str | Path | None):
         raise ConfigError(f"init_from: expected the path of a checkpoint, or null, got {init_from!r}")
+    if not isinstance(backbone_weights, str | Path | None):
+        raise ConfigError(
+            f"backbone_weights: expected a file, a folder or a hub name, or null, got {backbone_weights!r}"
+        )
+    if init_from and backbone_weights:
+        raise ConfigError(
+            "init_from brings the whole model, its encoder too; leave backbone_weights out, or init_from"
+        )

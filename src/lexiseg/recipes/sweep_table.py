@@ -10,9 +10,12 @@ from pathlib import Path
 import numpy as np
 
 from lexiseg.errors import CheckpointError
+from lexiseg.evaluation.benchmark_table import read_cells
 from lexiseg.interruption import Kept, keeping, without_interrupts
 from lexiseg.recipes.ablations import AblationRow
+from lexiseg.recipes.benchmark import RESULTS_FILE
 from lexiseg.recipes.run_folder import RESULT_FILE
+from lexiseg.recipes.tuned_scores import SCORES_FOLDER
 from lexiseg.storage import write_json, write_text
 
 _SCORES = ("seen", "unseen", "harmonic")
@@ -24,13 +27,15 @@ class RunResult:
 
     Attributes:
         seed: Its seed.
-        scores: Seen, unseen and harmonic mIoU as fractions; those that the split has.
+        scores: Seen, unseen and harmonic mIoU as fractions, those that the split has; of a tuned CLIP mIoU by benchmark.
         seconds: Training with validation, of the process that finished it.
+        parameters: That are trained; None: not told.
     """
 
     seed: int
     scores: Mapping[str, float]
     seconds: float
+    parameters: int | None = None
 
 
 def run_folder(output: Path, row: str, seed: int) -> Path:
@@ -41,7 +46,7 @@ def run_folder(output: Path, row: str, seed: int) -> Path:
 def read_results(
     output: Path, rows: Sequence[AblationRow], seeds: Sequence[int]
 ) -> dict[str, tuple[RunResult, ...]]:
-    """The finished runs of every row, in the order of the seeds; what has not run is left out.
+    """The finished runs of every row, in the order of the seeds; what has not run, or was tuned and not measured, is left out.
 
     Raises:
         CheckpointError: A result file that cannot be read.
@@ -49,7 +54,8 @@ def read_results(
     found: dict[str, tuple[RunResult, ...]] = {}
     for row in rows:
         paths = {seed: run_folder(output, row.name, seed) / RESULT_FILE for seed in seeds}
-        found[row.name] = tuple(_read(path, seed) for seed, path in paths.items() if path.is_file())
+        runs = (_read(path, seed) for seed, path in paths.items() if path.is_file())
+        found[row.name] = tuple(run for run in runs if run is not None)
     return found
 
 
@@ -69,7 +75,11 @@ def keeping_runs(
 
 
 def write_report(
-    output: Path, rows: Sequence[AblationRow], seeds: Sequence[int], overrides: Sequence[str]
+    output: Path,
+    rows: Sequence[AblationRow],
+    seeds: Sequence[int],
+    overrides: Sequence[str],
+    source: str | None = None,
 ) -> str | None:
     """Write table.md and results.json of what has been run so far.
 
@@ -78,6 +88,7 @@ def write_report(
         rows: The table's.
         seeds: Of every row.
         overrides: What every run was given besides, for the record.
+        source: Where the published numbers are printed.
 
     Returns:
         The table; None where nothing has been run yet, and nothing is written.
@@ -85,7 +96,7 @@ def write_report(
     results = read_results(output, rows, seeds)
     if not any(results.values()):
         return None
-    table = to_markdown(rows, results)
+    table = to_markdown(rows, results, source)
     write_text(table, output / "table.md")
     stored = [
         {
@@ -100,35 +111,56 @@ def write_report(
     return table
 
 
-def _read(path: Path, seed: int) -> RunResult:
+def _read(path: Path, seed: int) -> RunResult | None:
     try:
         stored = json.loads(path.read_text(encoding="utf-8"))
+        seconds, parameters = float(stored.get("seconds") or math.nan), stored.get("parameters")
+        if "val" not in stored:
+            measured = read_cells(path.parent / SCORES_FOLDER / RESULTS_FILE).values()
+            return (
+                RunResult(seed, {c.benchmark: c.miou for c in measured}, seconds, parameters)
+                if measured
+                else None
+            )
         # A score that no validation image could give is null, and takes no part in a mean over seeds.
         given = {name: stored["val"].get(name) for name in _SCORES}
         scores = {name: float(score) for name, score in given.items() if score is not None}
-        return RunResult(seed, scores, float(stored.get("seconds") or math.nan))
+        return RunResult(seed, scores, seconds, parameters)
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise CheckpointError(
             f"{path} is no result of a training run ({error}); delete that run's folder and start the sweep again"
         ) from error
 
 
-def to_markdown(rows: Sequence[AblationRow], results: Mapping[str, Sequence[RunResult]]) -> str:
-    """The table: mean ± standard deviation over seeds in percent, seconds a run, published figures beside them."""
+def to_markdown(
+    rows: Sequence[AblationRow], results: Mapping[str, Sequence[RunResult]], source: str | None = None
+) -> str:
+    """The table: mean ± standard deviation over seeds in percent, trained parameters, seconds a run, published figures.
+
+    Args:
+        rows: The table's.
+        results: By row.
+        source: Where the published figures are printed; told below the table.
+    """
     benchmarks = sorted({name for row in rows for name in row.published})
-    head = ["", *_SCORES, "seeds", "s/run", *(f"published, {name}" for name in benchmarks)]
+    measured = dict.fromkeys(name for runs in results.values() for run in runs for name in run.scores)
+    scores = _SCORES if set(measured) <= set(_SCORES) else tuple(measured)
+    head = ["", *scores, "seeds", "M trained", "s/run", *(f"published, {name}" for name in benchmarks)]
     lines = [f"| {' | '.join(head)} |", f"| --- |{' ---: |' * (len(head) - 1)}"]
     for row in sorted(rows, key=lambda row: row.number):
         runs = results.get(row.name, ())
         seconds = [run.seconds for run in runs if not math.isnan(run.seconds)]
         cells = [
             row.label,
-            *(mean_and_spread([run.scores[name] for run in runs if name in run.scores]) for name in _SCORES),
+            *(mean_and_spread([run.scores[name] for run in runs if name in run.scores]) for name in scores),
             str(len(runs)),
+            next((f"{run.parameters / 1e6:.2f}" for run in runs if run.parameters is not None), "–"),
             f"{np.mean(seconds):.0f}" if seconds else "–",
             *(" / ".join(f"{v:.1f}" for v in row.published.get(name, ())) or "–" for name in benchmarks),
         ]
         lines.append(f"| {' | '.join(cells)} |")
+    if source is not None and benchmarks:
+        lines += ["", f"Published: {source}."]
     return "\n".join([*lines, ""])
 
 

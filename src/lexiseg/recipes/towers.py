@@ -21,6 +21,7 @@ from lexiseg.inference.devices import pick_device
 from lexiseg.inference.encoding import Picture
 from lexiseg.inference.pipeline import Pipeline
 from lexiseg.inference.protocol import InferenceProtocol
+from lexiseg.types import BlockTower
 
 FROZEN = "frozen CLIP"
 ALL = "all"
@@ -31,6 +32,7 @@ class Towers:
     """The towers to look into, and what result files say of them.
 
     Attributes:
+        tower: The frozen one itself.
         readings: Title to reading: the frozen tower, then the trained one if there is one.
         depth: Blocks.
         patch_size: In pixels.
@@ -39,6 +41,7 @@ class Towers:
         about: Of CLIP and checkpoint, plain values.
     """
 
+    tower: BlockTower
     readings: Mapping[str, BlockReading]
     depth: int
     patch_size: int
@@ -96,6 +99,7 @@ def load_towers(
     default = InferenceProtocol.training_free(native_side=tower.image_size).short_side
     chosen = short_side or own_side or default or tower.image_size
     return Towers(
+        frozen.vision,
         readings,
         tower.depth,
         tower.patch_size,

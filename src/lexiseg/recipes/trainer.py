@@ -153,6 +153,27 @@ class EndTogether(pl.Callback):
             launcher.kill(signal.SIGTERM)
 
 
+def tell_other_batch(settings: TrainerSettings, batch_size: int, processes: int) -> str:
+    """A sentence where a published recipe is run at another number of images a step; empty otherwise.
+
+    Args:
+        settings: Where and how long.
+        batch_size: Images per process and batch.
+        processes: That train together.
+    """
+    accumulated = settings.accumulate_grad_batches
+    total = batch_size * processes * accumulated
+    if settings.published_batch in (None, total):
+        return ""
+    made = (
+        f"{batch_size} a batch, {processes} process{'es' if processes > 1 else ''}, {accumulated} accumulated"
+    )
+    return (
+        f"note: this recipe was published with {settings.published_batch} images a step, and this run takes {total} ({made}); "
+        "rates and steps were not made for that: see trainer.devices, trainer.accumulate_grad_batches and the batch size"
+    )
+
+
 def tell_once(tell: Callable[[str], None], sentence: str) -> None:
     """Tell a sentence, if it is one, in the first process of a run."""
     if sentence and getattr(rank_zero_only, "rank", 0) == 0:

@@ -12,6 +12,7 @@ import pytorch_lightning as pl
 from pytorch_lightning.utilities import rank_zero_only
 from torch import Tensor, nn
 
+from lexiseg.checkpoints.backbone_weights import load_backbone_weights
 from lexiseg.checkpoints.mask_prompts import read_mask_prompts
 from lexiseg.checkpoints.training_file import (
     CheckpointInfo,
@@ -22,12 +23,13 @@ from lexiseg.checkpoints.training_file import (
 )
 from lexiseg.clip.model import FrozenCLIP
 from lexiseg.clip.templates import resolve_templates
-from lexiseg.clip.vocabulary import embed_words
+from lexiseg.clip.vocabulary import Vocabulary, embed_words
 from lexiseg.data.captioned_regions import CaptionedRegions
 from lexiseg.data.datamodule import SegmentationDataModule
 from lexiseg.errors import ConfigError
 from lexiseg.inference.pipeline import Pipeline
 from lexiseg.inference.protocol import InferenceProtocol, suited
+from lexiseg.inference.words import tell_unknown
 from lexiseg.models.cascade_settings import CascadeSettings
 from lexiseg.models.open_seg import OpenSeg
 from lexiseg.models.ovseg import OVSeg
@@ -49,7 +51,7 @@ from lexiseg.recipes.settings import (
     ValidationSettings,
     require_resume,
 )
-from lexiseg.recipes.trainer import check_trainer, make_trainer, quiet, tell_once
+from lexiseg.recipes.trainer import check_trainer, make_trainer, quiet, tell_once, tell_other_batch
 from lexiseg.training.checkpointing import LAST, KeepCheckpoints
 from lexiseg.training.csv_log import CsvLog
 from lexiseg.training.optim import OptimSettings
@@ -86,6 +88,8 @@ class TrainRun:
         seed: Of weights, data order and augmentation.
         resume: Where it goes on.
         init_from: A checkpoint whose weights to start from; optimiser and schedule start anew.
+        backbone_weights: What the model's own encoder starts from, see
+            :func:`~lexiseg.checkpoints.backbone_weights.load_backbone_weights`.
         wandb: Arguments of Lightning's WandbLogger; None: metrics.csv alone.
         record: What config.yaml says: a folder goes on only as the run of the same record. None: these settings.
         tell: Takes a sentence about the run's progress.
@@ -110,6 +114,7 @@ class TrainRun:
     seed: int = 0
     resume: Resume = "auto"
     init_from: str | Path | None = None
+    backbone_weights: str | Path | None = None
     wandb: Mapping[str, Any] | None = None
     record: Mapping[str, Any] | None = None
     tell: Callable[[str], None] = _log.info
@@ -117,7 +122,7 @@ class TrainRun:
     def __post_init__(self) -> None:
         """Refuse a bad model or seed before anything is read."""
         require_seed(self.seed)
-        require_resume(self.resume, self.init_from)
+        require_resume(self.resume, self.init_from, self.backbone_weights)
         resolve_templates(self.templates)
         object.__setattr__(self, "output_dir", Path(self.output_dir))
         object.__setattr__(self, "model", _named(self.model))
@@ -170,11 +175,12 @@ def _train_twice(run: TrainRun) -> dict[str, float]:
     inductive = _stage(run, "inductive", first)
     inductive = _changed(inductive, optim={"schedule_steps": total})
     transductive = _stage(run, "transductive", total - first)
-    transductive = _changed(transductive, init_from=str(inductive.output_dir / LAST))
+    transductive = _changed(transductive, init_from=str(inductive.output_dir / LAST), backbone_weights=None)
     _, first_seconds = _train_once(inductive)
     scores, seconds = _train_once(transductive)
     if getattr(rank_zero_only, "rank", 0) == 0:
-        run.folder.write_result({"step": total, "val": scores, "seconds": first_seconds + seconds})
+        result = {"step": total, "val": scores, "seconds": first_seconds + seconds}
+        run.folder.write_result({**result, "parameters": transductive.folder.result().get("parameters")})
     return scores
 
 
@@ -221,22 +227,26 @@ def _fit(
     if resume_from is not None and not run.optim.schedule_steps:
         tell_once(run.tell, folder.tell_other_length(run.trainer.max_steps))
     pl.seed_everything(run.seed, verbose=False)
-    task = build_task(run, run.clip.load(), split)
+    # A run that goes on has learnt its encoder further: where it came from need not be there any more.
+    starting = run if resume_from is None else replace(run, backbone_weights=None)
+    task = build_task(starting, run.clip.load(), split)
     data.check_training_labels()
     trainer = _build_trainer(run, folder.open(resume_from, step), data)
-    learns = any(parameter.requires_grad for parameter in task.model.parameters())
-    if learns:
+    trained = sum(each.numel() for each in task.model.parameters() if each.requires_grad)
+    if trained:
+        tell_once(run.tell, tell_other_batch(run.trainer, run.data.batch_size, trainer.world_size))
         trainer.fit(task, datamodule=data, ckpt_path=resume_from, weights_only=True)
     else:  # masks that are given, named by a frozen CLIP
         run.tell(f"model '{task.model.settings.name}' as chosen has nothing to train; it is judged as it is")
     # Where a run was killed between the last step and its result, no step was left to be judged after.
     if not task.last_scores:
         trainer.validate(task, datamodule=data, verbose=False)
-    if not learns:
+    if not trained:
         trainer.save_checkpoint(run.output_dir / LAST)
     seconds = time.monotonic() - started
     if trainer.is_global_zero:
-        folder.write_result({"step": trainer.global_step, "val": task.last_scores, "seconds": seconds})
+        result = {"step": trainer.global_step, "val": task.last_scores, "seconds": seconds}
+        folder.write_result({**result, "parameters": trained})
     return task.last_scores, seconds
 
 
@@ -248,11 +258,14 @@ def build_task(run: TrainRun, clip: FrozenCLIP, split: ClassSplit) -> Segmentati
     """
     model = build_model(_named(run.model), clip.tower)
     _take_prompts(model, run.clip.source, started=run.init_from is not None)
+    if run.backbone_weights:
+        load_backbone_weights(cast(nn.Module, model), run.backbone_weights)
     if run.init_from:
         _start_from(run.init_from, model, clip)
     if split.setting == "transductive":
         _require_pixels(model.settings.name)
-    _warn_of_unknown_words(clip, split)
+    if unknown := tell_unknown(clip, Vocabulary.from_names(split.classes)):
+        _log.warning(unknown)
     info = CheckpointInfo(
         model=model_settings(model),
         clip=_describe_clip(run.clip, clip),
@@ -336,6 +349,9 @@ def _monitored(monitor: str, split: ClassSplit) -> str:
 def _take_prompts(model: MaskModel, clip: str, *, started: bool) -> None:
     """Give a model the mask prompt tokens that `lexiseg maskadapt` left beside its CLIP, if it did.
 
+    Released, OVSeg's regions are trained on any CLIP, the tokens are zeros until an adapted one is loaded, and CLIP is asked in
+    the judging alone: so OVSeg goes on without, and says so.
+
     Args:
         model: OVSeg, or any other that may hold such tokens.
         clip: Where the CLIP came from.
@@ -350,11 +366,16 @@ def _take_prompts(model: MaskModel, clip: str, *, started: bool) -> None:
     if tokens is not None and (published or own is not None):
         with told_of("model" if published else "model.classifier"):
             take_prompts(own, tokens)
-    elif own is not None and not (published or started):
-        raise ConfigError(
-            f"model.classifier.prompt_depth: the CLIP ({clip}) brings no mask prompt tokens, and here they do not train; give "
-            "a CLIP that `lexiseg maskadapt model=prompts` wrote, or set 0"
+    elif own is not None and not started:
+        key = "model.prompt_depth" if published else "model.classifier.prompt_depth"
+        told = (
+            f"{key}: the CLIP ({clip}) brings no mask prompt tokens, and here they do not train; give a CLIP that `lexiseg "
+            f"maskadapt model=prompts` wrote, or set {key}=0"
         )
+        if not published:
+            raise ConfigError(told)
+        if model.settings.branch != "segment":
+            _log.warning("%s; they stay zero, as in the release before an adapted CLIP is loaded", told)
 
 
 def _start_from(path: str | Path, model: MaskModel, clip: FrozenCLIP) -> None:
@@ -376,16 +397,6 @@ def _named(model: CascadeSettings | Mapping[str, Any]) -> dict[str, Any]:
         ConfigError: No such model, or a setting that it does not have.
     """
     return complete_settings(asdict(model) if isinstance(model, CascadeSettings) else model)
-
-
-def _warn_of_unknown_words(clip: FrozenCLIP, split: ClassSplit) -> None:
-    unknown = clip.unknown_words(split.classes)
-    if unknown:
-        _log.warning(
-            "this CLIP (%s) has never read %s: it cannot know what these words mean",
-            clip.source,
-            ", ".join(unknown),
-        )
 
 
 def _describe_clip(source: ClipSource, clip: FrozenCLIP) -> dict[str, Any]:

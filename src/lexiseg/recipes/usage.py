@@ -1,7 +1,7 @@
 """Help of the commands that take Hydra overrides: what each does, then its groups and keys as the files of conf say."""
 
 from lexiseg.dense.names import METHODS
-from lexiseg.recipes.ablations import read_table, table_names
+from lexiseg.recipes.ablations import MEASURED, SWEPT, read_table, table_names
 from lexiseg.recipes.conf_files import benchmark_names, choices, conf_dir, groups
 
 _TRAIN = """usage: lexiseg train [group=choice ...] [key=value ...]
@@ -10,8 +10,8 @@ Train a model on the seen classes of a split.
 
   lexiseg train experiment=toy                               the toy world, offline, a few minutes on two cores
   lexiseg train experiment=camvid data.root=PATH             street photographs
-  lexiseg train experiment=cascade_voc data.root=PATH        the published PASCAL VOC 15/5 recipe
-  lexiseg train experiment=cascade_voc_st data.root=PATH     the same, then self-training on unlabelled unseen pixels
+  lexiseg train experiment=cascade_voc data.root=PATH trainer=ddp trainer.devices=4      the published PASCAL VOC 15/5 recipe
+  lexiseg train experiment=cascade_voc_st data.root=PATH trainer=ddp trainer.devices=4   the same, then self-training
   lexiseg train data=folder data.root=PATH split=custom split.unseen='[zebra]' clip=vit_b16
   lexiseg train trainer=ddp trainer.devices=4 trainer.precision=bf16-mixed logger=wandb
   lexiseg train --config [...]                               print the composed configuration and stop
@@ -46,7 +46,7 @@ Make a CLIP's image tower better at pixels, with photographs and masks but witho
   lexiseg pixelclip images=photos masks=superpixels                both in one
   lexiseg pixelclip images=PATH/sa1b experiment=pixelclip/vit_b16 trainer=ddp trainer.devices=4 mask_data.batch_size=12
   lexiseg pixelclip images=photos trainer=bf16 trainer.accumulate_grad_batches=4 mask_data.batch_size=12 logger=wandb
-  lexiseg pixelclip images=photos variant=no_momentum model.clusters=32
+  lexiseg pixelclip images=photos ablation=pixelclip_components/no_momentum model.clusters=32
   lexiseg pixelclip --config [...]                                 print the composed configuration and stop
 
 The run folder (output_dir, by default runs/NAME) receives clip, the tuned CLIP as an ordinary folder; clusters.png, what
@@ -72,12 +72,12 @@ tokens on what became of it:
 The run folder (output_dir, by default runs/NAME) receives clip, the adapted CLIP as an ordinary folder, its tokens beside it;
 config.yaml, metrics.csv, last.ckpt and result.json. The same command goes on where a killed run stopped. OVSeg takes both:
 
-  lexiseg train experiment=ovseg_coco clip=runs/prompts/clip data.root=PATH
+  lexiseg train experiment=ovseg_coco clip=runs/prompts/clip data.root=PATH trainer=ddp trainer.devices=8
 """
 
 _SWEEP = """usage: lexiseg sweep ablation=TABLE [rows=[…]] [seeds=[…]] [output=FOLDER] [processes=N] [key=value ...]
 
-Train every row of one of the paper's tables over several seeds and write table.md and results.json, mean ± spread. A sweep
+Train every row of one of the papers' tables over several seeds and write table.md and results.json, mean ± spread. A sweep
 that was stopped goes on where it stood: finished runs are not run again, a half one resumes.
 
   lexiseg sweep ablation=table8 experiment=toy                          ways to aggregate, toy world, three seeds
@@ -85,6 +85,8 @@ that was stopped goes on where it stood: finished runs are not run again, a half
   lexiseg sweep ablation=table6 experiment=cascade_coco data.root=PATH trainer=ddp trainer.devices=4
   lexiseg sweep ablation=table6 experiment=cascade_coco data.root=PATH hydra/launcher=submitit_slurm \\
       hydra.launcher.partition=gpu hydra.launcher.gpus_per_node=4 hydra.launcher.timeout_min=2880
+  lexiseg sweep ablation=pixelclip_clusters experiment=pixelclip/toy score.limit=50     CLIPs tuned with masks, then measured
+  lexiseg sweep ablation=pixelclip_components images=photos score.benchmarks=[voc20,ade20k] score.data_root=/data
 
 One row alone, as an ordinary training run: lexiseg train experiment=toy ablation=table8/concat
 processes=N and the SLURM launcher need the extra: pip install 'lexiseg[sweep]'
@@ -101,6 +103,8 @@ and with every setting beside each score (results.json). A run that was stopped 
   lexiseg benchmark clip=toy methods=[sclip] checkpoints=[runs/toy/best.ckpt] masks=ground_truth   the names alone
   lexiseg benchmark benchmarks=[folder] folder.data.images=… folder.data.masks=… folder.data.classes=…
   lexiseg benchmark clip=toy methods='[{name: tg-clip, strength: 0.2, label: strong},{name: gem, templates: single}]'
+  lexiseg benchmark clip=toy methods='[tg-clip-text,{name: tg-clip, uniform: true, unit_features: false, label: own length}]'
+  lexiseg benchmark benchmarks=[voc21,context60] ablation=tg_clip_table4    a table of a paper, its numbers beside ours
 """
 
 _UNTOLD = ("#", "defaults", "  - ")
@@ -123,16 +127,23 @@ def usage(command: str) -> str:
 
 def _choices(command: str) -> str:
     if command == "sweep":
-        tables = [f"  {table:8s} {', '.join(read_table(table))}" for table in table_names()]
-        return "\n".join(["tables and their rows:", *tables])
+        return "\n".join(["tables and their rows:", *_tables(*SWEPT)])
     if command == "benchmark":
         names = {"methods": METHODS, "benchmarks": benchmark_names(), "clip": choices("benchmark", "clip")}
         listed = [f"{name + ':':11s} {', '.join(values)}" for name, values in names.items()]
-        return "\n".join([*listed, "", "keys:", *_keys("benchmark")])
-    if command == "train":
-        rows = ", ".join(f"{table}/…" for table in table_names())
+        tables = ["", "tables (ablation=NAME) and their rows:", *_tables(MEASURED)]
+        return "\n".join([*listed, *tables, "", "keys:", *_keys("benchmark")])
+    if command in SWEPT:
+        rows = ", ".join(f"{table}/…" for table in table_names(command))
         return f"ablation=TABLE/ROW: {rows}; rows: lexiseg sweep --help\n\n{_groups(command)}"
     return _groups(command)
+
+
+def _tables(*commands: str) -> list[str]:
+    """The tables of commands, each with its rows on a line."""
+    names = table_names(*commands)
+    longest = max(map(len, names))
+    return [f"  {table:{longest}s} {', '.join(read_table(table, *commands))}" for table in names]
 
 
 def _groups(command: str) -> str:

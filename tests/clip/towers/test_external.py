@@ -107,3 +107,13 @@ def test_models_without_patches_and_folders_without_models(tmp_path, monkeypatch
 
 def _offline(*args, **kwargs):
     raise OSError("offline")
+
+
+def test_what_a_folder_lacks_is_the_same_at_every_load(tmp_path) -> None:
+    """DINO's own folders have no pooler: drawn at random, it would make another model of the same weights."""
+    ViTModel(ViTConfig(**SMALL, image_size=32, patch_size=8), add_pooling_layer=False).save_pretrained(
+        tmp_path
+    )
+    one, other = (ExternalVision(tmp_path).model.state_dict() for _ in range(2))
+    assert any("pooler" in name for name in one)
+    assert all(torch.equal(one[name], other[name]) for name in one)

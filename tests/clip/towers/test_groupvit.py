@@ -12,7 +12,7 @@ from lexiseg.clip.saving import save_clip
 from lexiseg.clip.vocabulary import Vocabulary
 from lexiseg.dense import DENSE_ENCODERS, build_dense
 from lexiseg.dense.methods import default_method
-from lexiseg.dense.registry import GROUP_READINGS
+from lexiseg.dense.registry import OWN_READINGS
 from lexiseg.errors import CheckpointError, ConfigError
 
 
@@ -126,7 +126,7 @@ def test_its_own_method_alone_reads_it(clip, tiny_clip) -> None:
     from lexiseg.clip.towers.vit import VisionTower
 
     assert default_method(clip.tower) == "groupvit"
-    for name in set(DENSE_ENCODERS) - set(GROUP_READINGS):
+    for name in set(DENSE_ENCODERS) - set(OWN_READINGS):
         with pytest.raises(
             ConfigError, match=rf"^{name} reads patches one by one.*choose the method groupvit"
         ):

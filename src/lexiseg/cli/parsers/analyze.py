@@ -7,7 +7,8 @@ ESTIMATORS = ("unbiased", "plain")
 
 _EXAMPLES = """examples (each figure has --help):
   lexiseg analyze cka photos/ --checkpoint runs/cascade_voc/best.ckpt
-  lexiseg analyze patches photo.jpg --at 320,200 --checkpoint runs/cascade_voc/best.ckpt --blocks 6,9,12"""
+  lexiseg analyze patches photo.jpg --at 320,200 --checkpoint runs/cascade_voc/best.ckpt --blocks 6,9,12
+  lexiseg analyze attention photo.jpg --at 320,200 --at 40,60"""
 
 _CKA = """Linear CKA between every two blocks of a tower, over the patch tokens of photographs (Cascade-CLIP, figure 4).
 
@@ -30,6 +31,17 @@ _PATCHES_EXAMPLES = """examples:
   lexiseg analyze patches photo.jpg --at 320,200 --checkpoint runs/cascade_voc/best.ckpt --blocks 6,9,12
   lexiseg analyze patches scene.png --at 40,60 --clip toy --short-side 128"""
 
+_ATTENTION = """What patches attend to in the last block, under CLIP's attention and under SCLIP's (SCLIP, figures 2 and 4).
+
+Writes STEM_attention.png and STEM_attention.json per photograph: a row for each point, with its attention over all
+patches as colour over the photograph, the mean over heads: CLIP, and correlative self-attention (CSA)."""
+
+_ATTENTION_EXAMPLES = """examples:
+  lexiseg analyze attention photo.jpg --at 320,200 --at 40,60
+  lexiseg analyze attention scene.png --at 40,60 --clip toy --short-side 128"""
+
+_SHORT_SIDE = "size that photographs are brought to (default: the checkpoint's, or 3/2 of the CLIP's own)"
+
 
 def _positive(text: str) -> int:
     value = int(text)
@@ -44,22 +56,21 @@ def _figure(name: str, description: str, examples: str, *own: Flag) -> Command:
         CLIP,
         Flag("--checkpoint", "CKPT", "a trained model; its CLIP is the frozen one beside it"),
         Flag("--blocks", "NUMBERS", "all, or numbers from 1 with commas between", default="all"),
-        Flag(
-            "--short-side",
-            "PIXELS",
-            "size that photographs are brought to (default: the checkpoint's, or 3/2 of the CLIP's own)",
-            kind=_positive,
-        ),
+        Flag("--short-side", "PIXELS", _SHORT_SIDE, kind=_positive),
         *place("analysis"),
         *own,
     )
+    return _command(name, description, examples, *takes)
+
+
+def _command(name: str, description: str, examples: str, *takes: Flag) -> Command:
     told = description.partition("\n")[0]
     return Command(name, told, f"lexiseg.cli.analyze:run_{name}", description, examples, takes)
 
 
 COMMAND = Command(
     "analyze",
-    "look inside a tower: CKA between blocks, similarity of patches",
+    "look inside a tower: CKA between blocks, similarity of patches, attention",
     description="Figures of what the blocks of a tower hold, before and after training.",
     examples=_EXAMPLES,
     commands=(
@@ -71,6 +82,11 @@ COMMAND = Command(
             "patches", _PATCHES, _PATCHES_EXAMPLES,
             Flag("--at", "X,Y", "pixel of the photograph: x from its left, y from its top", required=True),
             Flag("--centred", None, "take each photograph's mean token away before comparing"),
+        ),
+        _command(
+            "attention", _ATTENTION, _ATTENTION_EXAMPLES, PHOTOS, CLIP,
+            Flag("--at", "X,Y", "as of patches; may be given several times", required=True, more={"action": "append"}),
+            Flag("--short-side", "PIXELS", _SHORT_SIDE, kind=_positive), *place("analysis"),
         ),
     ),
 )  # fmt: skip

@@ -55,7 +55,7 @@ _SETTINGS = {
 _MODEL = (
     f"{', '.join(_WITH_MODEL)}: weights by hub name, folder or checkpoint (default: "
     f"{', '.join(filter(None, _WITH_MODEL.values()))}; regions has none); "
-    "sam also takes SAM 2 and SAM-HQ"
+    "sam also takes SAM 2, SAM 3 and SAM-HQ"
 )
 
 PROVIDER: tuple[Flag | Group, ...] = (

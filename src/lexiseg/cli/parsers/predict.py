@@ -1,6 +1,16 @@
 """Flags of ``lexiseg predict``."""
 
-from lexiseg.cli.parsers.shared import CLIP, PHOTOS, SENTENCES, WORDS, Command, Flag, place
+from lexiseg.cli.parsers.shared import (
+    CLIP,
+    METHOD,
+    PHOTOS,
+    SECOND_MODELS,
+    SENTENCES,
+    WORDS,
+    Command,
+    Flag,
+    place,
+)
 
 _DESCRIPTION = """Find things named in words. Every pixel of every photograph goes to the best matching class.
 
@@ -20,6 +30,8 @@ _EXAMPLES = """examples:
   lexiseg predict photo.jpg --classes "dog" --background "grass, sky, wall, floor"
   lexiseg predict photo.jpg --classes "dog, grass" --threshold 0.6         unsure pixels get no class
   lexiseg predict photo.jpg --classes "dog, grass" --method tg-clip        all methods: lexiseg compare
+  lexiseg predict photo.jpg --classes "dog, grass" --method tg-clip --strength 0.2 --scales 1 --flip none
+  lexiseg predict photo.jpg --classes "dog, grass" --method trident --set sam_refine=true
   lexiseg predict photo.jpg --classes "dog, grass" --refine                borders along the colours
   lexiseg predict photos/ --classes "dog, grass" --masks sam/              one class per mask of sam/STEM.png
   lexiseg predict photos/ --classes "dog, grass" --masks photos/           ... that `lexiseg masks build` made there
@@ -50,6 +62,7 @@ COMMAND = Command(
         Flag("--trust", None, "open a program of `lexiseg export --to torch`", more={"dest": "trusted"}),
         Flag("--method", "NAME", "training-free method, such as maskclip or sc-clip; not with --checkpoint"),
         CLIP,
+        *SECOND_MODELS,
         *SENTENCES,
         Flag("--threshold", "P", "scored below P (0 to 1): background, no class, no segment", kind=float),
         Flag("--refine", "STEPS", _REFINE, kind=int, more={"nargs": "?", "const": _REFINE_STEPS}),
@@ -59,5 +72,6 @@ COMMAND = Command(
         *place("predictions"),
         Flag("--no-overlay", None, "write no overlay pictures"),
         Flag("--scores", None, "write STEM_scores.png as well: score of each pixel, white is 1"),
+        METHOD,
     ),
 )

@@ -114,6 +114,18 @@ def _one_of(parser: argparse.ArgumentParser) -> "argparse._ActionsContainer":
     return parser.add_mutually_exclusive_group(required=True)
 
 
+def numbers(text: str) -> tuple[float, ...]:
+    """Numbers with commas between.
+
+    Raises:
+        ArgumentTypeError: Something else.
+    """
+    try:
+        return tuple(float(part) for part in text.split(","))
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"expected numbers separated by commas, got {text}") from None
+
+
 def _later(place: str) -> Callable[..., int]:
     """A function that is imported when it is called."""
 
@@ -152,6 +164,53 @@ SENTENCES = (
     ),
 )
 """What words are put into on their way to the CLIP."""
+
+
+SECOND_MODELS = (
+    Flag("--proxy", "NAME|FOLDER", "second vision model of the methods that take one (default: their own)"),
+    Flag("--sam", "NAME|FOLDER", "SAM of the methods that take one (default: their own)"),
+    Flag(
+        "--bank", "FOLDER", "bank of corrclip, as `lexiseg bank build` wrote it; it brings its second model"
+    ),
+)
+"""What some methods look through beside the CLIP."""
+
+METHOD = Group(
+    (
+        Flag(
+            "--strength",
+            "L",
+            "pull of patches towards words, lambda, a share of their length (default: 0.1 for tg-clip, others 0)",
+            kind=float,
+        ),
+        Flag("--temperature", "T", "of that pull, tau, on cosines (default: 2)", kind=float),
+        Flag(
+            "--scales",
+            "S,S",
+            "factors on the photograph's sides (default: 0.75,1.25 for tg-clip, others 1)",
+            kind=numbers,
+        ),
+        Flag(
+            "--flip",
+            None,
+            "mirror image beside each scale (default: horizontal for tg-clip, others none)",
+            choices=("none", "horizontal", "vertical", "uncertain"),
+        ),
+        Flag(
+            "--fusion", None, "how the two become one (default: mean)", choices=("mean", "entropy", "maximum")
+        ),
+        Flag(
+            "--set",
+            "KEY=VALUE",
+            "any other setting of a method, without unit if none is said in docs/training-free.md: unit_features=false, "
+            "after_upsampling=true, sam_refine=true, ... (default: as published); may be repeated; METHOD.KEY=VALUE is for "
+            "one method alone",
+            more={"action": "append", "dest": "settings"},
+        ),
+    ),
+    "how training-free methods read",
+)
+"""Settings of methods, beside those that name models and masks."""
 
 
 def place(out: str) -> tuple[Flag, Flag]:

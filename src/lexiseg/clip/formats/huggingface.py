@@ -17,6 +17,7 @@ import torch
 from safetensors.torch import save_file
 
 from lexiseg.errors import CheckpointError, ConfigError, LexisegError
+from lexiseg.hub import SINCE, tell_gated
 from lexiseg.keys import some_names
 from lexiseg.storage import write_atomically, write_json, write_text
 from lexiseg.types import Color
@@ -108,7 +109,7 @@ def load_model(class_name: str, location: str, *, what: str) -> Any:
     if model_class is None:
         raise ConfigError(
             f"{location} needs transformers' {class_name}, which version {transformers.__version__} does not have; "
-            "update transformers"
+            f"update transformers{SINCE.get(class_name, '')}"
         )
     with _quiet():  # the account of keys below is ours, and stricter
         model, report = asking_hub(
@@ -140,6 +141,9 @@ def asking_hub(ask: Callable[[], T], location: str, *, what: str) -> T:
     except (OSError, ValueError, RuntimeError) as error:
         if Path(location).is_dir():
             raise _unusable(location, what, error) from error
+        gated = tell_gated(location, error)
+        if gated:
+            raise LexisegError(gated) from error
         choice = "; or try clip=toy, a tiny CLIP that ships with lexiseg and knows only its toy world"
         raise LexisegError(
             f"the {what} '{location}' is neither a file, nor a folder, nor to be had from the Hugging Face hub "

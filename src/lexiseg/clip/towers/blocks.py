@@ -56,7 +56,7 @@ class TransformerTower(nn.Module, ABC):
     has_blocks = True
     takes_prompts = False
     aligned_patches = False
-    groups_patches = False
+    own_reading: str | None = None
     position_mode: PositionMode | None = None
 
     def __init__(self, config: Any, *, embed_dim: int, colors: tuple[Color, Color]) -> None:

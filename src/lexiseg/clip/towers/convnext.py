@@ -77,7 +77,7 @@ class ConvNextTower(nn.Module):
     has_blocks = False
     takes_prompts = False
     aligned_patches = False
-    groups_patches = False
+    own_reading: str | None = None
     position_mode: PositionMode | None = None
     empty_regions = True
 

@@ -39,7 +39,7 @@ class ExternalVision(nn.Module):
     has_blocks = False
     takes_prompts = False
     aligned_patches = False
-    groups_patches = False
+    own_reading: str | None = None
     position_mode: PositionMode | None = None
     unread_parameters: tuple[str, ...] = ()
 
@@ -147,6 +147,15 @@ def _load(source: str) -> "PreTrainedModel":
     import torch
     from transformers import AutoModel
 
-    return asking_hub(
-        lambda: AutoModel.from_pretrained(source, torch_dtype=torch.float32), source, what="model"
+    model, report = asking_hub(
+        lambda: AutoModel.from_pretrained(source, torch_dtype=torch.float32, output_loading_info=True),
+        source,
+        what="model",
     )
+    # DINO's own folders have no pooler, and transformers draws one at random, by which no two loads would be the same model.
+    with torch.no_grad():
+        for name, tensor in model.state_dict().items():
+            if name in report["missing_keys"]:
+                tensor.zero_()
+    loaded: PreTrainedModel = model
+    return loaded

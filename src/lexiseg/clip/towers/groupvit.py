@@ -44,7 +44,7 @@ class GroupVitTower(nn.Module):
     prefix_tokens = 0
     has_class_token = False
     has_blocks = False
-    groups_patches = True
+    own_reading: str | None = "groupvit"
     takes_prompts = False
     aligned_patches = False
     position_mode: PositionMode | None = "bicubic"

@@ -220,7 +220,7 @@ class ResNetTower(nn.Module):
     has_blocks = False
     takes_prompts = False
     aligned_patches = False
-    groups_patches = False
+    own_reading: str | None = None
     position_mode: PositionMode | None = None
     patch_size = STRIDE
     empty_regions = False

@@ -31,6 +31,7 @@ class TextTower(nn.Module, ABC):
     Attributes:
         unit_sentences: Whether a word's sentences become unit vectors before they are averaged over its templates, as CLIP's
             authors do.
+        pools: Whether a sentence becomes one vector whose direction counts, so that several may be averaged to a word.
         pooling: Where a sentence is read, as messages say it: ``end marker``, ``last token``, ``mean of tokens``, ….
         context_length: Tokens that the tower reads, markers included.
         embed_dim: Channels of the joint image-text space.
@@ -41,6 +42,7 @@ class TextTower(nn.Module, ABC):
 
     pooling: str
     unit_sentences = True
+    pools = True
 
     def __init__(self, model: Any, tokenizer: TextTokenizer, *, embed_dim: int) -> None:
         super().__init__()

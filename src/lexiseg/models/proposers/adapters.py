@@ -1,9 +1,11 @@
 """The proposers of the published models, and their settings, as parts that any region classifier may follow."""
 
+import math
+
 from torch import nn
 
 from lexiseg.constants import IMAGENET_MEAN, IMAGENET_STD
-from lexiseg.models.early_blocks import EarlyBlocks, trained_early_blocks
+from lexiseg.models.early_blocks import EarlyBlocks, pixels_of_patch, trained_early_blocks
 from lexiseg.models.patch_stages import CONVOLUTIONAL, PatchStages, clip_stride, is_convolutional
 from lexiseg.models.proposers.cross_attention import GREY, CrossAttentionProposer, CrossAttentionSettings
 from lexiseg.models.proposers.mask2former import Mask2Former, Mask2FormerSettings
@@ -15,7 +17,7 @@ from lexiseg.models.region_parts import Found, Scene
 from lexiseg.types import Color, ImageTower
 
 _STRIDE = 32
-"""Of the coarsest map of a backbone."""
+"""Of the coarsest map of a backbone; and what SAN's release pads images to."""
 
 
 class TrainedProposer(nn.Module):
@@ -120,7 +122,9 @@ class SideAdapterProposer(TrainedProposer):
             group="model.proposer",
         )
         self.network = SideAdapter(tower.width, settings)  # type: ignore[attr-defined]
-        self.stride = settings.patch
+        # Of an odd number of patches half the image holds no whole number of CLIP's: what was dropped would shift its tokens.
+        whole = pixels_of_patch(tower.patch_size, settings.resolution) or _STRIDE
+        self.stride = math.lcm(settings.patch, whole)
         self.embed_dim, self.pixel_dim = settings.decoder_width, settings.width
         self.regions = settings.queries
 

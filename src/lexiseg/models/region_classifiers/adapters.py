@@ -8,7 +8,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from lexiseg.errors import ConfigError
-from lexiseg.models.early_blocks import trained_early_blocks
+from lexiseg.models.early_blocks import pixels_of_patch, trained_early_blocks
 from lexiseg.models.patch_stages import CONVOLUTIONAL, clip_stride, region_pooling
 from lexiseg.models.proposers.cross_attention import convolutional_head
 from lexiseg.models.region_classifiers.mask_pooling import MaskPooling
@@ -332,13 +332,13 @@ class ByShadowTokens(_Classifier):
 
 
 def _whole_patch(patch: int, resolution: float) -> int:
-    """Pixels of the photograph under one patch of a smaller image: of multiples of it no pixel is dropped, so masks fit.
+    """See :func:`~lexiseg.models.early_blocks.pixels_of_patch`; bare masks must fit the patches.
 
     Raises:
         ConfigError: They are not whole.
     """
-    pixels = round(patch / resolution)
-    if abs(pixels * resolution - patch) > 1e-6:
+    pixels = pixels_of_patch(patch, resolution)
+    if pixels is None:
         raise ConfigError(
             f"model.resolution: a patch of {patch} pixels at {resolution:g} of the size is no whole number of the "
             "photograph's, so masks would not lie on the patches; set 0.5, or 1"
