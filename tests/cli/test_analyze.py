@@ -15,6 +15,7 @@ from lexiseg.checkpoints.training_file import CheckpointInfo
 from lexiseg.cli.main import main
 from lexiseg.cli.parsers.analyze import COMMAND
 from lexiseg.clip.loading import load_clip
+from lexiseg.data.io import read_image
 from lexiseg.data.toy.world import ToyWorld
 from lexiseg.errors import ConfigError, DataError
 from lexiseg.models.registry import build_model
@@ -145,9 +146,9 @@ def test_attention_of_points(command, photos, scenes):
     assert all((values >= 0).all() and (values.sum((1, 2)) < 1).all() for values in maps.values())
     assert not np.allclose(maps["CLIP"], maps["CSA"])
     assert not np.allclose(maps["CSA"][0], maps["CSA"][1]), "each point has a map of its own"
-    one, two = (Image.open(out / f"{name}.v1_attention.png") for name in "ab")
-    assert one.size == two.size
-    assert one.width > one.height, "three pictures a row, two rows"
+    one, two = (read_image(out / f"{name}.v1_attention.png") for name in "ab")
+    assert one.shape == two.shape
+    assert one.shape[1] > one.shape[0], "three pictures a row, two rows"
 
 
 def test_a_point_outside_one_photograph_and_a_broken_one(command, photos, scenes):

@@ -6,6 +6,7 @@ import torch
 import family_cases
 from lexiseg.errors import ConfigError
 from lexiseg.recipes import towers
+from lexiseg.recipes.analyze import attention_figure
 from lexiseg.recipes.towers import FROZEN, choose_blocks, load_towers
 
 
@@ -18,6 +19,8 @@ def test_a_tower_of_any_family_gives_its_blocks(family, tmp_path):
     assert loaded.depth == len(read.blocks) == model.config.vision_config.num_hidden_layers
     assert read.grid == (3, 7)
     assert all(tokens.shape == (21, 24) and tokens.isfinite().all() for tokens in read.blocks)
+    attention = attention_figure(loaded, tmp_path, image, [(10, 5)]).values["attention"]
+    assert {len(maps[0]) for maps in attention.values()} == {3}
 
 
 def test_a_tower_without_blocks_is_refused(monkeypatch):

@@ -29,7 +29,7 @@ def point_attention(
         ``(n, h, w)`` float32 by name.
     """
     grid, prefix, last = tower.grid(images), tower.prefix_tokens, tower.depth - 1
-    tokens = tower.embed(images, position_mode="bicubic_offset")
+    tokens = tower.embed(images, position_mode=tower.position_mode or "bicubic_offset")
     for index in range(last):
         tokens = tower.block(index, tokens)
     query, key, _ = tower.qkv(last, tower.norm1(last, tokens))

@@ -5,7 +5,7 @@ import json
 from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import torch
@@ -19,7 +19,7 @@ from lexiseg.inference.segmenter import Segmenter
 from lexiseg.label_codes import label_codes
 from lexiseg.ops.resize import keep_ratio_size, resize_image, resize_label
 from lexiseg.progress import doing
-from lexiseg.types import SegmentationDataset
+from lexiseg.types import BlockTower, SegmentationDataset
 
 FOLDER = "projections"
 """Of a benchmark's output."""
@@ -74,11 +74,12 @@ def _fit(segmenter: Segmenter, training: SegmentationDataset, clip: FrozenCLIP) 
     words = segmenter.embeddings
     with doing(f"learning a projection on {min(IMAGES, len(training))} images"):
         return fit_projection(
-            clip.vision,
+            cast(BlockTower, clip.tower),
             _windows(segmenter, training, device),
             words.vectors.to(device),
             class_ids=words.class_ids,
             logit_scale=segmenter.protocol.logit_scale,
+            position_mode=clip.tower.position_mode or "bicubic_offset",
         )
 
 

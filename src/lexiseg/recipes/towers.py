@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import torch
 
@@ -99,7 +99,7 @@ def load_towers(
     default = InferenceProtocol.training_free(native_side=tower.image_size).short_side
     chosen = short_side or own_side or default or tower.image_size
     return Towers(
-        frozen.vision,
+        cast(BlockTower, tower),
         readings,
         tower.depth,
         tower.patch_size,
