@@ -34,6 +34,16 @@ SMALL_RUN = (
     "model.prompt_length=2",
     "model.decoder_layers=1",
 )
+SMALL_OPEN_SEG_RUN = (
+    *(override for override in SMALL_RUN if not override.startswith("model.")),
+    "model=open_seg",
+    "model.stem=8",
+    "model.stages=[8,8,12,16]",
+    "model.depths=[1,1,1,1]",
+    "model.features=8",
+    "model.query_heads=2",
+)
+"""A model with an encoder of its own."""
 
 
 @pytest.fixture(autouse=True)
@@ -112,6 +122,9 @@ COMMANDS = {
     "train resume": lambda evil, photo: ("train", *SMALL_RUN, f"resume={evil}", "output_dir=run"),
     "train output_dir": lambda evil, photo: ("train", *SMALL_RUN, "resume=auto", run_folder_with(evil)),
     "train init_from": lambda evil, photo: ("train", *SMALL_RUN, f"init_from={evil}", "output_dir=run"),
+    "train backbone_weights": lambda evil, photo: (
+        "train", *SMALL_OPEN_SEG_RUN, f"backbone_weights={evil}", "output_dir=run"
+    ),
     "train clip": lambda evil, photo: (
         "train", *SMALL_RUN, "clip=file", f"clip.source={evil}", "output_dir=run"
     ),

@@ -116,6 +116,15 @@ def test_among_equals_the_first_word_wins_across_passes():
     assert (running.words == 0).all()
 
 
+def test_the_best_and_the_first_that_has_it():
+    scores = torch.randn(5, 13, 7, generator=torch.Generator().manual_seed(2)).mul_(2).round_()
+    best, first = class_chunks._first_best(scores)
+    for row, column in itertools.product(range(5), range(7)):
+        here = scores[row, :, column].tolist()
+        assert best[row, column] == max(here)
+        assert first[row, column] == here.index(max(here))
+
+
 def test_probabilities_do_not_overflow():
     running = Running.start((1, 1), with_total=True)
     for first, value in enumerate((-500.0, 900.0, 899.0)):
@@ -260,6 +269,7 @@ def test_tiles_of_candidates_keep_to_what_their_working_pixels_may_take(monkeypa
 def test_probabilities_take_every_word(monkeypatch):
     monkeypatch.setattr(class_chunks, "_WORDS_WORTH_BOUNDS", 1)
     _, _, logits, axes, _, source = build("windows, larger source")
+    logits = 0.1 * logits + torch.linspace(-1, 1, 11)[:, None, None]  # some win nowhere
     running = Running.start(source, with_total=True)
     merge = LinearMerge(logits, *axes)
     running_argmax(running, merge, words=11)

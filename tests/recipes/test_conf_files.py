@@ -23,7 +23,7 @@ def test_a_command_has_its_own_groups_and_those_that_are_shared():
 
 
 def test_a_command_s_name_may_stand_before_a_choice():
-    typed = ["experiment=pixelclip/toy", "model.clusters=3", "variant=null"]
+    typed = ["experiment=pixelclip/toy", "model.clusters=3", "logger=null"]
     assert checked_choices("pixelclip", typed) == ["experiment=toy", *typed[1:]]
 
 

@@ -77,7 +77,7 @@ class Running:
             picked: ``(M,)`` which of those the scores are of, ascending; None for the first M.
         """
         old, old_words = self.best[rows, columns], self.words[rows, columns]
-        best, word = scores.max(dim=1)
+        best, word = _first_best(scores)
         word = word if picked is None else picked[word]
         better = best > old
         new = torch.where(better, best, old)
@@ -92,6 +92,18 @@ class Running:
         if self.total is None:
             raise ValueError("probabilities need a state started with with_total=True")
         return self.total.reciprocal_()
+
+
+def _first_best(scores: Tensor) -> tuple[Tensor, Tensor]:
+    """Maximum of ``(R, M, C)`` over M, and the first index that has it, ``(R, C)`` both.
+
+    As ``scores.max(dim=1)``, of which torch takes ten times as long on a processor. Where there is nan, the last index.
+    """
+    best, count = scores.amax(dim=1), scores.shape[1]
+    hits = torch.eq(scores, best[:, None], out=torch.empty_like(scores))  # 1 or 0 in the type of the scores
+    backwards = torch.arange(count, 0, -1, device=scores.device, dtype=scores.dtype)
+    last = hits.mul_(backwards[:, None]).amax(dim=1)
+    return best, (count - last).long().clamp_(max=count - 1)
 
 
 class TileSource(Protocol):
