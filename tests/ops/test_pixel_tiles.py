@@ -4,8 +4,9 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from lexiseg.ops import pixel_tiles
-from lexiseg.ops.class_chunks import HeldMaps
+from lexiseg.dense.multi_view import FusedTiles, MultiView
+from lexiseg.ops import class_chunks, pixel_tiles
+from lexiseg.ops.class_chunks import HeldMaps, Running, running_argmax
 from lexiseg.ops.pixel_tiles import ComparedTiles
 
 FEATURES = torch.randn(5, 11, 13, generator=torch.Generator().manual_seed(1))
@@ -39,3 +40,26 @@ def test_further_words_of_a_tile_find_its_features_there():
     assert len(asked) == 1
     source.tile(slice(0, 11), slice(0, 12), slice(0, 3))
     assert len(asked) == 2
+
+
+@pytest.mark.parametrize("flip", ["none", "vertical"])
+def test_a_photograph_is_pulled_once_for_any_number_of_words(flip, monkeypatch):
+    monkeypatch.setitem(
+        class_chunks.TILE_BYTES, "cpu", 4 * 13 * 8 * 3
+    )  # three words of eight rows, two rows of features
+    pulled = []
+
+    def counted(features):
+        pulled.append(features.shape[0] * features.shape[2])
+        return pull(features)
+
+    maps = torch.randn(150, 11, 13, generator=torch.Generator().manual_seed(3))
+    words = torch.randn(7, 150, generator=torch.Generator().manual_seed(4))
+    views = MultiView(scales=(1.0,), flip=flip)
+    sources = [
+        ComparedTiles(HeldMaps(maps), 150, pull=counted, words=words)
+        for _ in ((1,) if flip == "none" else (1, 2))
+    ]
+    running = Running.start((11, 13), with_total=False)
+    running_argmax(running, FusedTiles(views, sources, size=(11, 13), words=7), words=7)
+    assert sum(pulled) == 11 * 13 * len(sources)

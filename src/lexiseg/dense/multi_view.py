@@ -247,6 +247,10 @@ class FusedTiles(TileSource):
                 fused.append(maps[0] if len(maps) == 1 else fuse_pair(maps[0], maps[1], self._views.fusion))
         return self._mean(lower), self._mean(upper)
 
+    def rows_at_once(self, columns: int, wanted: int) -> int:
+        """The fewest of all views."""
+        return min(source.rows_at_once(columns, wanted) for sources in self._scales for source in sources)
+
     def _mean(self, scales: Iterable[Tensor]) -> Tensor:
         total, count = functools.reduce(torch.add, scales), len(self._scales)
         return total if count == 1 else total / count

@@ -116,6 +116,10 @@ class TileSource(Protocol):
         """Lower and upper bounds ``(B, C, M)`` of what :meth:`tile` gives in each block; None where nobody knows."""
         return None
 
+    def rows_at_once(self, columns: int, wanted: int) -> int:
+        """How many of the wanted rows a tile of so many columns may have, for further words of it to find its work done."""
+        return wanted
+
 
 class HeldMaps(TileSource):
     """Whole maps ``(M, H, W)`` as a source of tiles."""
@@ -291,6 +295,7 @@ def running_argmax(
         -words // -(-words // word_step)
     )  # even pieces: a small last one would cost like a full one
     row_step = max(1, min(height, int(budget / (word_step * column_step))))
+    row_step = merge.rows_at_once(column_step, row_step)
     for rows in chunks(height, row_step):
         for columns in chunks(width, column_step):
             for part in chunks(words, word_step):

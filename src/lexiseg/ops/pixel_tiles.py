@@ -41,8 +41,8 @@ class ComparedTiles(TileSource):
 
     def tile(self, rows: slice, columns: slice, words: Picked) -> Tensor:
         """``(R, M, C)`` scaled scores of some words at some source pixels."""
-        row = 4 * self._channels.stop * (columns.stop - columns.start)
-        pieces = chunks(rows.stop - rows.start, max(1, self._budget // row))
+        wanted = rows.stop - rows.start
+        pieces = chunks(wanted, self.rows_at_once(columns.stop - columns.start, wanted))
         return torch.cat(
             [
                 self._words[words]
@@ -50,6 +50,10 @@ class ComparedTiles(TileSource):
                 for piece in pieces
             ]
         )
+
+    def rows_at_once(self, columns: int, wanted: int) -> int:
+        """As many rows as features are kept of."""
+        return max(1, min(wanted, self._budget // (4 * self._channels.stop * columns)))
 
     def _pulled(self, rows: slice, columns: slice) -> Tensor:
         """Features ``(R, E, C)``; the last ones are kept, since further words of a tile ask for them again."""
