@@ -219,7 +219,7 @@ def labelled(merge_of, logits, axes, source, bias, worth, monkeypatch):
 
 @pytest.mark.parametrize("activation", MERGES)
 @pytest.mark.parametrize("case", CASES)
-@pytest.mark.parametrize("kind", ["random", "smooth", "ties", "all alike", "nan"])
+@pytest.mark.parametrize("kind", ["random", "smooth", "ties", "all alike", "nan", "nan at a patch"])
 def test_bounds_leave_every_label_as_it_is(case, activation, kind, monkeypatch):
     monkeypatch.setattr(class_chunks, "_BLOCK_SIDE", 5)
     monkeypatch.setattr(class_chunks, "_WORDS_PER_BOUND", 11)
@@ -234,6 +234,8 @@ def test_bounds_leave_every_label_as_it_is(case, activation, kind, monkeypatch):
         logits = torch.full_like(logits, 0.3)
     elif kind == "nan":
         logits[:, 29] = torch.nan
+    elif kind == "nan at a patch":
+        logits[0, 19, 0, -1], logits[-1, 29, -1, 0], logits[0, 31, 0, 0] = torch.nan, torch.inf, -torch.inf
     bias = torch.linspace(-0.2, 0.1, 47) if activation == "sigmoid" else None
     common = (MERGES[activation], logits, axes, source, bias)
     plain_way, all_scored = labelled(*common, 1000, monkeypatch)
@@ -244,6 +246,22 @@ def test_bounds_leave_every_label_as_it_is(case, activation, kind, monkeypatch):
         assert scored < 0.4 * all_scored
     elif kind != "all alike":
         assert len(ours.words.unique()) > 1 or kind == "nan"
+
+
+@pytest.mark.parametrize("activation", MERGES)
+@pytest.mark.parametrize("worth", [1, 1000])
+def test_a_word_that_is_no_number_at_a_patch_loses_there_and_nowhere_else(activation, worth, monkeypatch):
+    _, _, logits, axes, _, source = build("one window, same size", words=13)
+    logits[:, 5] += 30  # would win everywhere
+    logits[0, 5, 0, 0] = torch.nan
+    ours, _ = labelled(MERGES[activation], logits, axes, source, None, worth, monkeypatch)
+    seen = torch.zeros(source, dtype=torch.bool)
+    seen[:12, :12] = True  # a patch of 8 reaches to the next one's centre
+    assert torch.equal(ours.words == 5, ~seen)
+    assert ours.best.isfinite().all()
+    logits[0, 5] = -60
+    others, _ = labelled(MERGES[activation], logits, axes, source, None, worth, monkeypatch)
+    assert torch.equal(ours.words[seen], others.words[seen])
 
 
 def test_tiles_of_candidates_keep_to_what_their_working_pixels_may_take(monkeypatch):

@@ -34,6 +34,9 @@ _JOINED = 64
 _WORDS_WORTH_BOUNDS = 64
 """From how many words on bounds cost less than they save."""
 
+_HUGE = 1e30
+"""Stands for infinity, which zero weights would turn into nan beyond the pixels that read it."""
+
 _WORDS_PER_BOUND = 128
 """Words whose bounds are made at once; more would not stay in the last cache."""
 
@@ -145,7 +148,7 @@ class LinearMerge(TileSource):
     def __init__(
         self, logits: Tensor, vertical: AxisPlan, horizontal: AxisPlan, *, scale: float = 1.0
     ) -> None:
-        grid = logits.float().unflatten(0, (len(vertical.starts), len(horizontal.starts)))  # Wy Wx M h w
+        grid = _on_grid(logits, vertical, horizontal)
         self._maps = grid.permute(0, 3, 2, 1, 4).flatten(3).flatten(0, 1)  # (Wy * h, M, Wx * w)
         self._vertical, self._horizontal = vertical.way(scale), horizontal.way()
 
@@ -177,7 +180,7 @@ class SigmoidMerge(TileSource):
     def __init__(
         self, logits: Tensor, vertical: AxisPlan, horizontal: AxisPlan, *, scale: float = 1.0
     ) -> None:
-        grid = logits.float().unflatten(0, (len(vertical.starts), len(horizontal.starts)))
+        grid = _on_grid(logits, vertical, horizontal)
         self._maps = grid.permute(0, 1, 3, 2, 4).contiguous()  # (Wy, Wx, h, M, w)
         self._plans = (vertical, horizontal)
         self._upsample = (BandedMatrix(vertical.upsample * scale), BandedMatrix(horizontal.upsample))
@@ -360,6 +363,12 @@ def _joined(blocks: Blocks, candidates: Tensor) -> Iterator[tuple[slice, slice, 
                 rows = slice(blocks.rows[row], blocks.rows[row + 1])
                 yield rows, slice(blocks.columns[first], blocks.columns[stop]), union.nonzero().flatten()
             first = stop
+
+
+def _on_grid(logits: Tensor, vertical: AxisPlan, horizontal: AxisPlan) -> Tensor:
+    """``(Wy, Wx, M, h, w)`` float32 of ``(W, M, h, w)``; a word loses at the pixels that read a nan of it, nowhere else."""
+    finite = logits.float().nan_to_num(nan=-_HUGE, posinf=_HUGE, neginf=-_HUGE)
+    return finite.unflatten(0, (len(vertical.starts), len(horizontal.starts)))
 
 
 def _length(part: Picked) -> int:
