@@ -6,8 +6,7 @@
 Words are random unit embeddings. Features are those of a tower with random weights on noise (``tower``: nearly alike
 everywhere), random ones that change slowly (``smooth``: several things in a photograph), or random ones of each patch by itself
 (``patches``: no photograph is so hard). Both ways run in turn in one process, and processor time stands beside
-the clock's, since on a busy machine only that can be compared. Arithmetic: multiplications of the plain way's interpolation
-are one for each word, pixel and view at least; bounds need the products from words to patches and from patches to corners.
+the clock's, since on a busy machine only that can be compared.
 """
 
 import argparse
