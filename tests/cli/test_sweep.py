@@ -98,6 +98,10 @@ def test_a_sweep_of_pixelclip_tunes_and_measures(tmp_path):
             ["ablation=table8", "experiment=toy", "score.limit=3"],
             "score.limit=3: a trained model is judged on",
         ),
+        (
+            ["ablation=pixelclip_clusters", "experiment=pixelclip/toy", "score.benchmarks=[voc22]"],
+            "no benchmark 'voc22'",
+        ),
         (["ablation=pamr"], "`lexiseg benchmark ablation=pamr`"),
         (["seeds=[0]"], "which table? Give ablation= one of"),
         (["ablation=table11"], "no table 'table11'; choose from sigma"),

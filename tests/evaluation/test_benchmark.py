@@ -9,6 +9,7 @@ import pytest
 import torch
 from transformers import ViTConfig, ViTModel
 
+import tiny_sam3
 from lexiseg.clip.loading import load_clip
 from lexiseg.data.toy.world import ToyWorld
 from lexiseg.dense.multi_view import SINGLE_VIEW, MultiView
@@ -18,6 +19,7 @@ from lexiseg.evaluation.benchmark_table import Cell, read_cells, to_markdown, wr
 from lexiseg.evaluation.efficiency import Efficiency, count_operations, count_parameters, tg_clip_score
 from lexiseg.evaluation.naming import GroundTruthMasks
 from lexiseg.evaluation.published import Published
+from lexiseg.inference.protocol import TRAINING_FREE
 
 
 @pytest.fixture(scope="module")
@@ -52,6 +54,20 @@ def test_each_method_takes_its_published_settings(clip):
     assert whole.protocol.logit_scale == 55.0  # SC-CLIP's
     assert whole.protocol.views == MultiView()
     assert whole.model.encoder.class_share == 0.1
+
+
+def test_sam_3_keeps_its_square_and_no_rule_of_other_methods(tmp_path):
+    """Thresholds of a benchmark are of soft-max probabilities; what a row says of the square holds."""
+    tiny_sam3.saved(tmp_path)
+    sam, bench = (
+        load_clip(tmp_path),
+        make(protocol={"window": 48, "stride": 24, "probability_threshold": 0.3}),
+    )
+    protocol = prepare(MethodChoice(name="sam3", templates="single"), bench, sam).protocol
+    assert (protocol.stretch, protocol.window, protocol.activation) == (sam.tower.image_size, None, "scores")
+    assert protocol.probability_threshold == TRAINING_FREE.probability_threshold
+    own = MethodChoice(name="sam3", templates="single", protocol={"probability_threshold": 0.2})
+    assert prepare(own, bench, sam).protocol.probability_threshold == 0.2
 
 
 def test_a_row_wins_over_the_run_and_the_run_over_the_benchmark(clip):

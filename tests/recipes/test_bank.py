@@ -179,6 +179,21 @@ def test_a_finished_bank_stays_and_another_one_is_not_written_over(build, tmp_pa
     assert sorted(contents(tmp_path / "bank")) == sorted(FILES)
 
 
+def test_overwriting_builds_anew_what_is_finished_and_leaves_files_of_others(
+    build, photos, tmp_path, monkeypatch
+) -> None:
+    foreign = tmp_path / "bank" / "film.part"
+    foreign.parent.mkdir(exist_ok=True)
+    foreign.write_bytes(b"half a download")
+    whole = (tmp_path / "masks" / "2.png").read_bytes()
+    (tmp_path / "masks" / "2.png").unlink()
+    assert build(skipped=lambda _: None).counts[2] == -1
+    (tmp_path / "masks" / "2.png").write_bytes(whole)
+    assert build().counts[2] == -1  # finished
+    assert build(overwrite=True).counts[2] == 2
+    assert foreign.read_bytes() == b"half a download"
+
+
 def test_photographs_that_cannot_be_read_are_left_out(build, photos, tmp_path) -> None:
     (photos / "1.png").write_bytes(b"no picture")
     (tmp_path / "masks" / "2.png").unlink()

@@ -89,6 +89,8 @@ def _open(table: str, overrides: Sequence[str], folder: Path | None = None) -> C
         from lexiseg.recipes.tuned_scores import tune_and_measure
 
         tuning = tuning_run(plain(composed), print)
+        if folder is None:  # before hours of tuning; with the CLIP that is always there
+            read_run([*scoring, "methods=[pixelclip]", "clip=toy"])
         return lambda: tune_and_measure(tuning, lambda more: read_run([*scoring, *more]))
     if scoring:
         raise ConfigError(

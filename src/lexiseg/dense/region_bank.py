@@ -80,13 +80,14 @@ class RegionBank:
         for name in _FILES:
 
             def fill(path: Path, name: str = name) -> None:
-                shape = (about["regions"], about["width"][name])
-                numbers = np.lib.format.open_memmap(path, mode="w+", dtype=NUMBERS, shape=shape)
-                first = 0
-                for part in parts[name]:
-                    numbers[first : first + len(part)] = part.numpy()
-                    first += len(part)
-                numbers.flush()
+                header = np.lib.format.header_data_from_array_1_0(np.zeros((0, 0), NUMBERS))
+                header["shape"] = (about["regions"], about["width"][name])
+                with path.open(
+                    "wb"
+                ) as file:  # not mapped: on a full disk a write says so, a page kills the process
+                    np.lib.format.write_array_header_1_0(file, header)
+                    for part in parts[name]:
+                        file.write(part.numpy().astype(NUMBERS, copy=False).tobytes())
 
             write_atomically(folder / f"{name}.npy", fill, durable=True)
         write_json(about, folder / RECORD)

@@ -20,7 +20,7 @@ from lexiseg.evaluation.evaluate import EvaluationReport, evaluate
 from lexiseg.evaluation.naming import NAMING_PROTOCOL, MaskSource
 from lexiseg.evaluation.trained_row import TrainedRow
 from lexiseg.inference.pipeline import Pipeline
-from lexiseg.inference.protocol import TRAINING_FREE, InferenceProtocol, squared
+from lexiseg.inference.protocol import TRAINING_FREE, InferenceProtocol, square_changes
 from lexiseg.inference.regions import masks_missing
 from lexiseg.inference.segmenter import Segmenter
 from lexiseg.inference.words import known_words
@@ -213,11 +213,12 @@ def prepare(
         views=choice.views,
         **{**own, **choice.settings},
     )
-    row = replace(choice, protocol={**changes, **choice.protocol})
+    # What a benchmark sets is of other methods' windows and soft-max; what was typed for this row or for all holds.
+    square = {**UNIFORM, **square_changes(clip.tower.image_size)}
+    reads_square = getattr(method.model, "reads_square", False)
+    row = replace(choice, protocol={**(square if reads_square else {}), **changes, **choice.protocol})
     pipeline = Pipeline.training_free(method, clip, templates=choice.templates)
     protocol = benchmark.protocol_for(row, method.views)
-    if getattr(method.model, "reads_square", False):
-        protocol = squared(protocol, clip.tower.image_size)
     pipeline = replace(pipeline, protocol=protocol)
     return pipeline.segmenter(Vocabulary(benchmark.words_for(choice.name), shared=True))
 

@@ -187,8 +187,13 @@ def reading_protocol(model: object, tower: ImageTower) -> InferenceProtocol:
 
 def squared(protocol: InferenceProtocol, side: int) -> InferenceProtocol:
     """A protocol for a model that sees photographs stretched to a square of this side, and whose answers are scores."""
-    changes: dict[str, Any] = {"short_side": None, "window": None, "stride": None, "stretch": side}
-    return replace(protocol, **changes, activation="scores", logit_scale=1.0)
+    return replace(protocol, **square_changes(side))
+
+
+def square_changes(side: int) -> dict[str, Any]:
+    """What :func:`squared` changes."""
+    sizes = {"short_side": None, "window": None, "stride": None, "stretch": side}
+    return {**sizes, "activation": "scores", "logit_scale": 1.0}
 
 
 def suited(protocol: InferenceProtocol, activation: Activation) -> InferenceProtocol:

@@ -161,7 +161,7 @@ class _Parts:
         return Kept(f"{done} of {len(self.tasks)} photographs are in the bank {self.out}")
 
     def remove(self) -> None:
-        for path in (*self.out.glob("part-*.safetensors"), *self.out.glob("*.part"), self.out / _UNFINISHED):
+        for path in (*self.out.glob("part-*.safetensors*"), self.out / _UNFINISHED):
             remove_file(path)
 
     def _is_whole(self, index: int) -> bool:
@@ -289,11 +289,11 @@ def _settle(build: BankBuild, parts: _Parts, about: Mapping[str, Any]) -> bool:
         if not path.is_file():
             continue
         difference = _difference(path, about)
-        if not difference:
+        if not difference and not (name == RECORD and build.overwrite):
             if name == RECORD:
                 parts.remove()
             return name == RECORD
-        if not build.overwrite:
+        if difference and not build.overwrite:
             raise ConfigError(
                 f"{build.out} holds a bank with {difference}; choose another --out, or --overwrite that one"
             )

@@ -117,3 +117,12 @@ def test_what_a_folder_lacks_is_the_same_at_every_load(tmp_path) -> None:
     one, other = (ExternalVision(tmp_path).model.state_dict() for _ in range(2))
     assert any("pooler" in name for name in one)
     assert all(torch.equal(one[name], other[name]) for name in one)
+
+
+def test_weights_under_other_names_are_refused(tmp_path) -> None:
+    """As zeros they would be a model that finds every patch like every other."""
+    model = ViTModel(ViTConfig(**SMALL, image_size=32, patch_size=8))
+    state = {f"student.{name}": tensor for name, tensor in model.state_dict().items()}
+    model.save_pretrained(tmp_path, state_dict=state)
+    with pytest.raises(CheckpointError, match=r"lacks \d+ weights of its model, such as .*whole"):
+        ExternalVision(tmp_path)

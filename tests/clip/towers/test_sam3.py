@@ -134,7 +134,7 @@ def test_a_synonym_counts_for_its_class(clip) -> None:
     np.testing.assert_allclose(scores[2], np.maximum(scores[0], scores[1]), atol=1e-5)
 
 
-def test_in_a_benchmark_it_reads_squares_and_keeps_the_thresholds(clip) -> None:
+def test_in_a_benchmark_it_reads_squares_under_no_threshold_of_a_soft_max(clip) -> None:
     class Data:
         classes = ("red circle", "blue square")
 
@@ -153,7 +153,7 @@ def test_in_a_benchmark_it_reads_squares_and_keeps_the_thresholds(clip) -> None:
         SIDE,
         None,
         "scores",
-        0.3,
+        0.0,
     )
     assert segmenter.segment(photograph()).labels.shape == (40, 72)
 

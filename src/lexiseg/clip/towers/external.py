@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from lexiseg.clip.formats.huggingface import asking_hub
 from lexiseg.constants import IMAGENET_MEAN, IMAGENET_STD
-from lexiseg.errors import ConfigError
+from lexiseg.errors import CheckpointError, ConfigError
 from lexiseg.ops.grid import tokens_to_map
 from lexiseg.types import Color, PositionMode
 
@@ -153,9 +153,15 @@ def _load(source: str) -> "PreTrainedModel":
         what="model",
     )
     # DINO's own folders have no pooler, and transformers draws one at random, by which no two loads would be the same model.
+    missing = set(report["missing_keys"])
+    lacking = sorted(name for name in missing if not name.startswith("pooler."))
+    if lacking:
+        raise CheckpointError(
+            f"{source} lacks {len(lacking)} weights of its model, such as {lacking[0]}; give a folder whose weights are whole"
+        )
     with torch.no_grad():
         for name, tensor in model.state_dict().items():
-            if name in report["missing_keys"]:
+            if name in missing:
                 tensor.zero_()
     loaded: PreTrainedModel = model
     return loaded
