@@ -125,7 +125,7 @@ def commands(work: Path) -> dict[str, Callable[[str], list[str]]]:
         "predict, 4000x3000": ("predict", str(large), *few, *clip, "--out", "OUT"),
         "predict, refined": ("predict", str(large), *few, *clip, "--refine", "--out", "OUT"),
         FIRST_IMPORT: ("predict", photo, *few, *clip, "--out", "OUT"),
-        "predict, trained": ("predict", str(large), *few, "--checkpoint", checkpoint, "--out", "OUT"),
+        "predict, trained": ("predict", photo, *few, "--checkpoint", checkpoint, "--out", "OUT"),
         "export onnx": ("export", checkpoint, "--to", "onnx", "--out", "OUT"),
         "export torch": ("export", checkpoint, "--to", "torch", "--out", "OUT"),
         "export folder": ("export", checkpoint, "--to", "folder", "--out", "OUT"),
