@@ -1,10 +1,12 @@
 """Where golden numbers lie, and tiny CLIPs made on the spot."""
 
 import os
+from collections.abc import Collection, Iterable
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pytest
 import torch
 from torch import Tensor
 from transformers import CLIPConfig
@@ -16,6 +18,11 @@ GOLDEN_VARIABLE = "LEXISEG_GOLDEN"
 SMALL_GOLDEN = Path(__file__).parent / "golden" / "small"
 """What `scripts/make_small_golden.py` wrote: in ``published`` numbers of published implementations that need no weights,
 in ``ours`` our own at a commit that agreed with all of them."""
+
+
+def slow_but(cases: Iterable[Any], quick: Collection[Any]) -> list[Any]:
+    """Cases of a test of which only some run in the default suite, the others with the slow tests."""
+    return [case if case in quick else pytest.param(case, marks=pytest.mark.slow) for case in cases]
 
 
 def golden_folders(kind: str) -> list[Path]:

@@ -25,6 +25,7 @@ from lexiseg.recipes.records import adaptation_run, build, training_run, tuning_
 from lexiseg.recipes.settings import SplitSettings
 from lexiseg.recipes.usage import usage
 from lexiseg.training.optim import OptimSettings, learning_rate
+from support import slow_but
 
 COMMANDS = ("train", "eval", "pixelclip", "maskadapt", "sweep", "benchmark")
 NEEDED = {
@@ -227,7 +228,7 @@ def foreign_model(tmp_path, monkeypatch):
         monkeypatch.setattr(module, "conf_dir", lambda: tmp_path / "conf")
 
 
-@pytest.mark.parametrize("choice", PRESETS)
+@pytest.mark.parametrize("choice", slow_but(PRESETS, PRESETS[::7]))
 def test_settings_for_one_model_do_not_reach_another(choice, foreign_model):
     composed = plain(compose_training([choice, "model=probe"]))
     assert composed["model"] == {"name": "probe", "prompt_length": 7}

@@ -13,6 +13,7 @@ from lexiseg.cli.main import main
 from lexiseg.errors import ConfigError
 from lexiseg.inference.pipeline import Pipeline
 from lexiseg.models.registry import build_model
+from support import slow_but
 
 KINDS = ("san", "fc_clip", "zegformer", "ovseg", "open_seg", "lseg")
 WITHOUT_REGIONS = ("lseg",)
@@ -27,7 +28,7 @@ COMMON = (
 )  # fmt: skip
 
 
-@pytest.fixture(scope="module", params=KINDS)
+@pytest.fixture(scope="module", params=slow_but(KINDS, ["fc_clip", "lseg"]))
 def trained(request, tmp_path_factory):
     """Two steps on crops, which show some of a scene's classes and others not."""
     kind, folder = request.param, tmp_path_factory.mktemp(request.param)

@@ -122,6 +122,7 @@ pytestmark = [
 ]
 
 
+@pytest.mark.slow
 def test_training_with_workers_and_ctrl_c(words, tmp_path):
     out, given = tmp_path / "out", [*words("train"), "resume=false"]
     told, again = require_as_promised(given, out, "last.ckpt", signal.SIGINT, group=True)

@@ -11,6 +11,7 @@ from lexiseg.cli.main import main
 from lexiseg.cli.pixelclip import compose_tuning
 from lexiseg.recipes.ablations import read_table, table_names
 from lexiseg.recipes.conf_files import groups
+from support import slow_but
 
 TINY = [
     "experiment=toy",
@@ -24,7 +25,7 @@ TINY = [
 ]
 
 
-@pytest.mark.parametrize("table", table_names("train"))
+@pytest.mark.parametrize("table", slow_but(table_names("train"), ["table8"]))
 def test_every_row_composes_and_numbers_its_place(table):
     for number, (name, row) in enumerate(read_table(table).items(), 1):
         config = compose_training(["experiment=toy", f"ablation={table}/{name}"])

@@ -1,5 +1,6 @@
 """CLIP's loss: number by number, and over two processes."""
 
+import pytest
 import torch
 import torch.multiprocessing as mp
 
@@ -42,6 +43,7 @@ def _process(rank, store, folder):
     torch.distributed.destroy_process_group()
 
 
+@pytest.mark.slow
 def test_two_processes_see_each_others_pairs(tmp_path):
     """The loss of all pairs, in each process; and the gradient of its own."""
     mp.start_processes(_process, args=(tmp_path / "store", tmp_path), nprocs=2, start_method="spawn")

@@ -228,6 +228,7 @@ def _process(rank, store, folder):
     torch.distributed.destroy_process_group()
 
 
+@pytest.mark.slow
 def test_two_processes_divide_by_their_mean(tmp_path):
     mp.start_processes(_process, args=(tmp_path / "store", tmp_path), nprocs=2, start_method="spawn")
     for rank, goals in enumerate((targets(3, 2), targets(1, 0))):

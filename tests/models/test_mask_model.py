@@ -44,6 +44,7 @@ from lexiseg.training.task import SegmentationTask
 from lexiseg.types import ClassSplit, MaskModel, Sample, SegBatch
 from linear_probe import LinearProbe, LinearProbeSettings
 from region_probe import RegionProbe, RegionProbeSettings
+from support import slow_but
 
 SPLIT = ClassSplit("tiny", program_cases.CLASSES, unseen=("bricks",))
 PROTOCOL = InferenceProtocol(name="tiny", short_side=40, window=40, stride=24)
@@ -244,7 +245,7 @@ def test_it_is_evaluated_from_its_checkpoint_and_from_its_folder(trained, tmp_pa
     assert reports[0].scores == reports[1].scores
 
 
-@each_kind
+@pytest.mark.parametrize("kind", slow_but(KINDS, ["cascade_clip", "fc_clip"]))
 @pytest.mark.parametrize("family", family_cases.CASES)
 def test_it_comes_back_on_a_tower_of_any_family_or_refuses_it(kind, family, tmp_path):
     family_cases.saved(family, tmp_path / "clip")
@@ -274,9 +275,7 @@ def test_no_published_layout_holds_another_model(family, tmp_path):
         export_published_file(path, tmp_path / "published.pth")
 
 
-@pytest.mark.parametrize(
-    "kind", [kind if kind in QUICKLY_TRACED else pytest.param(kind, marks=pytest.mark.slow) for kind in KINDS]
-)
+@pytest.mark.parametrize("kind", slow_but(KINDS, QUICKLY_TRACED))
 def test_it_is_exported(kind, trained, tmp_path):
     pytest.importorskip("onnxruntime")
     task, _ = trained

@@ -270,7 +270,13 @@ def test_an_encoder_starts_from_its_own_weights_once(tmp_path):
 
 def test_only_the_first_stage_of_self_training_starts_its_encoder(tmp_path, monkeypatch):
     stages = []
-    monkeypatch.setattr(training, "_train_once", lambda run: (stages.append(run), ({}, 0.0))[1])
+
+    def trained(run):
+        stages.append(run)
+        run.folder.write_result({"step": 1})
+        return {}, 0.0
+
+    monkeypatch.setattr(training, "_train_once", trained)
     train(python_run(tmp_path, self_training=SelfTrainingSettings(enabled=True), backbone_weights="a.pth"))
     assert [stage.backbone_weights for stage in stages] == ["a.pth", None]
     assert [stage.record["backbone_weights"] for stage in stages] == ["a.pth", None]

@@ -15,6 +15,7 @@ from lexiseg.errors import CheckpointError, ConfigError, TrainingError
 from lexiseg.recipes import tune
 from lexiseg.recipes.records import tuning_run
 from lexiseg.training.pixel_clip_task import PixelCLIPTask, TuningInfo, read_tuning_info
+from support import slow_but
 
 SMALL = [
     "experiment=pixelclip/toy",
@@ -111,7 +112,7 @@ def test_the_tuned_clip_is_a_clip(straight):
     assert torch.equal(model.vision_model.encoder.layers[0].self_attn.v_proj.weight, trained)
 
 
-@pytest.mark.parametrize("stop", [2, 3], ids=["at a checkpoint", "after one"])
+@pytest.mark.parametrize("stop", slow_but([2, 3], [3]), ids=["at a checkpoint", "after one"])
 def test_resuming_is_exact(straight, tmp_path, stop, monkeypatch):
     """A killed run ends with the very weights, teacher and optimiser of one that was not."""
     original = PixelCLIPTask.training_step

@@ -12,6 +12,7 @@ from lexiseg.data.splits import make_split, seen_label_map
 from lexiseg.errors import CheckpointError, ConfigError
 from lexiseg.inference.pipeline import Pipeline
 from lexiseg.training.self_training import SelfTrainingSettings, pseudo_labels
+from support import slow_but
 from training.test_runs import read_log, run, weights
 
 STAGES = (
@@ -109,7 +110,7 @@ def test_the_first_stage_follows_the_long_schedule(two_stages):
     assert "max_steps: 3" in config
 
 
-@pytest.mark.parametrize("stage", ["inductive", "transductive"])
+@pytest.mark.parametrize("stage", slow_but(["inductive", "transductive"], ["transductive"]))
 def test_resuming_in_either_stage_is_exact(two_stages, tmp_path, stage, monkeypatch):
     from lexiseg.training.task import SegmentationTask
 
