@@ -17,8 +17,9 @@ from lexiseg.dense.methods import build_method
 from lexiseg.dense.names import METHODS, encoder_name
 from lexiseg.dense.registry import DENSE_ENCODERS
 from lexiseg.evaluation.benchmark import Benchmark, MethodChoice
+from lexiseg.evaluation.published import published_miou
 from lexiseg.inference.protocol import InferenceProtocol
-from lexiseg.recipes.ablations import MEASURED, read_table, table_names
+from lexiseg.recipes.ablations import MEASURED, read_table, table_names, table_source
 from lexiseg.recipes.benchmark import _borrowed, _published, printed_in, rows_of_table
 from support import golden_folders
 
@@ -137,6 +138,30 @@ def test_the_printed_numbers_of_a_table_stand_under_its_labels():
     assert printed["0.75, 1.25", "voc21"].miou == pytest.approx(0.665)
     assert printed["1.0", "cityscapes"].source.endswith("table 4")
     assert len(printed) == 15
+
+
+def test_what_a_paper_prints_of_a_method_is_one_number_in_both_homes():
+    """Beside a table's row without changes, and beside the method anywhere."""
+    b16 = SimpleNamespace(
+        has_blocks=True, has_class_token=True, aligned_patches=False, takes_prompts=True,
+        patch_size=16, image_size=224, embed_dim=512, depth=12, width=768, num_heads=12,
+    )  # fmt: skip
+    compared = set()
+    for table in table_names(MEASURED):
+        paper = (table_source(table, MEASURED) or "").partition(" (")[0]
+        for row in read_table(table, MEASURED).values():
+            for benchmark, (percent,) in row.published.items() if row.method.keys() == {"name"} else ():
+                found = published_miou(row.method["name"], benchmark, b16)
+                if found is not None and paper in found.source:
+                    assert 100 * found.miou == pytest.approx(percent), (table, row.name, benchmark)
+                    compared.add((table, row.name))
+    rows = {
+        "sclip_table2/query_key",
+        "sclip_table3/sclip",
+        "tg_clip_table3/baseline",
+        "tg_clip_table3/recalibration",
+    }
+    assert {"/".join(each) for each in compared} == rows
 
 
 @pytest.mark.parametrize("name", FILES)

@@ -118,6 +118,16 @@ def test_mistakes_stop_before_anything_runs(tmp_path, capsys, arguments, message
     assert not list(tmp_path.iterdir())
 
 
+def test_scores_are_read_before_the_processes_of_a_tuning_know_each_other(tmp_path, monkeypatch, capsys):
+    monkeypatch.setenv("WORLD_SIZE", "2")  # as in a process that Lightning starts: no RANK
+    monkeypatch.delenv("RANK", raising=False)
+    command = ["sweep", "ablation=pixelclip_clusters", f"output={tmp_path}", "experiment=pixelclip/toy"]
+    assert main([*command, "score.limit=0"]) == 2
+    assert "limit: expected" in capsys.readouterr().err
+    assert main([*command, "score.device=gpu"]) == 2
+    assert "device 'gpu'" in capsys.readouterr().err
+
+
 def test_a_failed_run_is_told_in_its_own_sentence_alone(tmp_path, capsys):
     mistake = "model.stages=[[99]]"  # only the tower knows that it has no such block
     command = ["sweep", "ablation=table8", f"output={tmp_path}", "rows=[sum]", "seeds=[0]", *TINY, mistake]

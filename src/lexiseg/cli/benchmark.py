@@ -1,7 +1,8 @@
 """``lexiseg benchmark``: training-free methods and trained models side by side, each under its own settings, in one table."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
+import torch
 from omegaconf import DictConfig
 from rich.console import Console
 from rich.markdown import Markdown
@@ -36,8 +37,12 @@ def run_benchmark(overrides: Sequence[str]) -> int:
     return 0
 
 
-def read_run(overrides: Sequence[str]) -> BenchmarkRun:
+def read_run(overrides: Sequence[str], place: Callable[[str], torch.device] = join_processes) -> BenchmarkRun:
     """What the overrides ask for, data sets opened and the CLIP loaded.
+
+    Args:
+        overrides: Of the benchmark.
+        place: From the device as asked for to where the CLIP goes.
 
     Raises:
         LexisegError: An unknown method, benchmark or key, data that is not there, or a CLIP that cannot be loaded.
@@ -50,7 +55,7 @@ def read_run(overrides: Sequence[str]) -> BenchmarkRun:
     require_benchmark(record)  # a mistake shows before any data are opened
     names = require_benchmarks(record["benchmarks"])
     benchmarks = [load_benchmark(name, config, of_benchmarks.get(name, ())) for name in names]
-    return benchmark_run(record, benchmarks, join_processes(config.device))
+    return benchmark_run(record, benchmarks, place(config.device))
 
 
 def load_benchmark(name: str, config: DictConfig, overrides: Sequence[str] = ()) -> Benchmark:

@@ -43,12 +43,13 @@ def run_sweep(overrides: Sequence[str]) -> int:
 
     # A mistake shows before the first run.
     _open(config.ablation, [f"ablation={config.ablation}/{rows[0].name}", *of_runs])
+    judges = _judges(config, of_runs)
 
     try:
-        with keeping_runs(Path(config.output), rows, seeds, processes=config.processes):
+        with keeping_runs(Path(config.output), rows, seeds, judges, processes=config.processes):
             _launch([*own, *of_hydra], config, rows, seeds, of_runs)
     finally:
-        _report(config, rows, seeds, [*of_hydra, *of_runs])
+        _report(config, rows, seeds, judges, [*of_hydra, *of_runs])
     return 0
 
 
@@ -78,7 +79,7 @@ def _open(table: str, overrides: Sequence[str], folder: Path | None = None) -> C
         LexisegError: A setting that does not exist, a bad value, or data that are not there.
     """
     command = command_of(table)
-    scoring = [override.removeprefix(_SCORE) for override in overrides if override.startswith(_SCORE)]
+    scoring = _scoring(overrides)
     rest = [override for override in overrides if not override.startswith(_SCORE)]
     composed = compose_tuning(rest) if command == "pixelclip" else compose_row(command, rest)
     composed.output_dir = composed.output_dir if folder is None else folder.as_posix()
@@ -89,8 +90,6 @@ def _open(table: str, overrides: Sequence[str], folder: Path | None = None) -> C
         from lexiseg.recipes.tuned_scores import tune_and_measure
 
         tuning = tuning_run(plain(composed), print)
-        if folder is None:  # before hours of tuning; with the CLIP that is always there
-            read_run([*scoring, "methods=[pixelclip]", "clip=toy"])
         return lambda: tune_and_measure(tuning, lambda more: read_run([*scoring, *more]))
     if scoring:
         raise ConfigError(
@@ -101,6 +100,20 @@ def _open(table: str, overrides: Sequence[str], folder: Path | None = None) -> C
 
     run = training_run(plain(composed), print)
     return lambda: tell_scores(train(run), run.output_dir)
+
+
+def _scoring(overrides: Sequence[str]) -> list[str]:
+    return [override.removeprefix(_SCORE) for override in overrides if override.startswith(_SCORE)]
+
+
+def _judges(config: "DictConfig", of_runs: Sequence[str]) -> tuple[str, ...]:
+    """Benchmarks that every tuned CLIP is measured on, opened once to see that they can be; of other tables none."""
+    if command_of(config.ablation) != "pixelclip":
+        return ()
+    from lexiseg.cli.benchmark import read_run
+    from lexiseg.recipes.tuned_scores import check_scores, on_processor
+
+    return check_scores(lambda more: read_run([*_scoring(of_runs), *more], on_processor), Path(config.output))
 
 
 def _launch(
@@ -139,7 +152,11 @@ def _launch(
 
 
 def _report(
-    config: "DictConfig", rows: Sequence[AblationRow], seeds: Sequence[int], overrides: Sequence[str]
+    config: "DictConfig",
+    rows: Sequence[AblationRow],
+    seeds: Sequence[int],
+    judges: Sequence[str],
+    overrides: Sequence[str],
 ) -> None:
     """Write and show what has been run so far."""
     from rich.console import Console
@@ -148,7 +165,7 @@ def _report(
     from lexiseg.recipes.sweep_table import write_report
 
     output = Path(config.output)
-    table = write_report(output, rows, seeds, overrides, table_source(config.ablation))
+    table = write_report(output, rows, seeds, judges, overrides, table_source(config.ablation))
     if table is not None:
         Console().print(Markdown(table))
         print(f"mIoU in %, mean ± standard deviation over seeds; written to {output}: table.md, results.json")

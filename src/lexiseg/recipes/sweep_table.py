@@ -44,9 +44,15 @@ def run_folder(output: Path, row: str, seed: int) -> Path:
 
 
 def read_results(
-    output: Path, rows: Sequence[AblationRow], seeds: Sequence[int]
+    output: Path, rows: Sequence[AblationRow], seeds: Sequence[int], judges: Sequence[str]
 ) -> dict[str, tuple[RunResult, ...]]:
-    """The finished runs of every row, in the order of the seeds; what has not run, or was tuned and not measured, is left out.
+    """The finished runs of every row, in the order of the seeds.
+
+    Args:
+        output: The sweep's folder.
+        rows: The table's.
+        seeds: Of every row.
+        judges: Benchmarks of tuned CLIPs; one that has not been measured on all of them has not finished.
 
     Raises:
         CheckpointError: A result file that cannot be read.
@@ -54,21 +60,25 @@ def read_results(
     found: dict[str, tuple[RunResult, ...]] = {}
     for row in rows:
         paths = {seed: run_folder(output, row.name, seed) / RESULT_FILE for seed in seeds}
-        runs = (_read(path, seed) for seed, path in paths.items() if path.is_file())
+        runs = (_read(path, seed, judges) for seed, path in paths.items() if path.is_file())
         found[row.name] = tuple(run for run in runs if run is not None)
     return found
 
 
 @contextmanager
 def keeping_runs(
-    output: Path, rows: Sequence[AblationRow], seeds: Sequence[int], *, processes: int = 1
+    output: Path,
+    rows: Sequence[AblationRow],
+    seeds: Sequence[int],
+    judges: Sequence[str],
+    *,
+    processes: int = 1,
 ) -> Iterator[None]:
     """What is kept if the sweep is stopped in here: its complete runs. Of several processes, this one alone hears Ctrl-C."""
-    results = [run_folder(output, row.name, seed) / RESULT_FILE for row in rows for seed in seeds]
 
     def tell() -> Kept:
-        complete = sum(path.is_file() for path in results)
-        return Kept(f"{complete} of {len(results)} runs in {output} are complete")
+        complete = sum(map(len, read_results(output, rows, seeds, judges).values()))
+        return Kept(f"{complete} of {len(rows) * len(seeds)} runs in {output} are complete")
 
     with keeping(tell), without_interrupts(heard=True) if processes != 1 else nullcontext():
         yield
@@ -78,6 +88,7 @@ def write_report(
     output: Path,
     rows: Sequence[AblationRow],
     seeds: Sequence[int],
+    judges: Sequence[str],
     overrides: Sequence[str],
     source: str | None = None,
 ) -> str | None:
@@ -87,13 +98,14 @@ def write_report(
         output: The sweep's folder.
         rows: The table's.
         seeds: Of every row.
+        judges: As of :func:`read_results`.
         overrides: What every run was given besides, for the record.
         source: Where the published numbers are printed.
 
     Returns:
         The table; None where nothing has been run yet, and nothing is written.
     """
-    results = read_results(output, rows, seeds)
+    results = read_results(output, rows, seeds, judges)
     if not any(results.values()):
         return None
     table = to_markdown(rows, results, source)
@@ -111,17 +123,16 @@ def write_report(
     return table
 
 
-def _read(path: Path, seed: int) -> RunResult | None:
+def _read(path: Path, seed: int, judges: Sequence[str]) -> RunResult | None:
     try:
         stored = json.loads(path.read_text(encoding="utf-8"))
         seconds, parameters = float(stored.get("seconds") or math.nan), stored.get("parameters")
         if "val" not in stored:
-            measured = read_cells(path.parent / SCORES_FOLDER / RESULTS_FILE).values()
-            return (
-                RunResult(seed, {c.benchmark: c.miou for c in measured}, seconds, parameters)
-                if measured
-                else None
-            )
+            cells = read_cells(path.parent / SCORES_FOLDER / RESULTS_FILE).values()
+            measured = {cell.benchmark: cell.miou for cell in cells}
+            if not all(name in measured for name in judges):
+                return None
+            return RunResult(seed, {name: measured[name] for name in judges}, seconds, parameters)
         # A score that no validation image could give is null, and takes no part in a mean over seeds.
         given = {name: stored["val"].get(name) for name in _SCORES}
         scores = {name: float(score) for name, score in given.items() if score is not None}
