@@ -95,6 +95,7 @@ class CorrCLIP(DenseEncoder):
 
     Attributes:
         whole_picture: Whether the windows of a photograph are joined: with a bank, and where one is being built.
+        making: Settings that the values of a bank depend on.
 
     Raises:
         LexisegError: The external model or the bank cannot be loaded.
@@ -134,10 +135,18 @@ class CorrCLIP(DenseEncoder):
         self.bank = RegionBank.open(bank) if isinstance(bank, str | Path) else bank
         if proxy is None:
             proxy = PROXY if self.bank is None else self.bank.proxy
+        self.making = {
+            "sharpness": sharpness,
+            "spatial_share": spatial_share,
+            "semantic_share": semantic_share,
+            "spatial_blocks": spatial_blocks,
+            "position_mode": self.position_mode,
+        }
         self.averaged = _spatial_blocks(tower.depth, spatial_blocks)
         self.correspondence = _correspondence(tower, proxy)
         if self.bank is not None:
-            self.bank.require(cast(nn.Module, tower), self.correspondence, neighbours=neighbours)
+            asking: dict[str, Any] = {"neighbours": neighbours, "method": self.making}
+            self.bank.require(cast(nn.Module, tower), self.correspondence, **asking)
             merge_distance = None
         self.whole_picture = self.bank is not None
         self.cosine_logits = self.bank is None
