@@ -272,12 +272,18 @@ def test_from_the_command_line_to_labels(photos, vit, tmp_path, capsys) -> None:
     status, told = run(capsys, "predict", photos / "1.png", *seen, *reading, "--set", "neighbours=3")
     assert status == 0
     written = json.loads((tmp_path / "out" / "1.json").read_text())
-    assert str(tmp_path / "bank") in json.dumps(written)
+    encoder = written["method"]["encoder"]
+    assert (encoder["bank"], encoder["proxy"]) == (str(tmp_path / "bank"), str(vit))
+    assert encoder["merge_distance"] is None, "with a bank no regions are joined"
     assert np.asarray(Image.open(tmp_path / "out" / "1_labels.png")).shape == (48, 64)
     of_all = ("--methods", "corrclip,sclip", "--bank", tmp_path / "bank", "--out", tmp_path / "out")
-    status, told = run(capsys, "compare", photos / "1.png", *seen, *of_all, "--set", "corrclip.neighbours=3")
-    assert status == 0
-    assert "left out" not in told
+    for key in ("corrclip.neighbours", "neighbours"):
+        status, told = run(capsys, "compare", photos / "1.png", *seen, *of_all, "--set", f"{key}=3")
+        assert status == 0
+        assert "left out" not in told
+    status, told = run(capsys, "compare", photos / "1.png", *seen, *of_all[:2], "--set", "neighbours=3")
+    assert status == 2
+    assert "none of corrclip, sclip has use for the setting 'neighbours'" in told
     sclip = ("--method", "sclip", "--bank", tmp_path / "bank")
     status, told = run(capsys, "predict", photos / "1.png", *seen, *sclip)
     assert status == 2
