@@ -425,6 +425,7 @@ _IN_BANK: dict[str, dict[str, Damage | None]] = {
         "a list": lambda _: b"[1, 2]",
         "of another format": _told(lambda about: about.update(format=2)),
         "without a CLIP": _told(lambda about: about.pop("clip")),
+        "without a method": _told(lambda about: about.pop("method")),
         "of more regions": _told(lambda about: about.update(regions=8)),
         "of no number of regions": _told(lambda about: about.update(regions="many")),
         "wider": _told(lambda about: about["width"].update(keys=4)),
@@ -452,6 +453,7 @@ def _banks() -> Iterator[Case]:
                 _photo()
                 about = {"format": 1, "regions": 5, "width": {"keys": 3, "values": 2}}
                 about |= {kind: {"source": "x", "weights": "y"} for kind in ("clip", "proxy")}
+                about |= {"method": {}, "protocol": {}}
                 parts = {key: iter([torch.ones(5, width).half()]) for key, width in about["width"].items()}
                 RegionBank.write(Path("bank"), about, parts)
                 path = Path("bank", file)

@@ -206,6 +206,8 @@ def a_bank(tmp_path, tower, proxy, *, width: int) -> RegionBank:
         "format": FORMAT,
         "clip": {"source": "tower", "weights": identify(tower)},
         "proxy": {"source": "proxy", "weights": identify(model)},
+        "method": CorrCLIP(tower, proxy=proxy).making,
+        "protocol": {},
         "regions": 19,
         "width": {"keys": width, "values": tower.embed_dim},
     }
@@ -250,6 +252,10 @@ def test_a_bank_of_other_models_and_shares_out_of_range(tower, tmp_path) -> None
     bank = a_bank(tmp_path, tower, proxy, width=12)
     with pytest.raises(ConfigError, match="the second vision model was proxy with the weights"):
         CorrCLIP(tower, proxy=tower, bank=bank)
+    with pytest.raises(
+        ConfigError, match="built with semantic_share 0.5, and the photograph would be read with 0.1"
+    ):
+        CorrCLIP(tower, proxy=proxy, bank=bank, neighbours=3, semantic_share=0.1)
     with pytest.raises(ConfigError, match="expected neighbours from 1 to the 19 regions"):
         CorrCLIP(tower, proxy=proxy, bank=bank)
     with pytest.raises(ConfigError, match="expected a memory_share from 0 to 1, got 1.5"):

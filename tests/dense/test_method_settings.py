@@ -58,6 +58,26 @@ def test_arguments_build_the_method(tiny_clip):
         ),
         ("sclip", {"scales": []}, "views.scales: expected at least one number, got none"),
         ("sclip", {"flip": "left"}, "views.flip: expected one of none, horizontal, vertical, uncertain"),
+        (
+            "trident",
+            {"refine_threshold": 0.1},
+            "trident: refine_threshold changes nothing without sam_refine;",
+        ),
+        (
+            "trident",
+            {"restore_failed": False, "sam_refine": False},
+            "nothing without sam_refine; leave it out",
+        ),
+        (
+            "corrclip",
+            {"neighbours": 3},
+            "corrclip: neighbours changes nothing without a bank; leave it out, or",
+        ),
+        ("corrclip", {"memory_share": 0.3, "bank": None}, "memory_share changes nothing without a bank"),
+        ("corrclip", {"bank": "b", "merge_distance": 0.1}, "merge_distance changes nothing beside a bank"),
+        ("sclip", {"random_seed": 3}, "random_seed changes nothing without random among projections"),
+        ("sclip", {"projections": ["key", "random"], "learned": "x"}, "without learned among projections"),
+        ("sclip", {"projections": 5, "random_count": 3}, "sclip.projections: expected a list of"),
         ("sklip", {}, "no training-free method 'sklip'; did you mean sclip?"),
     ],
 )
@@ -80,6 +100,16 @@ def test_who_has_use_for_what():
     assert has_use("trident", "halves", {})
     assert not has_use("sclip", "halves", {})
     assert has_use("tg-clip", "threshold", {}), "SC-CLIP's"
+    assert has_use("trident", "refine_threshold", {"sam_refine": True})
+    assert not has_use("trident", "refine_threshold", {})
+    assert has_use("sclip", "random_count", {"projections": ["random"]})
+
+
+def test_what_another_setting_switches_on_is_taken_with_it():
+    given = {"sam_refine": True, "refine_threshold": 0.1, "restore_failed": False}
+    assert method_arguments("trident", given) == given
+    given = {"projections": ["random"], "random_count": 3, "random_seed": 1}
+    assert method_arguments("sclip", given) == given
 
 
 def test_settings_for_several_methods():

@@ -33,6 +33,8 @@ def bank(tmp_path):
         "format": FORMAT,
         "clip": {"source": "some/clip", "weights": identify(tower)},
         "proxy": {"source": "some/dino", "weights": identify(proxy)},
+        "method": {"sharpness": 4.0, "spatial_blocks": None},
+        "protocol": {"short_side": 336},
         "regions": REGIONS,
         "width": {"keys": WIDTH, "values": SPACE},
     }
@@ -57,18 +59,22 @@ def test_looks_up_what_a_naive_search_finds(bank, monkeypatch, held) -> None:
 def test_models_are_known_by_their_weights(bank) -> None:
     opened, (tower, proxy) = RegionBank.open(bank), models()
     assert opened.proxy == "some/dino"
-    opened.require(tower, proxy, neighbours=REGIONS)
+    opened.require(tower, proxy, neighbours=REGIONS, method={"sharpness": 4.0, "spatial_blocks": None})
     with pytest.raises(
         ConfigError, match=r"the CLIP was some/clip with the weights \w+, and is one with .*--clip"
     ):
-        opened.require(nn.Linear(2, 3), proxy, neighbours=1)
+        opened.require(nn.Linear(2, 3), proxy, neighbours=1, method={})
     with pytest.raises(ConfigError, match=r"the second vision model was some/dino .*--proxy"):
-        opened.require(tower, nn.Linear(3, 2), neighbours=1)
+        opened.require(tower, nn.Linear(3, 2), neighbours=1, method={})
     with pytest.raises(ConfigError, match="whose weights can be told from others', got a function"):
-        opened.require(tower, lambda images: images, neighbours=1)
+        opened.require(tower, lambda images: images, neighbours=1, method={})
     for wrong in (0, REGIONS + 1):
         with pytest.raises(ConfigError, match=f"from 1 to the 23 regions of the bank .*, got {wrong}"):
-            opened.require(tower, proxy, neighbours=wrong)
+            opened.require(tower, proxy, neighbours=wrong, method={})
+    with pytest.raises(
+        ConfigError, match=r"was built with sharpness 4.0, and .* be read with 5.0; leave sharp"
+    ):
+        opened.require(tower, proxy, neighbours=1, method={"sharpness": 5.0})
 
 
 def test_no_bank_and_half_a_bank(bank, tmp_path) -> None:
@@ -105,6 +111,7 @@ def test_files_of_another_bank_and_of_objects(bank) -> None:
     [
         ({"format": 7}, "a bank of format 7, and this reads 1"),
         ({"clip": "x"}, "not the record of a bank"),
+        ({"method": None}, "not the record of a bank"),
         ({"regions": None}, "not the record of a bank"),
         ({"width": {"keys": 7}}, "not the record of a bank"),
     ],

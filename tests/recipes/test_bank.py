@@ -1,6 +1,7 @@
 """A bank of real photographs: the same after a kill as without, its regions those of the photographs, one at a time refused."""
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -171,7 +172,7 @@ def test_a_finished_bank_stays_and_another_one_is_not_written_over(build, tmp_pa
         patched.setattr(recipe.RegionReader, "__call__", lambda *_: pytest.fail("read again"))
         assert build().counts == [2, 2, 2, 2, 0]
         with pytest.raises(
-            ConfigError, match=r"bank holds a bank with masks .*masks \(now superpixels\); choose another"
+            ConfigError, match=r"bank holds a bank with masks .*masks \(now superpixels\), .*; choose another"
         ):
             build(masks="superpixels")
     assert contents(tmp_path / "bank") == before
@@ -188,10 +189,38 @@ def test_overwriting_builds_anew_what_is_finished_and_leaves_files_of_others(
     whole = (tmp_path / "masks" / "2.png").read_bytes()
     (tmp_path / "masks" / "2.png").unlink()
     assert build(skipped=lambda _: None).counts[2] == -1
-    (tmp_path / "masks" / "2.png").write_bytes(whole)
     assert build().counts[2] == -1  # finished
+    (tmp_path / "masks" / "2.png").write_bytes(whole)
+    with pytest.raises(ConfigError, match=r"holds a bank with mask_files \w+ \(now \w+\); choose another"):
+        build()
     assert build(overwrite=True).counts[2] == 2
     assert foreign.read_bytes() == b"half a download"
+
+
+@pytest.mark.parametrize("change", ["none", "given", "anew"])
+def test_a_build_that_goes_on_tries_again_what_failed_and_takes_masks_that_are_new(
+    build, tmp_path, monkeypatch, change
+) -> None:
+    masks = tmp_path / "masks"
+    whole = (masks / "2.png").read_bytes()
+    if change != "anew":
+        (masks / "2.png").unlink()
+    with monkeypatch.context() as patched:
+        patched.setattr(
+            RegionBank, "write", staticmethod(lambda *_: (_ for _ in ()).throw(KeyboardInterrupt))
+        )
+        with pytest.raises(KeyboardInterrupt):
+            build(skipped=lambda _: None)
+    if change == "given":
+        (masks / "2.png").write_bytes(whole)
+    if change == "anew":
+        ids = np.array(Image.open(masks / "2.png"))
+        ids[40:, 50:] = 3
+        Image.fromarray(ids).save(masks / "2.png")
+    told: list[DataError] = []
+    summary = build(skipped=told.append)
+    assert summary.counts == [2, 2, {"none": -1, "given": 2, "anew": 3}[change], 2, 0]
+    assert len(told) == (change == "none")
 
 
 def test_photographs_that_cannot_be_read_are_left_out(build, photos, tmp_path) -> None:
@@ -243,12 +272,18 @@ def test_from_the_command_line_to_labels(photos, vit, tmp_path, capsys) -> None:
     status, told = run(capsys, "predict", photos / "1.png", *seen, *reading, "--set", "neighbours=3")
     assert status == 0
     written = json.loads((tmp_path / "out" / "1.json").read_text())
-    assert str(tmp_path / "bank") in json.dumps(written)
+    encoder = written["method"]["encoder"]
+    assert (encoder["bank"], encoder["proxy"]) == (str(tmp_path / "bank"), str(vit))
+    assert encoder["merge_distance"] is None, "with a bank no regions are joined"
     assert np.asarray(Image.open(tmp_path / "out" / "1_labels.png")).shape == (48, 64)
     of_all = ("--methods", "corrclip,sclip", "--bank", tmp_path / "bank", "--out", tmp_path / "out")
-    status, told = run(capsys, "compare", photos / "1.png", *seen, *of_all, "--set", "corrclip.neighbours=3")
-    assert status == 0
-    assert "left out" not in told
+    for key in ("corrclip.neighbours", "neighbours"):
+        status, told = run(capsys, "compare", photos / "1.png", *seen, *of_all, "--set", f"{key}=3")
+        assert status == 0
+        assert "left out" not in told
+    status, told = run(capsys, "compare", photos / "1.png", *seen, *of_all[:2], "--set", "neighbours=3")
+    assert status == 2
+    assert "none of corrclip, sclip has use for the setting 'neighbours'" in told
     sclip = ("--method", "sclip", "--bank", tmp_path / "bank")
     status, told = run(capsys, "predict", photos / "1.png", *seen, *sclip)
     assert status == 2
@@ -266,7 +301,7 @@ def test_from_the_command_line_to_labels(photos, vit, tmp_path, capsys) -> None:
     assert "no image in" in told
 
 
-def test_every_door_takes_the_bank(build, photos, vit, tmp_path) -> None:
+def test_every_door_takes_the_bank(build, photos, vit, tmp_path, caplog) -> None:
     build()
     pixels = np.array(Image.open(photos / "3.png"))
     ids = np.asarray(Image.open(tmp_path / "masks" / "3.png"))
@@ -299,6 +334,12 @@ def test_every_door_takes_the_bank(build, photos, vit, tmp_path) -> None:
     )
     choice = MethodChoice(name="corrclip", settings=settings)
     given = type("Given", (), {"told": {}})()
+    wide = replace(choice, protocol={"window": 72})
+    with caplog.at_level("WARNING"):
+        prepare(wide, benchmark, clip, masks=given)
+    assert (
+        "corrclip on b reads otherwise than its bank: window 72 (was 48), stride None (was 24)" in caplog.text
+    )
     keys = []
     for masks_of in (str(tmp_path / "masks"), "superpixels"):
         build(masks=masks_of, overwrite=True)

@@ -8,7 +8,7 @@ import torch
 from lexiseg.clip.loading import load_clip
 from lexiseg.data.toy.world import ToyWorld
 from lexiseg.dense.learned_projection import kept_key, read_projection
-from lexiseg.errors import ConfigError
+from lexiseg.errors import ConfigError, DataError
 from lexiseg.evaluation.benchmark import Benchmark, MethodChoice, cell_key, prepare
 from lexiseg.recipes import projections
 from lexiseg.recipes.projections import wants_projection, with_projection
@@ -76,6 +76,41 @@ def test_kept_ones_are_taken_until_what_decides_them_changes(clip, fits, tmp_pat
     with_projection(LEARNED, toy(count=2), clip, {}, tmp_path)
     assert len(fits) == 3
     assert cell_key(first, toy(), prepare(first, toy(), clip), clip, None) != key, "another matrix"
+
+
+@pytest.mark.parametrize("rank", [0, 1])
+def test_of_several_processes_the_first_one_fits_and_the_others_wait(clip, fits, tmp_path, monkeypatch, rank):
+    seen = []
+
+    def broadcast(told):
+        assert len(fits) == (rank == 0), "before the others go on"
+        seen.append(list(told))
+
+    monkeypatch.setattr(projections, "place_among_processes", lambda: (rank, 2))
+    monkeypatch.setattr(torch.distributed, "broadcast_object_list", broadcast)
+    ready = with_projection(LEARNED, toy(), clip, {}, tmp_path)
+    place = tmp_path / "projections" / "toy.safetensors"
+    assert ready.settings["learned"] == str(place)
+    assert (place.is_file(), seen) == (rank == 0, [[None]])
+
+
+def test_where_the_first_process_fails_all_do(clip, fits, tmp_path, monkeypatch):
+    def broadcast(told):
+        told[0] = told[0] or DataError("no label, says the first one")
+
+    monkeypatch.setattr(projections, "place_among_processes", lambda: (1, 2))
+    monkeypatch.setattr(torch.distributed, "broadcast_object_list", broadcast)
+    with pytest.raises(DataError, match="says the first one"):
+        with_projection(LEARNED, toy(), clip, {}, tmp_path)
+    monkeypatch.setattr(projections, "place_among_processes", lambda: (0, 2))
+    told = []
+    monkeypatch.setattr(torch.distributed, "broadcast_object_list", told.extend)
+    monkeypatch.setattr(
+        projections, "fit_projection", lambda *_, **__: (_ for _ in ()).throw(DataError("none"))
+    )
+    with pytest.raises(DataError, match="none"):
+        with_projection(LEARNED, toy(), clip, {}, tmp_path)
+    assert str(told[0]) == "none", "the others hear of it first"
 
 
 def test_without_training_images_the_row_says_what_to_do(clip, fits, tmp_path):

@@ -5,6 +5,7 @@ No reading has weights of its own. ``encode`` runs the tower once and knows no w
 """
 
 from abc import ABC, abstractmethod
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
@@ -15,6 +16,9 @@ from torch import Tensor, nn
 from lexiseg.errors import ConfigError
 from lexiseg.ops.grid import PositionMode, tokens_to_map
 from lexiseg.types import NO_NEEDS, Activation, BlockTower, ImageTower, MaskOutput, Needs
+
+Idle = tuple[Callable[[Mapping[str, Any]], bool], str]
+"""Whether a setting changes nothing, by all settings of the method; and beside or without what, in words."""
 
 BlockPosition = int | float
 """A block: an index (negative from the end), or a fraction of the depth, which scales to other towers."""
@@ -49,6 +53,8 @@ class DenseReading(nn.Module, ABC):
         cosine_logits: Whether ``decode`` gives cosines of unit patch features and unit words.
         needs: What it must be given beside a photograph.
         templates: Template set that the method was published with.
+        idle: By setting, when it changes nothing; of those that another one switches on or off.
+        settled: Settings whose values the reading chose itself, whatever was given.
         patch_size: Height and width of images must be multiples of it.
 
     Args:
@@ -65,6 +71,8 @@ class DenseReading(nn.Module, ABC):
     reads_square: bool = False
     cosine_logits: bool = True
     templates: ClassVar[str] = "imagenet80"
+    idle: ClassVar[Mapping[str, Idle]] = {}
+    settled: Mapping[str, Any] = {}
 
     def __init__(self, tower: ImageTower) -> None:
         super().__init__()

@@ -1,16 +1,16 @@
 """CorrCLIP: masks bound which patches may mix, another vision model says how much (Zhang et al., ICCV 2025)."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, cast
+from typing import Any, ClassVar, cast
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from lexiseg.clip.towers.external import ExternalVision
-from lexiseg.dense.base import DenseEncoder, DenseState, finish_block, require_class_token
+from lexiseg.dense.base import DenseEncoder, DenseState, Idle, finish_block, require_class_token
 from lexiseg.dense.proxyclip import ColoredFor, ProxyFeatures, resize_values
 from lexiseg.dense.region_bank import RegionBank
 from lexiseg.errors import ConfigError
@@ -28,6 +28,9 @@ _SPATIAL_BLOCKS = {12: 5, 24: 12, 32: 28}
 
 PROXY = "facebook/dino-vitb8"
 """The release's second vision model."""
+
+
+_WITHOUT_BANK: Idle = (lambda given: given["bank"] is None, "without a bank")
 
 
 @dataclass(frozen=True)
@@ -95,6 +98,7 @@ class CorrCLIP(DenseEncoder):
 
     Attributes:
         whole_picture: Whether the windows of a photograph are joined: with a bank, and where one is being built.
+        making: Settings that the values of a bank depend on.
 
     Raises:
         LexisegError: The external model or the bank cannot be loaded.
@@ -104,6 +108,11 @@ class CorrCLIP(DenseEncoder):
 
     needs = Needs(masks=True)
     one_label_per_region = True
+    idle: ClassVar[Mapping[str, Idle]] = {
+        "neighbours": _WITHOUT_BANK,
+        "memory_share": _WITHOUT_BANK,
+        "merge_distance": (lambda given: given["bank"] is not None, "beside a bank"),
+    }
 
     def __init__(  # noqa: PLR0913  (one keyword per setting, as of every method)
         self,
@@ -134,11 +143,20 @@ class CorrCLIP(DenseEncoder):
         self.bank = RegionBank.open(bank) if isinstance(bank, str | Path) else bank
         if proxy is None:
             proxy = PROXY if self.bank is None else self.bank.proxy
+        self.making = {
+            "sharpness": sharpness,
+            "spatial_share": spatial_share,
+            "semantic_share": semantic_share,
+            "spatial_blocks": spatial_blocks,
+            "position_mode": self.position_mode,
+        }
         self.averaged = _spatial_blocks(tower.depth, spatial_blocks)
         self.correspondence = _correspondence(tower, proxy)
         if self.bank is not None:
-            self.bank.require(cast(nn.Module, tower), self.correspondence, neighbours=neighbours)
+            asking: dict[str, Any] = {"neighbours": neighbours, "method": self.making}
+            self.bank.require(cast(nn.Module, tower), self.correspondence, **asking)
             merge_distance = None
+        self.settled = {"proxy": proxy, "merge_distance": merge_distance}
         self.whole_picture = self.bank is not None
         self.cosine_logits = self.bank is None
         self.neighbours, self.memory_share = neighbours, memory_share

@@ -46,6 +46,10 @@ def method_arguments(name: str, given: Mapping[str, Any]) -> dict[str, Any]:
     arguments = recalibration_settings(name, pulling)
     settings = {key: value for key, value in given.items() if key in own}
     arguments |= plain_arguments(encoder, settings, name, leave=("tower",))
+    for key in settings:
+        without = _idle(name, key, settings)
+        if without:
+            raise ConfigError(f"{name}: {key} changes nothing {without}; leave it out, or change that")
     if isinstance(settings.get("bank"), str | Path):
         RegionBank.open(settings["bank"])  # its place is looked at before anything is loaded
     if of_views:
@@ -76,7 +80,18 @@ def has_use(name: str, key: str, given: Mapping[str, Any]) -> bool:
         return flip == "uncertain" if key == "uncertain_above" else key != "fusion" or flip != "none"
     if key in _PULLING:
         return key == "strength" or recalibrates(name, given.get("strength"))
-    return key in inspect.signature(DENSE_ENCODERS[encoder_name(name)]).parameters
+    encoder = DENSE_ENCODERS[encoder_name(name)]
+    return key in inspect.signature(encoder).parameters and not _idle(name, key, given)
+
+
+def _idle(name: str, key: str, given: Mapping[str, Any]) -> str:
+    """Beside or without what a setting of a method's own changes nothing; empty where it does change something."""
+    encoder = DENSE_ENCODERS[encoder_name(name)]
+    if key not in encoder.idle:
+        return ""
+    defaults = {item.name: item.default for item in inspect.signature(encoder).parameters.values()}
+    changes_nothing, without = encoder.idle[key]
+    return without if changes_nothing({**defaults, **given}) else ""
 
 
 def shared_settings(name: str, given: Mapping[str, Any]) -> dict[str, Any]:

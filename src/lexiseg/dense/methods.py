@@ -136,7 +136,7 @@ def build_method(
     on = recalibrates(name, given.get("strength"))
     encoder = build_dense(encoder_name(name), tower, **settings)
     around = Recalibrated(encoder, **{**_RECALIBRATION.get(name, {}), **given}) if on else None
-    own = dense_settings(encoder_name(name), tower, **settings)
+    own = {**dense_settings(encoder_name(name), tower, **settings), **encoder.settled}
     told = {
         "name": name,
         "recalibration": None if around is None else around.told,

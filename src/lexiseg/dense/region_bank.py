@@ -42,7 +42,8 @@ class RegionBank:
 
     Attributes:
         folder: Where it lies.
-        about: Its record: ``clip`` and ``proxy``, each with ``source`` and ``weights``, how it was made, how much it holds.
+        about: Its record: ``clip`` and ``proxy``, each with ``source`` and ``weights``, the ``method`` and
+            ``protocol`` that they read by, how much it holds.
         keys: ``(N, C)`` float16, unit mean features of the comparing model.
         values: ``(N, E)`` float16, mean unit features in the space shared with words.
     """
@@ -82,9 +83,8 @@ class RegionBank:
             def fill(path: Path, name: str = name) -> None:
                 header = np.lib.format.header_data_from_array_1_0(np.zeros((0, 0), NUMBERS))
                 header["shape"] = (about["regions"], about["width"][name])
-                with path.open(
-                    "wb"
-                ) as file:  # not mapped: on a full disk a write says so, a page kills the process
+                # Not mapped: on a full disk a write says so, where a page kills the process.
+                with path.open("wb") as file:
                     np.lib.format.write_array_header_1_0(file, header)
                     for part in parts[name]:
                         file.write(part.numpy().astype(NUMBERS, copy=False).tobytes())
@@ -100,13 +100,14 @@ class RegionBank:
         """The comparing model that it was made with, as it was named."""
         return str(self.about["proxy"]["source"])
 
-    def require(self, tower: nn.Module, proxy: object, *, neighbours: int) -> None:
-        """Refuse to look up what these models say, if others made the bank, or more regions than there are.
+    def require(self, tower: nn.Module, proxy: object, *, neighbours: int, method: Mapping[str, Any]) -> None:
+        """Refuse to look up what these models say, if others made the bank or read otherwise, or more regions than there are.
 
         Args:
             tower: The image tower that gives values.
             proxy: What gives keys.
             neighbours: How many regions are looked up.
+            method: Settings of the reading that values depend on.
 
         Raises:
             ConfigError: In one sentence.
@@ -118,6 +119,13 @@ class RegionBank:
                 raise ConfigError(
                     f"the bank {self.folder} was built with another model: {said} was {made['source']} with the weights "
                     f"{made['weights']}, and is one with {weights}; give that one (--{kind}), or build a bank with this one"
+                )
+        for key, value in method.items():
+            made = self.about["method"].get(key)
+            if value != made:
+                raise ConfigError(
+                    f"the bank {self.folder} was built with {key} {made}, and the photograph would be read with {value}; leave "
+                    f"{key} as it was there"
                 )
         if not 1 <= neighbours <= len(self):
             raise ConfigError(
@@ -151,8 +159,9 @@ def read_record(folder: Path) -> Mapping[str, Any]:
         known = about["format"] == FORMAT
         for kind in ("clip", "proxy"):
             _ = about[kind]["source"], about[kind]["weights"]
+        _ = about["method"].items(), about["protocol"].items()
         _ = int(about["regions"]), [int(about["width"][name]) for name in _FILES]
-    except (OSError, ValueError, KeyError, TypeError) as error:
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         raise DataError(f"{path}: not the record of a bank ({error}); build the bank anew") from error
     if not known:
         raise DataError(f"{path}: a bank of format {about['format']}, and this reads {FORMAT}; build it anew")

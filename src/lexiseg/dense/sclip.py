@@ -1,13 +1,13 @@
 """SCLIP: correlative self-attention in the last block (Wang, Mei, Yuille, ECCV 2024)."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Literal
+from typing import Any, ClassVar, Literal
 
 import torch
 from torch import Tensor
 
-from lexiseg.dense.base import DenseEncoder, DenseState, finish_block
+from lexiseg.dense.base import DenseEncoder, DenseState, Idle, finish_block
 from lexiseg.dense.learned_projection import read_projection
 from lexiseg.errors import ConfigError
 from lexiseg.ops.attention import attend
@@ -15,6 +15,14 @@ from lexiseg.ops.grid import PositionMode
 from lexiseg.types import BlockTower
 
 Projection = Literal["query", "key", "identity", "random", "learned"]
+
+
+def _without(projection: Projection) -> Idle:
+    def changes_nothing(given: Mapping[str, Any]) -> bool:
+        asked = given["projections"]
+        return isinstance(asked, Sequence) and projection not in asked
+
+    return changes_nothing, f"without {projection} among projections"
 
 
 class SCLIP(DenseEncoder):
@@ -41,6 +49,12 @@ class SCLIP(DenseEncoder):
     Raises:
         ConfigError: No or an unknown projection, or ``learned`` without a matrix of the tower's width.
     """
+
+    idle: ClassVar[Mapping[str, Idle]] = {
+        "random_count": _without("random"),
+        "random_seed": _without("random"),
+        "learned": _without("learned"),
+    }
 
     def __init__(
         self,

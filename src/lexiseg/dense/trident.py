@@ -1,9 +1,9 @@
 """Trident: CLIP's values spliced by DINO window by window, then spread over the photograph by SAM (Shi et al., ICCV 2025)."""
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 import torch
@@ -11,7 +11,7 @@ import torch.nn.functional as F
 from torch import Tensor
 from transformers import PreTrainedModel
 
-from lexiseg.dense.base import DenseState
+from lexiseg.dense.base import DenseState, Idle
 from lexiseg.dense.proxyclip import ProxyCLIP, ProxyFeatures
 from lexiseg.errors import ConfigError
 from lexiseg.masks.provider import Picture
@@ -26,6 +26,8 @@ from lexiseg.types import BlockTower, ImageTower, chunks
 
 Guide = Callable[[Picture], LastAttention]
 """An ``(H, W, 3)`` uint8 photograph to any model's attention over a grid that lies on it."""
+
+_WITHOUT_REFINEMENT: Idle = (lambda given: not given["sam_refine"], "without sam_refine")
 
 _WINDOWS_AT_ONCE = 8
 """Windows spliced together: each holds the square of its patches."""
@@ -92,6 +94,10 @@ class Trident(ProxyCLIP):
     """
 
     whole_picture = True
+    idle: ClassVar[Mapping[str, Idle]] = {
+        "refine_threshold": _WITHOUT_REFINEMENT,
+        "restore_failed": _WITHOUT_REFINEMENT,
+    }
 
     def __init__(  # noqa: PLR0913  (one keyword per setting, as of every method)
         self,

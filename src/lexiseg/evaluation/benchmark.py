@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import logging
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, fields, replace
 from typing import Any
@@ -12,6 +13,7 @@ from lexiseg.dense.learned_projection import projection_fingerprint
 from lexiseg.dense.methods import build_method
 from lexiseg.dense.multi_view import MultiView
 from lexiseg.dense.names import METHODS, TG_CLIP_TEXT, encoder_name
+from lexiseg.dense.region_bank import RegionBank
 from lexiseg.dense.wants import wants_masks
 from lexiseg.errors import ConfigError, did_you_mean
 from lexiseg.evaluation.benchmark_table import Cell
@@ -27,6 +29,8 @@ from lexiseg.inference.words import known_words
 from lexiseg.plain_settings import require_plain_settings, within
 from lexiseg.progress import doing
 from lexiseg.types import ClassSplit, SegmentationDataset
+
+log = logging.getLogger(__name__)
 
 Words = tuple[tuple[str, ...], ...]
 
@@ -219,8 +223,25 @@ def prepare(
     row = replace(choice, protocol={**(square if reads_square else {}), **changes, **choice.protocol})
     pipeline = Pipeline.training_free(method, clip, templates=choice.templates)
     protocol = benchmark.protocol_for(row, method.views)
+    _tell_other_sizes(choice, benchmark, protocol, getattr(method.model, "bank", None))
     pipeline = replace(pipeline, protocol=protocol)
     return pipeline.segmenter(Vocabulary(benchmark.words_for(choice.name), shared=True))
+
+
+def _tell_other_sizes(
+    choice: MethodChoice, benchmark: Benchmark, protocol: InferenceProtocol, bank: RegionBank | None
+) -> None:
+    """Warn of a bank whose photographs were read at other sizes than those of the benchmark will be."""
+    made = {} if bank is None else bank.about["protocol"]
+    other = [
+        f"{key} {getattr(protocol, key, None)} (was {old})"
+        for key, old in made.items()
+        if getattr(protocol, key, None) != old
+    ]
+    if other:
+        log.warning(
+            "%s on %s reads otherwise than its bank: %s", choice.label, benchmark.name, ", ".join(other)
+        )
 
 
 def cell_key(

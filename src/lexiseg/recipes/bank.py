@@ -21,7 +21,7 @@ from lexiseg.clip.model import DEFAULT_CLIP
 from lexiseg.data.io import read_image
 from lexiseg.dense.corrclip import PROXY, CorrCLIP
 from lexiseg.dense.region_bank import FORMAT, RECORD, RegionBank, identify
-from lexiseg.dense.registry import build_dense, dense_settings
+from lexiseg.dense.registry import build_dense
 from lexiseg.errors import ConfigError, DataError
 from lexiseg.inference.devices import pick_device
 from lexiseg.inference.encoding import EncodedImage, Picture, WindowEncoder
@@ -48,9 +48,6 @@ _GROUP = 16
 _FAILED = -1
 """In the place of a photograph's number of regions: it could not be read."""
 
-_MAKING = ("sharpness", "spatial_share", "semantic_share", "spatial_blocks", "position_mode")
-"""Settings of the reading that values depend on."""
-
 Skipped = Callable[[DataError], None]
 """Hears why a photograph is left out."""
 
@@ -66,7 +63,7 @@ class BankBuild:
         clip: Says what each region shows.
         proxy: Hub name or folder of the vision model that says which regions are alike; None: CorrCLIP's own.
         device: See :func:`~lexiseg.inference.devices.pick_device`.
-        overwrite: Replace a bank that was built otherwise.
+        overwrite: Replace a bank that is finished or was built otherwise; one of the same that was stopped goes on.
     """
 
     photos: Sequence[Path]
@@ -137,6 +134,7 @@ class _Parts:
 
     out: Path
     tasks: Sequence[MaskTask]
+    states: Sequence[str]
 
     def __len__(self) -> int:
         return -(-len(self.tasks) // _GROUP)
@@ -148,7 +146,15 @@ class _Parts:
         return self.tasks[index * _GROUP : (index + 1) * _GROUP]
 
     def missing(self) -> list[int]:
+        """Those that are not there, lack a photograph that can be tried again, or are of masks that are others now."""
         return [index for index in range(len(self)) if not self._is_whole(index)]
+
+    def write(self, index: int, tensors: dict[str, Tensor]) -> None:
+        fill = partial(save_file, tensors, metadata=self._metadata(index))
+        write_atomically(self.path(index), fill, durable=True)
+
+    def _metadata(self, index: int) -> dict[str, str]:
+        return {"masks": _short_hash(self.states[index * _GROUP : (index + 1) * _GROUP])}
 
     def tensors(self, name: str) -> Iterator[Tensor]:
         for index in range(len(self)):
@@ -167,7 +173,9 @@ class _Parts:
     def _is_whole(self, index: int) -> bool:
         try:
             with safe_open(self.path(index), framework="pt") as part:
-                return {"keys", "values", "counts"} <= set(part.keys())
+                same = part.metadata() == self._metadata(index)
+                whole = same and {"keys", "values", "counts"} <= set(part.keys())
+                return whole and not bool((part.get_tensor("counts") == _FAILED).any())
         except (OSError, SafetensorError):
             return False
 
@@ -185,9 +193,10 @@ def build_bank(build: BankBuild, skipped: Skipped) -> BankSummary:
         LexisegError: A model cannot be loaded, or the bank not be written.
     """
     maker = _Maker(build, skipped)
-    parts = _Parts(build.out, maker.tasks)
-    about = maker.about()
-    if _settle(build, parts, about):
+    states = maker.mask_states()
+    parts, about = _Parts(build.out, maker.tasks, states), maker.about()
+    finished = {**about, "mask_files": _short_hash(states)}
+    if _settle(build, parts, about, finished):
         return BankSummary(RegionBank.open(build.out), json.loads((build.out / RECORD).read_text())["counts"])
     write_json(about, build.out / _UNFINISHED)
     with keeping(parts.kept):
@@ -200,7 +209,7 @@ def build_bank(build: BankBuild, skipped: Skipped) -> BankSummary:
                 f"none of the {len(counts)} photographs has a region that covers a patch; give other --masks or photographs"
             )
         width = {name: next(parts.tensors(name)).shape[1] for name in ("keys", "values")}
-        whole = {**about, "regions": regions, "width": width, "counts": counts}
+        whole = {**finished, "regions": regions, "width": width, "counts": counts}
         RegionBank.write(build.out, whole, {name: parts.tensors(name) for name in ("keys", "values")})
         parts.remove()
     return BankSummary(RegionBank.open(build.out), counts)
@@ -214,8 +223,7 @@ def _read_missing(maker: "_Maker", parts: _Parts) -> None:
         # Large photographs are welcome here; Pillow warns of them as a possible attack.
         warnings.simplefilter("ignore", Image.DecompressionBombWarning)
         for index in missing:
-            tensors = maker.read(parts.group(index), work.advance)
-            write_atomically(parts.path(index), partial(save_file, tensors), durable=True)
+            parts.write(index, maker.read(parts.group(index), work.advance))
 
 
 class _Maker:
@@ -234,9 +242,7 @@ class _Maker:
 
     def about(self) -> dict[str, Any]:
         """The record as far as it is known before any photograph is read."""
-        protocol, settings = self._reader.protocol, dense_settings("corrclip", self._clip.tower)
-        masks, build = self._masks.folder, self._build
-        names = json.dumps([self._name(task) for task in self.tasks])
+        protocol, masks, build = self._reader.protocol, self._masks.folder, self._build
         return {
             "format": FORMAT,
             "clip": {"source": self._clip.source, "weights": identify(self._clip.tower)},
@@ -245,13 +251,19 @@ class _Maker:
                 "weights": identify(self._encoder.correspondence),
             },
             "masks": build.masks if masks is None else _place(masks),
-            "method": {name: settings[name] for name in _MAKING},
+            "method": self._encoder.making,
             "protocol": {name: getattr(protocol, name) for name in ("short_side", "window", "stride")},
             "photographs": {
                 "count": len(self.tasks),
-                "names": hashlib.sha256(names.encode()).hexdigest()[:16],
+                "names": _short_hash([self._name(task) for task in self.tasks]),
             },
         }
+
+    def mask_states(self) -> list[str]:
+        """Size and time of each photograph's mask file, by which masks that are made anew are others; empty where none is."""
+        files = [self._masks.file(task.image, task.store.root) for task in self.tasks]
+        states = [None if file is None else file.stat() for file in files]
+        return ["" if state is None else f"{state.st_size} {state.st_mtime_ns}" for state in states]
 
     @staticmethod
     def _name(task: MaskTask) -> tuple[str, int]:
@@ -278,17 +290,17 @@ class _Maker:
         return {"keys": keys, "values": values, "counts": torch.tensor(counts)}
 
 
-def _settle(build: BankBuild, parts: _Parts, about: Mapping[str, Any]) -> bool:
+def _settle(build: BankBuild, parts: _Parts, about: Mapping[str, Any], finished: Mapping[str, Any]) -> bool:
     """Whether the bank is finished already; what is of another one goes, where that is wanted.
 
     Raises:
         ConfigError: Another bank is there.
     """
-    for name in (RECORD, _UNFINISHED):
+    for name, wanted in ((RECORD, finished), (_UNFINISHED, about)):
         path = build.out / name
         if not path.is_file():
             continue
-        difference = _difference(path, about)
+        difference = _difference(path, wanted)
         if not difference and not (name == RECORD and build.overwrite):
             if name == RECORD:
                 parts.remove()
@@ -302,6 +314,10 @@ def _settle(build: BankBuild, parts: _Parts, about: Mapping[str, Any]) -> bool:
     return False
 
 
+def _short_hash(items: Sequence[Any]) -> str:
+    return hashlib.sha256(json.dumps(items).encode()).hexdigest()[:16]
+
+
 def _place(name: str | Path) -> str:
     """A hub name as it is; a folder as it is found from anywhere."""
     return str(Path(name).resolve()) if Path(name).is_dir() else str(name)
@@ -311,9 +327,9 @@ def _difference(path: Path, about: Mapping[str, Any]) -> str:
     """In words, how what is there was made otherwise than wanted; empty where it was not. Names of weights do not matter."""
     try:
         there = json.loads(path.read_text(encoding="utf-8"))
-        pairs = [(key, there[key], about[key]) for key in about]
+        pairs = [(key, there.get(key), about[key]) for key in about]
         for key in ("clip", "proxy"):
             pairs = [(k, a["weights"], b["weights"]) if k == key else (k, a, b) for k, a, b in pairs]
-    except (OSError, ValueError, KeyError, TypeError):
+    except (OSError, ValueError, KeyError, TypeError, AttributeError):
         return "a record that cannot be read"
     return ", ".join(f"{key} {old} (now {new})" for key, old, new in pairs if old != new)

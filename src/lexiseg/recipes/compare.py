@@ -90,7 +90,7 @@ class Comparison:
 
     def __post_init__(self) -> None:
         """Refuse masks that are nowhere, a bank that is none, settings that no method takes, and stages of no model."""
-        require_use(self.methods, self.settings)
+        require_use(self.methods, self.given)
         if self.masks is not None:
             GivenMasks(self.masks)
         if self.bank is not None:
@@ -99,6 +99,13 @@ class Comparison:
             raise ConfigError(
                 "--stages shows the stages of a trained Cascade-CLIP; name one with --checkpoint"
             )
+
+    @property
+    def given(self) -> dict[str, Any]:
+        """The settings, with the bank among those of each method that looks regions up."""
+        takers = [] if self.bank is None else [name for name in self.methods if wants_bank(name)]
+        own = {name: {**self.settings.get(name, {}), "bank": self.bank} for name in takers}
+        return {**self.settings, **own}
 
 
 @dataclass(frozen=True)
@@ -206,13 +213,11 @@ def build_methods(task: Comparison, clip: FrozenCLIP, left_out: LeftOut) -> list
     every = choose_methods(ALL, proxy=task.proxy, masks=task.masks, sam=task.sam, bank=task.bank)
     own = clip.tower.own_reading
     for name in (own,) if own is not None and tuple(task.methods) == every else task.methods:
-        settings = shared_settings(name, task.settings)
+        settings = shared_settings(name, task.given)
         if task.proxy is not None and wants_second_model(name):
             settings["proxy"] = task.proxy
         if task.sam is not None and wants_sam(name):
             settings["sam"] = task.sam
-        if task.bank is not None and wants_bank(name):
-            settings["bank"] = task.bank
         try:
             if masks is None and wants_masks(name):
                 raise masks_missing(name)

@@ -67,17 +67,32 @@ class GivenMasks:
         if self.folder is None:
             return mask_arrays(self._provider(photograph.pixels), self._name), self._name
         store = MaskStore(self.folder, root or photograph.path.parent)
-        ours, listed = store.path(photograph.path), store.find(photograph.path)
-        ids = self.folder / f"{photograph.stem}.png"
-        # A PNG photograph may lie in the folder itself, and so may a result of this command, called STEM.json.
-        own = photograph.path.is_file() and ids.is_file() and ids.samefile(photograph.path)
-        if ids.is_file() and listed != ours and not own:
-            return read_masks(ids, size), str(ids)
-        if listed is None:
+        file, ids = self.file(photograph.path, root, photograph.stem), self.folder / f"{photograph.stem}.png"
+        if file is None:
+            ours = store.path(photograph.path).name
             raise DataError(
-                f"no file at {ids}; check the path. Nor is there {ours.name}, which `lexiseg masks build` would write"
+                f"no file at {ids}; check the path. Nor is there {ours}, which `lexiseg masks build` would write"
             )
-        return mask_arrays(store.read(photograph.path, size), str(listed)), str(listed)
+        if file == ids:
+            return read_masks(ids, size), str(ids)
+        return mask_arrays(store.read(photograph.path, size), str(file)), str(file)
+
+    def file(self, path: Path, root: Path | None = None, stem: str | None = None) -> Path | None:
+        """The file that holds the masks of a photograph; None where there is none, or a provider makes them.
+
+        Args:
+            path: Of the photograph.
+            root: As of :meth:`read`.
+            stem: Of ``STEM.png``, where it is not the photograph's own.
+        """
+        if self.folder is None:
+            return None
+        store = MaskStore(self.folder, root or path.parent)
+        ours, listed = store.path(path), store.find(path)
+        ids = self.folder / f"{stem or path.stem}.png"
+        # A PNG photograph may lie in the folder itself, and so may a result of this command, called STEM.json.
+        own = path.is_file() and ids.is_file() and ids.samefile(path)
+        return ids if ids.is_file() and listed != ours and not own else listed
 
 
 def on_the_spot(name: str, device: str) -> "MaskProvider":

@@ -13,8 +13,9 @@ from torch import Tensor
 
 from lexiseg.clip.loading import FrozenCLIP
 from lexiseg.dense.learned_projection import fit_projection, kept_key, write_projection
-from lexiseg.errors import ConfigError
+from lexiseg.errors import ConfigError, LexisegError
 from lexiseg.evaluation.benchmark import Benchmark, MethodChoice, data_name, prepare
+from lexiseg.evaluation.evaluate import place_among_processes
 from lexiseg.inference.segmenter import Segmenter
 from lexiseg.label_codes import label_codes
 from lexiseg.ops.resize import keep_ratio_size, resize_image, resize_label
@@ -42,7 +43,7 @@ def with_projection(
     """The row with a projection of this benchmark: that of an earlier run of the same settings, or one that is fitted now.
 
     The images are brought to the row's short side, and the middle window of each is learned from, under the row's words and
-    logit scale.
+    logit scale. Of several processes the first one fits, and all read what it wrote.
 
     Args:
         choice: A row that :func:`wants_projection`.
@@ -64,8 +65,19 @@ def with_projection(
     segmenter = prepare(plain, benchmark, clip, changes)
     training = benchmark.training()
     path, key = output / FOLDER / f"{benchmark.name}.safetensors", _key(segmenter, training, clip)
-    if kept_key(path) != key:
-        write_projection(_fit(segmenter, training, clip), path, key)
+    rank, world = place_among_processes()
+    failed: list[LexisegError | None] = [None]
+    if rank == 0 and kept_key(path) != key:
+        try:
+            write_projection(_fit(segmenter, training, clip), path, key)
+        except LexisegError as error:
+            failed = [error]
+    if (
+        world > 1
+    ):  # the others wait here, and fail as the first one does: no process measures without the rest
+        torch.distributed.broadcast_object_list(failed)
+    if failed[0] is not None:
+        raise failed[0]
     return replace(choice, settings={**choice.settings, _LEARNED: str(path)})
 
 

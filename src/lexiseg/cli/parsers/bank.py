@@ -42,7 +42,7 @@ COMMAND = Command(
                 CLIP,
                 Flag("--proxy", "NAME|FOLDER", _PROXY),
                 Flag("--device", "DEVICE", "auto, cpu, cuda, cuda:1, mps", default="auto"),
-                Flag("--overwrite", None, "replace a bank that was built otherwise"),
+                Flag("--overwrite", None, "replace a bank that is finished or was built otherwise"),
             ),
         ),
     ),
