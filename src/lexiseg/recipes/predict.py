@@ -1,6 +1,7 @@
 """One photograph segmented and kept: labels, overlay, scores and every setting, under the photograph's name."""
 
-from contextlib import AbstractContextManager
+from collections.abc import Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
@@ -13,6 +14,7 @@ from lexiseg.interruption import Kept, keeping
 from lexiseg.progress import doing
 from lexiseg.recipes.given_masks import GivenMasks
 from lexiseg.recipes.photographs import Photograph
+from lexiseg.recipes.result_formats import ResultFiles, ResultFormats
 
 
 def check_flags(
@@ -20,7 +22,6 @@ def check_flags(
     threshold: float | None,
     refine: int | None,
     output: str,
-    stuff: str | None,
     masks: bool,
     scores: bool,
     method: str | None = None,
@@ -37,10 +38,6 @@ def check_flags(
     if method is not None and wants_masks(method) and not masks:
         raise masks_missing(method)
     if output == "semantic":
-        if stuff is not None:
-            raise ConfigError(
-                "--stuff is what segments do not count; add --output panoptic or --output instances"
-            )
         return
     of_pixels = {"--refine": refine, "--masks": masks, "--scores": scores}
     given = [flag for flag, value in of_pixels.items() if value]
@@ -58,6 +55,8 @@ class Prediction:
         masks: One class per mask of these; None: every pixel for itself.
         overlay: Write the photograph coloured by class.
         score_png: Write the score of each pixel.
+        formats: In which files labels are kept.
+        stuff: Names of the classes that are not counted where labels are cut into objects.
         written: The photographs whose results are there.
     """
 
@@ -66,7 +65,14 @@ class Prediction:
     masks: GivenMasks | None = None
     overlay: bool = True
     score_png: bool = False
+    formats: ResultFormats = field(default_factory=ResultFormats)
+    stuff: frozenset[str] = frozenset()
     written: list[Path] = field(default_factory=list)
+    files: ResultFiles = field(init=False)
+
+    def __post_init__(self) -> None:
+        """Prepare the folders."""
+        object.__setattr__(self, "files", ResultFiles(self.out, self.formats, stuff=self.stuff))
 
     def keep(self, photograph: Photograph) -> Segmentation:
         """Segment one photograph and write its results; the protocol says which masks voted.
@@ -84,17 +90,36 @@ class Prediction:
                 self.out,
                 photograph.stem,
                 image=photograph.pixels,
+                label_png="png" in self.formats.names,
                 overlay=self.overlay,
+                json="png" in self.formats.names,
                 score_png=self.score_png,
             )
+            self.files.add(photograph, result)
         self.written.append(photograph.path)
         return result
 
     def keeping(self, total: int) -> AbstractContextManager[None]:
         """What is kept of so many photographs if the work is stopped in here."""
-        return keeping(
-            lambda: Kept(
-                f"{len(self.written)} of {total} photographs are segmented, results in {self.out}",
-                goes_on=False,
-            )
+        return keeping_results(self.files, self.written, total, self.out)
+
+
+@contextmanager
+def keeping_results(files: ResultFiles, written: Sequence[Path], total: int, out: Path) -> Iterator[None]:
+    """Take photographs in here, and say what is kept of them if the work is stopped.
+
+    Args:
+        files: What is written.
+        written: Grows by each photograph whose results are there.
+        total: Photographs in all.
+        out: Folder of the results.
+    """
+    lists = "".join(f", listed in {path}" for path in files.lists)
+
+    def tell() -> Kept:
+        return Kept(
+            f"{len(written)} of {total} photographs are segmented, results in {out}{lists}", goes_on=False
         )
+
+    with keeping(tell), files.open():
+        yield
