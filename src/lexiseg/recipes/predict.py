@@ -5,8 +5,12 @@ from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
+import numpy as np
+import numpy.typing as npt
+
 from lexiseg.dense.wants import wants_masks
 from lexiseg.errors import ConfigError
+from lexiseg.inference.probabilities import Probabilities
 from lexiseg.inference.regions import masks_missing
 from lexiseg.inference.result import Segmentation
 from lexiseg.inference.segmenter import Segmenter
@@ -82,7 +86,7 @@ class Prediction:
             LexisegError: The results cannot be written.
         """
         arrays, source = (None, None) if self.masks is None else self.masks.read(photograph)
-        result = self.segmenter.segment(photograph.pixels, masks=arrays)
+        result, probabilities = self._segment(photograph, arrays)
         if source is not None:
             result = replace(result, protocol={**result.protocol, "masks": source})
         with doing("writing results"):
@@ -96,8 +100,20 @@ class Prediction:
                 score_png=self.score_png,
             )
             self.files.add(photograph, result)
+            if probabilities is not None:
+                probabilities.save(self.out / f"{photograph.stem}_probabilities.npz")
         self.written.append(photograph.path)
         return result
+
+    def _segment(
+        self, photograph: Photograph, masks: npt.NDArray[np.bool_] | None
+    ) -> tuple[Segmentation, Probabilities | None]:
+        if "probabilities" not in self.formats.names:
+            return self.segmenter.segment(photograph.pixels, masks=masks), None
+        inside, vote = (masks, None) if self.segmenter.model.needs.masks else (None, masks)
+        encoded = self.segmenter.encode(photograph.pixels, masks=inside)
+        result = self.segmenter.segment_encoded(encoded, masks=vote)
+        return result, self.segmenter.probabilities(encoded)
 
     def keeping(self, total: int) -> AbstractContextManager[None]:
         """What is kept of so many photographs if the work is stopped in here."""

@@ -19,7 +19,7 @@ from lexiseg.recipes.yolo_folder import YoloFolder
 
 Output = Literal["semantic", "panoptic", "instances"]
 
-FORMATS = ("png", "coco", "coco-polygons", "panoptic", "yolo", "labelme", "geojson")
+FORMATS = ("png", "coco", "coco-polygons", "panoptic", "yolo", "labelme", "geojson", "probabilities")
 
 _OWN: dict[str, str] = {"semantic": "png", "panoptic": "panoptic", "instances": "coco"}
 """What each output is kept in if nothing is said."""
@@ -71,8 +71,9 @@ class ResultFormats:
 
 
 def _check_output(names: Sequence[str], output: Output) -> None:
-    if output != "semantic" and "png" in names:
-        raise ConfigError(f"--format png holds labels of pixels; leave it out with --output {output}")
+    of_pixels = [name for name in names if name in ("png", "probabilities")]
+    if output != "semantic" and of_pixels:
+        raise ConfigError(f"--format {of_pixels[0]} is of pixels; leave it out with --output {output}")
     if output == "instances" and "panoptic" in names:
         raise ConfigError("--format panoptic holds no things that overlap; take --output panoptic for it")
 

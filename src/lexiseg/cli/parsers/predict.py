@@ -51,7 +51,7 @@ _MASKS = (
     "a provider's name (superpixels, normalized_cut, sam, ...), made on the spot"
 )
 
-_FORMAT = "files: png, coco (or coco-polygons), panoptic, yolo, labelme, geojson (default: png, or COCO's of --output)"
+_FORMAT = "files: png, coco (or coco-polygons), panoptic, yolo, labelme, geojson, probabilities (default: png, or of --output)"
 
 COMMAND = Command(
     "predict",
