@@ -16,7 +16,7 @@ from lexiseg.clip.vocabulary import TextEmbeddings, Vocabulary
 from lexiseg.data.io import ImageSource, read_image
 from lexiseg.dense.multi_view import SINGLE_VIEW
 from lexiseg.errors import ConfigError, DataError
-from lexiseg.inference.decision import LastTouches, Redraw, WordPass, decide
+from lexiseg.inference.decision import LastTouches, Redraw, WordPass, class_scores, decide
 from lexiseg.inference.encoding import (
     EncodedImage,
     EncodedWindows,
@@ -33,6 +33,7 @@ from lexiseg.inference.layout import ImageLayout, lay_out, require_room
 from lexiseg.inference.memory import memory_of_a_photograph
 from lexiseg.inference.panoptic import PanopticSegmentation
 from lexiseg.inference.pictures import NO_CLASS
+from lexiseg.inference.probabilities import Probabilities, require_holdable
 from lexiseg.inference.protocol import InferenceProtocol
 from lexiseg.inference.refine import PAMR, MaskVote, PreparedPAMR
 from lexiseg.inference.regions import PictureRegions, require_regions
@@ -258,6 +259,31 @@ class Segmenter:
         return self._result(encoded, chosen, scores=scores, vote=self._masked(encoded.image, masks)[0])
 
     @_apart
+    def probabilities(self, encoded: EncodedImage) -> Probabilities:
+        """How sure every class is of every pixel of an encoded photograph; the tower does not run again.
+
+        Args:
+            encoded: From :meth:`encode` of this segmenter.
+
+        Raises:
+            DataError: More numbers than a machine holds: too many classes for so large a photograph.
+        """
+        words, size = self._words, encoded.layout.source
+        require_holdable(len(words.vocabulary), size)
+        with doing("weighing classes"):
+            of_class = class_scores(
+                self._all_passes(encoded, words),
+                encoded.layout,
+                self.protocol,
+                class_ids=self._class_ids(words),
+                refine=self._refinement(encoded.image, encoded.layout),
+            )
+            maps = np.empty((len(words.vocabulary), *size), dtype=np.float16)
+            for index in range(len(maps)):
+                maps[index] = of_class(index).cpu().numpy()
+        return Probabilities(maps, words.vocabulary.id2label)
+
+    @_apart
     def panoptic(self, image: ImageSource, *, stuff: Stuff = ()) -> PanopticSegmentation:
         """Segments that do not overlap: each thing by itself, each kind of stuff as one (MaskFormer, sec. 3.4).
 
@@ -378,13 +404,23 @@ class Segmenter:
     def _result(
         self, encoded: EncodedImage, words: EmbeddedWords, *, scores: bool, vote: MaskVote | None
     ) -> Segmentation:
-        if self.model.names_regions:
-            passes = self._class_passes(encoded, words)
-        elif reads_pixels(self.model):
-            passes = self._pixel_passes(encoded, words)
-        else:
-            passes = self._passes(encoded, words)
+        passes = self._all_passes(encoded, words)
         return self._decide(encoded, words, passes, scores=scores, vote=vote)
+
+    def _all_passes(self, encoded: EncodedImage, words: EmbeddedWords) -> Iterator[WordPass]:
+        """All words, in the way of the model."""
+        if self.model.names_regions:
+            return self._class_passes(encoded, words)
+        if reads_pixels(self.model):
+            return self._pixel_passes(encoded, words)
+        return self._passes(encoded, words)
+
+    def _class_ids(self, words: EmbeddedWords) -> Tensor:
+        """Class of each word that competes."""
+        class_ids = words.embeddings.class_ids
+        if self.model.names_regions:  # it has taken the words of a class together
+            class_ids = torch.arange(len(words.vocabulary))
+        return class_ids.to(self._encoder.device)
 
     def for_segments(self) -> tuple["Segmenter", tuple[str, ...]]:
         """This segmenter under a protocol that :meth:`panoptic` and :meth:`instances` can follow, and the keys that changed."""
@@ -464,15 +500,12 @@ class Segmenter:
         vote: MaskVote | None,
     ) -> Segmentation:
         vocabulary, seen_ids = words.vocabulary, words.seen_ids
-        class_ids = words.embeddings.class_ids
-        if self.model.names_regions:  # it has taken the words of a class together
-            class_ids = torch.arange(len(vocabulary))
         with doing("labelling pixels"):
             decided = decide(
                 passes,
                 encoded.layout,
                 self.protocol,
-                class_ids=class_ids.to(self._encoder.device),
+                class_ids=self._class_ids(words),
                 seen_ids=seen_ids,
                 scores=scores,
                 touches=LastTouches(
