@@ -1,6 +1,6 @@
 """From window logits to labels: merging, refinement, competition, penalty, area rule, threshold, vote, in this order."""
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
@@ -135,6 +135,46 @@ def decide(
     )
 
 
+def class_scores(
+    passes: Iterable[WordPass],
+    layout: ImageLayout,
+    protocol: InferenceProtocol,
+    *,
+    class_ids: Tensor,
+    classes: Sequence[int],
+    window: tuple[slice, slice],
+    refine: PreparedPAMR | None = None,
+) -> Tensor:
+    """Scores of some classes in a window of the photograph: what :func:`decide` tells of the winner, also of the others.
+
+    That is before a model draws labels anew; of words that it leaves out by the area rule there are scores too.
+
+    Args:
+        passes: As in :func:`decide`.
+        layout: Likewise.
+        protocol: Likewise.
+        class_ids: Likewise.
+        classes: Which, one or more; only these cost memory.
+        window: Rows and columns of the photograph, with a beginning and an end.
+        refine: Spreads scores over the whole photograph before the window is cut out.
+
+    Returns:
+        ``(len(classes), rows, columns)``.
+    """
+    contest = _Contest(layout, protocol, LastTouches(refine))
+    size = (window[0].stop - window[0].start, window[1].stop - window[1].start)
+    best = torch.full((len(classes), *size), -torch.inf, device=class_ids.device)
+    total = torch.full(size, -torch.inf, device=class_ids.device)
+    for words, merge, _ in contest._merges(passes):
+        for part, maps in contest.windows(words, merge, window):
+            total = torch.logaddexp(total, maps.logsumexp(dim=0))
+            for place, index in enumerate(classes):
+                mine = maps[class_ids[part] == index]
+                if len(mine):
+                    best[place] = best[place].maximum(mine.amax(dim=0))
+    return (best - total).exp_() if protocol.activation == "linear" else best
+
+
 @dataclass(frozen=True)
 class _Contest:
     """Lets words compete for the pixels of one photograph, or for its masks."""
@@ -225,6 +265,18 @@ class _Contest:
         maps = merge.tile(slice(0, height), slice(0, width), words).transpose(0, 1)
         refine = self.touches.refine
         return maps if refine is None else refine(maps[None])[0]
+
+    def windows(
+        self, words: slice, merge: TileSource, window: tuple[slice, slice]
+    ) -> Iterator[tuple[slice, Tensor]]:
+        """What :meth:`_maps` gives, in a window alone; without refinement nothing is computed outside it."""
+        if self.touches.refine is not None:
+            yield from ((part, maps[:, *window]) for part, maps in self._maps(words, merge))
+            return
+        area = (window[0].stop - window[0].start) * (window[1].stop - window[1].start)
+        for part in chunks(words.stop - words.start, max(1, _MAP_BYTES // (4 * area))):
+            maps = merge.tile(*window, part).transpose(0, 1)
+            yield slice(words.start + part.start, words.start + part.stop), maps
 
     def _reduction(self) -> float:
         """Working pixels per pixel of the photograph, in the largest view."""

@@ -16,7 +16,7 @@ from lexiseg.clip.vocabulary import TextEmbeddings, Vocabulary
 from lexiseg.data.io import ImageSource, read_image
 from lexiseg.dense.multi_view import SINGLE_VIEW
 from lexiseg.errors import ConfigError, DataError
-from lexiseg.inference.decision import LastTouches, Redraw, WordPass, decide
+from lexiseg.inference.decision import LastTouches, Redraw, WordPass, class_scores, decide
 from lexiseg.inference.encoding import (
     EncodedImage,
     EncodedWindows,
@@ -258,6 +258,39 @@ class Segmenter:
         return self._result(encoded, chosen, scores=scores, vote=self._masked(encoded.image, masks)[0])
 
     @_apart
+    def class_scores(
+        self,
+        encoded: EncodedImage,
+        classes: Sequence[int] | None = None,
+        *,
+        window: tuple[slice, slice] | None = None,
+    ) -> npt.NDArray[np.float32]:
+        """Scores of the classes, not only of the winner: what :attr:`Segmentation.scores` holds where each wins.
+
+        Args:
+            encoded: As in :meth:`segment_encoded`.
+            classes: Ids of those that are wanted; None for all, a map each.
+            window: Rows and columns of the photograph, with a beginning and an end; None for all of it.
+
+        Returns:
+            ``(len(classes), rows, columns)``, before masks vote or a model draws labels anew.
+        """
+        height, width = encoded.image.shape[:2]
+        return (
+            class_scores(
+                self._all_passes(encoded, self._words),
+                encoded.layout,
+                self.protocol,
+                class_ids=self._class_ids(self._words),
+                classes=range(len(self.vocabulary)) if classes is None else classes,
+                window=window or (slice(0, height), slice(0, width)),
+                refine=self._refinement(encoded.image, encoded.layout),
+            )
+            .cpu()
+            .numpy()
+        )
+
+    @_apart
     def panoptic(self, image: ImageSource, *, stuff: Stuff = ()) -> PanopticSegmentation:
         """Segments that do not overlap: each thing by itself, each kind of stuff as one (MaskFormer, sec. 3.4).
 
@@ -378,13 +411,14 @@ class Segmenter:
     def _result(
         self, encoded: EncodedImage, words: EmbeddedWords, *, scores: bool, vote: MaskVote | None
     ) -> Segmentation:
+        return self._decide(encoded, words, self._all_passes(encoded, words), scores=scores, vote=vote)
+
+    def _all_passes(self, encoded: EncodedImage, words: EmbeddedWords) -> Iterator[WordPass]:
         if self.model.names_regions:
-            passes = self._class_passes(encoded, words)
-        elif reads_pixels(self.model):
-            passes = self._pixel_passes(encoded, words)
-        else:
-            passes = self._passes(encoded, words)
-        return self._decide(encoded, words, passes, scores=scores, vote=vote)
+            return self._class_passes(encoded, words)
+        return (
+            self._pixel_passes(encoded, words) if reads_pixels(self.model) else self._passes(encoded, words)
+        )
 
     def for_segments(self) -> tuple["Segmenter", tuple[str, ...]]:
         """This segmenter under a protocol that :meth:`panoptic` and :meth:`instances` can follow, and the keys that changed."""
@@ -464,15 +498,12 @@ class Segmenter:
         vote: MaskVote | None,
     ) -> Segmentation:
         vocabulary, seen_ids = words.vocabulary, words.seen_ids
-        class_ids = words.embeddings.class_ids
-        if self.model.names_regions:  # it has taken the words of a class together
-            class_ids = torch.arange(len(vocabulary))
         with doing("labelling pixels"):
             decided = decide(
                 passes,
                 encoded.layout,
                 self.protocol,
-                class_ids=class_ids.to(self._encoder.device),
+                class_ids=self._class_ids(words),
                 seen_ids=seen_ids,
                 scores=scores,
                 touches=LastTouches(
@@ -496,6 +527,11 @@ class Segmenter:
             words.known_words,
             self.method,
         )
+
+    def _class_ids(self, words: EmbeddedWords) -> Tensor:
+        """``(M,)`` class of each row of scores; a model that names regions has taken the words of a class together."""
+        ids = torch.arange(len(words.vocabulary)) if self.model.names_regions else words.embeddings.class_ids
+        return ids.to(self._encoder.device)
 
     def _named(self, encoded: EncodedImage, words: EmbeddedWords, vote: MaskVote) -> Tensor | None:
         """``(K, M)`` scores of the vote's masks by a model that looks under them; None: its maps are all that is there.
