@@ -17,7 +17,9 @@ from lexiseg.recipes.predict import check_flags
 from lexiseg.recipes.predict_segments import predictor
 from lexiseg.storage import require_folder
 
-_MODEL = ("checkpoint", "clip", "tokenizer", "method", "templates", "device", "trusted")
+MODEL = ("checkpoint", "clip", "tokenizer", "method", "templates", "device", "trusted")
+"""Flags that name the model, as :meth:`~lexiseg.inference.pipeline.Pipeline.load` takes them."""
+
 _CHECKED = ("threshold", "refine", "output", "stuff", "scores", "method")
 
 
@@ -37,7 +39,7 @@ def run(args: argparse.Namespace, console: Console | None = None) -> int:
     check_flags(**{name: getattr(args, name) for name in _CHECKED}, masks=masks is not None)
     require_folder(args.out, "--out")
     settings = own_settings(read_settings(args, "proxy", "sam", "bank"), args.method)
-    pipeline = Pipeline.load(**{name: getattr(args, name) for name in _MODEL}, settings=settings)
+    pipeline = Pipeline.load(**{name: getattr(args, name) for name in MODEL}, settings=settings)
     segmenter = make_segmenter(pipeline, vocabulary, args)
     warn_unknown(console, pipeline.clip, args, vocabulary)
     kept = {name: getattr(args, name) for name in ("out", "output", "stuff", "scores")}
