@@ -49,6 +49,7 @@ FLAG_COMMANDS = {
     "data": "data",
     "masks": "masks",
     "bank": "bank",
+    "adapt": "adapt",
     "demo": "demo",
     "import": "importing",
     "export": "exporting",

@@ -17,7 +17,7 @@ from lexiseg.recipes.predict import check_flags
 from lexiseg.recipes.predict_segments import predictor
 from lexiseg.storage import require_folder
 
-_MODEL = ("checkpoint", "clip", "tokenizer", "method", "templates", "device", "trusted")
+_MODEL = ("checkpoint", "clip", "tokenizer", "method", "templates", "device", "trusted", "adapted")
 _CHECKED = ("threshold", "refine", "output", "stuff", "scores", "method")
 
 
