@@ -33,6 +33,10 @@ class AdaptedWords:
     shown: Tensor
     threshold_before: float = 0.0
 
+    def names(self, vocabulary: Vocabulary) -> tuple[str, ...]:
+        """The classes that were shown, for result files."""
+        return tuple(name for name, shown in zip(vocabulary.names, self.shown.tolist(), strict=True) if shown)
+
     def logits(self, text: Tensor, looks: Tensor | None, words: slice) -> Tensor:
         """Adapted logits.
 

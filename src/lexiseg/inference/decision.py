@@ -158,6 +158,35 @@ def only_where(shown: npt.NDArray[np.bool_], after: Decided, before: Decided) ->
     )
 
 
+def class_scores(
+    passes: Iterable[WordPass],
+    layout: ImageLayout,
+    protocol: InferenceProtocol,
+    *,
+    class_ids: Tensor,
+    refine: PreparedPAMR | None = None,
+) -> Callable[[int], Tensor]:
+    """A class to its score ``(H, W)`` at every pixel, before penalty, area rule, threshold and vote; what it loses by is there.
+
+    Args:
+        passes: As in :func:`decide`.
+        layout: As there.
+        protocol: As there.
+        class_ids: As there.
+        refine: As there.
+
+    Returns:
+        A function of a class id. Its values are those of the class's best word: probabilities among all words where the
+        protocol asks for a soft-max, sigmoids or a model's own scores otherwise.
+    """
+    passes = list(passes)
+    contest = _Contest(layout, protocol, LastTouches(refine))
+    if protocol.activation != "linear":
+        return contest.highest(passes, class_ids)
+    running = contest.run(passes, penalty=None, with_total=True)
+    return contest.class_probabilities(passes, class_ids, running.best, running.probability())
+
+
 @dataclass(frozen=True)
 class _Contest:
     """Lets words compete for the pixels of one photograph, or for its masks."""
@@ -207,17 +236,22 @@ class _Contest:
             best: ``(H, W)`` highest logit.
             share: ``(H, W)`` its probability.
         """
-        merges = [(words, merge) for words, merge, _ in self._merges(passes)]
+        highest = self.highest(passes, class_ids)
+        return lambda index: (highest(index) - best).exp_() * share
+
+    def highest(self, passes: Iterable[WordPass], class_ids: Tensor) -> Callable[[int], Tensor]:
+        """A class to the highest score ``(H, W)`` of its words; a class without one gets ``-inf``."""
+        merges = list(self._merges(passes))
 
         def of_class(index: int) -> Tensor:
             mine = (class_ids == index).nonzero().flatten()
             first, last = (int(mine[0]), int(mine[-1]) + 1) if len(mine) else (0, 0)
-            highest = torch.full_like(best, -torch.inf)
-            for words, merge in merges:
+            highest = torch.full(self.layout.source, -torch.inf, device=merges[0][2])
+            for words, merge, _ in merges:
                 for word in range(max(first, words.start), min(last, words.stop)):
                     place = word - words.start
                     highest = highest.maximum(self._whole(merge, slice(place, place + 1))[0])
-            return (highest - best).exp_() * share
+            return highest
 
         return of_class
 

@@ -17,7 +17,15 @@ from lexiseg.data.io import ImageSource, read_image
 from lexiseg.dense.multi_view import SINGLE_VIEW
 from lexiseg.errors import ConfigError, DataError
 from lexiseg.inference.adapted_words import AdaptedWords
-from lexiseg.inference.decision import Decided, LastTouches, Redraw, WordPass, decide, only_where
+from lexiseg.inference.decision import (
+    Decided,
+    LastTouches,
+    Redraw,
+    WordPass,
+    class_scores,
+    decide,
+    only_where,
+)
 from lexiseg.inference.encoding import (
     EncodedImage,
     EncodedWindows,
@@ -34,6 +42,7 @@ from lexiseg.inference.layout import ImageLayout, lay_out, require_room
 from lexiseg.inference.memory import memory_of_a_photograph
 from lexiseg.inference.panoptic import PanopticSegmentation
 from lexiseg.inference.pictures import NO_CLASS
+from lexiseg.inference.probabilities import Probabilities, require_holdable
 from lexiseg.inference.protocol import InferenceProtocol
 from lexiseg.inference.refine import PAMR, MaskVote, PreparedPAMR
 from lexiseg.inference.regions import PictureRegions, require_regions
@@ -264,6 +273,37 @@ class Segmenter:
         return self._result(encoded, chosen, scores=scores, vote=self._masked(encoded.image, masks)[0])
 
     @_apart
+    def probabilities(self, encoded: EncodedImage) -> Probabilities:
+        """How sure every class is of every pixel of an encoded photograph; the tower does not run again.
+
+        Args:
+            encoded: From :meth:`encode` of this segmenter.
+
+        Raises:
+            DataError: More numbers than a machine holds: too many classes for so large a photograph.
+            ConfigError: An adaptation, and a class that was not shown.
+        """
+        words, size = self._words, encoded.layout.source
+        if words.adapted is not None and not bool(words.adapted.shown.all()):
+            raise ConfigError(
+                "an adaptation leaves pixels of classes that were not shown as they were, so that no one contest has the "
+                "probabilities of all; ask for classes that were shown, or leave the adaptation out"
+            )
+        require_holdable(len(words.vocabulary), size)
+        with doing("weighing classes"):
+            of_class = class_scores(
+                self._all_passes(encoded, words),
+                encoded.layout,
+                self.protocol,
+                class_ids=self._class_ids(words),
+                refine=self._refinement(encoded.image, encoded.layout),
+            )
+            maps = np.empty((len(words.vocabulary), *size), dtype=np.float16)
+            for index in range(len(maps)):
+                maps[index] = of_class(index).cpu().numpy()
+        return Probabilities(maps, words.vocabulary.id2label)
+
+    @_apart
     def panoptic(self, image: ImageSource, *, stuff: Stuff = ()) -> PanopticSegmentation:
         """Segments that do not overlap: each thing by itself, each kind of stuff as one (MaskFormer, sec. 3.4).
 
@@ -411,17 +451,12 @@ class Segmenter:
     def _result(
         self, encoded: EncodedImage, words: EmbeddedWords, *, scores: bool, vote: MaskVote | None
     ) -> Segmentation:
-        if self.model.names_regions:
-            passes = self._class_passes(encoded, words)
-        elif reads_pixels(self.model):
-            passes = self._pixel_passes(encoded, words)
-        elif words.adapted is not None:
-            return self._told(self._adapted(encoded, words, words.adapted, scores=scores, vote=vote), words)
+        if words.adapted is not None:
+            decided = self._adapted(encoded, words, words.adapted, scores=scores, vote=vote)
         else:
-            passes = self._passes(encoded, words)
-        return self._told(
-            self._decide(encoded, words, passes, self.protocol, scores=scores, vote=vote), words
-        )
+            passes = self._all_passes(encoded, words)
+            decided = self._decide(encoded, words, passes, self.protocol, scores=scores, vote=vote)
+        return self._told(decided, words)
 
     def _adapted(
         self,
@@ -440,6 +475,21 @@ class Segmenter:
             return after
         before = self._decide(encoded, words, self._passes(encoded, words), plain, scores=scores, vote=vote)
         return only_where(adapted.shown.numpy(), after, before)
+
+    def _all_passes(self, encoded: EncodedImage, words: EmbeddedWords) -> Iterator[WordPass]:
+        """All words, in the way of the model."""
+        if self.model.names_regions:
+            return self._class_passes(encoded, words)
+        if reads_pixels(self.model):
+            return self._pixel_passes(encoded, words)
+        return self._passes(encoded, words, words.adapted)
+
+    def _class_ids(self, words: EmbeddedWords) -> Tensor:
+        """Class of each word that competes."""
+        class_ids = words.embeddings.class_ids
+        if self.model.names_regions:  # it has taken the words of a class together
+            class_ids = torch.arange(len(words.vocabulary))
+        return class_ids.to(self._encoder.device)
 
     def for_segments(self) -> tuple["Segmenter", tuple[str, ...]]:
         """This segmenter under a protocol that :meth:`panoptic` and :meth:`instances` can follow, and the keys that changed."""
@@ -526,16 +576,13 @@ class Segmenter:
         scores: bool,
         vote: MaskVote | None,
     ) -> Decided:
-        vocabulary, seen_ids = words.vocabulary, words.seen_ids
-        class_ids = words.embeddings.class_ids
-        if self.model.names_regions:  # it has taken the words of a class together
-            class_ids = torch.arange(len(vocabulary))
+        seen_ids = words.seen_ids
         with doing("labelling pixels"):
             return decide(
                 passes,
                 encoded.layout,
                 protocol,
-                class_ids=class_ids.to(self._encoder.device),
+                class_ids=self._class_ids(words),
                 seen_ids=seen_ids,
                 scores=scores,
                 touches=LastTouches(
@@ -551,12 +598,15 @@ class Segmenter:
         id2label = words.vocabulary.id2label
         if self.protocol.rejects:
             id2label[len(id2label)] = NO_CLASS
+        told = self.protocol.to_dict()
+        if words.adapted is not None:
+            told["adapted"] = list(words.adapted.names(words.vocabulary))
         return Segmentation(
             decided.labels,
             decided.scores,
             id2label,
             words.unseen,
-            self.protocol.to_dict(),
+            told,
             decided.mask_classes,
             words.known_words,
             self.method,
