@@ -3,6 +3,7 @@
 import os
 import shutil
 import tempfile
+import webbrowser
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -16,6 +17,7 @@ from lexiseg.webpage import markup
 from lexiseg.webpage.desk import MASKS, Desk, Question, Sitting, place_shown
 from lexiseg.webpage.examples import draw_examples
 from lexiseg.webpage.files import write_answer
+from lexiseg.webpage.server import listening, running
 
 _NONE = "none"
 _UPLOAD = "64mb"
@@ -61,35 +63,17 @@ def served(desk: Desk, *, host: str, port: int, show: bool = False) -> Iterator[
         Its address.
 
     Raises:
-        ConfigError: Gradio is not installed, or the port cannot be had.
+        ConfigError: Gradio is not installed, or the address cannot be had.
     """
-    with tempfile.TemporaryDirectory(prefix="lexiseg-app-") as folder:
-        page = Page(desk, Path(folder))
-        try:
-            _, address, _ = page.blocks.launch(
-                server_name=host,
-                server_port=port or None,
-                inbrowser=show,
-                share=False,
-                quiet=True,
-                prevent_thread_lock=True,
-                max_file_size=_UPLOAD,
-                state_session_capacity=_VISITORS,
-                footer_links=[],
-                run_history=False,
-                ssr_mode=False,
-                theme=page.theme(),
-                css_paths=Path(__file__).with_name("style.css"),
-            )
-        except OSError as error:
-            raise ConfigError(
-                f"cannot listen at {host}:{port} ({error}); give another --host or --port"
-            ) from error
-        try:
-            with keeping(lambda: Kept("the page is closed and kept nothing", goes_on=False)):
-                yield address
-        finally:
-            page.blocks.close(verbose=False)
+    with listening(host, port) as door, tempfile.TemporaryDirectory(prefix="lexiseg-app-") as folder:
+        application = Page(desk, Path(folder)).application()
+        with (
+            running(application, door) as address,
+            keeping(lambda: Kept("the page kept nothing", goes_on=False)),
+        ):
+            if show:
+                webbrowser.open(address)
+            yield address
 
 
 @dataclass(frozen=True)
@@ -118,6 +102,25 @@ class Page:
         ) as self.blocks:
             self._lay_out()
             self._wire()
+
+    def application(self) -> Any:
+        """The page as an ASGI application; the library's own server would ask proxies for the way to this machine."""
+        self.blocks.state_session_capacity = _VISITORS
+        whole = import_module("fastapi").FastAPI(openapi_url=None)
+        self.gr.mount_gradio_app(
+            whole,
+            self.blocks,
+            path="/",
+            show_error=False,
+            max_file_size=_UPLOAD,
+            footer_links=[],
+            run_history=False,
+            ssr_mode=False,
+            enable_monitoring=False,
+            theme=self.theme(),
+            css_paths=Path(__file__).with_name("style.css"),
+        )
+        return whole
 
     def theme(self) -> Any:
         """Calm colours, and fonts that are there already."""
@@ -215,8 +218,8 @@ class Page:
             self._pack, [self.sitting], [*self.files], **quiet
         )
         self.gr.on(
-            [self.go.click, self.words.submit, self.method.input, self.other.input, self.background.submit,
-             self.threshold.release, self.refine.release, self.masks.input],
+            [self.go.click, self.words.submit, self.method.change, self.other.change, self.background.submit,
+             self.threshold.release, self.refine.release, self.masks.change],
             self._ask, asked, shown, **quiet,
         ).then(self._pack, [self.sitting], [*self.files], **quiet)  # fmt: skip
         drawn = [side.picture for side in self.sides]
