@@ -1,7 +1,7 @@
 """Give every command bad input by the hundred, and judge each answer: refused in one sentence, or answered rightly.
 
     python scripts/check_bad_input.py                        # all 3,600 cases; a quarter of an hour on two idle cores
-    python scripts/check_bad_input.py --every 10             # a tenth, as the tests do
+    python scripts/check_bad_input.py --every 10             # a tenth, as the slow tests do
     python scripts/check_bad_input.py --kind images --only "orientation 6" --show
 
 Each case is a call of the command line in a process of its own, forked from one that has imported everything, in a fresh

@@ -15,12 +15,27 @@ os.environ.setdefault(
 )
 
 import signal
+from collections import Counter
 
 import pytest
 import torch
 from transformers import CLIPModel
 
 from support import tiny_clip_config
+
+
+@pytest.hookimpl(tryfirst=True)  # before tests are left out for their marks
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Of a test marked ``one_in(N)`` every Nth case runs in the default suite, the others with the slow tests."""
+    counted: Counter[str] = Counter()
+    for item in items:
+        marker = item.get_closest_marker("one_in")
+        if marker is None or item.get_closest_marker("slow"):
+            continue
+        test = item.nodeid.partition("[")[0]
+        if counted[test] % marker.args[0]:
+            item.add_marker(pytest.mark.slow)
+        counted[test] += 1
 
 
 @pytest.fixture

@@ -67,6 +67,7 @@ def pipelines(clip, name):
     return pipeline, rounded
 
 
+@pytest.mark.one_in(5)
 @pytest.mark.parametrize("together", [True, False], ids=["at once", "in parts"])
 @pytest.mark.parametrize("name", OF_PATCHES)
 def test_every_method_labels_nearly_as_in_float32(clip, scene, monkeypatch, name, together):
@@ -81,6 +82,7 @@ def test_every_method_labels_nearly_as_in_float32(clip, scene, monkeypatch, name
     assert not np.array_equal(exact.scores, rounded.scores), "and it is bfloat16"
 
 
+@pytest.mark.one_in(3)
 @pytest.mark.parametrize("name", OF_PATCHES)
 def test_every_method_gives_nearly_the_features_of_float32(clip, scene, name):
     exact, rounded = (

@@ -157,6 +157,7 @@ def labels_of(pipeline, place, words, background):
     return pipeline.segmenter(words, background=background).segment(_photo(place)).labels
 
 
+@pytest.mark.one_in(3)
 @pytest.mark.parametrize("door", DOORS)
 def test_every_door_gives_the_same_labels(place, pipeline, asked, door):
     expected = labels_of(pipeline, place, *asked)
@@ -213,6 +214,7 @@ def test_a_training_free_reading_at_every_door(place):
         assert np.array_equal(labels, expected), door
 
 
+@pytest.mark.one_in(3)
 @pytest.mark.parametrize(
     ("method", "settings"),
     [

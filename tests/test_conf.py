@@ -192,6 +192,7 @@ def test_no_file_that_no_command_can_choose(file):
     assert selections(file)
 
 
+@pytest.mark.one_in(7)
 @pytest.mark.parametrize(
     ("command", "chosen"), CASES, ids=lambda part: part if isinstance(part, str) else "-".join(part)
 )
@@ -214,6 +215,7 @@ def test_only_data_carry_a_target():
     assert {file.rpartition("/")[0] for file in carrying} == {"data", "pixelclip/mask_data", "benchmark"}
 
 
+@pytest.mark.one_in(3)
 @pytest.mark.parametrize("experiment", choices("train", "experiment"))
 def test_an_experiment_bears_its_name(experiment):
     assert compose_training([f"experiment={experiment}"]).name == experiment
@@ -235,6 +237,7 @@ def test_settings_for_one_model_do_not_reach_another(choice, foreign_model):
     assert "models" not in composed
 
 
+@pytest.mark.one_in(5)
 @pytest.mark.parametrize(
     ("choice", "name"),
     [
@@ -249,6 +252,7 @@ def test_every_preset_takes_every_model(choice, name):
     assert complete_settings(model) == model
 
 
+@pytest.mark.one_in(3)
 @pytest.mark.parametrize(("choice", "expected"), OF_CASCADE_CLIP.items())
 def test_settings_for_a_model_reach_what_is_built_on_it(choice, expected):
     for name in ("cascade_clip", "frozen_clip"):

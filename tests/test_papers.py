@@ -113,6 +113,7 @@ def flagged(arguments):
     assert all(map(read_point, [points] if isinstance(points, str) else points))
 
 
+@pytest.mark.one_in(11)
 @pytest.mark.parametrize("command", COMMANDS, ids=" ".join)
 def test_every_command_becomes_what_it_runs(command):
     name, *rest = command

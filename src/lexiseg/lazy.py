@@ -4,6 +4,8 @@ from collections.abc import Iterator, Mapping
 from importlib import import_module
 from typing import Any, Generic, TypeVar, cast
 
+from lexiseg.errors import ConfigError
+
 T = TypeVar("T")
 
 
@@ -11,6 +13,25 @@ def locate(place: str) -> Any:
     """Import what ``package.module:name`` names."""
     module, _, name = place.partition(":")
     return getattr(import_module(module), name)
+
+
+def require_extra(module: str, extra: str, purpose: str) -> Any:
+    """Import a library that not everybody needs.
+
+    Args:
+        module: What to import.
+        extra: What of ours brings it.
+        purpose: What needs it, for the message.
+
+    Raises:
+        ConfigError: It is not installed.
+    """
+    try:
+        return import_module(module)
+    except ImportError as error:
+        raise ConfigError(
+            f"{purpose} need {module}, which cannot be imported here ({error}); run `pip install 'lexiseg[{extra}]'`"
+        ) from error
 
 
 class LazyRegistry(Mapping[str, T], Generic[T]):

@@ -169,6 +169,7 @@ def test_damaged_keys_are_named(tower, tmp_path, kind, position):
             import_published(tmp_path / "x.pth", tower)
 
 
+@pytest.mark.slow
 def test_every_missing_key_is_named(tower, tmp_path):
     content, _ = published_file(tower, "cascade_clip")
     for victim in published_layout(build_model(_settings("cascade_clip"), tower).settings, tower).shapes:

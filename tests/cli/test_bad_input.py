@@ -81,6 +81,7 @@ def test_an_empty_file_of_classes(predict, photo, tmp_path):
     assert (status, printed[:35]) == (2, "lexiseg: the vocabulary is empty; g")
 
 
+@pytest.mark.one_in(2)
 @pytest.mark.parametrize("method", METHODS)
 def test_one_class_takes_everything(predict, photo, method):
     status, printed, out = predict(photo, "--classes", "red circle", method=method)
@@ -112,6 +113,7 @@ def test_a_word_with_braces_and_markup_is_a_word(predict, photo):
     assert content["id2label"] == {"0": "red {} [bold]{circle}"}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("method", METHODS)
 def test_ten_thousand_words(predict, tmp_path, method):
     Image.new("RGB", (16, 24), "red").save(tmp_path / "photo.png")
@@ -179,6 +181,7 @@ FORMS = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("method", METHODS)
 def test_every_form_of_one_photograph_gives_the_same_labels(predict, photo, scene, tmp_path, method):
     folder = tmp_path / "forms"
@@ -201,6 +204,7 @@ def test_every_form_of_one_photograph_gives_the_same_labels(predict, photo, scen
             assert (found == expected).all(), name
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("method", METHODS)
 def test_grey_forms_give_the_same_labels(predict, scene, tmp_path, method):
     grey = np.asarray(Image.fromarray(scene).convert("L"))
@@ -218,6 +222,7 @@ def test_grey_forms_give_the_same_labels(predict, scene, tmp_path, method):
         assert all(found.shape == (40, 72) and (found == maps[0]).all() for found in maps)
 
 
+@pytest.mark.one_in(3)
 @pytest.mark.parametrize("method", METHODS)
 @pytest.mark.parametrize("size", [(8, 8), (1, 1), (5, 60)])
 def test_tiny_and_thin_images(predict, tmp_path, method, size):

@@ -11,6 +11,7 @@ from lexiseg.data.toy.world import ToyWorld
 SMALL = ("clip=toy", "toy.data.length=2", "toy.data.image_size=[48,56]", "device=cpu")
 
 
+@pytest.mark.slow
 def test_a_table_with_every_setting(tmp_path, capsys):
     out = tmp_path / "out"
     methods = "methods=[clip,{name: tg-clip, strength: 0.2, label: strong}]"
@@ -26,6 +27,7 @@ def test_a_table_with_every_setting(tmp_path, capsys):
     assert "written to" in capsys.readouterr().out
 
 
+@pytest.mark.slow
 def test_what_is_measured_is_not_measured_again(tmp_path, monkeypatch):
     import lexiseg.recipes.benchmark as module
 
@@ -42,6 +44,7 @@ def test_what_is_measured_is_not_measured_again(tmp_path, monkeypatch):
     assert measured == ["clip", "maskclip", "clip"]
 
 
+@pytest.mark.slow
 def test_a_table_of_a_paper(tmp_path, capsys):
     rows = ("ablation=tg_clip_table5", "rows=[none,horizontal_maximum]")
     assert main(["benchmark", *SMALL, *rows, f"output={tmp_path}"]) == 0

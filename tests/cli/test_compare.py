@@ -80,6 +80,7 @@ def lines_of(printed, names):
     }
 
 
+@pytest.mark.slow
 def test_a_few_methods(command, photo, tmp_path, monkeypatch):
     loads, embeds = [], []
     load, embed = recipe.load_clip, vocabulary.embed_words
@@ -249,6 +250,7 @@ def test_a_trained_model_beside_a_method(command, photo, checkpoint):
     assert "trained: mine" in printed
 
 
+@pytest.mark.slow
 def test_stages_of_a_cascade_beside_the_whole_and_the_truth(command, photo, checkpoint, tmp_path):
     ids = np.full((56, 72), 255, dtype=np.uint8)
     ids[:, 30:] = 1
@@ -291,6 +293,7 @@ def test_help_names_methods_and_examples(capsys):
     assert all(name in told for name in METHODS)
 
 
+@pytest.mark.slow
 def test_settings_go_to_the_methods_that_have_use_for_them(command, photo, monkeypatch):
     built = {}
     build = recipe.build_method

@@ -64,6 +64,7 @@ def test_flags_are_looked_at_before_a_clip_is_loaded(command, flags, told, no_cl
     assert told in " ".join(capsys.readouterr().err.split())
 
 
+@pytest.mark.one_in(4)
 @pytest.mark.skipif(not Path("/proc/self").is_dir(), reason="no /proc, where nobody can write")
 @pytest.mark.parametrize(
     "line",
@@ -130,6 +131,7 @@ def test_background_words_are_told_and_not_the_word_for_them(photo, tmp_path, ca
     assert "never read background;" in " ".join(capsys.readouterr().out.split())
 
 
+@pytest.mark.slow
 def test_the_folder_of_a_run_stands_for_its_best_checkpoint(checkpoint, photo, tmp_path, caplog):  # noqa: F811
     run = tmp_path / "runs" / "mine"
     (run / "transductive").mkdir(parents=True)

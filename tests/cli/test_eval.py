@@ -101,6 +101,7 @@ def test_a_penalty_for_all_classes_alike_changes_no_label(checkpoint, folder, mo
     assert published["per_class"] == ours["per_class"]
 
 
+@pytest.mark.slow
 def test_groups_of_another_data_set_are_scored_but_not_penalised(checkpoint, folder):
     told = evaluate(checkpoint, "data=folder", f"data.root={folder}", "split=custom", "split.unseen=[zebra]")
     assert (told["split"]["unseen"], told["seen_ids"]) == (["zebra"], [])

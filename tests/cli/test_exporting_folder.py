@@ -31,6 +31,7 @@ def printed(capsys):
     return " ".join((captured.out + captured.err).split())
 
 
+@pytest.mark.slow
 def test_predict_gives_the_same_files_from_either(capsys, tmp_path):
     assert export("--license", "mit", "--clip-license", "apache-2.0") == 0
     told = printed(capsys)

@@ -186,6 +186,7 @@ READERS = {
 }
 
 
+@pytest.mark.one_in(5)
 @pytest.mark.parametrize("kind", DAMAGES)
 @pytest.mark.parametrize("reader", READERS)
 def test_wrong_keys_of_a_checkpoint_are_named(refused, photo, reader, kind):

@@ -118,6 +118,7 @@ def test_a_photograph_without_a_caption_or_masks_is_skipped(run, scenes, tmp_pat
     assert "run `lexiseg masks build`" in printed
 
 
+@pytest.mark.slow
 def test_both_steps_and_ovseg_on_what_they_leave(run, scenes, tmp_path):
     photos, _ = scenes
     pair(run, photos, tmp_path / "pairs")
@@ -157,6 +158,7 @@ def test_both_steps_and_ovseg_on_what_they_leave(run, scenes, tmp_path):
     assert "set model.prompt_depth=2" in printed
 
 
+@pytest.mark.slow
 def test_a_run_goes_on_bit_for_bit(run, scenes, tmp_path):
     photos, _ = scenes
     pair(run, photos, tmp_path / "pairs")

@@ -79,6 +79,7 @@ def test_a_trained_model_is_judged_by_the_names_it_gives(cascade, regions, capsy
     assert (len(asked), sum(asked)) == (2, PRESENT), "the model of regions looks under the masks itself"
 
 
+@pytest.mark.slow
 def test_a_method_and_a_trained_model_in_one_table(cascade, tmp_path, monkeypatch):
     import lexiseg.recipes.benchmark as module
 
@@ -119,6 +120,7 @@ def test_a_table_of_trained_models_alone_loads_no_other_clip(cascade, tmp_path):
     assert "| trained: mine |" in (tmp_path / "out" / "table.md").read_text()
 
 
+@pytest.mark.slow
 def test_published_numbers_stand_in_the_table_of_their_tower_alone(tmp_path, monkeypatch):
     """The toy CLIP is none; where it counts as one, the column is there, but not for a benchmark that nobody published."""
     root = tmp_path / "VOCdevkit" / "VOC2012"
@@ -157,6 +159,7 @@ def write_voc(root):
     )
 
 
+@pytest.mark.one_in(2)
 @pytest.mark.parametrize("command", ["eval", "benchmark"])
 def test_mistakes_get_one_sentence(command, cascade, tmp_path, capsys):
     run = {

@@ -74,6 +74,7 @@ def tune(capsys, tmp_path, monkeypatch):
     return run
 
 
+@pytest.mark.slow
 def test_from_photographs_to_a_clip_that_predicts(tune, photos, capsys, tmp_path):
     write_masks(photos, a=3, b=2, c=4)
     status, printed, folder = tune(f"images={photos}")
@@ -92,6 +93,7 @@ def test_from_photographs_to_a_clip_that_predicts(tune, photos, capsys, tmp_path
     assert content["protocol"]["masks"] == str(photos / "a.png.masks.json")
 
 
+@pytest.mark.slow
 def test_a_run_stopped_before_its_result_writes_its_clip_anew(tune, photos):
     write_masks(photos, a=3, b=2, c=4)
     status, printed, folder = tune(f"images={photos}")

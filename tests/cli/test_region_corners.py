@@ -52,6 +52,7 @@ def predicted(checkpoint, photograph, words):
     return json.loads((out / "photo.json").read_text())
 
 
+@pytest.mark.one_in(3)
 @pytest.mark.parametrize("kind", ["san", "fc_clip", "zegformer", "ovseg"])
 def test_fewer_regions_than_things_are_told(kind, tmp_path, capsys):
     """OpenSeg's loss gives every class its best region, so that it alone may have fewer."""
@@ -59,12 +60,14 @@ def test_fewer_regions_than_things_are_told(kind, tmp_path, capsys):
     assert "segments but the model only 1 queries; train with at least" in capsys.readouterr().err
 
 
+@pytest.mark.slow
 def test_fewer_regions_than_things_where_each_class_takes_its_best(tmp_path):
     assert (
         main(["train", "model=open_seg", "model.queries=1", *COMMON, f"output_dir={tmp_path / 'run'}"]) == 0
     )
 
 
+@pytest.mark.slow
 def test_words_known_in_part(trained, photograph):
     """The result says which words training had labels for, by any of a class's words and whatever the case."""
     _, checkpoint = trained
@@ -77,6 +80,7 @@ def test_words_known_in_part(trained, photograph):
     assert predicted(checkpoint, photograph, "zebra, heaven")["known_words"] == []
 
 
+@pytest.mark.one_in(2)
 def test_eval_says_which_words_were_known(trained, tmp_path):
     _, checkpoint = trained
     out = tmp_path / "eval.json"
@@ -106,6 +110,7 @@ def test_no_proposal_holds_a_pixel(trained, photograph, monkeypatch):
     assert np.isfinite(result.scores).all()
 
 
+@pytest.mark.slow
 def test_more_classes_than_whole_maps_would_fit(trained, photograph, monkeypatch):
     """A few classes at a time are the same as all of them."""
     _, checkpoint = trained

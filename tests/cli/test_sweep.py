@@ -25,6 +25,7 @@ TINY = [
 ]
 
 
+@pytest.mark.one_in(3)
 @pytest.mark.parametrize("table", slow_but(table_names("train"), ["table8"]))
 def test_every_row_composes_and_numbers_its_place(table):
     for number, (name, row) in enumerate(read_table(table).items(), 1):
@@ -68,6 +69,7 @@ def test_a_sweep_runs_each_row_and_seed_once_and_goes_on(tmp_path, capsys):
     assert [row["name"] for row in stored] == ["zegclip", "zegclip_st"]
 
 
+@pytest.mark.one_in(3)
 @pytest.mark.parametrize("table", table_names("pixelclip"))
 def test_every_row_of_pixelclip_composes(table):
     for number, (name, row) in enumerate(read_table(table).items(), 1):
@@ -77,6 +79,7 @@ def test_every_row_of_pixelclip_composes(table):
             assert OmegaConf.select(config, key) == yaml.safe_load(value)
 
 
+@pytest.mark.slow
 def test_a_sweep_of_pixelclip_tunes_and_measures(tmp_path):
     tiny = [
         "experiment=pixelclip/toy", "mask_data.train.dataset.length=8", "mask_data.batch_size=2", "trainer.max_steps=1",

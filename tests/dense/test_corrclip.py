@@ -78,6 +78,7 @@ def plain(tower: VisionTower, image: torch.Tensor, ids: torch.Tensor) -> torch.T
     return tokens_to_map(joined, (target[0], target[1]))[0]
 
 
+@pytest.mark.slow
 @torch.no_grad()
 def test_equals_the_plain_computation_in_a_batch(tower) -> None:
     images, ids = cases.some_images(), regions()

@@ -30,6 +30,7 @@ def text() -> Tensor:
 each_encoder = pytest.mark.parametrize("name", cases.ENCODERS)
 
 
+@pytest.mark.one_in(4)
 @each_encoder
 @torch.no_grad()
 def test_batch_equals_its_images_on_a_rectangle(name: str, tower, images, text) -> None:

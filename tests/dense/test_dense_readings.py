@@ -140,6 +140,7 @@ def test_sclip_settings_that_make_no_sense(tower) -> None:
         build_dense("sclip", tower, projections=["random"], random_count=0)
 
 
+@pytest.mark.slow
 def test_learned_projection_lowers_its_loss_and_leaves_the_tower(tower, tmp_path) -> None:
     images, words = cases.some_images(), cases.some_words()
     labels = torch.zeros(3, 24, 56, dtype=torch.int64)

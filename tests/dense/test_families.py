@@ -35,6 +35,7 @@ def words(tower) -> torch.Tensor:
     return F.normalize(torch.randn(7, tower.embed_dim, generator=torch.Generator().manual_seed(2)), dim=1)
 
 
+@pytest.mark.one_in(5)
 @pytest.mark.parametrize("name", dense_cases.PATCH_METHODS)
 @torch.no_grad()
 def test_readings(name: str, tower) -> None:

@@ -79,6 +79,7 @@ def test_a_folder_and_its_checkpoint_are_called_alike(run):
     assert TrainedChoice(checkpoint=str(run)).label == "trained: mine"
 
 
+@pytest.mark.slow
 def test_it_is_judged_as_eval_judges_it(row, run):
     """Its own protocol, its seen penalty and its templates, whatever the benchmark says of methods."""
     bench, clip = column(), row.pipeline.clip

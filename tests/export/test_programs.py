@@ -63,6 +63,7 @@ def inputs(batch, rows, columns, classes):
     return images, F.normalize(torch.randn(classes, 16, generator=generator), dim=-1)
 
 
+@pytest.mark.one_in(3)
 @pytest.mark.parametrize("kind", ["torch", "onnx"])
 @pytest.mark.parametrize("size", SIZES, ids=str)
 def test_the_program_is_the_model_at_every_size(runners, kind, size):

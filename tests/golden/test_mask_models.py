@@ -240,6 +240,7 @@ def test_training_losses_and_gradients(kind, folder, setting):
     model.zero_grad()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("setting", SETTINGS)
 def test_optimiser_steps(kind, folder, setting):
     model, inputs, _ = case(folder)

@@ -70,6 +70,7 @@ def segment(path, words, **how):
     return Pipeline.load(path, device="cpu", **how).segmenter(words).segment(picture())
 
 
+@pytest.mark.one_in(2)
 @pytest.mark.parametrize("words", [OWN, NEW, None])
 def test_the_same_labels_and_scores_as_the_live_model(made, words):
     live, program = (segment(path, words) for path in made)
@@ -261,6 +262,7 @@ def test_predict_runs_a_torch_program_that_is_trusted(made, tmp_path, no_clip, c
     assert (labels == segment(made[1], OWN).labels).mean() > 0.9999
 
 
+@pytest.mark.slow
 def test_the_card_names_the_templates_of_the_embeddings_beside_it(made, tmp_path):
     """Whatever the pipeline speaks in when it is exported."""
     loaded = replace(Pipeline.load(made[0], device="cpu"), templates=("one {} more",))

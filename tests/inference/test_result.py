@@ -189,23 +189,6 @@ def test_hugging_face_form():
     assert np.asarray(first["mask"]).tolist() == [[255, 255, 0], [255, 255, 0]]
 
 
-def test_coco_form():
-    first, second = result().to_coco()
-    assert first["segmentation"] == {"size": [2, 3], "counts": [0, 4, 2]}
-    assert second["segmentation"] == {"size": [2, 3], "counts": [4, 2]}
-    assert (second["bbox"], second["area"], second["category_name"]) == ([2, 0, 1, 2], 2, "red")
-    json.dumps([first, second])
-
-
-def test_supervision_form():
-    found = result().to_supervision()
-    assert found["mask"].dtype == bool
-    assert found["mask"].shape == (2, 2, 3)
-    assert found["xyxy"].tolist() == [[0, 0, 2, 2], [2, 0, 3, 2]]
-    assert found["class_id"].tolist() == [2, 0]
-    assert found["data"]["class_name"].tolist() == ["blue", "red"]
-
-
 def test_run_lengths_come_back():
     rng = np.random.default_rng(1)
     for _ in range(20):

@@ -47,6 +47,7 @@ def provider(request, tmp_path):
     return make_provider(name, SETTINGS.get(name, {}), model=str(tmp_path / name), device="cpu")
 
 
+@pytest.mark.one_in(3)
 def test_the_same_photograph_gives_the_same_masks_at_its_own_size(provider):
     image = np.array(photograph(47, 61))
     before = image.copy()

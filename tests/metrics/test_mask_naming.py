@@ -102,6 +102,7 @@ def _process(rank, world, store, out):
     torch.distributed.destroy_process_group()
 
 
+@pytest.mark.slow
 def test_two_processes_equal_one_to_the_last_digit(tmp_path):
     metric = MaskNamingMetric(SPLIT)
     for photograph in photographs(5):

@@ -209,6 +209,7 @@ def test_what_trains_is_its_own(kind, clip_folder):
     assert next(model.tower.parameters()).dtype == torch.float64, "_apply takes the tower along"
 
 
+@pytest.mark.one_in(3)
 @each_kind
 def test_it_trains_and_its_checkpoint_is_the_same_model(kind, trained, clip_folder):
     task, path = trained
@@ -232,6 +233,7 @@ def test_it_trains_and_its_checkpoint_is_the_same_model(kind, trained, clip_fold
     assert torch.equal(masks(again), masks(task.model))
 
 
+@pytest.mark.one_in(5)
 @each_kind
 def test_it_is_evaluated_from_its_checkpoint_and_from_its_folder(trained, tmp_path):
     task, path = trained
@@ -245,6 +247,7 @@ def test_it_is_evaluated_from_its_checkpoint_and_from_its_folder(trained, tmp_pa
     assert reports[0].scores == reports[1].scores
 
 
+@pytest.mark.one_in(4)
 @pytest.mark.parametrize("kind", slow_but(KINDS, ["cascade_clip", "fc_clip"]))
 @pytest.mark.parametrize("family", family_cases.CASES)
 def test_it_comes_back_on_a_tower_of_any_family_or_refuses_it(kind, family, tmp_path):
@@ -275,6 +278,7 @@ def test_no_published_layout_holds_another_model(family, tmp_path):
         export_published_file(path, tmp_path / "published.pth")
 
 
+@pytest.mark.one_in(3)
 @pytest.mark.parametrize("kind", slow_but(KINDS, QUICKLY_TRACED))
 def test_it_is_exported(kind, trained, tmp_path):
     pytest.importorskip("onnxruntime")

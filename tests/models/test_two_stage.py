@@ -21,6 +21,7 @@ TRAINED = [each for each in pair_cases.PAIRS if each not in pair_cases.UNTRAINED
 each_pair = pytest.mark.parametrize(("proposer", "classifier"), pair_cases.PAIRS)
 
 
+@pytest.mark.one_in(3)
 @each_pair
 @torch.no_grad()
 def test_every_pair_names_what_it_finds(proposer, classifier):
@@ -55,6 +56,7 @@ def test_every_pair_names_masks_that_are_given(proposer, classifier):
     assert not torch.allclose(scores[0], scores[1], rtol=1e-3)
 
 
+@pytest.mark.one_in(6)
 @pytest.mark.parametrize(("proposer", "classifier"), TRAINED)
 def test_every_pair_learns_with_the_set_criterion(proposer, classifier):
     model = pair_cases.pair(proposer, classifier).train()

@@ -217,6 +217,7 @@ def labelled(merge_of, logits, axes, source, bias, worth, monkeypatch):
     return running, sum(each.numel() for each in scored)
 
 
+@pytest.mark.one_in(5)
 @pytest.mark.parametrize("activation", MERGES)
 @pytest.mark.parametrize("case", CASES)
 @pytest.mark.parametrize("kind", ["random", "smooth", "ties", "all alike", "nan", "nan at a patch"])

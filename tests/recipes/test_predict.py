@@ -13,6 +13,7 @@ from lexiseg.inference.protocol import InferenceProtocol
 from lexiseg.recipes.given_masks import GivenMasks
 from lexiseg.recipes.photographs import Photograph
 from lexiseg.recipes.predict import Prediction
+from lexiseg.recipes.result_formats import ResultFormats
 from segmenter_fakes import ColourModel, colour_embeddings
 
 
@@ -56,3 +57,16 @@ def test_masks_vote_and_are_told(segmenter, photo, tmp_path):
     (tmp_path / "masks" / "a.png").unlink()
     with pytest.raises(DataError, match="no file at"):
         prediction.keep(photo)
+
+
+def test_formats_beside_or_instead_of_labels(segmenter, photo, tmp_path):
+    formats = ResultFormats.read("geojson,probabilities")
+    prediction = Prediction(segmenter, tmp_path / "out", overlay=False, formats=formats)
+    with prediction.keeping(1):
+        result = prediction.keep(photo)
+    assert sorted(path.name for path in (tmp_path / "out").iterdir()) == ["a_probabilities.npz", "geojson"]
+    with np.load(tmp_path / "out" / "a_probabilities.npz") as told:
+        assert (told["probabilities"].argmax(0) == result.labels).all()
+    plain = Prediction(segmenter, tmp_path, overlay=False).keep(photo)
+    assert (plain.labels == result.labels).all()
+    assert np.allclose(plain.scores, result.scores)

@@ -172,16 +172,14 @@ def test_stopped_work_leaves_a_whole_file_and_no_picture_of_another_run(segmente
 
 
 def test_many_photographs_are_not_written_once_each(segmenter, photos, tmp_path, monkeypatch):
-    prediction = SegmentPrediction(segmenter, tmp_path / "out", "instances", overlay=False)
+    folder = SegmentPrediction(segmenter, tmp_path / "out", "instances", overlay=False).files.folders["coco"]
     written = []
-    write = type(prediction.coco).write
-    monkeypatch.setattr(
-        type(prediction.coco), "write", lambda self: (written.append(len(self.images)), write(self))
-    )
+    write = type(folder).write
+    monkeypatch.setattr(type(folder), "write", lambda self: (written.append(len(self.images)), write(self)))
     found = segmenter.instances(photos[0].pixels)
-    with prediction.coco.open():
+    with folder.open():
         for number in range(60):
-            prediction.coco.add(replace(photos[0], stem=str(number)), found)
+            folder.add(replace(photos[0], stem=str(number)), found)
             assert number + 1 - written[-1] <= 0.1 * (number + 1)
     assert written[0] == 0
     assert written[-1] == 60
@@ -193,14 +191,11 @@ def test_choices_that_do_not_go_together():
         "threshold": None,
         "refine": None,
         "output": "semantic",
-        "stuff": None,
         "masks": False,
         "scores": True,
     }
     check_flags(**given)
-    with pytest.raises(ConfigError, match="--output panoptic or --output instances"):
-        check_flags(**given | {"stuff": "red"})
-    check_flags(**given | {"output": "panoptic", "scores": False, "stuff": "red"})
+    check_flags(**given | {"output": "panoptic", "scores": False})
     for changes, flag in (
         ({}, "--scores"),
         ({"scores": False, "masks": True}, "--masks"),

@@ -108,6 +108,7 @@ def test_a_folder_that_cannot_be_made(tmp_path):
         RunFolder(tmp_path / "out", "auto", {}).open(None, 0)
 
 
+@pytest.mark.slow
 def test_two_runs_at_once_into_one_folder(tmp_path, monkeypatch):
     holder = (
         "import sys; from pathlib import Path; from lexiseg.recipes.run_folder import RunFolder\n"

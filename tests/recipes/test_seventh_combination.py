@@ -50,6 +50,7 @@ def seventh(tmp_path, monkeypatch):
     del PROPOSERS["patch_queries"]
 
 
+@pytest.mark.one_in(2)
 @pytest.mark.usefixtures("seventh")
 @pytest.mark.parametrize("classifier", ["mask_pooling", "pooled_queries"])
 def test_it_is_trained_and_predicts(classifier, tmp_path, capsys):

@@ -109,6 +109,7 @@ def test_a_run_from_python_goes_on_as_itself_and_as_no_other(by_hand):
         train(python_run(folder, optim=OptimSettings(warmup_steps=1, lr=1e-3)))
 
 
+@pytest.mark.slow
 def test_folders_of_runs_before_classes_moved_go_on(by_hand, tmp_path, capsys):
     """config.yaml as versions wrote it whose classes lay in other modules, and whose data had a class of their own."""
     assert main(["train", *COMMAND, f"output_dir={tmp_path}"]) == 0
@@ -243,6 +244,7 @@ def test_what_names_no_checkpoint_and_no_templates(tmp_path, changes, message):
         python_run(tmp_path / "run", **changes)
 
 
+@pytest.mark.slow
 def test_an_encoder_starts_from_its_own_weights_once(tmp_path):
     own = Backbone(ZegFormerSettings(**SIZES)).network.state_dict()
     save_file(

@@ -128,6 +128,7 @@ class ForgottenNames:
     classes = ("bricks", "sand")
 
 
+@pytest.mark.slow
 def test_a_teacher_s_masks_and_labels_in_ten_steps(scenes, capsys):
     """The teacher learns from exact masks; its own take their place for the student, beside labelled scenes."""
     training.train(a_run(scenes))

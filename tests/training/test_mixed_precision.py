@@ -50,6 +50,7 @@ def test_what_surrounds_a_segmenter_does_not_reach_it():
     assert (alone.labels == inside.labels).all()
 
 
+@pytest.mark.slow
 def test_pixelclip_in_bfloat16_stays_near_float32(tmp_path):
     losses = {}
     for name, precision in (("float32", ()), ("bfloat16", (MIXED,))):

@@ -112,6 +112,7 @@ def test_the_tuned_clip_is_a_clip(straight):
     assert torch.equal(model.vision_model.encoder.layers[0].self_attn.v_proj.weight, trained)
 
 
+@pytest.mark.one_in(2)
 @pytest.mark.parametrize("stop", slow_but([2, 3], [3]), ids=["at a checkpoint", "after one"])
 def test_resuming_is_exact(straight, tmp_path, stop, monkeypatch):
     """A killed run ends with the very weights, teacher and optimiser of one that was not."""

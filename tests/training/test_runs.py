@@ -117,6 +117,7 @@ def test_what_is_wrong_in_itself_is_told_before_what_is_wrong_for_the_folder(str
         assert "other settings" not in str(caught.value)
 
 
+@pytest.mark.slow
 def test_going_on_for_longer_than_planned_is_told(tmp_path, capsys):
     same = ("resume=auto", "checkpoint.every_steps=2", "validation.panels=0")
     run(tmp_path, *same, "trainer.max_steps=2")
@@ -153,6 +154,7 @@ def test_loss_that_is_no_number(tmp_path):
     assert not (tmp_path / "last.ckpt").exists()
 
 
+@pytest.mark.slow
 def test_gradient_accumulation_counts_optimiser_steps(tmp_path):
     run(
         tmp_path,

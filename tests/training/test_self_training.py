@@ -110,6 +110,7 @@ def test_the_first_stage_follows_the_long_schedule(two_stages):
     assert "max_steps: 3" in config
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("stage", slow_but(["inductive", "transductive"], ["transductive"]))
 def test_resuming_in_either_stage_is_exact(two_stages, tmp_path, stage, monkeypatch):
     from lexiseg.training.task import SegmentationTask
@@ -130,6 +131,7 @@ def test_resuming_in_either_stage_is_exact(two_stages, tmp_path, stage, monkeypa
     assert all(torch.equal(expected[name], resumed[name]) for name in expected)
 
 
+@pytest.mark.slow
 def test_a_teacher_travels_in_the_checkpoint_and_not_into_the_model(tmp_path):
     both(tmp_path, "self_training.teacher_decay=0.9", "self_training.confidence=0.1")
     state = weights(tmp_path / "transductive")

@@ -28,6 +28,7 @@ SMALL = [
 ]
 
 
+@pytest.mark.one_in(2)
 @pytest.mark.parametrize(("split", "unseen"), [("split.setting=supervised", True), ("split=all", False)])
 def test_a_run(tmp_path, monkeypatch, split, unseen):
     seen_labels, queries = set(), []

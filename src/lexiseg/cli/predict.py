@@ -15,12 +15,13 @@ from lexiseg.recipes.method_settings import own_settings
 from lexiseg.recipes.photographs import Photograph, Step, find_photos
 from lexiseg.recipes.predict import check_flags
 from lexiseg.recipes.predict_segments import predictor
+from lexiseg.recipes.result_formats import ResultFormats
 from lexiseg.storage import require_folder
 
 MODEL = ("checkpoint", "clip", "tokenizer", "method", "templates", "device", "trusted")
 """Flags that name the model, as :meth:`~lexiseg.inference.pipeline.Pipeline.load` takes them."""
 
-_CHECKED = ("threshold", "refine", "output", "stuff", "scores", "method")
+_CHECKED = ("threshold", "refine", "output", "scores", "method")
 
 
 def run(args: argparse.Namespace, console: Console | None = None) -> int:
@@ -37,13 +38,14 @@ def run(args: argparse.Namespace, console: Console | None = None) -> int:
     vocabulary = read_vocabulary(args)
     masks = None if args.masks is None else GivenMasks(args.masks, args.device)
     check_flags(**{name: getattr(args, name) for name in _CHECKED}, masks=masks is not None)
+    formats = ResultFormats.read(args.format, output=args.output, pieces=args.pieces, stuff=args.stuff)
     require_folder(args.out, "--out")
     settings = own_settings(read_settings(args, "proxy", "sam", "bank"), args.method)
     pipeline = Pipeline.load(**{name: getattr(args, name) for name in MODEL}, settings=settings)
     segmenter = make_segmenter(pipeline, vocabulary, args)
     warn_unknown(console, pipeline.clip, args, vocabulary)
     kept = {name: getattr(args, name) for name in ("out", "output", "stuff", "scores")}
-    prediction = predictor(segmenter, masks, overlay=not args.no_overlay, **kept)
+    prediction = predictor(segmenter, masks, overlay=not args.no_overlay, formats=formats, **kept)
 
     def work(photograph: Photograph, _: Step) -> None:
         console.print(f"{escape(str(photograph.path))}: {escape(prediction.keep(photograph).describe())}")

@@ -1,5 +1,6 @@
 """The things of a photograph one by one, whatever they overlap."""
 
+import math
 from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -10,8 +11,10 @@ import numpy.typing as npt
 from PIL import Image
 
 from lexiseg.data.io import ImageSource, read_image
+from lexiseg.inference.annotated import Annotated
 from lexiseg.inference.pictures import NO_CLASS, overlay_image
-from lexiseg.ops.run_length import Counts, box_of_rle, compress_counts, decode_rle
+from lexiseg.ops.outlines import Outline, outlines
+from lexiseg.ops.run_length import Counts, box_of_rle, compress_counts, decode_rle, sample_rle
 
 _DRAWN = 0.3
 """Least score of a thing that is drawn: the file holds a hundred guesses about a photograph, most of them poor."""
@@ -26,7 +29,7 @@ class Instance:
 
     Attributes:
         class_id: Its class.
-        score: In (0, 1].
+        score: In [0, 1]; NaN where none was computed.
         runs: Of its mask, which has a pixel at least; see :mod:`lexiseg.ops.run_length`.
     """
 
@@ -39,9 +42,14 @@ class Instance:
         """Its pixels."""
         return int(self.runs[1::2].sum())
 
+    @property
+    def told_score(self) -> float | None:
+        """The score for a file; None where there is none."""
+        return None if math.isnan(self.score) else self.score
+
 
 @dataclass(frozen=True, repr=False)
-class InstanceSegmentation:
+class InstanceSegmentation(Annotated):
     """Things of a photograph; :meth:`lexiseg.Segmenter.instances` makes it.
 
     Attributes:
@@ -80,18 +88,39 @@ class InstanceSegmentation:
         """``(H, W)`` mask of one thing, made when asked for."""
         return decode_rle(self.things[index].runs, self.size)
 
-    def to_coco(self) -> list[dict[str, Any]]:
-        """COCO annotations with scores, masks as compressed run lengths; what is missing is ``id`` and ``image_id``."""
+    def boxes(self) -> list[tuple[int, int, int, int]]:
+        """COCO box ``(left, top, width, height)`` of each thing."""
+        return [box_of_rle(thing.runs, self.size[0]) for thing in self.things]
+
+    def outlines(self, index: int) -> list[Outline]:
+        """The polygons of one thing, one for each piece that hangs together, in pixels of the photograph."""
+        runs = self.things[index].runs
+        left, top, width, height = box_of_rle(runs, self.size[0])
+        mask = sample_rle(runs, self.size, np.arange(top, top + height), np.arange(left, left + width))
+        return outlines(mask, origin=(left, top))
+
+    def to_instances(self) -> "InstanceSegmentation":
+        """Itself."""
+        return self
+
+    def to_coco(self, *, polygons: bool = False) -> list[dict[str, Any]]:
+        """COCO annotations with scores and names; what is missing is ``id`` and ``image_id``.
+
+        Args:
+            polygons: Masks as polygons along the edges of pixels, one for each piece, a cut of no width leading to each hole,
+                instead of compressed run lengths.
+        """
         return [
             {
                 "category_id": thing.class_id,
-                "segmentation": {"size": list(self.size), "counts": compress_counts(thing.runs)},
+                "category_name": self.id2label[thing.class_id],
+                "segmentation": self._polygons(index) if polygons else self._run_lengths(index),
                 "area": thing.area,
-                "bbox": list(box_of_rle(thing.runs, self.size[0])),
+                "bbox": list(box),
                 "iscrowd": 0,
-                "score": thing.score,
+                "score": thing.told_score,
             }
-            for thing in self.things
+            for index, (thing, box) in enumerate(zip(self.things, self.boxes(), strict=True))
         ]
 
     def overlay(self, image: ImageSource) -> Image.Image:
@@ -118,3 +147,9 @@ class InstanceSegmentation:
         return overlay_image(
             read_image(image), labels, [*names, NO_CLASS], unseen=self.unseen, outlines=owners
         )
+
+    def _run_lengths(self, index: int) -> dict[str, Any]:
+        return {"size": list(self.size), "counts": compress_counts(self.things[index].runs)}
+
+    def _polygons(self, index: int) -> list[list[int]]:
+        return [piece.one_ring().ravel().tolist() for piece in self.outlines(index)]

@@ -1,5 +1,6 @@
 """A photograph in segments that do not overlap: each thing by itself, each kind of stuff as one."""
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -10,12 +11,15 @@ from PIL import Image
 from scipy import ndimage
 
 from lexiseg.data.io import ImageSource, read_image
+from lexiseg.inference.annotated import Annotated
+from lexiseg.inference.instances import Instance, InstanceSegmentation
 from lexiseg.inference.pictures import NO_CLASS, overlay_image
 from lexiseg.ops.mask_classification import PanopticSegment
+from lexiseg.ops.run_length import encode_labels
 
 
 @dataclass(frozen=True, repr=False)
-class PanopticSegmentation:
+class PanopticSegmentation(Annotated):
     """A panoptic map of a photograph; :meth:`lexiseg.Segmenter.panoptic` makes it.
 
     Attributes:
@@ -63,6 +67,18 @@ class PanopticSegmentation:
         table[[segment.id for segment in self.segments]] = [segment.class_id for segment in self.segments]
         return table[self.ids]
 
+    def to_instances(self) -> InstanceSegmentation:
+        """Its segments, those of stuff too, as objects by descending score."""
+        runs = encode_labels(self.ids) if self.ids.size else []
+        runs = runs[len(runs) - len(self.segments) :]  # what belongs to no segment comes first
+        things = [
+            Instance(segment.class_id, segment.score, of_segment)
+            for segment, of_segment in zip(self.segments, runs, strict=True)
+        ]
+        things.sort(key=lambda thing: -thing.score)
+        told = (self.id2label, self.stuff, self.unseen, self.protocol, self.known_words)
+        return InstanceSegmentation(self.size, tuple(things), *told)
+
     def to_coco(self) -> list[dict[str, Any]]:
         """``segments_info`` of COCO's panoptic format, with a score: what each id of :meth:`id_image` is."""
         boxes = ndimage.find_objects(self.ids, max_label=len(self.segments))
@@ -75,7 +91,7 @@ class PanopticSegmentation:
                     columns.start, rows.start, columns.stop - columns.start, rows.stop - rows.start,
                 ],
                 "iscrowd": 0,
-                "score": segment.score,
+                "score": None if math.isnan(segment.score) else segment.score,
             }
             for segment, (rows, columns) in zip(self.segments, boxes, strict=True)
         ]  # fmt: skip

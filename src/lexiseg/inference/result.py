@@ -12,8 +12,12 @@ from PIL import Image
 
 from lexiseg.data.io import ImageSource, read_image
 from lexiseg.errors import ConfigError, LexisegError
+from lexiseg.inference.annotated import Annotated
+from lexiseg.inference.instances import InstanceSegmentation
+from lexiseg.inference.label_pieces import instances_of, panoptic_of
+from lexiseg.inference.panoptic import PanopticSegmentation
 from lexiseg.inference.pictures import label_image, overlay_image, score_image
-from lexiseg.ops.run_length import encode_rle
+from lexiseg.inference.segment_finding import Stuff, names_of_stuff
 from lexiseg.storage import json_text, png_bytes, remove_file, write_atomically
 from lexiseg.types import chunks
 
@@ -32,7 +36,7 @@ _SUFFIXES: dict[Kind, str] = {
 
 
 @dataclass(frozen=True, repr=False)
-class Segmentation:
+class Segmentation(Annotated):
     """A labelled photograph.
 
     Attributes:
@@ -129,40 +133,30 @@ class Segmentation:
             for class_id, mask in self.masks()
         ]
 
-    def to_coco(self) -> list[dict[str, Any]]:
-        """One COCO annotation per class, its run lengths uncompressed (COCO marks such by ``iscrowd`` 1)."""
-        return [
-            {
-                "category_id": class_id,
-                "category_name": self.id2label[class_id],
-                "segmentation": {"size": list(self.size), "counts": encode_rle(mask)},
-                "area": self.counts[class_id],
-                "bbox": _box(mask),
-                "iscrowd": 1,
-                "score": self.mean_scores.get(self.id2label[class_id]),
-            }
-            for class_id, mask in self.masks()
-        ]
+    def to_instances(self, *, pieces: bool = False, stuff: Stuff = ()) -> InstanceSegmentation:
+        """Objects one by one, with the mean score of their pixels; what has no class, and background, is none.
 
-    def to_supervision(self) -> dict[str, Any]:
-        """Keyword arguments of ``supervision.Detections``: boxes, boolean masks, class ids, confidences.
+        Args:
+            pieces: Each piece of a class that hangs together by shared edges, instead of the class as a whole.
+            stuff: Classes that stay whole, ``"sky, road"`` or a list.
 
-        Holds one full-size mask per class that occurs; :meth:`masks` gives them one at a time.
+        Raises:
+            ConfigError: Stuff that is no class.
         """
-        pairs = list(self.masks())
-        names = [self.id2label[class_id] for class_id, _ in pairs]
-        boxes = np.array([_box(mask) for _, mask in pairs], dtype=np.float32).reshape(-1, 4)
-        boxes[:, 2:] += boxes[:, :2]
-        scores = (
-            None if self.scores is None else np.array([self.mean_scores[n] for n in names], dtype=np.float32)
-        )
-        return {
-            "xyxy": boxes,
-            "mask": np.stack([mask for _, mask in pairs]),
-            "class_id": np.array([class_id for class_id, _ in pairs]),
-            "confidence": scores,
-            "data": {"class_name": np.array(names)},
-        }
+        return instances_of(self, pieces=pieces, stuff=self._stuff(stuff))
+
+    def to_panoptic(self, *, stuff: Stuff = ()) -> PanopticSegmentation:
+        """Segments that do not overlap: of classes in ``stuff`` one each, of others each piece that hangs together.
+
+        Raises:
+            ConfigError: Stuff that is no class.
+            LexisegError: More pieces than COCO's picture of ids holds.
+        """
+        return panoptic_of(self, stuff=self._stuff(stuff))
+
+    def to_coco(self, *, pieces: bool = False, polygons: bool = False) -> list[dict[str, Any]]:
+        """COCO annotations, one for each class or each of its ``pieces``; see :meth:`InstanceSegmentation.to_coco`."""
+        return self.to_instances(pieces=pieces).to_coco(polygons=polygons)
 
     def to_dict(self) -> dict[str, Any]:
         """Size, classes with areas and scores, the vocabulary, the method and the whole protocol, as plain values."""
@@ -277,6 +271,9 @@ class Segmentation:
             write_atomically(paths[kind], partial(_write, content=content))
         return paths
 
+    def _stuff(self, stuff: Stuff) -> frozenset[str]:
+        return names_of_stuff(stuff, {name: (name,) for name in self.id2label.values()})
+
     @property
     def _names(self) -> list[str]:
         return [self.id2label[index] for index in range(len(self.id2label))]
@@ -294,10 +291,3 @@ class Segmentation:
 
 def _write(path: Path, content: bytes) -> None:
     path.write_bytes(content)
-
-
-def _box(mask: npt.NDArray[np.bool_]) -> list[int]:
-    """COCO box ``[left, top, width, height]`` around a mask that is not empty."""
-    rows, columns = np.flatnonzero(mask.any(1)), np.flatnonzero(mask.any(0))
-    left, top = int(columns[0]), int(rows[0])
-    return [left, top, int(columns[-1]) - left + 1, int(rows[-1]) - top + 1]

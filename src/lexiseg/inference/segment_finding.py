@@ -1,6 +1,6 @@
 """From named regions to the segments of a photograph: what that needs, and which classes are counted."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any, Literal
 
@@ -103,18 +103,19 @@ def stuff_names(stuff: Stuff, vocabulary: Vocabulary) -> frozenset[str]:
     Raises:
         ConfigError: Not a class, or empty.
     """
+    return names_of_stuff(stuff, dict(zip(vocabulary.names, vocabulary.words, strict=True)))
+
+
+def names_of_stuff(stuff: Stuff, words: Mapping[str, Sequence[str]]) -> frozenset[str]:
+    """As :func:`stuff_names`, of class names and what else each is called."""
     given = stuff.split(",") if isinstance(stuff, str) else list(stuff)
-    names = {
-        word.strip().lower(): name
-        for name, group in zip(vocabulary.names, vocabulary.words, strict=True)
-        for word in group
-    }
+    names = {word.strip().lower(): name for name, group in words.items() for word in group}
     wanted = [str(word).strip().lower() for word in given]
     unknown = [word for word in wanted if word not in names]
     if unknown:
         raise ConfigError(
-            f"stuff: {unknown[0]!r} is none of the classes ({', '.join(vocabulary.names[:12])}"
-            f"{', …' if len(vocabulary) > 12 else ''}); name classes with commas between"
+            f"stuff: {unknown[0]!r} is none of the classes ({', '.join(list(words)[:12])}"
+            f"{', …' if len(words) > 12 else ''}); name classes with commas between"
         )
     return frozenset(names[word] for word in wanted)
 

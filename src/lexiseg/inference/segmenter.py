@@ -2,7 +2,7 @@
 
 import copy
 import functools
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import Any, Concatenate, ParamSpec, TypeVar, cast
 
@@ -33,6 +33,7 @@ from lexiseg.inference.layout import ImageLayout, lay_out, require_room
 from lexiseg.inference.memory import memory_of_a_photograph
 from lexiseg.inference.panoptic import PanopticSegmentation
 from lexiseg.inference.pictures import NO_CLASS
+from lexiseg.inference.probabilities import Probabilities, require_holdable
 from lexiseg.inference.protocol import InferenceProtocol
 from lexiseg.inference.refine import PAMR, MaskVote, PreparedPAMR
 from lexiseg.inference.regions import PictureRegions, require_regions
@@ -65,6 +66,7 @@ Embed = Callable[[Words, str | tuple[str, ...]], EmbeddedWords]
 """Other words, and the templates of those that bring none, to what a segmenter needs of them: the rules of a pipeline."""
 
 _LOGIT_BYTES = 64 * 2**20
+_SCORE_BYTES = 64 * 2**20
 _WORDS_PER_PASS = 512
 """Words decoded at once; a mask model's decoder holds several numbers per word and patch."""
 
@@ -258,6 +260,28 @@ class Segmenter:
         return self._result(encoded, chosen, scores=scores, vote=self._masked(encoded.image, masks)[0])
 
     @_apart
+    def probabilities(self, encoded: EncodedImage) -> Probabilities:
+        """How sure every class is of every pixel of an encoded photograph; the tower does not run again.
+
+        Args:
+            encoded: From :meth:`encode` of this segmenter.
+
+        Raises:
+            DataError: More numbers than a machine holds: too many classes for so large a photograph.
+        """
+        words, size = self._words, encoded.layout.source
+        require_holdable(len(words.vocabulary), size)
+        with doing("weighing classes"):
+            passes = list(self._all_passes(encoded, words))
+            maps = np.empty((len(words.vocabulary), *size), dtype=np.float16)
+            refine = self._refinement(encoded.image, encoded.layout)
+            rows = size[0] if refine else max(1, _SCORE_BYTES // (4 * len(maps) * size[1]))
+            for band in chunks(size[0], rows):
+                window = band, slice(0, size[1])
+                maps[:, band] = self._class_scores(encoded, passes, range(len(maps)), window, refine)
+        return Probabilities(maps, words.vocabulary.id2label)
+
+    @_apart
     def class_scores(
         self,
         encoded: EncodedImage,
@@ -275,20 +299,34 @@ class Segmenter:
         Returns:
             ``(len(classes), rows, columns)``, before masks vote or a model draws labels anew.
         """
-        height, width = encoded.image.shape[:2]
-        return (
-            class_scores(
-                self._all_passes(encoded, self._words),
-                encoded.layout,
-                self.protocol,
-                class_ids=self._class_ids(self._words),
-                classes=range(len(self.vocabulary)) if classes is None else classes,
-                window=window or (slice(0, height), slice(0, width)),
-                refine=self._refinement(encoded.image, encoded.layout),
-            )
-            .cpu()
-            .numpy()
+        height, width = encoded.layout.source
+        return self._class_scores(
+            encoded,
+            self._all_passes(encoded, self._words),
+            range(len(self.vocabulary)) if classes is None else classes,
+            window or (slice(0, height), slice(0, width)),
+            self._refinement(encoded.image, encoded.layout),
         )
+
+    def _class_scores(
+        self,
+        encoded: EncodedImage,
+        passes: Iterable[WordPass],
+        classes: Sequence[int],
+        window: tuple[slice, slice],
+        refine: PreparedPAMR | None,
+    ) -> npt.NDArray[np.float32]:
+        class_ids = self._class_ids(self._words)
+        found = class_scores(
+            passes,
+            encoded.layout,
+            self.protocol,
+            class_ids=class_ids,
+            classes=classes,
+            window=window,
+            refine=refine,
+        )
+        return found.cpu().numpy()
 
     @_apart
     def panoptic(self, image: ImageSource, *, stuff: Stuff = ()) -> PanopticSegmentation:
@@ -411,14 +449,16 @@ class Segmenter:
     def _result(
         self, encoded: EncodedImage, words: EmbeddedWords, *, scores: bool, vote: MaskVote | None
     ) -> Segmentation:
-        return self._decide(encoded, words, self._all_passes(encoded, words), scores=scores, vote=vote)
+        passes = self._all_passes(encoded, words)
+        return self._decide(encoded, words, passes, scores=scores, vote=vote)
 
     def _all_passes(self, encoded: EncodedImage, words: EmbeddedWords) -> Iterator[WordPass]:
+        """All words, in the way of the model."""
         if self.model.names_regions:
             return self._class_passes(encoded, words)
-        return (
-            self._pixel_passes(encoded, words) if reads_pixels(self.model) else self._passes(encoded, words)
-        )
+        if reads_pixels(self.model):
+            return self._pixel_passes(encoded, words)
+        return self._passes(encoded, words)
 
     def for_segments(self) -> tuple["Segmenter", tuple[str, ...]]:
         """This segmenter under a protocol that :meth:`panoptic` and :meth:`instances` can follow, and the keys that changed."""

@@ -1,64 +1,57 @@
 """COCO's file of a folder of segmented photographs, complete at every moment for the photographs that it lists."""
 
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from lexiseg import __version__
 from lexiseg.drawing.palette import class_colours
+from lexiseg.inference.annotated import Annotated
 from lexiseg.inference.instances import InstanceSegmentation
 from lexiseg.inference.panoptic import PanopticSegmentation
+from lexiseg.recipes.listed_folder import ListedFolder
 from lexiseg.recipes.photographs import Photograph
 from lexiseg.storage import write_json, write_png
 
-_GROWTH = 1.1
-"""The file is written anew when so many times more photographs are in it: seldom enough for folders of any size."""
-
 
 @dataclass
-class CocoFolder:
-    """``panoptic.json`` with a picture of ids for each photograph in ``panoptic``, or ``instances.json``.
-
-    The file lists only pictures that this run wrote: it is written empty before the first. Within :meth:`open` it lags behind
-    by a tenth of the photographs at most; after it, however it ended, it lists all.
+class CocoFolder(ListedFolder):
+    """``panoptic.json`` with a picture of ids for each photograph in ``panoptic``; or objects in a file of another name.
 
     Attributes:
         out: The folder.
-        kind: ``panoptic`` or ``instances``: the file's name.
+        kind: ``panoptic``, ``instances`` or ``coco``: the file's name.
+        polygons: Masks of objects as polygons, not as run lengths.
         images: COCO's entries of photographs; ids count from 1.
         annotations: COCO's entries of what was found.
     """
 
     out: Path
     kind: str
+    polygons: bool = False
     images: list[dict[str, Any]] = field(default_factory=list)
     annotations: list[dict[str, Any]] = field(default_factory=list)
     _head: Mapping[str, Any] = field(default_factory=dict)
-    _written: int = 0
 
     @property
     def path(self) -> Path:
         """The file."""
         return self.out / f"{self.kind}.json"
 
-    @contextmanager
-    def open(self) -> Iterator[None]:
-        """Take photographs in here; at the end the file lists all of them."""
-        self.write()
-        try:
-            yield
-        finally:
-            if len(self.images) > self._written:
-                self.write()
+    @property
+    def count(self) -> int:
+        """Photographs so far."""
+        return len(self.images)
 
-    def add(self, photograph: Photograph, found: PanopticSegmentation | InstanceSegmentation) -> None:
-        """Write what was found in a photograph, and list it.
+    def add(self, photograph: Photograph, found: Annotated) -> None:
+        """Write what was found in a photograph, and list it; objects one by one unless the file is ``panoptic.json``.
 
         Raises:
             LexisegError: The folder cannot be written to.
         """
+        if self.kind != "panoptic" or not isinstance(found, PanopticSegmentation):
+            found = found.to_instances()
         self._head = self._head or _head(found)
         number = len(self.images) + 1
         if isinstance(found, PanopticSegmentation):
@@ -69,20 +62,18 @@ class CocoFolder:
             first = len(self.annotations) + 1
             entries = [
                 {"id": first + index, "image_id": number, **entry}
-                for index, entry in enumerate(found.to_coco())
+                for index, entry in enumerate(found.to_coco(polygons=self.polygons))
             ]
         height, width = found.size
         path = photograph.path
         told = path.name if photograph.stem == path.stem else f"{path.absolute().parent.name}/{path.name}"
         self.images.append({"id": number, "file_name": told, "height": height, "width": width})
         self.annotations += entries
-        if len(self.images) >= _GROWTH * self._written:
-            self.write()
+        self.grow()
 
-    def write(self) -> None:
+    def write_list(self) -> None:
         """Write the file, whole or not at all."""
         write_json({**self._head, "images": self.images, "annotations": self.annotations}, self.path)
-        self._written = len(self.images)
 
 
 def _head(found: PanopticSegmentation | InstanceSegmentation) -> dict[str, Any]:

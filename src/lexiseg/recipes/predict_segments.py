@@ -1,22 +1,19 @@
 """Photographs in segments, kept in COCO's form: panoptic maps, or things one by one."""
 
 import logging
-from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Literal
 
 from lexiseg.inference.instances import InstanceSegmentation
 from lexiseg.inference.panoptic import PanopticSegmentation
-from lexiseg.inference.segment_finding import SegmentKind, Stuff
+from lexiseg.inference.segment_finding import SegmentKind, Stuff, stuff_names
 from lexiseg.inference.segmenter import Segmenter
-from lexiseg.interruption import Kept, keeping
 from lexiseg.progress import doing
-from lexiseg.recipes.coco_folder import CocoFolder
 from lexiseg.recipes.given_masks import GivenMasks
 from lexiseg.recipes.photographs import Photograph
-from lexiseg.recipes.predict import Prediction
+from lexiseg.recipes.predict import Prediction, keeping_results
+from lexiseg.recipes.result_formats import Output, ResultFiles, ResultFormats
 from lexiseg.storage import write_png
 
 _log = logging.getLogger(__name__)
@@ -27,21 +24,24 @@ def predictor(
     masks: GivenMasks | None = None,
     *,
     out: Path,
-    output: SegmentKind | Literal["semantic"] = "semantic",
+    output: Output = "semantic",
     stuff: Stuff | None = None,
     overlay: bool = True,
     scores: bool = False,
+    formats: ResultFormats | None = None,
 ) -> "Prediction | SegmentPrediction":
     """What photographs become: labels of pixels, which ``masks`` and ``scores`` are for, or segments."""
+    formats = formats or ResultFormats.read(None, output=output)
     if output == "semantic":
-        return Prediction(segmenter, out, masks, overlay, scores)
+        whole = stuff_names(stuff or (), segmenter.vocabulary)
+        return Prediction(segmenter, out, masks, overlay, scores, formats, whole)
     segmenter, changed = segmenter.for_segments()
     if changed:
         _log.warning(
             "segments need the photograph whole and no rule of pixels: %s of the model's protocol left out",
             ", ".join(changed),
         )
-    return SegmentPrediction(segmenter, out, output, stuff or (), overlay)
+    return SegmentPrediction(segmenter, out, output, stuff or (), overlay, formats)
 
 
 @dataclass
@@ -54,6 +54,8 @@ class SegmentPrediction:
         kind: What is looked for.
         stuff: Classes that are not counted.
         overlay: Write the photograph coloured by segment.
+        formats: In which files; None: in COCO's own.
+        written: The photographs whose results are there.
 
     Raises:
         ConfigError: The model has no segments, or stuff that is no class.
@@ -64,12 +66,15 @@ class SegmentPrediction:
     kind: SegmentKind
     stuff: Stuff = ()
     overlay: bool = True
-    coco: CocoFolder = field(init=False)
+    formats: ResultFormats | None = None
+    written: list[Path] = field(default_factory=list)
+    files: ResultFiles = field(init=False)
 
     def __post_init__(self) -> None:
         """Refuse before the first photograph what would be refused of each."""
         self.segmenter.require_segments(self.stuff)
-        self.coco = CocoFolder(self.out, self.kind)
+        formats = self.formats or ResultFormats.read(None, output=self.kind)
+        self.files = ResultFiles(self.out, formats, self.kind)
 
     def keep(self, photograph: Photograph) -> PanopticSegmentation | InstanceSegmentation:
         """Find the segments of one photograph and write them.
@@ -84,19 +89,10 @@ class SegmentPrediction:
             if self.overlay:
                 picture = found.overlay(photograph.pixels)
                 write_png(picture, self.out / f"{photograph.stem}_{self.kind}_overlay.png")
-            self.coco.add(photograph, found)
+            self.files.add(photograph, found)
+        self.written.append(photograph.path)
         return found
 
-    @contextmanager
-    def keeping(self, total: int) -> Iterator[None]:
+    def keeping(self, total: int) -> AbstractContextManager[None]:
         """What is kept of so many photographs if the work is stopped in here."""
-
-        def tell() -> Kept:
-            done = len(self.coco.images)
-            return Kept(
-                f"{done} of {total} photographs are segmented, results in {self.out}, listed in {self.coco.path}",
-                goes_on=False,
-            )
-
-        with keeping(tell), self.coco.open():
-            yield
+        return keeping_results(self.files, self.written, total, self.out)

@@ -39,6 +39,7 @@ def batch(count=2):
     return images, Proposals(masks)
 
 
+@pytest.mark.one_in(2)
 @pytest.mark.parametrize("style", STYLES)
 def test_parts_and_batches_say_the_same(style, tower):
     images, proposals = batch()

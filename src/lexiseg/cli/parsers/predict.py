@@ -19,6 +19,7 @@ Results lie at the photograph's own size:
   STEM_overlay.png   the photograph coloured by class, with a legend; unseen classes hatched
   STEM.json          areas, scores, and every setting
   panoptic.json and panoptic/STEM.png, or instances.json, with --output: COCO's form instead, and overlays
+  coco.json, yolo/, labelme/, geojson/ ... with --format: for labelling tools; docs/labelling.md
 
 Without --checkpoint a training-free reading of CLIP answers. An unreadable photograph is reported and
 skipped; the run goes on and ends with status 1."""
@@ -33,6 +34,7 @@ _EXAMPLES = """examples:
   lexiseg predict photo.jpg --classes "dog, grass" --method tg-clip --strength 0.2 --scales 1 --flip none
   lexiseg predict photo.jpg --classes "dog, grass" --method trident --set sam_refine=true
   lexiseg predict photo.jpg --classes "dog, grass" --refine                borders along the colours
+  lexiseg predict photos/ --classes "dog, grass" --format png,coco,labelme --pieces
   lexiseg predict photos/ --classes "dog, grass" --masks sam/              one class per mask of sam/STEM.png
   lexiseg predict photos/ --classes "dog, grass" --masks photos/           ... that `lexiseg masks build` made there
   lexiseg predict photo.jpg --classes "road, car" --checkpoint runs/camvid/best.ckpt
@@ -48,6 +50,8 @@ _MASKS = (
     "photograph's size, 0 for no mask; or DIR is what `lexiseg masks build` wrote to, or holds SA-1B's JSON files; or "
     "a provider's name (superpixels, normalized_cut, sam, ...), made on the spot"
 )
+
+_FORMAT = "files: png, coco (or coco-polygons), panoptic, yolo, labelme, geojson, probabilities (default: png, or of --output)"
 
 COMMAND = Command(
     "predict",
@@ -68,6 +72,12 @@ COMMAND = Command(
         Flag("--refine", "STEPS", _REFINE, kind=int, more={"nargs": "?", "const": _REFINE_STEPS}),
         Flag("--masks", "DIR|PROVIDER", _MASKS),
         Flag("--output", None, "what is told", "semantic", choices=("semantic", "panoptic", "instances")),
+        Flag("--format", "NAME,NAME", _FORMAT),
+        Flag(
+            "--pieces",
+            None,
+            "each piece of a class that hangs together is an object of its own (with --format)",
+        ),
         Flag("--stuff", "WORDS", "classes that are not counted one by one, as sky; the others are things"),
         *place("predictions"),
         Flag("--no-overlay", None, "write no overlay pictures"),
