@@ -124,13 +124,16 @@ class Page:
 
     def theme(self) -> Any:
         """Calm colours, and fonts that are there already."""
-        return self.gr.themes.Soft(
+        soft = self.gr.themes.Soft(
             primary_hue="slate",
             neutral_hue="slate",
             radius_size="md",
             font=list(_FONT),
             font_mono=list(_MONO),
         )
+        return soft.set(
+            body_text_color_subdued="*neutral_600", body_text_color_subdued_dark="*neutral_300"
+        )  # legible
 
     def _lay_out(self) -> None:
         gr = self.gr
@@ -185,11 +188,11 @@ class Page:
         with gr.Row(equal_height=False):
             self.sides = (self._lay_out_side("overlay", True), self._lay_out_side("beside", False))
         self.times = gr.HTML(elem_id="times")
-        self.opacity = gr.Slider(0, 1, 0.55, step=0.05, label="Opacity of the colours", elem_id="opacity")
+        self.opacity = gr.Slider(0, 1, 0.55, step=0.05, label="Opacity", elem_id="opacity")
         self.point = gr.HTML(markup.notice(_CLICK, "hint"), elem_id="point")
         with gr.Accordion("Score map of one word", open=False, elem_id="score-map"):
-            self.word = gr.Dropdown([], label="Word", elem_id="word", info="Dark is 0, light is 1.")
-            self.map = gr.Image(show_label=False, interactive=False, format="png", buttons=[], elem_id="map")
+            self.word = gr.Dropdown([], label="Word", elem_id="word")
+            self.map = gr.Image(label="Scores", interactive=False, format="png", buttons=[], elem_id="map")
         with gr.Row():
             self.files = tuple(
                 gr.DownloadButton(label, interactive=False, size="sm", min_width=120, elem_id=f"get-{name}")
@@ -326,9 +329,11 @@ class Page:
             return self.gr.skip(), None
         answer = sitting.answers[0]
         try:
-            return self.gr.skip(), self.desk.look(lambda: answer.word_map(word))
+            picture, highest = self.desk.look(lambda: answer.word_map(word))
         except LexisegError as error:
             return markup.notice(own_sentence(error)), None
+        told = f"{word}, {answer.title}: dark is 0, light is {highest:.3g}"
+        return self.gr.skip(), self.gr.update(value=picture, label=told)
 
     def _look(self, sitting: Sitting, row: int, column: int) -> str:
         """The words at a pixel of what is drawn."""

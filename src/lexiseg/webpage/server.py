@@ -13,6 +13,7 @@ from lexiseg.errors import ConfigError
 _GRACE_SECONDS = 1
 """What is under way may end within this; a browser keeps a connection open for ever."""
 
+_LAST_PORT = 2**16 - 1
 _STEP_SECONDS = 0.02
 _STARTING_SECONDS = 120.0
 
@@ -22,21 +23,23 @@ def listening(host: str, port: int) -> Iterator[socket.socket]:
     """A socket at an address; 0 is any port that is free.
 
     Raises:
-        ConfigError: There is no such address, or somebody else listens there.
+        ConfigError: There is no such port or address, or somebody else listens there.
     """
+    if not 0 <= port <= _LAST_PORT:
+        raise ConfigError(f"--port is {port}; expected a number from 0 (any that is free) to {_LAST_PORT}")
     try:
         family, kind, protocol, _, place = socket.getaddrinfo(
             host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
         )[0]
         door = socket.socket(family, kind, protocol)
-    except (OSError, OverflowError, UnicodeError) as error:
+    except (OSError, UnicodeError) as error:
         raise _cannot(host, port, error) from error
     with closing(door):
         door.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
             door.bind(place)
             door.listen()
-        except (OSError, OverflowError) as error:
+        except OSError as error:
             raise _cannot(host, port, error) from error
         yield door
 
