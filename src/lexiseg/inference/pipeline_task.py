@@ -38,8 +38,8 @@ class ZeroShotSegmentation(TransformersPipeline):  # type: ignore[misc]  # trans
         ConfigError: Another model, or another device than the model's.
     """
 
-    _load_processor = _load_image_processor = _load_video_processor = False
-    _load_feature_extractor = _load_tokenizer = False
+    _load_processor = _load_image_processor = _load_video_processor = False  # type: ignore[assignment]
+    _load_feature_extractor = _load_tokenizer = False  # type: ignore[assignment]
 
     def __init__(self, model: Any, **others: Any) -> None:
         if not isinstance(model, Pipeline):
@@ -56,14 +56,16 @@ class ZeroShotSegmentation(TransformersPipeline):  # type: ignore[misc]  # trans
         super().__init__(model=_stand_in(device), **{**others, "device": device})
 
     def _sanitize_parameters(self, **given: Any) -> tuple[dict[str, Any], dict[str, Any], dict[str, Any]]:
-        chosen = {key: given[key] for key in ("candidate_labels", "threshold", "background") if key in given}
+        chosen: dict[str, Any] = {
+            key: given[key] for key in ("candidate_labels", "threshold", "background") if key in given
+        }
         return {}, chosen, {}
 
-    def preprocess(self, image: Any) -> dict[str, Any]:
+    def preprocess(self, image: Any) -> dict[str, Any]:  # type: ignore[override]
         """An image as it came; a web address is fetched."""
         return {"image": image}
 
-    def _forward(
+    def _forward(  # type: ignore[override]
         self,
         inputs: dict[str, Any],
         *,
@@ -79,7 +81,7 @@ class ZeroShotSegmentation(TransformersPipeline):  # type: ignore[misc]  # trans
             self._ready = (wanted, made)
         return {"result": self._ready[1].segment(inputs["image"])}
 
-    def postprocess(self, outputs: dict[str, Any]) -> list[dict[str, Any]]:
+    def postprocess(self, outputs: dict[str, Any]) -> list[dict[str, Any]]:  # type: ignore[override]
         """Label, score and mask of each class found, the largest first."""
         found: list[dict[str, Any]] = outputs["result"].to_hf()
         return found
