@@ -14,6 +14,7 @@ from lexiseg.recipes.given_masks import GivenMasks
 from lexiseg.recipes.method_settings import own_settings
 from lexiseg.recipes.photographs import Photograph, Step, find_photos
 from lexiseg.recipes.predict import check_flags
+from lexiseg.recipes.predict_raster import at_scale, by_tiles
 from lexiseg.recipes.predict_segments import predictor
 from lexiseg.recipes.result_formats import ResultFormats
 from lexiseg.storage import require_folder
@@ -42,10 +43,11 @@ def run(args: argparse.Namespace, console: Console | None = None) -> int:
     require_folder(args.out, "--out")
     settings = own_settings(read_settings(args, "proxy", "sam", "bank"), args.method)
     pipeline = Pipeline.load(**{name: getattr(args, name) for name in (*MODEL, "adapted")}, settings=settings)
-    segmenter = make_segmenter(pipeline, vocabulary, args)
+    segmenter = make_segmenter(at_scale(pipeline, args.scale), vocabulary, args)
     warn_unknown(console, pipeline.clip, args, vocabulary)
     kept = {name: getattr(args, name) for name in ("out", "output", "stuff", "scores")}
-    prediction = predictor(segmenter, masks, overlay=not args.no_overlay, formats=formats, **kept)
+    pictures = predictor(segmenter, masks, overlay=not args.no_overlay, formats=formats, **kept)
+    prediction = by_tiles(pictures, photos, args.scale)
 
     def work(photograph: Photograph, _: Step) -> None:
         console.print(f"{escape(str(photograph.path))}: {escape(prediction.keep(photograph).describe())}")
