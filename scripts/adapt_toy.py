@@ -34,8 +34,8 @@ def main() -> None:
     pipeline, rows = Pipeline.load(clip="toy", method=args.method), []
     for seed in range(args.seeds):
         worlds = [
-            ToyWorld(partition=partition, length=length, seed=_FIRST_WORLD + seed)
-            for partition, length in (("train", args.shots), ("val", args.scenes))
+            ToyWorld(partition="train", length=args.shots, seed=_FIRST_WORLD + seed),
+            ToyWorld(partition="val", length=args.scenes, seed=_FIRST_WORLD + seed),
         ]
         present = np.unique(np.concatenate([worlds[0][index].label.ravel() for index in range(args.shots)]))
         ids = (

@@ -37,7 +37,8 @@ LEVELS = {
     "analysis": 6,
     "export": 6,
     "recipes": 7,
-    "cli": 8,
+    "webpage": 8,
+    "cli": 9,
 }
 
 

@@ -21,6 +21,7 @@ a first look, offline, in a few minutes:
 your photographs and words:
   lexiseg predict photo.jpg --classes "dog, grass, sky"
   lexiseg compare photo.jpg --classes "dog, grass, sky"     every training-free method, side by side
+  lexiseg app                                               the same on a page in the browser
 
 train, then judge (Hydra overrides; each has --help):
   lexiseg train experiment=toy
@@ -51,6 +52,7 @@ FLAG_COMMANDS = {
     "bank": "bank",
     "adapt": "adapt",
     "demo": "demo",
+    "app": "app",
     "import": "importing",
     "export": "exporting",
 }

@@ -114,10 +114,7 @@ class WindowEncoder:
     @property
     def device(self) -> torch.device:
         """Where the model's tensors are."""
-        if isinstance(self.model, nn.Module):
-            for tensor in (*self.model.parameters(), *self.model.buffers()):
-                return tensor.device
-        return torch.device("cpu")
+        return device_of(self.model)
 
     def encode(
         self,
@@ -299,3 +296,11 @@ def _pad(windows: Tensor, layout: WindowLayout, value: int = 0) -> Tensor:
     top = padding_before(height, full_height, layout.padding)
     left = padding_before(width, full_width, layout.padding)
     return F.pad(windows, (left, full_width - width - left, top, full_height - height - top), value=value)
+
+
+def device_of(model: Segmentable) -> torch.device:
+    """Where a model's tensors are."""
+    if isinstance(model, nn.Module):
+        for tensor in (*model.parameters(), *model.buffers()):
+            return tensor.device
+    return torch.device("cpu")

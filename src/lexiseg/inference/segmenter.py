@@ -2,7 +2,7 @@
 
 import copy
 import functools
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import Any, Concatenate, ParamSpec, TypeVar, cast
 
@@ -75,6 +75,7 @@ Embed = Callable[[Words, str | tuple[str, ...]], EmbeddedWords]
 """Other words, and the templates of those that bring none, to what a segmenter needs of them: the rules of a pipeline."""
 
 _LOGIT_BYTES = 64 * 2**20
+_SCORE_BYTES = 64 * 2**20
 _WORDS_PER_PASS = 512
 """Words decoded at once; a mask model's decoder holds several numbers per word and patch."""
 
@@ -291,17 +292,61 @@ class Segmenter:
             )
         require_holdable(len(words.vocabulary), size)
         with doing("weighing classes"):
-            of_class = class_scores(
-                self._all_passes(encoded, words),
-                encoded.layout,
-                self.protocol,
-                class_ids=self._class_ids(words),
-                refine=self._refinement(encoded.image, encoded.layout),
-            )
+            passes = list(self._all_passes(encoded, words))
             maps = np.empty((len(words.vocabulary), *size), dtype=np.float16)
-            for index in range(len(maps)):
-                maps[index] = of_class(index).cpu().numpy()
+            refine = self._refinement(encoded.image, encoded.layout)
+            rows = size[0] if refine else max(1, _SCORE_BYTES // (4 * len(maps) * size[1]))
+            for band in chunks(size[0], rows):
+                window = band, slice(0, size[1])
+                maps[:, band] = self._class_scores(encoded, passes, range(len(maps)), window, refine)
         return Probabilities(maps, words.vocabulary.id2label)
+
+    @_apart
+    def class_scores(
+        self,
+        encoded: EncodedImage,
+        classes: Sequence[int] | None = None,
+        *,
+        window: tuple[slice, slice] | None = None,
+    ) -> npt.NDArray[np.float32]:
+        """Scores of the classes, not only of the winner: what :attr:`Segmentation.scores` holds where each wins.
+
+        Args:
+            encoded: As in :meth:`segment_encoded`.
+            classes: Ids of those that are wanted; None for all, a map each.
+            window: Rows and columns of the photograph, with a beginning and an end; None for all of it.
+
+        Returns:
+            ``(len(classes), rows, columns)``, before masks vote or a model draws labels anew.
+        """
+        height, width = encoded.layout.source
+        return self._class_scores(
+            encoded,
+            self._all_passes(encoded, self._words),
+            range(len(self.vocabulary)) if classes is None else classes,
+            window or (slice(0, height), slice(0, width)),
+            self._refinement(encoded.image, encoded.layout),
+        )
+
+    def _class_scores(
+        self,
+        encoded: EncodedImage,
+        passes: Iterable[WordPass],
+        classes: Sequence[int],
+        window: tuple[slice, slice],
+        refine: PreparedPAMR | None,
+    ) -> npt.NDArray[np.float32]:
+        class_ids = self._class_ids(self._words)
+        found = class_scores(
+            passes,
+            encoded.layout,
+            self.protocol,
+            class_ids=class_ids,
+            classes=classes,
+            window=window,
+            refine=refine,
+        )
+        return found.cpu().numpy()
 
     @_apart
     def panoptic(self, image: ImageSource, *, stuff: Stuff = ()) -> PanopticSegmentation:
@@ -484,13 +529,6 @@ class Segmenter:
             return self._pixel_passes(encoded, words)
         return self._passes(encoded, words, words.adapted)
 
-    def _class_ids(self, words: EmbeddedWords) -> Tensor:
-        """Class of each word that competes."""
-        class_ids = words.embeddings.class_ids
-        if self.model.names_regions:  # it has taken the words of a class together
-            class_ids = torch.arange(len(words.vocabulary))
-        return class_ids.to(self._encoder.device)
-
     def for_segments(self) -> tuple["Segmenter", tuple[str, ...]]:
         """This segmenter under a protocol that :meth:`panoptic` and :meth:`instances` can follow, and the keys that changed."""
         other = copy.copy(self)
@@ -611,6 +649,11 @@ class Segmenter:
             words.known_words,
             self.method,
         )
+
+    def _class_ids(self, words: EmbeddedWords) -> Tensor:
+        """``(M,)`` class of each row of scores; a model that names regions has taken the words of a class together."""
+        ids = torch.arange(len(words.vocabulary)) if self.model.names_regions else words.embeddings.class_ids
+        return ids.to(self._encoder.device)
 
     def _named(self, encoded: EncodedImage, words: EmbeddedWords, vote: MaskVote) -> Tensor | None:
         """``(K, M)`` scores of the vote's masks by a model that looks under them; None: its maps are all that is there.

@@ -149,11 +149,17 @@ def tell_unknown(clip: FrozenCLIP, vocabulary: Vocabulary, negative: Sequence[st
     told = [_with_strange(name, read) for name in unknown[:_TOLD]]
     if len(unknown) > _TOLD:
         told.append(f"and {len(unknown) - _TOLD} more")
-    names = sorted(read - _template_words()) or sorted(read)
+    names = ", ".join(names_read(clip)[:_KNOWN_TOLD])
     return (
         f"the CLIP '{clip.source}' has never read {', '.join(told)}; its answer for that means nothing. Ask for names made of "
-        f"what it knows ({', '.join(names[:_KNOWN_TOLD])}), or take a CLIP that has read more, such as {DEFAULT_CLIP}"
+        f"what it knows ({names}), or take a CLIP that has read more, such as {DEFAULT_CLIP}"
     )
+
+
+def names_read(clip: FrozenCLIP) -> tuple[str, ...]:
+    """The words that a small CLIP has read and that may name something, in order; none of one that may know any."""
+    read = clip.known_words or frozenset()
+    return tuple(sorted(read - _template_words()) or sorted(read))
 
 
 def _with_strange(name: str, read: Collection[str]) -> str:

@@ -234,6 +234,6 @@ def read_task(
 
 def _known(raw: LabelMap, count: int, ignored: Sequence[int]) -> LabelMap:
     codes = label_codes(count)
-    label = raw.astype(codes.dtype)
+    label: LabelMap = raw.astype(codes.dtype)
     label[np.isin(raw, list(ignored))] = codes.ignore
     return label
