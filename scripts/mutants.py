@@ -42,6 +42,22 @@ class Slip:
 
 _WORDS_AND_RULES = (
     Slip(
+        "not-shown-keep-their-pixels",
+        "an adaptation takes pixels from classes that nobody showed it",
+        "src/lexiseg/inference/decision.py",
+        "table = np.append(shown, False)",
+        "table = np.append(shown | True, False)",
+        ("tests/inference/test_adapting.py",),
+    ),
+    Slip(
+        "prototypes-from-their-middle",
+        "the part that all classes share is left in what a pixel looks like",
+        "src/lexiseg/ops/prototypes.py",
+        "return directions, directions @ middle",
+        "return directions, 0 * (directions @ middle)",
+        ("tests/ops/test_prototypes.py",),
+    ),
+    Slip(
         "templates-of-checkpoint",
         "a trained model's words are spoken in the default templates, not in those of its training",
         "src/lexiseg/inference/pipeline.py",

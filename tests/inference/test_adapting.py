@@ -105,6 +105,18 @@ def test_every_door_of_a_segmenter_answers_alike_and_other_words_bring_it_along(
         after.segmenter("green, white")
 
 
+def test_probabilities_are_of_the_adapted_contest_and_refused_where_two_are_joined():
+    after = pipeline().adapt([scene(seed) for seed in range(3)], list(PAINT))
+    segmenter, photo = after.segmenter(list(PAINT)), scene(11).image
+    found = segmenter.probabilities(segmenter.encode(photo))
+    result = segmenter.segment(photo)
+    np.testing.assert_array_equal(found.maps.argmax(0), result.labels)
+    np.testing.assert_allclose(found.maps.max(0), result.scores, atol=1e-3)
+    other = after.segmenter(["wug", "green"])
+    with pytest.raises(ConfigError, match="no one contest has the probabilities of all"):
+        other.probabilities(other.encode(photo))
+
+
 def test_a_synonym_that_misleads_is_left_out():
     words = [["wug", "blue"], "dax", "blick"]
     after = pipeline().adapt([scene(seed) for seed in range(3)], words)
