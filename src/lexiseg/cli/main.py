@@ -50,6 +50,7 @@ FLAG_COMMANDS = {
     "masks": "masks",
     "bank": "bank",
     "demo": "demo",
+    "serve": "serve",
     "import": "importing",
     "export": "exporting",
 }

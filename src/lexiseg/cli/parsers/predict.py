@@ -3,6 +3,7 @@
 from lexiseg.cli.parsers.shared import (
     CLIP,
     METHOD,
+    MODEL,
     PHOTOS,
     SECOND_MODELS,
     SENTENCES,
@@ -62,9 +63,7 @@ COMMAND = Command(
     (
         PHOTOS,
         *WORDS,
-        Flag("--checkpoint", "CKPT", "a trained model: a run's folder or best.ckpt, or an exported folder"),
-        Flag("--trust", None, "open a program of `lexiseg export --to torch`", more={"dest": "trusted"}),
-        Flag("--method", "NAME", "training-free method, such as maskclip or sc-clip; not with --checkpoint"),
+        *MODEL,
         CLIP,
         *SECOND_MODELS,
         *SENTENCES,
