@@ -3,14 +3,20 @@
 import http.client
 import io
 import json
+import re
+import signal
 import socket
 import struct
+import subprocess
+import sys
 import threading
 import time
 import zlib
 from collections.abc import Callable, Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -267,3 +273,55 @@ def _bad_addresses(image: bytes) -> Iterator[BadRequest]:
         yield f"{method} /segment", lambda client, method=method: client.ask("/segment", method=method)
     yield "POST /health", _posted("/health", body)
     yield "GET with the image in the address", lambda client: client.ask("/segment?image=/etc/passwd&words=a")
+
+
+@contextmanager
+def started(*flags: str) -> "Iterator[tuple[subprocess.Popen[str], Client]]":
+    """``lexiseg serve --clip toy`` as a process of its own on a free port, heard already; killed at the end if it is there."""
+    command = [
+        sys.executable,
+        "-m",
+        "lexiseg.cli.main",
+        "serve",
+        "--clip",
+        "toy",
+        "--device",
+        "cpu",
+        "--port",
+        "0",
+    ]
+    process = subprocess.Popen(
+        [*command, *flags], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True
+    )
+    try:
+        assert process.stdout is not None
+        line = process.stdout.readline()
+        found = re.search(r"http://127\.0\.0\.1:(\d+) ", line)
+        if found is None:
+            raise RuntimeError(f"the server did not start: {line}{process.communicate()[1]}")
+        yield process, Client(int(found[1]))
+    finally:
+        process.kill()
+        process.communicate()
+
+
+def stopped_under_load(
+    process: "subprocess.Popen[str]", client: Client, body: bytes, count: int
+) -> list[Answer]:
+    """Answers to requests that were under way when SIGTERM came."""
+    with ThreadPoolExecutor(count) as pool:
+        futures = [pool.submit(client.ask, "/segment", body) for _ in range(count)]
+        while f"lexiseg_requests_under_way {float(count)}" not in client.ask("/metrics").content.decode():
+            if any(future.done() for future in futures):
+                raise RuntimeError("a request was answered before all were under way; send more at once")
+            time.sleep(0.01)
+        process.send_signal(signal.SIGTERM)
+        return [future.result() for future in futures]
+
+
+def resident_mib(process: int) -> float:
+    """Memory of a process. Linux."""
+    status = Path(f"/proc/{process}/status").read_text()
+    found = re.search(r"VmRSS:\s+(\d+) kB", status)
+    assert found is not None
+    return int(found[1]) / 1024

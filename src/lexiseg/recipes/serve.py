@@ -9,6 +9,7 @@ from lexiseg.errors import ConfigError
 from lexiseg.inference.pipeline import Pipeline
 from lexiseg.interruption import Kept, keeping
 from lexiseg.lazy import locate
+from lexiseg.progress import say_no_more
 from lexiseg.serving.limits import Limits
 from lexiseg.storage import tell_unreadable
 
@@ -55,6 +56,7 @@ class Serving:
             who = "whoever reaches this address may ask" if token is None else "clients bear the token"
 
             def started(address: str) -> None:
+                say_no_more()
                 told(f"serving at {address} ({address}/docs tells how to ask); {who}; Ctrl-C ends it")
 
             with keeping(lambda: Kept("every request that had begun is answered")):
