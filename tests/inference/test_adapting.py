@@ -143,6 +143,26 @@ def test_one_photograph_is_enough_to_begin_with():
     assert after.adaptation.account["held_out"] == "halves of classes"
 
 
+def test_a_mask_between_the_pixels_that_searches_look_at_counts():
+    shots = [scene(seed, words=("wug", "dax")) for seed in range(2)]
+    large = [
+        replace(each, image=each.image.repeat(5, 0).repeat(5, 1), label=each.label.repeat(5, 0).repeat(5, 1))
+        for each in shots
+    ]
+    large[0].label[1, 1] = 2
+    after = pipeline().adapt(large, list(PAINT))
+    assert after.adaptation.words == tuple(PAINT)
+
+
+def test_one_class_among_several_words_is_given_an_offset_and_takes_nothing_from_the_others():
+    after = pipeline().adapt([scene(seed, words=("wug",)) for seed in range(2)], list(PAINT))
+    assert after.adaptation.words == ("wug",)
+    assert after.adaptation.offset.isfinite().all()
+    photo = scene(9).image
+    old, new = (each.segmenter(list(PAINT)).segment(photo).labels for each in (pipeline(), after))
+    np.testing.assert_array_equal(new[old != 0], old[old != 0])
+
+
 def test_a_model_without_features_is_still_given_offsets():
     model = ColourModel()
     model.offers_features = False
