@@ -38,7 +38,8 @@ LEVELS = {
     "export": 6,
     "serving": 6,
     "recipes": 7,
-    "cli": 8,
+    "webpage": 8,
+    "cli": 9,
 }
 
 

@@ -1,3 +1,5 @@
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
@@ -310,3 +312,27 @@ def test_areas_are_shares_of_what_is_not_background():
     assert result.labels[8, 8] == 0
     strict = InferenceProtocol(**settings, probability_threshold=0.6, area_threshold=0.13)
     assert make("black; white, blue, red", strict).segment(image).labels[38, 4] != 1
+
+
+@pytest.mark.parametrize("name", PROTOCOLS)
+def test_scores_of_every_class_are_the_plain_ones(name):
+    segmenter = make("red; white, green, blue", PROTOCOLS[name], seen_ids=(1,))
+    image = noise(31, 47, seed=5)
+    encoded = segmenter.encode(image)
+    expected = plain(segmenter, image)
+    seen = torch.tensor([k in segmenter.seen_ids for k in range(3)])[:, None, None]
+    expected = expected + segmenter.protocol.seen_penalty * seen  # a score is what it is before the penalty
+    np.testing.assert_allclose(segmenter.class_scores(encoded), expected.numpy(), atol=2e-6)
+    window = (slice(11, 14), slice(29, 36))
+    part = segmenter.class_scores(encoded, [2, 0], window=window)
+    np.testing.assert_allclose(part, expected.numpy()[[2, 0], *window], atol=2e-6)
+
+
+def test_refined_scores_in_a_window_are_those_of_the_whole_and_of_the_winner():
+    segmenter = make(protocol=replace(PROTOCOLS["training-free"], pamr_steps=2))
+    encoded = segmenter.encode(noise(31, 47, seed=2))
+    result, whole = segmenter.segment_encoded(encoded), segmenter.class_scores(encoded)
+    winner = np.take_along_axis(whole, result.labels[None].astype(int), 0)[0]
+    np.testing.assert_allclose(winner, result.scores, atol=2e-6)
+    window = (slice(3, 8), slice(17, 30))
+    np.testing.assert_array_equal(segmenter.class_scores(encoded, window=window), whole[:, *window])

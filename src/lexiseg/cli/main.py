@@ -21,6 +21,7 @@ a first look, offline, in a few minutes:
 your photographs and words:
   lexiseg predict photo.jpg --classes "dog, grass, sky"
   lexiseg compare photo.jpg --classes "dog, grass, sky"     every training-free method, side by side
+  lexiseg app                                               the same on a page in the browser
 
 train, then judge (Hydra overrides; each has --help):
   lexiseg train experiment=toy
@@ -49,7 +50,9 @@ FLAG_COMMANDS = {
     "data": "data",
     "masks": "masks",
     "bank": "bank",
+    "adapt": "adapt",
     "demo": "demo",
+    "app": "app",
     "serve": "serve",
     "import": "importing",
     "export": "exporting",

@@ -1,6 +1,6 @@
 """From window logits to labels: merging, refinement, competition, penalty, area rule, threshold, vote, in this order."""
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
@@ -135,33 +135,66 @@ def decide(
     )
 
 
+def only_where(shown: npt.NDArray[np.bool_], after: Decided, before: Decided) -> Decided:
+    """What was decided ``after``, but only where one of some classes had won ``before``; all else stays.
+
+    Args:
+        shown: ``(K,)`` those classes; an id beyond them is "no class", which stays as well.
+        after: The new decision.
+        before: The old one.
+    """
+    table = np.append(shown, False)
+    change = table[np.minimum(before.labels.astype(np.int64), len(shown))]
+    kind = np.promote_types(after.labels.dtype, before.labels.dtype)
+    mask_classes = after.mask_classes
+    if mask_classes is not None and before.mask_classes is not None:
+        of_shown = table[before.mask_classes.clip(max=len(shown))]
+        mask_classes = np.where(of_shown, mask_classes, before.mask_classes)
+    scores: npt.NDArray[np.float32] | None = None
+    if after.scores is not None and before.scores is not None:
+        scores = np.asarray(np.where(change, after.scores, before.scores), np.float32)
+    labels = np.asarray(np.where(change, after.labels, before.labels), kind)
+    return Decided(labels, scores, mask_classes)
+
+
 def class_scores(
     passes: Iterable[WordPass],
     layout: ImageLayout,
     protocol: InferenceProtocol,
     *,
     class_ids: Tensor,
+    classes: Sequence[int],
+    window: tuple[slice, slice],
     refine: PreparedPAMR | None = None,
-) -> Callable[[int], Tensor]:
-    """A class to its score ``(H, W)`` at every pixel, before penalty, area rule, threshold and vote; what it loses by is there.
+) -> Tensor:
+    """Scores of some classes in a window of the photograph: what :func:`decide` tells of the winner, also of the others.
+
+    That is before a model draws labels anew; of words that it leaves out by the area rule there are scores too.
 
     Args:
         passes: As in :func:`decide`.
-        layout: As there.
-        protocol: As there.
-        class_ids: As there.
-        refine: As there.
+        layout: Likewise.
+        protocol: Likewise.
+        class_ids: Likewise.
+        classes: Which, one or more; only these cost memory.
+        window: Rows and columns of the photograph, with a beginning and an end.
+        refine: Spreads scores over the whole photograph before the window is cut out.
 
     Returns:
-        A function of a class id. Its values are those of the class's best word: probabilities among all words where the
-        protocol asks for a soft-max, sigmoids or a model's own scores otherwise.
+        ``(len(classes), rows, columns)``.
     """
-    passes = list(passes)
     contest = _Contest(layout, protocol, LastTouches(refine))
-    if protocol.activation != "linear":
-        return contest.highest(passes, class_ids)
-    running = contest.run(passes, penalty=None, with_total=True)
-    return contest.class_probabilities(passes, class_ids, running.best, running.probability())
+    size = (window[0].stop - window[0].start, window[1].stop - window[1].start)
+    best = torch.full((len(classes), *size), -torch.inf, device=class_ids.device)
+    total = torch.full(size, -torch.inf, device=class_ids.device)
+    for words, merge, _ in contest._merges(passes):
+        for part, maps in contest.windows(words, merge, window):
+            total = torch.logaddexp(total, maps.logsumexp(dim=0))
+            for place, index in enumerate(classes):
+                mine = maps[class_ids[part] == index]
+                if len(mine):
+                    best[place] = best[place].maximum(mine.amax(dim=0))
+    return (best - total).exp_() if protocol.activation == "linear" else best
 
 
 @dataclass(frozen=True)
@@ -213,22 +246,17 @@ class _Contest:
             best: ``(H, W)`` highest logit.
             share: ``(H, W)`` its probability.
         """
-        highest = self.highest(passes, class_ids)
-        return lambda index: (highest(index) - best).exp_() * share
-
-    def highest(self, passes: Iterable[WordPass], class_ids: Tensor) -> Callable[[int], Tensor]:
-        """A class to the highest score ``(H, W)`` of its words; a class without one gets ``-inf``."""
-        merges = list(self._merges(passes))
+        merges = [(words, merge) for words, merge, _ in self._merges(passes)]
 
         def of_class(index: int) -> Tensor:
             mine = (class_ids == index).nonzero().flatten()
             first, last = (int(mine[0]), int(mine[-1]) + 1) if len(mine) else (0, 0)
-            highest = torch.full(self.layout.source, -torch.inf, device=merges[0][2])
-            for words, merge, _ in merges:
+            highest = torch.full_like(best, -torch.inf)
+            for words, merge in merges:
                 for word in range(max(first, words.start), min(last, words.stop)):
                     place = word - words.start
                     highest = highest.maximum(self._whole(merge, slice(place, place + 1))[0])
-            return highest
+            return (highest - best).exp_() * share
 
         return of_class
 
@@ -259,6 +287,18 @@ class _Contest:
         maps = merge.tile(slice(0, height), slice(0, width), words).transpose(0, 1)
         refine = self.touches.refine
         return maps if refine is None else refine(maps[None])[0]
+
+    def windows(
+        self, words: slice, merge: TileSource, window: tuple[slice, slice]
+    ) -> Iterator[tuple[slice, Tensor]]:
+        """What :meth:`_maps` gives, in a window alone; without refinement nothing is computed outside it."""
+        if self.touches.refine is not None:
+            yield from ((part, maps[:, *window]) for part, maps in self._maps(words, merge))
+            return
+        area = (window[0].stop - window[0].start) * (window[1].stop - window[1].start)
+        for part in chunks(words.stop - words.start, max(1, _MAP_BYTES // (4 * area))):
+            maps = merge.tile(*window, part).transpose(0, 1)
+            yield slice(words.start + part.start, words.start + part.stop), maps
 
     def _reduction(self) -> float:
         """Working pixels per pixel of the photograph, in the largest view."""

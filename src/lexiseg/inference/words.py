@@ -10,6 +10,7 @@ from lexiseg.clip.loading import DEFAULT_CLIP, FrozenCLIP
 from lexiseg.clip.templates import TEMPLATE_SETS
 from lexiseg.clip.vocabulary import TextEmbeddings, Vocabulary
 from lexiseg.errors import ConfigError
+from lexiseg.inference.adapted_words import AdaptedWords
 from lexiseg.types import ClassSplit, ClassWords
 
 Words = Vocabulary | ClassSplit | str | Sequence[str | Sequence[str]] | None
@@ -36,6 +37,7 @@ class EmbeddedWords:
         known_ids: Classes that carried labels in training, whoever bears what: for models that trust CLIP more on others.
         crops: Embeddings of the same words in the templates of a classifier of crops.
         known_words: The words that make them known, as they are written here; None where nobody knows of a training.
+        adapted: What a few photographs taught about them; None where nobody showed any.
 
     Raises:
         ConfigError: Embeddings of another vocabulary, or a seen id that is no class.
@@ -47,6 +49,7 @@ class EmbeddedWords:
     known_ids: tuple[int, ...] = ()
     crops: TextEmbeddings | None = None
     known_words: tuple[str, ...] | None = None
+    adapted: AdaptedWords | None = None
 
     @property
     def unseen(self) -> tuple[str, ...]:
@@ -146,11 +149,17 @@ def tell_unknown(clip: FrozenCLIP, vocabulary: Vocabulary, negative: Sequence[st
     told = [_with_strange(name, read) for name in unknown[:_TOLD]]
     if len(unknown) > _TOLD:
         told.append(f"and {len(unknown) - _TOLD} more")
-    names = sorted(read - _template_words()) or sorted(read)
+    names = ", ".join(names_read(clip)[:_KNOWN_TOLD])
     return (
         f"the CLIP '{clip.source}' has never read {', '.join(told)}; its answer for that means nothing. Ask for names made of "
-        f"what it knows ({', '.join(names[:_KNOWN_TOLD])}), or take a CLIP that has read more, such as {DEFAULT_CLIP}"
+        f"what it knows ({names}), or take a CLIP that has read more, such as {DEFAULT_CLIP}"
     )
+
+
+def names_read(clip: FrozenCLIP) -> tuple[str, ...]:
+    """The words that a small CLIP has read and that may name something, in order; none of one that may know any."""
+    read = clip.known_words or frozenset()
+    return tuple(sorted(read - _template_words()) or sorted(read))
 
 
 def _with_strange(name: str, read: Collection[str]) -> str:

@@ -175,6 +175,7 @@ SECOND_MODELS = (
 )
 """What some methods look through beside the CLIP."""
 
+ADAPTED = Flag("--adapted", "FILE", "what `lexiseg adapt` learned of this model's words", kind=Path)
 METHOD = Group(
     (
         Flag(
@@ -217,6 +218,7 @@ MODEL = (
     Flag("--checkpoint", "CKPT", "a trained model: a run's folder or best.ckpt, or an exported folder"),
     Flag("--trust", None, "open a program of `lexiseg export --to torch`", more={"dest": "trusted"}),
     Flag("--method", "NAME", "training-free method, such as maskclip or sc-clip; not with --checkpoint"),
+    ADAPTED,
 )
 """What answers."""
 
