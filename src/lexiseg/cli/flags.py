@@ -52,9 +52,18 @@ def read_pipeline(args: argparse.Namespace) -> Pipeline:
     Raises:
         LexisegError: As :meth:`Pipeline.load` raises it, or a setting that means nothing.
     """
-    settings = own_settings(read_settings(args, "proxy", "sam", "bank"), args.method)
-    adapted = getattr(args, "adapted", None)
-    return Pipeline.load(**{name: getattr(args, name) for name in _MODEL}, adapted=adapted, settings=settings)
+    given = {name: getattr(args, name) for name in _MODEL}
+    learned = getattr(args, "adapted", None)  # the command that learns it has no such flag
+    return Pipeline.load(**given, adapted=learned, settings=read_own_settings(args))
+
+
+def read_own_settings(args: argparse.Namespace) -> dict[str, Any]:
+    """The settings of the one method that these flags read by.
+
+    Raises:
+        ConfigError: A setting without a value, or of another method.
+    """
+    return own_settings(read_settings(args, "proxy", "sam", "bank"), args.method)
 
 
 def warn_unknown(console: Console, clip: FrozenCLIP, args: argparse.Namespace, words: Vocabulary) -> None:

@@ -1,6 +1,16 @@
 """Flags of ``lexiseg app``."""
 
-from lexiseg.cli.parsers.shared import ADAPTED, CLIP, METHOD, MODEL, SECOND_MODELS, SENTENCES, Command, Flag
+from lexiseg.cli.parsers.shared import (
+    ADAPTED,
+    CLIP,
+    DEVICE,
+    METHOD,
+    MODEL,
+    SECOND_MODELS,
+    SENTENCES,
+    Command,
+    Flag,
+)
 
 _DESCRIPTION = """A page in the browser: a photograph, words, and which pixel is what.
 
@@ -26,7 +36,7 @@ COMMAND = Command(
         CLIP,
         *SECOND_MODELS,
         *SENTENCES,
-        Flag("--device", "DEVICE", "auto, cpu, cuda, cuda:1, mps", default="auto"),
+        DEVICE,
         Flag("--host", "ADDRESS", "address to listen at", default="127.0.0.1"),
         Flag("--port", "PORT", "port to listen at, 0 for any that is free", default=7860, kind=int),
         Flag("--open", None, "open the page in a browser"),
