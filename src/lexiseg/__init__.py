@@ -20,6 +20,7 @@ _HOME = {
     "ClassSplit": "lexiseg.types",
     "LexisegError": "lexiseg.errors",
     "read_image": "lexiseg.data.io",
+    "register_task": "lexiseg.inference.pipeline_task",
 }
 
 if TYPE_CHECKING:
@@ -28,6 +29,7 @@ if TYPE_CHECKING:
     from lexiseg.data.io import read_image
     from lexiseg.errors import LexisegError
     from lexiseg.inference.pipeline import Pipeline, segment
+    from lexiseg.inference.pipeline_task import register_task
     from lexiseg.inference.pretrained import PretrainedSegmenter
     from lexiseg.inference.protocol import InferenceProtocol
     from lexiseg.inference.result import Segmentation
@@ -48,6 +50,7 @@ __all__ = [
     "Vocabulary",
     "load_clip",
     "read_image",
+    "register_task",
     "segment",
 ]
 

@@ -18,7 +18,7 @@ def run(args: argparse.Namespace) -> int:
     """Load the model, then serve the page until Ctrl-C or SIGTERM."""
     gradio()  # that it is missing shows before a model is loaded
     settings = own_settings(read_settings(args, "proxy", "sam", "bank"), args.method)
-    first = Pipeline.load(**{name: getattr(args, name) for name in MODEL}, settings=settings)
+    first = Pipeline.load(**{name: getattr(args, name) for name in (*MODEL, "adapted")}, settings=settings)
     readers = Readers(first, checkpoint=args.checkpoint, templates=args.templates, settings=settings)
     with served(Desk(readers, device=args.device), host=args.host, port=args.port, show=args.open) as address:
         Console().print(f"the page is at {address}; Ctrl-C ends it", soft_wrap=True)

@@ -50,6 +50,7 @@ FLAG_COMMANDS = {
     "data": "data",
     "masks": "masks",
     "bank": "bank",
+    "adapt": "adapt",
     "demo": "demo",
     "app": "app",
     "import": "importing",

@@ -19,7 +19,7 @@ from lexiseg.recipes.result_formats import ResultFormats
 from lexiseg.storage import require_folder
 
 MODEL = ("checkpoint", "clip", "tokenizer", "method", "templates", "device", "trusted")
-"""Flags that name the model, as :meth:`~lexiseg.inference.pipeline.Pipeline.load` takes them."""
+"""Flags that name a model, as :meth:`~lexiseg.inference.pipeline.Pipeline.load` takes them."""
 
 _CHECKED = ("threshold", "refine", "output", "scores", "method")
 
@@ -41,7 +41,7 @@ def run(args: argparse.Namespace, console: Console | None = None) -> int:
     formats = ResultFormats.read(args.format, output=args.output, pieces=args.pieces, stuff=args.stuff)
     require_folder(args.out, "--out")
     settings = own_settings(read_settings(args, "proxy", "sam", "bank"), args.method)
-    pipeline = Pipeline.load(**{name: getattr(args, name) for name in MODEL}, settings=settings)
+    pipeline = Pipeline.load(**{name: getattr(args, name) for name in (*MODEL, "adapted")}, settings=settings)
     segmenter = make_segmenter(pipeline, vocabulary, args)
     warn_unknown(console, pipeline.clip, args, vocabulary)
     kept = {name: getattr(args, name) for name in ("out", "output", "stuff", "scores")}

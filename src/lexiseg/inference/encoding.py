@@ -12,6 +12,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from lexiseg.dense.base import cosines
 from lexiseg.dense.multi_view import render_view
 from lexiseg.inference.layout import ImageLayout, WindowLayout
 from lexiseg.inference.protocol import Precision, Resize
@@ -113,10 +114,7 @@ class WindowEncoder:
     @property
     def device(self) -> torch.device:
         """Where the model's tensors are."""
-        if isinstance(self.model, nn.Module):
-            for tensor in (*self.model.parameters(), *self.model.buffers()):
-                return tensor.device
-        return torch.device("cpu")
+        return device_of(self.model)
 
     def encode(
         self,
@@ -173,6 +171,14 @@ class WindowEncoder:
         """Text-aligned features ``(W, D, h, w)`` of a batch of windows, float32."""
         with self._autocast(text.device):
             return self.model.features(state, text).float()
+
+    def cosines(self, state: Any, text: Tensor, vectors: Tensor) -> Tensor:
+        """Products ``(W, N, h, w)`` of unit features with ``(N, D)`` vectors of any length, float32.
+
+        Raises:
+            ConfigError: The model offers no features.
+        """
+        return cosines(self.features(state, text), vectors.to(text.device))
 
     def pixel_features(self, state: Any, text: Tensor) -> Tensor:
         """Features ``(W, D, h, w)`` of a batch of windows, float32, by a model that :func:`reads_pixels`."""
@@ -290,3 +296,11 @@ def _pad(windows: Tensor, layout: WindowLayout, value: int = 0) -> Tensor:
     top = padding_before(height, full_height, layout.padding)
     left = padding_before(width, full_width, layout.padding)
     return F.pad(windows, (left, full_width - width - left, top, full_height - height - top), value=value)
+
+
+def device_of(model: Segmentable) -> torch.device:
+    """Where a model's tensors are."""
+    if isinstance(model, nn.Module):
+        for tensor in (*model.parameters(), *model.buffers()):
+            return tensor.device
+    return torch.device("cpu")

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from lexiseg.checkpoints.model_facts import ModelFacts
 from lexiseg.checkpoints.training_file import CheckpointInfo
+from lexiseg.checkpoints.word_adaptation import WordAdaptation
 from lexiseg.clip.loading import FrozenCLIP, load_clip
 from lexiseg.clip.templates import resolve_templates
 from lexiseg.clip.vocabulary import TextEmbeddings, Vocabulary, default_cache_dir
@@ -25,6 +26,9 @@ from lexiseg.dense.methods import (
 )
 from lexiseg.dense.multi_view import Flip
 from lexiseg.errors import ConfigError
+from lexiseg.inference.adaptable import made_for, require_adaptable
+from lexiseg.inference.adapted_words import adapt_words
+from lexiseg.inference.adapting import Shot, fit_adaptation
 from lexiseg.inference.background import negative_words, with_background
 from lexiseg.inference.devices import pick_device
 from lexiseg.inference.exported import ExportedModel
@@ -57,6 +61,7 @@ class Pipeline:
         facts: Licences and scores that came with a published model.
         embeddings: ``(K, D)`` of the classes of ``info.split``, where they came with it.
         method: A training-free reading's name and settings, for result files; None for a trained model.
+        adaptation: What a few photographs taught about some words; see :meth:`adapted`.
     """
 
     model: Segmentable
@@ -67,6 +72,7 @@ class Pipeline:
     facts: ModelFacts = field(default_factory=ModelFacts)
     embeddings: Tensor | None = None
     method: Mapping[str, Any] | None = None
+    adaptation: WordAdaptation | None = None
 
     def __post_init__(self) -> None:
         """Name the templates themselves, so that results can tell them."""
@@ -80,7 +86,7 @@ class Pipeline:
         return f"Pipeline({name} on {self.clip.source}{words}, protocol {self.protocol.name})"
 
     @classmethod
-    def load(
+    def load(  # noqa: PLR0913  (what a command line would say, in one call)
         cls,
         checkpoint: Path | str | None = None,
         *,
@@ -91,6 +97,7 @@ class Pipeline:
         device: str = "auto",
         trusted: bool = False,
         settings: Mapping[str, Any] | None = None,
+        adapted: Path | str | None = None,
     ) -> "Pipeline":
         """A trained model, or a training-free reading of a CLIP.
 
@@ -111,6 +118,7 @@ class Pipeline:
                 ``after_upsampling`` of text-guided recalibration; ``scales``, ``flip``, ``fusion`` and ``uncertain_above`` of
                 the views; and the reading's own, such as ``proxy``, ``sam``, ``sam_refine``, ``bank``. A trained model takes
                 those of the views.
+            adapted: A file that ``lexiseg adapt`` wrote for this very model.
 
         Raises:
             CheckpointError: Unsafe, damaged, or not made for this CLIP.
@@ -119,6 +127,19 @@ class Pipeline:
         """
         if templates:
             resolve_templates(templates)  # a mistake shows before any weight is read
+        if adapted is not None:
+            adaptation = WordAdaptation.read(adapted)
+            plain = cls.load(
+                checkpoint,
+                clip=clip,
+                tokenizer=tokenizer,
+                method=method,
+                templates=templates,
+                device=device,
+                trusted=trusted,
+                settings=settings,
+            )
+            return plain.adapted(adaptation, adapted)
         if checkpoint is not None:
             if method is not None:
                 raise ConfigError("give either a checkpoint or a training-free method, not both")
@@ -170,6 +191,36 @@ class Pipeline:
         chosen = templates or published_templates(method.name)
         return cls(method.model, clip, replace(protocol, views=method.views), chosen, method=method.told)
 
+    def adapt(self, shots: Sequence[Shot], words: Words) -> "Pipeline":
+        """This pipeline after a few photographs with masks, without a gradient; its ``adaptation`` can be written to a file.
+
+        Args:
+            shots: Photographs with masks, of :class:`~lexiseg.inference.adapting.Shot`.
+            words: What the ids of the masks stand for, in their order.
+
+        Raises:
+            ConfigError: A model that cannot be adapted, or no words.
+            DataError: Photographs that teach nothing, or masks that do not fit.
+        """
+        return replace(self, adaptation=fit_adaptation(self, words, shots))
+
+    def adapted(self, adaptation: WordAdaptation, where: object = "the adaptation") -> "Pipeline":
+        """This pipeline with what a few photographs taught about some words, for all words that it is asked for.
+
+        Args:
+            adaptation: Of :meth:`adapt`, or of a file of ``lexiseg adapt``.
+            where: What messages call it.
+
+        Raises:
+            CheckpointError: It was made for another model.
+            ConfigError: A model that cannot be adapted.
+        """
+        require_adaptable(self.model, self.protocol)
+        adaptation.require_made_for(
+            made_for(self.model, self.clip.fingerprint, self.info, self.method), where
+        )
+        return replace(self, adaptation=adaptation)
+
     @property
     def split(self) -> ClassSplit | None:
         """The classes of training; None for a training-free reading."""
@@ -216,13 +267,21 @@ class Pipeline:
             changes["probability_threshold"] = changes["object_threshold"] = threshold
         if refine is not None:
             changes["pamr_steps"] = (REFINE_STEPS if refine else 0) if isinstance(refine, bool) else refine
-        embed = partial(self._embedded, negative=negative)
-        chosen = embed(words, self.templates)
         protocol = replace(self.protocol, **changes)
+        before, learned = protocol.probability_threshold, self.adaptation
+        if learned is not None and learned.threshold > 0 and not before:
+            protocol = replace(protocol, probability_threshold=learned.threshold)
+        embed = partial(self._embedded, negative=negative, threshold_before=before)
+        chosen = embed(words, self.templates)
         return Segmenter(self.model, chosen, protocol, embed=embed, masks=masks, method=self.method)
 
     def _embedded(
-        self, words: Words, templates: str | tuple[str, ...], *, negative: tuple[str, ...] | None
+        self,
+        words: Words,
+        templates: str | tuple[str, ...],
+        *,
+        negative: tuple[str, ...] | None,
+        threshold_before: float,
     ) -> EmbeddedWords:
         """Words with everything that follows from them; ``negative`` ones become the background."""
         vocabulary = self._vocabulary(words).spoken_in(templates)
@@ -232,6 +291,9 @@ class Pipeline:
             self.model.require_words(vocabulary.words)
         judged = words if isinstance(words, ClassSplit) else None
         split, synonyms = self.split, {} if self.info is None else self.info.synonyms
+        adapted = None
+        if self.adaptation is not None:
+            adapted = adapt_words(self.adaptation, vocabulary, self._embed, threshold_before=threshold_before)
         return EmbeddedWords(
             vocabulary,
             self._embed(vocabulary),
@@ -239,6 +301,7 @@ class Pipeline:
             known_class_ids(vocabulary, split, synonyms),
             self._crops(vocabulary),
             None if split is None else known_words(vocabulary, split, synonyms),
+            adapted,
         )
 
     def _crops(self, vocabulary: Vocabulary) -> TextEmbeddings | None:

@@ -4,7 +4,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property, partial
 from pathlib import Path
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 import numpy.typing as npt
@@ -16,10 +16,14 @@ from lexiseg.inference.annotated import Annotated
 from lexiseg.inference.instances import InstanceSegmentation
 from lexiseg.inference.label_pieces import instances_of, panoptic_of
 from lexiseg.inference.panoptic import PanopticSegmentation
-from lexiseg.inference.pictures import label_image, overlay_image, score_image
+from lexiseg.inference.pictures import NO_CLASS, label_image, overlay_image, score_image
 from lexiseg.inference.segment_finding import Stuff, names_of_stuff
+from lexiseg.lazy import locate
 from lexiseg.storage import json_text, png_bytes, remove_file, write_atomically
 from lexiseg.types import chunks
+
+if TYPE_CHECKING:
+    import fiftyone
 
 _COUNTED_PIXELS = 2**22
 _NAMED = 40
@@ -123,7 +127,7 @@ class Segmentation(Annotated):
             yield class_id, self.mask(class_id)
 
     def to_hf(self) -> list[dict[str, Any]]:
-        """As transformers' image-segmentation pipeline: label, score and mode "L" mask (0 and 255)."""
+        """As transformers' image-segmentation pipeline: label, score and mode "L" mask (0 and 255) of each class found."""
         return [
             {
                 "label": self.id2label[class_id],
@@ -131,7 +135,26 @@ class Segmentation(Annotated):
                 "mask": Image.fromarray(mask.astype(np.uint8) * 255),
             }
             for class_id, mask in self.masks()
+            if self.id2label[class_id] != NO_CLASS
         ]
+
+    def to_fiftyone(self) -> "fiftyone.Segmentation":
+        """``fiftyone.Segmentation`` of class ids shifted by one, for FiftyOne does not draw 0; see :meth:`mask_targets`.
+
+        Raises:
+            ConfigError: FiftyOne is not installed.
+        """
+        made: fiftyone.Segmentation = locate("lexiseg.inference.formats.fiftyone:segmentation")(self)
+        return made
+
+    def to_fiftyone_heatmap(self) -> "fiftyone.Heatmap":
+        """``fiftyone.Heatmap`` of the scores; raises as :meth:`to_fiftyone` and :meth:`score_image` do."""
+        made: fiftyone.Heatmap = locate("lexiseg.inference.formats.fiftyone:heatmap")(self)
+        return made
+
+    def mask_targets(self) -> dict[int, str]:
+        """Names of the values of :meth:`to_fiftyone`'s mask, for ``dataset.default_mask_targets``."""
+        return {index + 1: name for index, name in self.id2label.items() if name != NO_CLASS}
 
     def to_instances(self, *, pieces: bool = False, stuff: Stuff = ()) -> InstanceSegmentation:
         """Objects one by one, with the mean score of their pixels; what has no class, and background, is none.
@@ -202,9 +225,17 @@ class Segmentation(Annotated):
         Raises:
             LexisegError: There are none.
         """
+        return score_image(self.require_scores())
+
+    def require_scores(self) -> npt.NDArray[np.float32]:
+        """The scores.
+
+        Raises:
+            LexisegError: There are none.
+        """
         if self.scores is None:
             raise LexisegError("this segmentation holds no scores; segment with scores=True")
-        return score_image(self.scores)
+        return self.scores
 
     def to_bytes(self, kind: Kind, *, image: ImageSource | None = None) -> bytes:
         """One file of :meth:`save` without a disk: PNG, or JSON in UTF-8.

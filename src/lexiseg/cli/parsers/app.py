@@ -1,6 +1,6 @@
 """Flags of ``lexiseg app``."""
 
-from lexiseg.cli.parsers.shared import CLIP, METHOD, SECOND_MODELS, SENTENCES, Command, Flag
+from lexiseg.cli.parsers.shared import ADAPTED, CLIP, METHOD, SECOND_MODELS, SENTENCES, Command, Flag
 
 _DESCRIPTION = """A page in the browser: a photograph, words, and which pixel is what.
 
@@ -24,6 +24,7 @@ COMMAND = Command(
         Flag("--checkpoint", "CKPT", "a trained model: a run's folder or best.ckpt, or an exported folder"),
         Flag("--trust", None, "open a program of `lexiseg export --to torch`", more={"dest": "trusted"}),
         Flag("--method", "NAME", "training-free method to begin with; not with --checkpoint"),
+        ADAPTED,
         CLIP,
         *SECOND_MODELS,
         *SENTENCES,

@@ -1,6 +1,7 @@
 """Flags of ``lexiseg predict``."""
 
 from lexiseg.cli.parsers.shared import (
+    ADAPTED,
     CLIP,
     METHOD,
     PHOTOS,
@@ -65,6 +66,7 @@ COMMAND = Command(
         Flag("--checkpoint", "CKPT", "a trained model: a run's folder or best.ckpt, or an exported folder"),
         Flag("--trust", None, "open a program of `lexiseg export --to torch`", more={"dest": "trusted"}),
         Flag("--method", "NAME", "training-free method, such as maskclip or sc-clip; not with --checkpoint"),
+        ADAPTED,
         CLIP,
         *SECOND_MODELS,
         *SENTENCES,

@@ -175,6 +175,7 @@ SECOND_MODELS = (
 )
 """What some methods look through beside the CLIP."""
 
+ADAPTED = Flag("--adapted", "FILE", "what `lexiseg adapt` learned of this model's words", kind=Path)
 METHOD = Group(
     (
         Flag(
