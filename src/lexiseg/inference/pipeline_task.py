@@ -26,7 +26,7 @@ def register_task() -> None:
         PIPELINE_REGISTRY.register_pipeline(TASK, pipeline_class=ZeroShotSegmentation)
 
 
-class ZeroShotSegmentation(TransformersPipeline):  # type: ignore[misc]  # transformers tells no types
+class ZeroShotSegmentation(TransformersPipeline):
     """Called with an image, or several, and ``candidate_labels``; answers with a list of label, score and mask for each.
 
     Args:
@@ -59,11 +59,11 @@ class ZeroShotSegmentation(TransformersPipeline):  # type: ignore[misc]  # trans
         chosen = {key: given[key] for key in ("candidate_labels", "threshold", "background") if key in given}
         return {}, chosen, {}
 
-    def preprocess(self, image: Any) -> dict[str, Any]:
+    def preprocess(self, image: Any) -> dict[str, Any]:  # type: ignore[override]  # nothing goes to a processor
         """An image as it came; a web address is fetched."""
         return {"image": image}
 
-    def _forward(
+    def _forward(  # type: ignore[override]  # what a call may say, by name
         self,
         inputs: dict[str, Any],
         *,
@@ -79,7 +79,7 @@ class ZeroShotSegmentation(TransformersPipeline):  # type: ignore[misc]  # trans
             self._ready = (wanted, made)
         return {"result": self._ready[1].segment(inputs["image"])}
 
-    def postprocess(self, outputs: dict[str, Any]) -> list[dict[str, Any]]:
+    def postprocess(self, outputs: dict[str, Any]) -> list[dict[str, Any]]:  # type: ignore[override]
         """Label, score and mask of each class found, the largest first."""
         found: list[dict[str, Any]] = outputs["result"].to_hf()
         return found
