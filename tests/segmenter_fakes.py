@@ -114,6 +114,9 @@ class ColourClip:
     def require_text(self):
         return self
 
+    def unknown_words(self, names):
+        return []
+
     def encode(self, sentences):
         self.sentences += sentences
         vectors = [sum(_word_vector(word) for word in sentence.split()) for sentence in sentences]

@@ -171,6 +171,7 @@ def test_choices_reach_the_builder(command, photos, tmp_path):
     )  # fmt: skip
     assert asked == {
         "checkpoint": None,
+        "adapted": None,
         "clip": "toy",
         "tokenizer": None,
         "method": "sclip",

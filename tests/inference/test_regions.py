@@ -164,7 +164,7 @@ def test_masks_of_another_size():
 
 
 def test_predict_refuses_before_a_model_is_loaded():
-    flags = {"threshold": None, "refine": None, "output": "semantic", "stuff": None, "scores": False}
+    flags = {"threshold": None, "refine": None, "output": "semantic", "scores": False}
     with pytest.raises(
         ConfigError, match="corrclip reads a photograph inside masks, and got none; name some by --masks"
     ):

@@ -50,8 +50,10 @@ FLAG_COMMANDS = {
     "data": "data",
     "masks": "masks",
     "bank": "bank",
+    "adapt": "adapt",
     "demo": "demo",
     "app": "app",
+    "serve": "serve",
     "import": "importing",
     "export": "exporting",
 }

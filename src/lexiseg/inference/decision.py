@@ -135,6 +135,28 @@ def decide(
     )
 
 
+def only_where(shown: npt.NDArray[np.bool_], after: Decided, before: Decided) -> Decided:
+    """What was decided ``after``, but only where one of some classes had won ``before``; all else stays.
+
+    Args:
+        shown: ``(K,)`` those classes; an id beyond them is "no class", which stays as well.
+        after: The new decision.
+        before: The old one.
+    """
+    table = np.append(shown, False)
+    change = table[np.minimum(before.labels.astype(np.int64), len(shown))]
+    kind = np.promote_types(after.labels.dtype, before.labels.dtype)
+    mask_classes = after.mask_classes
+    if mask_classes is not None and before.mask_classes is not None:
+        of_shown = table[before.mask_classes.clip(max=len(shown))]
+        mask_classes = np.where(of_shown, mask_classes, before.mask_classes)
+    scores: npt.NDArray[np.float32] | None = None
+    if after.scores is not None and before.scores is not None:
+        scores = np.asarray(np.where(change, after.scores, before.scores), np.float32)
+    labels = np.asarray(np.where(change, after.labels, before.labels), kind)
+    return Decided(labels, scores, mask_classes)
+
+
 def class_scores(
     passes: Iterable[WordPass],
     layout: ImageLayout,

@@ -12,6 +12,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from lexiseg.dense.base import cosines
 from lexiseg.dense.multi_view import render_view
 from lexiseg.inference.layout import ImageLayout, WindowLayout
 from lexiseg.inference.protocol import Precision, Resize
@@ -170,6 +171,14 @@ class WindowEncoder:
         """Text-aligned features ``(W, D, h, w)`` of a batch of windows, float32."""
         with self._autocast(text.device):
             return self.model.features(state, text).float()
+
+    def cosines(self, state: Any, text: Tensor, vectors: Tensor) -> Tensor:
+        """Products ``(W, N, h, w)`` of unit features with ``(N, D)`` vectors of any length, float32.
+
+        Raises:
+            ConfigError: The model offers no features.
+        """
+        return cosines(self.features(state, text), vectors.to(text.device))
 
     def pixel_features(self, state: Any, text: Tensor) -> Tensor:
         """Features ``(W, D, h, w)`` of a batch of windows, float32, by a model that :func:`reads_pixels`."""

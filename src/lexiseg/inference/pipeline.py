@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from lexiseg.checkpoints.model_facts import ModelFacts
 from lexiseg.checkpoints.training_file import CheckpointInfo
+from lexiseg.checkpoints.word_adaptation import WordAdaptation
 from lexiseg.clip.loading import FrozenCLIP, load_clip
 from lexiseg.clip.templates import resolve_templates
 from lexiseg.clip.vocabulary import TextEmbeddings, Vocabulary, default_cache_dir
@@ -25,6 +26,9 @@ from lexiseg.dense.methods import (
 )
 from lexiseg.dense.multi_view import Flip
 from lexiseg.errors import ConfigError
+from lexiseg.inference.adaptable import made_for, require_adaptable
+from lexiseg.inference.adapted_words import adapt_words
+from lexiseg.inference.adapting import Shot, fit_adaptation
 from lexiseg.inference.background import negative_words, with_background
 from lexiseg.inference.devices import pick_device
 from lexiseg.inference.exported import ExportedModel
@@ -57,6 +61,8 @@ class Pipeline:
         facts: Licences and scores that came with a published model.
         embeddings: ``(K, D)`` of the classes of ``info.split``, where they came with it.
         method: A training-free reading's name and settings, for result files; None for a trained model.
+        adaptation: What a few photographs taught about some words; see :meth:`adapted`.
+        keeps_words: Whether the embeddings of words are kept on disk for the next time; a server's strangers would fill it.
     """
 
     model: Segmentable
@@ -67,6 +73,8 @@ class Pipeline:
     facts: ModelFacts = field(default_factory=ModelFacts)
     embeddings: Tensor | None = None
     method: Mapping[str, Any] | None = None
+    adaptation: WordAdaptation | None = None
+    keeps_words: bool = True
 
     def __post_init__(self) -> None:
         """Name the templates themselves, so that results can tell them."""
@@ -80,7 +88,7 @@ class Pipeline:
         return f"Pipeline({name} on {self.clip.source}{words}, protocol {self.protocol.name})"
 
     @classmethod
-    def load(
+    def load(  # noqa: PLR0913  (what a command line would say, in one call)
         cls,
         checkpoint: Path | str | None = None,
         *,
@@ -91,6 +99,7 @@ class Pipeline:
         device: str = "auto",
         trusted: bool = False,
         settings: Mapping[str, Any] | None = None,
+        adapted: Path | str | None = None,
     ) -> "Pipeline":
         """A trained model, or a training-free reading of a CLIP.
 
@@ -111,6 +120,7 @@ class Pipeline:
                 ``after_upsampling`` of text-guided recalibration; ``scales``, ``flip``, ``fusion`` and ``uncertain_above`` of
                 the views; and the reading's own, such as ``proxy``, ``sam``, ``sam_refine``, ``bank``. A trained model takes
                 those of the views.
+            adapted: A file that ``lexiseg adapt`` wrote for this very model.
 
         Raises:
             CheckpointError: Unsafe, damaged, or not made for this CLIP.
@@ -119,6 +129,19 @@ class Pipeline:
         """
         if templates:
             resolve_templates(templates)  # a mistake shows before any weight is read
+        if adapted is not None:
+            adaptation = WordAdaptation.read(adapted)
+            plain = cls.load(
+                checkpoint,
+                clip=clip,
+                tokenizer=tokenizer,
+                method=method,
+                templates=templates,
+                device=device,
+                trusted=trusted,
+                settings=settings,
+            )
+            return plain.adapted(adaptation, adapted)
         if checkpoint is not None:
             if method is not None:
                 raise ConfigError("give either a checkpoint or a training-free method, not both")
@@ -170,6 +193,36 @@ class Pipeline:
         chosen = templates or published_templates(method.name)
         return cls(method.model, clip, replace(protocol, views=method.views), chosen, method=method.told)
 
+    def adapt(self, shots: Sequence[Shot], words: Words) -> "Pipeline":
+        """This pipeline after a few photographs with masks, without a gradient; its ``adaptation`` can be written to a file.
+
+        Args:
+            shots: Photographs with masks, of :class:`~lexiseg.inference.adapting.Shot`.
+            words: What the ids of the masks stand for, in their order.
+
+        Raises:
+            ConfigError: A model that cannot be adapted, or no words.
+            DataError: Photographs that teach nothing, or masks that do not fit.
+        """
+        return replace(self, adaptation=fit_adaptation(self, words, shots))
+
+    def adapted(self, adaptation: WordAdaptation, where: object = "the adaptation") -> "Pipeline":
+        """This pipeline with what a few photographs taught about some words, for all words that it is asked for.
+
+        Args:
+            adaptation: Of :meth:`adapt`, or of a file of ``lexiseg adapt``.
+            where: What messages call it.
+
+        Raises:
+            CheckpointError: It was made for another model.
+            ConfigError: A model that cannot be adapted.
+        """
+        require_adaptable(self.model, self.protocol)
+        adaptation.require_made_for(
+            made_for(self.model, self.clip.fingerprint, self.info, self.method), where
+        )
+        return replace(self, adaptation=adaptation)
+
     @property
     def split(self) -> ClassSplit | None:
         """The classes of training; None for a training-free reading."""
@@ -216,13 +269,21 @@ class Pipeline:
             changes["probability_threshold"] = changes["object_threshold"] = threshold
         if refine is not None:
             changes["pamr_steps"] = (REFINE_STEPS if refine else 0) if isinstance(refine, bool) else refine
-        embed = partial(self._embedded, negative=negative)
-        chosen = embed(words, self.templates)
         protocol = replace(self.protocol, **changes)
+        before, learned = protocol.probability_threshold, self.adaptation
+        if learned is not None and learned.threshold > 0 and not before:
+            protocol = replace(protocol, probability_threshold=learned.threshold)
+        embed = partial(self._embedded, negative=negative, threshold_before=before)
+        chosen = embed(words, self.templates)
         return Segmenter(self.model, chosen, protocol, embed=embed, masks=masks, method=self.method)
 
     def _embedded(
-        self, words: Words, templates: str | tuple[str, ...], *, negative: tuple[str, ...] | None
+        self,
+        words: Words,
+        templates: str | tuple[str, ...],
+        *,
+        negative: tuple[str, ...] | None,
+        threshold_before: float,
     ) -> EmbeddedWords:
         """Words with everything that follows from them; ``negative`` ones become the background."""
         vocabulary = self._vocabulary(words).spoken_in(templates)
@@ -232,6 +293,9 @@ class Pipeline:
             self.model.require_words(vocabulary.words)
         judged = words if isinstance(words, ClassSplit) else None
         split, synonyms = self.split, {} if self.info is None else self.info.synonyms
+        adapted = None
+        if self.adaptation is not None:
+            adapted = adapt_words(self.adaptation, vocabulary, self._embed, threshold_before=threshold_before)
         return EmbeddedWords(
             vocabulary,
             self._embed(vocabulary),
@@ -239,6 +303,7 @@ class Pipeline:
             known_class_ids(vocabulary, split, synonyms),
             self._crops(vocabulary),
             None if split is None else known_words(vocabulary, split, synonyms),
+            adapted,
         )
 
     def _crops(self, vocabulary: Vocabulary) -> TextEmbeddings | None:
@@ -248,7 +313,7 @@ class Pipeline:
         templates = cast(RegionSegmentable, self.model).crop_templates
         if templates is None:
             return None
-        return replace(vocabulary, templates=templates).embed(self.clip, default_cache_dir())
+        return replace(vocabulary, templates=templates).embed(self.clip, self._word_folder)
 
     def _vocabulary(self, words: Words) -> Vocabulary:
         if isinstance(words, Vocabulary):
@@ -270,19 +335,23 @@ class Pipeline:
     def _embed(self, vocabulary: Vocabulary) -> TextEmbeddings:
         """By the CLIP; words that came with the model from what came with them."""
         if self.embeddings is None or self.info is None or not self._speaks_as(vocabulary):
-            return vocabulary.embed(self.clip, default_cache_dir())
+            return vocabulary.embed(self.clip, self._word_folder)
         own = tuple((name,) for name in self.info.split.classes)
         if isinstance(self.clip, FrozenCLIP) and vocabulary.words != own:
             # It is loaded anyway, and words embedded in another company than their own round differently.
-            return vocabulary.embed(self.clip, default_cache_dir())
+            return vocabulary.embed(self.clip, self._word_folder)
         vectors = dict(zip(self.info.split.classes, self.embeddings, strict=True))
         words = [word for group in vocabulary.words for word in group]
         others = tuple(dict.fromkeys(word for word in words if word not in vectors))
         if others:
             rest = Vocabulary(tuple((word,) for word in others), vocabulary.templates, shared=True)
-            vectors |= dict(zip(others, rest.embed(self.clip, default_cache_dir()).vectors, strict=True))
+            vectors |= dict(zip(others, rest.embed(self.clip, self._word_folder).vectors, strict=True))
         class_ids = torch.tensor([index for index, group in enumerate(vocabulary.words) for _ in group])
         return TextEmbeddings(torch.stack([vectors[word] for word in words]), class_ids)
+
+    @property
+    def _word_folder(self) -> Path | None:
+        return default_cache_dir() if self.keeps_words else None
 
     def _speaks_as(self, vocabulary: Vocabulary) -> bool:
         """Whether the vocabulary's templates are those that the model's own words were embedded in."""

@@ -26,7 +26,7 @@ def register_task() -> None:
         PIPELINE_REGISTRY.register_pipeline(TASK, pipeline_class=ZeroShotSegmentation)
 
 
-class ZeroShotSegmentation(TransformersPipeline):
+class ZeroShotSegmentation(TransformersPipeline):  # type: ignore[misc]  # transformers tells no types
     """Called with an image, or several, and ``candidate_labels``; answers with a list of label, score and mask for each.
 
     Args:
@@ -38,8 +38,8 @@ class ZeroShotSegmentation(TransformersPipeline):
         ConfigError: Another model, or another device than the model's.
     """
 
-    _load_processor = _load_image_processor = _load_video_processor = False
-    _load_feature_extractor = _load_tokenizer = False
+    _load_processor = _load_image_processor = _load_video_processor = False  # type: ignore[assignment]
+    _load_feature_extractor = _load_tokenizer = False  # type: ignore[assignment]
 
     def __init__(self, model: Any, **others: Any) -> None:
         if not isinstance(model, Pipeline):
@@ -56,14 +56,16 @@ class ZeroShotSegmentation(TransformersPipeline):
         super().__init__(model=_stand_in(device), **{**others, "device": device})
 
     def _sanitize_parameters(self, **given: Any) -> tuple[dict[str, Any], dict[str, Any], dict[str, Any]]:
-        chosen = {key: given[key] for key in ("candidate_labels", "threshold", "background") if key in given}
+        chosen: dict[str, Any] = {
+            key: given[key] for key in ("candidate_labels", "threshold", "background") if key in given
+        }
         return {}, chosen, {}
 
-    def preprocess(self, image: Any) -> dict[str, Any]:  # type: ignore[override]  # nothing goes to a processor
-        """An image as it came; a web address is fetched."""
+    def preprocess(self, image: Any) -> dict[str, Any]:  # type: ignore[override]
+        """An image as it came, of any kind that :func:`lexiseg.read_image` takes."""
         return {"image": image}
 
-    def _forward(  # type: ignore[override]  # what a call may say, by name
+    def _forward(  # type: ignore[override]
         self,
         inputs: dict[str, Any],
         *,

@@ -16,7 +16,16 @@ from lexiseg.clip.vocabulary import TextEmbeddings, Vocabulary
 from lexiseg.data.io import ImageSource, read_image
 from lexiseg.dense.multi_view import SINGLE_VIEW
 from lexiseg.errors import ConfigError, DataError
-from lexiseg.inference.decision import LastTouches, Redraw, WordPass, class_scores, decide
+from lexiseg.inference.adapted_words import AdaptedWords
+from lexiseg.inference.decision import (
+    Decided,
+    LastTouches,
+    Redraw,
+    WordPass,
+    class_scores,
+    decide,
+    only_where,
+)
 from lexiseg.inference.encoding import (
     EncodedImage,
     EncodedWindows,
@@ -201,7 +210,11 @@ class Segmenter:
         masked = [self._masked(picture, each) for picture, each in zip(pictures, given, strict=True)]
         text = self._text(words)
         apart = self.model.names_regions or reads_picture(self.model) or reads_pixels(self.model)
-        if apart or any(self._words_per_pass(layout, words) < len(text) for layout in layouts):
+        if (
+            apart
+            or words.adapted is not None
+            or any(self._words_per_pass(layout, words) < len(text) for layout in layouts)
+        ):
             return [
                 self._result(self._encoded(picture, regions), words, scores=scores, vote=vote)
                 for picture, (vote, regions) in zip(pictures, masked, strict=True)
@@ -216,7 +229,8 @@ class Segmenter:
             logits = tuple(torch.cat(maps.pop((index, view))) for view in range(len(layout.views)))
             encoded = EncodedImage(picture, layout, (), regions)
             passes = iter([(slice(0, len(text)), logits)])
-            results.append(self._decide(encoded, words, passes, scores=scores, vote=vote))
+            decided = self._decide(encoded, words, passes, self.protocol, scores=scores, vote=vote)
+            results.append(self._told(decided, words))
         return results
 
     @_apart
@@ -268,8 +282,14 @@ class Segmenter:
 
         Raises:
             DataError: More numbers than a machine holds: too many classes for so large a photograph.
+            ConfigError: An adaptation, and a class that was not shown.
         """
         words, size = self._words, encoded.layout.source
+        if words.adapted is not None and not bool(words.adapted.shown.all()):
+            raise ConfigError(
+                "an adaptation leaves pixels of classes that were not shown as they were, so that no one contest has the "
+                "probabilities of all; ask for classes that were shown, or leave the adaptation out"
+            )
         require_holdable(len(words.vocabulary), size)
         with doing("weighing classes"):
             passes = list(self._all_passes(encoded, words))
@@ -376,6 +396,33 @@ class Segmenter:
         maps = torch.cat([self._encoder.features(batch.state, text) for batch in batches])
         return layout.windows[0].merge_features(maps)
 
+    @_apart
+    def logits(self, encoded: EncodedImage, *, every: int = 1) -> Tensor:
+        """Logits ``(M, h, w)`` of the words at every so many-th row and column of the photograph, before any factor.
+
+        Args:
+            encoded: From :meth:`encode`.
+            every: Step between pixels.
+        """
+        maps = [views for _, views in self._passes(encoded, self._words, self._words.adapted)]
+        joined = tuple(
+            torch.cat([cast(Tensor, part[view]) for part in maps], 1) for view in range(len(maps[0]))
+        )
+        return _at_every(encoded, joined, every)
+
+    @_apart
+    def looks(self, encoded: EncodedImage, vectors: Tensor, *, every: int = 1) -> Tensor:
+        """Products ``(N, h, w)`` of unit features with ``(N, D)`` vectors, as :meth:`logits` gives those of words.
+
+        Raises:
+            ConfigError: The model offers no features.
+        """
+        maps: dict[Place, list[Tensor]] = {}
+        for batch in encoded.batches:
+            collect(maps, batch.places, self._encoder.cosines(batch.state, self._text(self._words), vectors))
+        views = range(len(encoded.layout.views))
+        return _at_every(encoded, tuple(torch.cat(maps[(0, view)]) for view in views), every)
+
     @property
     def _encoder(self) -> WindowEncoder:
         protocol = self.protocol
@@ -449,8 +496,30 @@ class Segmenter:
     def _result(
         self, encoded: EncodedImage, words: EmbeddedWords, *, scores: bool, vote: MaskVote | None
     ) -> Segmentation:
-        passes = self._all_passes(encoded, words)
-        return self._decide(encoded, words, passes, scores=scores, vote=vote)
+        if words.adapted is not None:
+            decided = self._adapted(encoded, words, words.adapted, scores=scores, vote=vote)
+        else:
+            passes = self._all_passes(encoded, words)
+            decided = self._decide(encoded, words, passes, self.protocol, scores=scores, vote=vote)
+        return self._told(decided, words)
+
+    def _adapted(
+        self,
+        encoded: EncodedImage,
+        words: EmbeddedWords,
+        adapted: AdaptedWords,
+        *,
+        scores: bool,
+        vote: MaskVote | None,
+    ) -> Decided:
+        """As adapted where a class that was shown wins without adaptation, and as without it everywhere else."""
+        passes = self._passes(encoded, words, adapted)
+        after = self._decide(encoded, words, passes, self.protocol, scores=scores, vote=vote)
+        plain = replace(self.protocol, probability_threshold=adapted.threshold_before)
+        if bool(adapted.shown.all()) and not plain.rejects:
+            return after
+        before = self._decide(encoded, words, self._passes(encoded, words), plain, scores=scores, vote=vote)
+        return only_where(adapted.shown.numpy(), after, before)
 
     def _all_passes(self, encoded: EncodedImage, words: EmbeddedWords) -> Iterator[WordPass]:
         """All words, in the way of the model."""
@@ -458,7 +527,7 @@ class Segmenter:
             return self._class_passes(encoded, words)
         if reads_pixels(self.model):
             return self._pixel_passes(encoded, words)
-        return self._passes(encoded, words)
+        return self._passes(encoded, words, words.adapted)
 
     def for_segments(self) -> tuple["Segmenter", tuple[str, ...]]:
         """This segmenter under a protocol that :meth:`panoptic` and :meth:`instances` can follow, and the keys that changed."""
@@ -515,9 +584,11 @@ class Segmenter:
         views = (torch.cat(maps[(0, view)]) for view in range(len(encoded.layout.views)))
         yield slice(0, len(text)), tuple(PixelFeatures(features, text, pull) for features in views)
 
-    def _passes(self, encoded: EncodedImage, words: EmbeddedWords) -> Iterator[WordPass]:
-        """Logits of all windows, a few words at a time."""
-        text = self._text(words)
+    def _passes(
+        self, encoded: EncodedImage, words: EmbeddedWords, adapted: AdaptedWords | None = None
+    ) -> Iterator[WordPass]:
+        """Logits of all windows, a few words at a time; with an adaptation, as it makes them."""
+        text = self._text(words) if adapted is None else adapted.vectors.to(self._encoder.device)
         step, views = self._words_per_pass(encoded.layout, words), range(len(encoded.layout.views))
         states = [batch.state for batch in encoded.batches]
         if step < len(text) and self.model.depends_on_text:
@@ -525,7 +596,12 @@ class Segmenter:
         for part in chunks(len(text), step):
             maps: dict[Place, list[Tensor]] = {}
             for batch, state in zip(encoded.batches, states, strict=True):
-                collect(maps, batch.places, self._encoder.decode(state, text[part]))
+                logits = self._encoder.decode(state, text[part])
+                if adapted is not None:
+                    rows = adapted.prototypes
+                    looks = None if rows is None else self._encoder.cosines(batch.state, text, rows[part])
+                    logits = adapted.logits(logits, looks, part)
+                collect(maps, batch.places, logits)
             yield part, tuple(torch.cat(maps[(0, view)]) for view in views)
 
     def _decide(
@@ -533,16 +609,17 @@ class Segmenter:
         encoded: EncodedImage,
         words: EmbeddedWords,
         passes: Iterator[WordPass],
+        protocol: InferenceProtocol,
         *,
         scores: bool,
         vote: MaskVote | None,
-    ) -> Segmentation:
-        vocabulary, seen_ids = words.vocabulary, words.seen_ids
+    ) -> Decided:
+        seen_ids = words.seen_ids
         with doing("labelling pixels"):
-            decided = decide(
+            return decide(
                 passes,
                 encoded.layout,
-                self.protocol,
+                protocol,
                 class_ids=self._class_ids(words),
                 seen_ids=seen_ids,
                 scores=scores,
@@ -554,15 +631,20 @@ class Segmenter:
                     self._redraw(encoded),
                 ),
             )
-        id2label = vocabulary.id2label
+
+    def _told(self, decided: Decided, words: EmbeddedWords) -> Segmentation:
+        id2label = words.vocabulary.id2label
         if self.protocol.rejects:
             id2label[len(id2label)] = NO_CLASS
+        told = self.protocol.to_dict()
+        if words.adapted is not None:
+            told["adapted"] = list(words.adapted.names(words.vocabulary))
         return Segmentation(
             decided.labels,
             decided.scores,
             id2label,
             words.unseen,
-            self.protocol.to_dict(),
+            told,
             decided.mask_classes,
             words.known_words,
             self.method,
@@ -608,6 +690,17 @@ class Segmenter:
 
     def _text(self, words: EmbeddedWords) -> Tensor:
         return words.embeddings.vectors.to(self._encoder.device)
+
+
+def _at_every(encoded: EncodedImage, maps: tuple[Tensor, ...], every: int) -> Tensor:
+    """``(M, h, w)`` of the maps of all windows of each view at every so many-th row and column, from the first."""
+    height, width = encoded.layout.source
+    source, words = encoded.layout.merge(maps, "linear", 1.0), slice(0, maps[0].shape[1])
+    rows = [
+        source.tile(slice(row, row + 1), slice(0, width), words)[..., ::every].clone()
+        for row in range(0, height, every)
+    ]
+    return torch.cat(rows).transpose(0, 1)
 
 
 def require_reading(model: Segmentable, protocol: InferenceProtocol) -> None:

@@ -10,6 +10,7 @@ from lexiseg.clip.loading import DEFAULT_CLIP, FrozenCLIP
 from lexiseg.clip.templates import TEMPLATE_SETS
 from lexiseg.clip.vocabulary import TextEmbeddings, Vocabulary
 from lexiseg.errors import ConfigError
+from lexiseg.inference.adapted_words import AdaptedWords
 from lexiseg.types import ClassSplit, ClassWords
 
 Words = Vocabulary | ClassSplit | str | Sequence[str | Sequence[str]] | None
@@ -36,6 +37,7 @@ class EmbeddedWords:
         known_ids: Classes that carried labels in training, whoever bears what: for models that trust CLIP more on others.
         crops: Embeddings of the same words in the templates of a classifier of crops.
         known_words: The words that make them known, as they are written here; None where nobody knows of a training.
+        adapted: What a few photographs taught about them; None where nobody showed any.
 
     Raises:
         ConfigError: Embeddings of another vocabulary, or a seen id that is no class.
@@ -47,6 +49,7 @@ class EmbeddedWords:
     known_ids: tuple[int, ...] = ()
     crops: TextEmbeddings | None = None
     known_words: tuple[str, ...] | None = None
+    adapted: AdaptedWords | None = None
 
     @property
     def unseen(self) -> tuple[str, ...]:

@@ -38,8 +38,8 @@ MASKS = (NO_MASKS, *ON_THE_SPOT)
 MOST_ENCODED = 4
 """Encodings kept for one visitor: two methods side by side, and the two before."""
 
-MOST_WORDS = 500
-"""Of one question; a legend and a list of scores are for reading."""
+MOST_WORDS = 250
+"""Classes of one question: as many as have a colour of their own."""
 
 SHOWN_SIDE = 1280
 """Longer side, in pixels, of what the page draws; the files to take along have the photograph's own size."""
@@ -110,8 +110,11 @@ class Answer:
             _fitted(self.encoded.image, size), labels, names, hatched=self.result.unseen, alpha=opacity
         )
 
-    def word_map(self, name: str) -> Image.Image:
-        """Scores of one class as colours over the photograph, at the page's size, dark for 0 and light for 1.
+    def word_map(self, name: str) -> tuple[Image.Image, float]:
+        """Scores of one class as colours over the photograph, at the page's size: dark is 0, light the highest of all pixels.
+
+        Returns:
+            The picture, and that highest score.
 
         Raises:
             ConfigError: No such class.
@@ -120,7 +123,9 @@ class Answer:
         if name not in names:
             raise ConfigError(f"no class {name!r} was looked for; choose one of {', '.join(names)}")
         scores = self.segmenter.class_scores(self.encoded, [names.index(name)])[0]
-        return heat_over(self.encoded.image, scores, low=0, high=1, size=shown_size(*self.result.size))
+        highest = float(scores.max())
+        size = shown_size(*self.result.size)
+        return heat_over(self.encoded.image, scores, low=0, high=max(highest, 1e-9), size=size), highest
 
     def at(self, row: int, column: int) -> "Point":
         """What stands at a pixel of the photograph.

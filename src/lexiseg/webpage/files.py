@@ -1,11 +1,11 @@
 """What a visitor takes along of an answer: labels, overlay, all numbers, and COCO's form."""
 
+import shutil
 from pathlib import Path
-from typing import Any
 
 from lexiseg.errors import ConfigError
-from lexiseg.inference.result import Segmentation
-from lexiseg.storage import write_json
+from lexiseg.recipes.photographs import Photograph
+from lexiseg.recipes.result_formats import ResultFiles, ResultFormats
 from lexiseg.webpage.desk import Sitting
 
 
@@ -14,7 +14,7 @@ def write_answer(sitting: Sitting, folder: Path) -> tuple[Path, Path, Path, Path
 
     Args:
         sitting: With an answer.
-        folder: Of this visitor; the files of an answer before are written over.
+        folder: Of this visitor; what was there of another answer goes.
 
     Raises:
         ConfigError: There is no answer.
@@ -22,22 +22,11 @@ def write_answer(sitting: Sitting, folder: Path) -> tuple[Path, Path, Path, Path
     """
     if not sitting.answers:
         raise ConfigError("there is no answer yet; ask for some words first")
-    answer = sitting.answers[0]
-    paths = answer.result.save(folder, sitting.stem, image=answer.encoded.image)
-    coco = folder / f"{sitting.stem}_coco.json"
-    write_json(coco_file(answer.result, sitting.stem), coco)
+    shutil.rmtree(folder, ignore_errors=True)
+    result, pixels = sitting.answers[0].result, sitting.require_pixels()
+    paths = result.save(folder, sitting.stem, image=pixels)
+    files = ResultFiles(folder, ResultFormats(("coco",)))
+    with files.open():
+        files.add(Photograph(folder / sitting.stem, sitting.stem, pixels), result)
+    coco = files.lists[0].replace(folder / f"{sitting.stem}_coco.json")
     return paths["labels"], paths["overlay"], paths["json"], coco
-
-
-def coco_file(result: Segmentation, name: str) -> dict[str, Any]:
-    """The annotations of one photograph as a whole COCO file."""
-    height, width = result.size
-    annotations = [
-        {**annotation, "id": index, "image_id": 1}
-        for index, annotation in enumerate(result.to_coco(), start=1)
-    ]
-    return {
-        "images": [{"id": 1, "file_name": name, "height": height, "width": width}],
-        "annotations": annotations,
-        "categories": [{"id": index, "name": label} for index, label in result.id2label.items()],
-    }

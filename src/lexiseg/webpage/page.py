@@ -3,6 +3,7 @@
 import os
 import shutil
 import tempfile
+import webbrowser
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -16,6 +17,7 @@ from lexiseg.webpage import markup
 from lexiseg.webpage.desk import MASKS, Desk, Question, Sitting, place_shown
 from lexiseg.webpage.examples import draw_examples
 from lexiseg.webpage.files import write_answer
+from lexiseg.webpage.server import listening, running
 
 _NONE = "none"
 _UPLOAD = "64mb"
@@ -61,35 +63,17 @@ def served(desk: Desk, *, host: str, port: int, show: bool = False) -> Iterator[
         Its address.
 
     Raises:
-        ConfigError: Gradio is not installed, or the port cannot be had.
+        ConfigError: Gradio is not installed, or the address cannot be had.
     """
-    with tempfile.TemporaryDirectory(prefix="lexiseg-app-") as folder:
-        page = Page(desk, Path(folder))
-        try:
-            _, address, _ = page.blocks.launch(
-                server_name=host,
-                server_port=port or None,
-                inbrowser=show,
-                share=False,
-                quiet=True,
-                prevent_thread_lock=True,
-                max_file_size=_UPLOAD,
-                state_session_capacity=_VISITORS,
-                footer_links=[],
-                run_history=False,
-                ssr_mode=False,
-                theme=page.theme(),
-                css_paths=Path(__file__).with_name("style.css"),
-            )
-        except OSError as error:
-            raise ConfigError(
-                f"cannot listen at {host}:{port} ({error}); give another --host or --port"
-            ) from error
-        try:
-            with keeping(lambda: Kept("the page is closed and kept nothing", goes_on=False)):
-                yield address
-        finally:
-            page.blocks.close(verbose=False)
+    with listening(host, port) as door, tempfile.TemporaryDirectory(prefix="lexiseg-app-") as folder:
+        application = Page(desk, Path(folder)).application()
+        with (
+            running(application, door) as address,
+            keeping(lambda: Kept("the page kept nothing", goes_on=False)),
+        ):
+            if show:
+                webbrowser.open(address)
+            yield address
 
 
 @dataclass(frozen=True)
@@ -119,15 +103,37 @@ class Page:
             self._lay_out()
             self._wire()
 
+    def application(self) -> Any:
+        """The page as an ASGI application; the library's own server would ask proxies for the way to this machine."""
+        self.blocks.state_session_capacity = _VISITORS
+        whole = import_module("fastapi").FastAPI(openapi_url=None)
+        self.gr.mount_gradio_app(
+            whole,
+            self.blocks,
+            path="/",
+            show_error=False,
+            max_file_size=_UPLOAD,
+            footer_links=[],
+            run_history=False,
+            ssr_mode=False,
+            enable_monitoring=False,
+            theme=self.theme(),
+            css_paths=Path(__file__).with_name("style.css"),
+        )
+        return whole
+
     def theme(self) -> Any:
         """Calm colours, and fonts that are there already."""
-        return self.gr.themes.Soft(
+        soft = self.gr.themes.Soft(
             primary_hue="slate",
             neutral_hue="slate",
             radius_size="md",
             font=list(_FONT),
             font_mono=list(_MONO),
         )
+        return soft.set(
+            body_text_color_subdued="*neutral_600", body_text_color_subdued_dark="*neutral_300"
+        )  # legible
 
     def _lay_out(self) -> None:
         gr = self.gr
@@ -182,11 +188,11 @@ class Page:
         with gr.Row(equal_height=False):
             self.sides = (self._lay_out_side("overlay", True), self._lay_out_side("beside", False))
         self.times = gr.HTML(elem_id="times")
-        self.opacity = gr.Slider(0, 1, 0.55, step=0.05, label="Opacity of the colours", elem_id="opacity")
+        self.opacity = gr.Slider(0, 1, 0.55, step=0.05, label="Opacity", elem_id="opacity")
         self.point = gr.HTML(markup.notice(_CLICK, "hint"), elem_id="point")
         with gr.Accordion("Score map of one word", open=False, elem_id="score-map"):
-            self.word = gr.Dropdown([], label="Word", elem_id="word", info="Dark is 0, light is 1.")
-            self.map = gr.Image(show_label=False, interactive=False, format="png", buttons=[], elem_id="map")
+            self.word = gr.Dropdown([], label="Word", elem_id="word")
+            self.map = gr.Image(label="Scores", interactive=False, format="png", buttons=[], elem_id="map")
         with gr.Row():
             self.files = tuple(
                 gr.DownloadButton(label, interactive=False, size="sm", min_width=120, elem_id=f"get-{name}")
@@ -215,8 +221,8 @@ class Page:
             self._pack, [self.sitting], [*self.files], **quiet
         )
         self.gr.on(
-            [self.go.click, self.words.submit, self.method.input, self.other.input, self.background.submit,
-             self.threshold.release, self.refine.release, self.masks.input],
+            [self.go.click, self.words.submit, self.method.change, self.other.change, self.background.submit,
+             self.threshold.release, self.refine.release, self.masks.change],
             self._ask, asked, shown, **quiet,
         ).then(self._pack, [self.sitting], [*self.files], **quiet)  # fmt: skip
         drawn = [side.picture for side in self.sides]
@@ -323,9 +329,11 @@ class Page:
             return self.gr.skip(), None
         answer = sitting.answers[0]
         try:
-            return self.gr.skip(), self.desk.look(lambda: answer.word_map(word))
+            picture, highest = self.desk.look(lambda: answer.word_map(word))
         except LexisegError as error:
             return markup.notice(own_sentence(error)), None
+        told = f"{word}, {answer.title}: dark is 0, light is {highest:.3g}"
+        return self.gr.skip(), self.gr.update(value=picture, label=told)
 
     def _look(self, sitting: Sitting, row: int, column: int) -> str:
         """The words at a pixel of what is drawn."""

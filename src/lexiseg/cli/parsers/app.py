@@ -1,6 +1,6 @@
 """Flags of ``lexiseg app``."""
 
-from lexiseg.cli.parsers.shared import CLIP, METHOD, SECOND_MODELS, SENTENCES, Command, Flag
+from lexiseg.cli.parsers.shared import ADAPTED, CLIP, METHOD, MODEL, SECOND_MODELS, SENTENCES, Command, Flag
 
 _DESCRIPTION = """A page in the browser: a photograph, words, and which pixel is what.
 
@@ -21,9 +21,8 @@ COMMAND = Command(
     _DESCRIPTION,
     _EXAMPLES,
     (
-        Flag("--checkpoint", "CKPT", "a trained model: a run's folder or best.ckpt, or an exported folder"),
-        Flag("--trust", None, "open a program of `lexiseg export --to torch`", more={"dest": "trusted"}),
-        Flag("--method", "NAME", "training-free method to begin with; not with --checkpoint"),
+        *MODEL,
+        ADAPTED,
         CLIP,
         *SECOND_MODELS,
         *SENTENCES,
