@@ -26,7 +26,7 @@ def register_task() -> None:
         PIPELINE_REGISTRY.register_pipeline(TASK, pipeline_class=ZeroShotSegmentation)
 
 
-class ZeroShotSegmentation(TransformersPipeline):  # type: ignore[misc]  # transformers tells no types
+class ZeroShotSegmentation(TransformersPipeline):  # type: ignore[misc]
     """Called with an image, or several, and ``candidate_labels``; answers with a list of label, score and mask for each.
 
     Args:
