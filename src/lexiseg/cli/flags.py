@@ -47,7 +47,7 @@ def read_settings(args: argparse.Namespace, *models: str) -> dict[str, Any]:
 
 
 def read_pipeline(args: argparse.Namespace) -> Pipeline:
-    """The model that the flags of ``predict``, ``app`` and ``serve`` name.
+    """The model that the flags of a command name, as ``predict`` has them.
 
     Raises:
         LexisegError: As :meth:`Pipeline.load` raises it, or a setting that means nothing.

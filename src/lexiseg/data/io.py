@@ -3,7 +3,6 @@
 import io
 import struct
 import zlib
-from collections.abc import Sequence
 from pathlib import Path
 from typing import BinaryIO
 
@@ -65,7 +64,7 @@ def read_image(source: ImageSource) -> npt.NDArray[np.uint8]:
         return _pixels(image, _CONTENT)
 
 
-def read_content(content: bytes, *, formats: Sequence[str], most_pixels: int) -> npt.NDArray[np.uint8]:
+def read_content(content: bytes, *, formats: tuple[str, ...], most_pixels: int) -> npt.NDArray[np.uint8]:
     """A stranger's photograph as :func:`read_image` gives it; nothing is decoded before its kind and size are known.
 
     Args:
@@ -251,7 +250,7 @@ def _open_content(content: bytes) -> Image.Image:
     return _opened(io.BytesIO(content), _CONTENT)
 
 
-def _opened(file: Path | BinaryIO, name: str, formats: Sequence[str] | None = None) -> Image.Image:
+def _opened(file: Path | BinaryIO, name: str, formats: tuple[str, ...] | None = None) -> Image.Image:
     try:
         return Image.open(file, formats=formats)
     except UnidentifiedImageError as error:

@@ -1,6 +1,16 @@
 """Flags of ``lexiseg app``."""
 
-from lexiseg.cli.parsers.shared import CLIP, DEVICE, METHOD, MODEL, SECOND_MODELS, SENTENCES, Command, Flag
+from lexiseg.cli.parsers.shared import (
+    ADAPTED,
+    CLIP,
+    DEVICE,
+    METHOD,
+    MODEL,
+    SECOND_MODELS,
+    SENTENCES,
+    Command,
+    Flag,
+)
 
 _DESCRIPTION = """A page in the browser: a photograph, words, and which pixel is what.
 
@@ -22,6 +32,7 @@ COMMAND = Command(
     _EXAMPLES,
     (
         *MODEL,
+        ADAPTED,
         CLIP,
         *SECOND_MODELS,
         *SENTENCES,

@@ -2,7 +2,17 @@
 
 from pathlib import Path
 
-from lexiseg.cli.parsers.shared import CLIP, DEVICE, METHOD, MODEL, SECOND_MODELS, SENTENCES, Command, Flag
+from lexiseg.cli.parsers.shared import (
+    ADAPTED,
+    CLIP,
+    DEVICE,
+    METHOD,
+    MODEL,
+    SECOND_MODELS,
+    SENTENCES,
+    Command,
+    Flag,
+)
 
 _DESCRIPTION = """Answer over HTTP: POST /segment (image, words), /encode and /segment_encoded; GET /health, /metrics, /docs.
 
@@ -23,6 +33,7 @@ COMMAND = Command(
     _EXAMPLES,
     (
         *MODEL,
+        ADAPTED,
         CLIP,
         *SECOND_MODELS,
         *SENTENCES,

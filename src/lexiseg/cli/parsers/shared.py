@@ -218,7 +218,6 @@ MODEL = (
     Flag("--checkpoint", "CKPT", "a trained model: a run's folder or best.ckpt, or an exported folder"),
     Flag("--trust", None, "open a program of `lexiseg export --to torch`", more={"dest": "trusted"}),
     Flag("--method", "NAME", "training-free method, such as maskclip or sc-clip; not with --checkpoint"),
-    ADAPTED,
 )
 """What answers."""
 
