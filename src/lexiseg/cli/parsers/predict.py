@@ -64,7 +64,6 @@ COMMAND = Command(
         PHOTOS,
         *WORDS,
         *MODEL,
-        ADAPTED,
         CLIP,
         *SECOND_MODELS,
         *SENTENCES,
