@@ -1456,6 +1456,33 @@ _BOUNDS = (
     ),
 )
 
+_SERVING = (
+    Slip(
+        "batches-of-one-key",
+        "photographs with other words are read together with the first one's",
+        "src/lexiseg/serving/batcher.py",
+        "if job.key == first.key and weight",
+        "if weight",
+        ("tests/serving/test_batcher.py",),
+    ),
+    Slip(
+        "encodings-in-order-of-use",
+        "an encoding that is in use makes room for others like one that is not",
+        "src/lexiseg/serving/encodings.py",
+        "            self._kept.move_to_end(name)\n",
+        "",
+        ("tests/serving/test_encodings.py",),
+    ),
+    Slip(
+        "a-strangers-pixels",
+        "the sides of a stranger's photograph are counted one by one",
+        "src/lexiseg/data/io.py",
+        "if width * height > most_pixels:",
+        "if max(width, height) > most_pixels:",
+        ("tests/data/test_io.py",),
+    ),
+)
+
 _LABELLING = (
     Slip(
         "pixels-that-touch-across",
@@ -1524,6 +1551,7 @@ SLIPS = (
     + _PAPERS
     + _BANK_AND_SAM_3
     + _BOUNDS
+    + _SERVING
     + _LABELLING
 )
 """Every slip."""

@@ -65,7 +65,6 @@ COMMAND = Command(
         PHOTOS,
         *WORDS,
         *MODEL,
-        ADAPTED,
         CLIP,
         *SECOND_MODELS,
         *SENTENCES,
