@@ -1,7 +1,6 @@
 """Flags of ``lexiseg predict``."""
 
 from lexiseg.cli.parsers.shared import (
-    ADAPTED,
     CLIP,
     METHOD,
     MODEL,
