@@ -65,6 +65,7 @@ COMMAND = Command(
         PHOTOS,
         *WORDS,
         *MODEL,
+        ADAPTED,
         CLIP,
         *SECOND_MODELS,
         *SENTENCES,
