@@ -64,6 +64,7 @@ COMMAND = Command(
         PHOTOS,
         *WORDS,
         *MODEL,
+        ADAPTED,
         CLIP,
         *SECOND_MODELS,
         *SENTENCES,
