@@ -42,6 +42,22 @@ class Slip:
 
 _WORDS_AND_RULES = (
     Slip(
+        "not-shown-keep-their-pixels",
+        "an adaptation takes pixels from classes that nobody showed it",
+        "src/lexiseg/inference/decision.py",
+        "table = np.append(shown, False)",
+        "table = np.append(shown | True, False)",
+        ("tests/inference/test_adapting.py",),
+    ),
+    Slip(
+        "prototypes-from-their-middle",
+        "the part that all classes share is left in what a pixel looks like",
+        "src/lexiseg/ops/prototypes.py",
+        "return directions, directions @ middle",
+        "return directions, 0 * (directions @ middle)",
+        ("tests/ops/test_prototypes.py",),
+    ),
+    Slip(
         "templates-of-checkpoint",
         "a trained model's words are spoken in the default templates, not in those of its training",
         "src/lexiseg/inference/pipeline.py",
@@ -1440,6 +1456,84 @@ _BOUNDS = (
     ),
 )
 
+_SERVING = (
+    Slip(
+        "batches-of-one-key",
+        "photographs with other words are read together with the first one's",
+        "src/lexiseg/serving/batcher.py",
+        "if job.key == first.key and weight",
+        "if weight",
+        ("tests/serving/test_batcher.py",),
+    ),
+    Slip(
+        "encodings-in-order-of-use",
+        "an encoding that is in use makes room for others like one that is not",
+        "src/lexiseg/serving/encodings.py",
+        "            self._kept.move_to_end(name)\n",
+        "",
+        ("tests/serving/test_encodings.py",),
+    ),
+    Slip(
+        "a-strangers-pixels",
+        "the sides of a stranger's photograph are counted one by one",
+        "src/lexiseg/data/io.py",
+        "if width * height > most_pixels:",
+        "if max(width, height) > most_pixels:",
+        ("tests/data/test_io.py",),
+    ),
+)
+
+_LABELLING = (
+    Slip(
+        "pixels-that-touch-across",
+        "polygons join two pixels that touch at a corner alone, which are pieces of their own",
+        "src/lexiseg/ops/outlines.py",
+        "(rising, 0, 1), (rising, 1, 0)",
+        "(rising, 0, 0), (rising, 1, 1)",
+        ("tests/ops/test_outlines.py",),
+    ),
+    Slip(
+        "hole-forgotten",
+        "a hole's line runs the way of the border, so that a polygon of one line counts it as area",
+        "src/lexiseg/ops/outlines.py",
+        "np.roll(ring[::-1], 1, axis=0)",
+        "ring",
+        ("tests/ops/test_outlines.py",),
+    ),
+    Slip(
+        "pieces-across-corners",
+        "pieces of a class that touch at a corner alone are one object",
+        "src/lexiseg/ops/connected_pieces.py",
+        "background=-1, connectivity=1",
+        "background=-1, connectivity=2",
+        ("tests/ops/test_connected_pieces.py",),
+    ),
+    Slip(
+        "background-is-an-object",
+        "what a background class takes is labelled as an object of its own",
+        "src/lexiseg/inference/label_pieces.py",
+        '{0} if result.protocol.get("background") == "class" else set()',
+        "set()",
+        ("tests/inference/test_label_pieces.py",),
+    ),
+    Slip(
+        "fiftyone-draws-no-zero",
+        "class 0 is not drawn by FiftyOne",
+        "src/lexiseg/inference/formats/fiftyone.py",
+        "[index + 1 if index + 1 in targets else 0",
+        "[index if index + 1 in targets else 0",
+        ("tests/inference/formats/test_fiftyone.py",),
+    ),
+    Slip(
+        "margin-to-the-first",
+        "the margin is to the class that came last, not to the second best",
+        "src/lexiseg/inference/probabilities.py",
+        "second = np.maximum(second, np.minimum(best, one))",
+        "second = np.minimum(best, one)",
+        ("tests/inference/test_probabilities.py",),
+    ),
+)
+
 SLIPS = (
     _WORDS_AND_RULES
     + _PHOTOGRAPH_TO_LABELS
@@ -1457,5 +1551,7 @@ SLIPS = (
     + _PAPERS
     + _BANK_AND_SAM_3
     + _BOUNDS
+    + _SERVING
+    + _LABELLING
 )
 """Every slip."""

@@ -38,7 +38,8 @@ NATIVE = "native"
 """The scale that leaves photographs as large as they are."""
 
 TILE = 4 * BLOCK
-"""Side of a tile in pixels: the windows over its border are read again for its neighbours, a fifth of all at 224 by 112."""
+"""Side of a tile in pixels, whole blocks, so that none is written twice. Neighbours read the windows over a border again, a fifth
+of all at 224 by 112."""
 
 _FORMATS = {"png", "geojson"}
 
@@ -137,7 +138,7 @@ class TilePrediction:
 
 
 def write_label_raster(
-    segmenter: Segmenter, raster: Raster, path: Path, names: Sequence[str], *, side: int = TILE
+    segmenter: Segmenter, raster: Raster, path: Path, names: Sequence[str]
 ) -> npt.NDArray[np.int64]:
     """Label a raster tile by tile into a GeoTIFF that appears whole or not at all; the pixels of each class.
 
@@ -148,7 +149,6 @@ def write_label_raster(
         raster: Open.
         path: The label raster.
         names: By class id.
-        side: Of a tile in pixels; a multiple of :data:`~lexiseg.data.raster.BLOCK`, so that no block is written twice.
 
     Raises:
         ConfigError: See :meth:`Segmenter.require_pieces`.
@@ -160,7 +160,7 @@ def write_label_raster(
     tags = {"LEXISEG_PROTOCOL": json.dumps(segmenter.protocol.to_dict())}
 
     def write(part: Path) -> None:
-        tiles = _labelled(segmenter, raster, len(names), side)
+        tiles = _labelled(segmenter, raster, len(names))
         counts.append(write_labels(part, raster, names, tiles, tags))
 
     write_atomically(path, write)
@@ -172,11 +172,11 @@ def class_names(segmenter: Segmenter) -> list[str]:
     return [*segmenter.vocabulary.id2label.values(), *([NO_CLASS] if segmenter.protocol.rejects else [])]
 
 
-def _labelled(segmenter: Segmenter, raster: Raster, ids: int, side: int) -> Iterator[Tile]:
+def _labelled(segmenter: Segmenter, raster: Raster, ids: int) -> Iterator[Tile]:
     """Tiles with their labels, and with the code of no label where the raster has no picture."""
     protocol, codes = segmenter.protocol, label_codes(ids)
     grid = window_grid(raster.size, protocol.window, protocol.stride)
-    tiles = list(window_tiles(raster.size, grid, side))
+    tiles = list(window_tiles(raster.size, grid, TILE))
     with doing("labelling tiles", len(tiles)) as work:
         for tile in tiles:
             empty = raster.is_empty(tile.rows, tile.columns)
