@@ -38,8 +38,8 @@ NATIVE = "native"
 """The scale that leaves photographs as large as they are."""
 
 TILE = 4 * BLOCK
-"""Side of a tile in pixels, whole blocks, so that none is written twice. Neighbours read the windows over a border again, a fifth
-of all at 224 by 112."""
+"""Side of a tile in pixels, whole blocks, so that none is written twice. Neighbours read the windows over a border again, a
+fifth of all at 224 by 112."""
 
 _FORMATS = {"png", "geojson"}
 
