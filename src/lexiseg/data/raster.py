@@ -116,11 +116,11 @@ def write_labels(
         LexisegError: The disk is full, or holds something else than was written.
     """
     rasterio, source, codes = require_rasterio(), like.dataset, label_codes(len(names))
-    place: dict[str, Any] = {"crs": source.crs, "transform": source.transform}
-    if source.transform.is_identity:
-        place = {}
+    place: dict[str, Any] = {"crs": source.crs}
     if source.gcps[0]:
         place = {"gcps": source.gcps[0], "crs": source.gcps[1]}
+    elif not source.transform.is_identity:
+        place["transform"] = source.transform
     counts = np.zeros(codes.size, dtype=np.int64)
     sums: list[tuple[slice, slice, int]] = []
     with _filling(path):
@@ -137,6 +137,8 @@ def write_labels(
                 target.write(labels, 1, window=(_ends(rows), _ends(columns)))
                 counts += np.bincount(labels.ravel(), minlength=codes.size)
                 sums.append((rows, columns, zlib.crc32(labels)))
+        with rasterio.open(path, "r+") as written:
+            written.build_overviews(_overviews(like.size), rasterio.enums.Resampling.nearest)
         # GDAL writes the last blocks when it closes a file, and tells nobody if they found no room.
         with rasterio.open(path) as written:
             for rows, columns, told in sums:
@@ -144,8 +146,6 @@ def write_labels(
                     raise LexisegError(
                         f"cannot write {path.parent} (the file holds something else); is the disk full?"
                     )
-        with rasterio.open(path, "r+") as written:
-            written.build_overviews(_overviews(like.size), rasterio.enums.Resampling.nearest)
     return counts[: len(names)]
 
 

@@ -21,6 +21,7 @@ Results lie at the photograph's own size:
   STEM_overlay.png   the photograph coloured by class, with a legend; unseen classes hatched
   STEM.json          areas, scores, and every setting
   panoptic.json and panoptic/STEM.png, or instances.json, with --output: COCO's form instead, and overlays
+  STEM_labels.tif    of a TIFF file, with --scale native: docs/huge-images.md
   coco.json, yolo/, labelme/, geojson/ ... with --format: for labelling tools; docs/labelling.md
 
 Without --checkpoint a training-free reading of CLIP answers. An unreadable photograph is reported and
