@@ -6,6 +6,7 @@ import threading
 from rich.console import Console
 
 from lexiseg.cli.flags import read_own_settings, read_pipeline
+from lexiseg.progress import say_no_more
 from lexiseg.webpage.desk import Desk
 from lexiseg.webpage.page import gradio, served
 from lexiseg.webpage.readers import Readers

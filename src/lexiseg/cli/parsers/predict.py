@@ -1,6 +1,7 @@
 """Flags of ``lexiseg predict``."""
 
 from lexiseg.cli.parsers.shared import (
+    ADAPTED,
     CLIP,
     METHOD,
     MODEL,
