@@ -25,7 +25,7 @@ from lexiseg.inference.pictures import NO_CLASS
 from lexiseg.inference.pipeline import Pipeline
 from lexiseg.inference.result import Segmentation, told_areas
 from lexiseg.inference.segmenter import Segmenter
-from lexiseg.label_codes import label_codes
+from lexiseg.label_codes import LabelMap, label_codes
 from lexiseg.ops.sliding_window import window_grid
 from lexiseg.ops.window_tiles import WindowTile, window_tiles
 from lexiseg.progress import doing
@@ -180,10 +180,10 @@ def _labelled(segmenter: Segmenter, raster: Raster, ids: int) -> Iterator[Tile]:
     with doing("labelling tiles", len(tiles)) as work:
         for tile in tiles:
             empty = raster.is_empty(tile.rows, tile.columns)
-            labels = np.full(empty.shape, codes.ignore, dtype=codes.dtype)
+            labels: LabelMap = np.full(empty.shape, codes.ignore, dtype=codes.dtype)
             if not empty.all():
-                labels = np.where(empty, labels, _labels(segmenter, raster, tile))
-            yield tile.rows, tile.columns, np.ascontiguousarray(labels, dtype=codes.dtype)
+                labels[~empty] = _labels(segmenter, raster, tile)[~empty]
+            yield tile.rows, tile.columns, labels
             work.advance()
 
 
