@@ -3,9 +3,10 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
+APP := .venv-app
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test test-slow lint type check format clean
+.PHONY: help setup demo test test-slow test-app lint type check format clean
 
 help:  ## Show the targets
 	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/' | expand -t 12
@@ -29,6 +30,16 @@ test: $(READY)  ## Run the tests, but for the slow ones
 test-slow: $(READY)  ## Run the slow tests, which rarely break
 	$(PYTEST) -m slow
 
+# Gradio wants an older Pillow than the other tests run on, so it has an environment of its own. Chromium is the system's.
+$(APP)/.ready: pyproject.toml constraints.txt
+	$(PYTHON) -m venv $(APP)
+	grep -v '^pillow==' constraints.txt > $(APP)/constraints.txt
+	$(APP)/bin/python -m pip install --quiet --disable-pip-version-check --constraint $(APP)/constraints.txt --editable '.[app,dev]' playwright
+	@touch $@
+
+test-app: $(APP)/.ready  ## Run the tests of the page in Chromium
+	$(APP)/bin/python -m pytest tests/webpage
+
 lint: $(READY)  ## Check style
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
@@ -43,4 +54,4 @@ format: $(READY)  ## Rewrite files in the house style
 	$(BIN)/ruff format .
 
 clean:  ## Remove the environment and caches
-	rm -rf $(VENV) .pytest_cache .mypy_cache .ruff_cache build dist
+	rm -rf $(VENV) $(APP) .pytest_cache .mypy_cache .ruff_cache build dist

@@ -1440,6 +1440,57 @@ _BOUNDS = (
     ),
 )
 
+_LABELLING = (
+    Slip(
+        "pixels-that-touch-across",
+        "polygons join two pixels that touch at a corner alone, which are pieces of their own",
+        "src/lexiseg/ops/outlines.py",
+        "(rising, 0, 1), (rising, 1, 0)",
+        "(rising, 0, 0), (rising, 1, 1)",
+        ("tests/ops/test_outlines.py",),
+    ),
+    Slip(
+        "hole-forgotten",
+        "a hole's line runs the way of the border, so that a polygon of one line counts it as area",
+        "src/lexiseg/ops/outlines.py",
+        "np.roll(ring[::-1], 1, axis=0)",
+        "ring",
+        ("tests/ops/test_outlines.py",),
+    ),
+    Slip(
+        "pieces-across-corners",
+        "pieces of a class that touch at a corner alone are one object",
+        "src/lexiseg/ops/connected_pieces.py",
+        "background=-1, connectivity=1",
+        "background=-1, connectivity=2",
+        ("tests/ops/test_connected_pieces.py",),
+    ),
+    Slip(
+        "background-is-an-object",
+        "what a background class takes is labelled as an object of its own",
+        "src/lexiseg/inference/label_pieces.py",
+        '{0} if result.protocol.get("background") == "class" else set()',
+        "set()",
+        ("tests/inference/test_label_pieces.py",),
+    ),
+    Slip(
+        "fiftyone-draws-no-zero",
+        "class 0 is not drawn by FiftyOne",
+        "src/lexiseg/inference/formats/fiftyone.py",
+        "[index + 1 if index + 1 in targets else 0",
+        "[index if index + 1 in targets else 0",
+        ("tests/inference/formats/test_fiftyone.py",),
+    ),
+    Slip(
+        "margin-to-the-first",
+        "the margin is to the class that came last, not to the second best",
+        "src/lexiseg/inference/probabilities.py",
+        "second = np.maximum(second, np.minimum(best, one))",
+        "second = np.minimum(best, one)",
+        ("tests/inference/test_probabilities.py",),
+    ),
+)
+
 SLIPS = (
     _WORDS_AND_RULES
     + _PHOTOGRAPH_TO_LABELS
@@ -1457,5 +1508,6 @@ SLIPS = (
     + _PAPERS
     + _BANK_AND_SAM_3
     + _BOUNDS
+    + _LABELLING
 )
 """Every slip."""

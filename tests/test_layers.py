@@ -36,6 +36,7 @@ LEVELS = {
     "evaluation": 6,
     "analysis": 6,
     "export": 6,
+    "serving": 6,
     "recipes": 7,
     "webpage": 8,
     "cli": 9,

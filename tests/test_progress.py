@@ -10,7 +10,7 @@ import time
 import pytest
 
 from lexiseg import progress
-from lexiseg.progress import QUIET_VARIABLE, doing, shown, tell_seconds, with_progress
+from lexiseg.progress import QUIET_VARIABLE, doing, say_no_more, shown, tell_seconds, with_progress
 
 
 class Stream(io.StringIO):
@@ -50,6 +50,17 @@ def test_a_log_gets_whole_lines(streams):
     assert all(line.endswith("s] embedding words 3/7") for line in lines)
     assert "\r" not in err.getvalue()
     assert "\x1b" not in err.getvalue()
+
+
+def test_a_server_that_is_there_says_no_more(streams):
+    out, err = streams(terminal=False)
+    with shown():
+        say_no_more()
+        with doing("reading windows"):
+            time.sleep(0.5)
+        sys.stdout.write("an address\n")
+    assert err.getvalue() == ""
+    assert out.getvalue() == "an address\n"
 
 
 def test_short_work_says_nothing(streams):

@@ -134,6 +134,13 @@ def shown() -> Iterator[None]:
             handler.setStream(sys.stderr)
 
 
+def say_no_more() -> None:
+    """From here on nothing is said: the work goes on until somebody ends it, as a server's does."""
+    display, _Display.present = _Display.present, None
+    if display is not None:
+        display.stop()
+
+
 class _Display:
     """Shows the work that goes on, from a thread of its own.
 

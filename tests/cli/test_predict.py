@@ -338,3 +338,17 @@ def test_segments_of_a_folder(command, photos, tmp_path, monkeypatch):
         "0_red.png", "1_blue.png", "2_white.png",
     ]  # fmt: skip
     assert (tmp_path / "out" / "1_blue_panoptic_overlay.png").is_file()
+
+
+def test_files_for_labelling_tools(command, photos, tmp_path):
+    status, _ = command(
+        photos, photos / "gone.png", "--classes", "red, blue, white", "--format", "coco,labelme", "--pieces",
+        "--stuff", "white", "--no-overlay", "--out", tmp_path / "out",
+    )  # fmt: skip
+    assert status == 1
+    assert sorted(path.name for path in (tmp_path / "out").iterdir()) == ["coco.json", "labelme"]
+    told = json.loads((tmp_path / "out" / "coco.json").read_text())
+    assert [(each["image_id"], each["category_id"], each["area"]) for each in told["annotations"]] == [
+        (1, 0, 384), (2, 1, 384), (3, 2, 384),
+    ]  # fmt: skip
+    assert [each["isthing"] for each in told["categories"]] == [1, 1, 0]

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from lexiseg.data.io import image_size, read_image, read_label, read_masks
+from lexiseg.data.io import image_size, read_content, read_image, read_label, read_masks
 from lexiseg.errors import DataError
 
 
@@ -262,3 +262,23 @@ def test_garbled_exif_turns_nothing(tmp_path):
     Image.fromarray(array).save(tmp_path / "photo.png", exif=b"Exif\0\0garbage")
     assert (read_image(tmp_path / "photo.png") == array).all()
     assert image_size(tmp_path / "photo.png") == (5, 7)
+
+
+def _png(height, width):
+    file = io.BytesIO()
+    pixels = np.random.default_rng(0).integers(0, 256, (height, width, 3), dtype=np.uint8)
+    Image.fromarray(pixels).save(file, "PNG")
+    return file.getvalue()
+
+
+def test_a_strangers_photograph_is_read_in_bounds():
+    content = _png(7, 11)
+    read = read_content(content, formats=("JPEG", "PNG"), most_pixels=77)
+    assert (read == read_image(content)).all()
+    with pytest.raises(DataError, match="7x11 pixels .* at most 76"):
+        read_content(content, formats=("PNG",), most_pixels=76)
+
+
+def test_only_the_formats_named_are_tried():
+    with pytest.raises(DataError, match="not an image"):
+        read_content(_png(7, 11), formats=("JPEG",), most_pixels=77)

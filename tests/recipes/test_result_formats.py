@@ -180,6 +180,7 @@ def test_lists_are_of_this_run_and_whole_when_it_is_stopped(tmp_path):
     ("text", "flags", "message"),
     [
         ("png,xml", {}, "'xml' is none of png, coco"),
+        ("", {}, "'' is none of png"),
         ("png,", {}, "'' is none of png"),
         ("coco,coco-polygons", {}, "one file, coco.json"),
         ("png", {"output": "panoptic"}, "leave it out with --output panoptic"),

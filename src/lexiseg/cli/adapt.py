@@ -6,11 +6,8 @@ from pathlib import Path
 from rich.console import Console
 from rich.markup import escape
 
-from lexiseg.cli.flags import read_settings, read_vocabulary
-from lexiseg.cli.predict import MODEL
-from lexiseg.inference.pipeline import Pipeline
+from lexiseg.cli.flags import read_pipeline, read_vocabulary
 from lexiseg.recipes.adapt import adapt, read_task
-from lexiseg.recipes.method_settings import own_settings
 from lexiseg.storage import require_file_place
 
 
@@ -20,9 +17,7 @@ def run(args: argparse.Namespace, console: Console | None = None) -> int:
     require_file_place(args.out, "--out")
     named = {name: getattr(args, name) for name in ("photos", "label_maps", "example", "background", "judge")}
     words, shots, others = read_task(read_vocabulary(args), ignored=args.ignore or (), **named)
-    settings = own_settings(read_settings(args, "proxy", "sam", "bank"), args.method)
-    pipeline = Pipeline.load(**{name: getattr(args, name) for name in MODEL}, settings=settings)
-    learned = adapt(pipeline, words, shots, others)
+    learned = adapt(read_pipeline(args), words, shots, others)
     written: list[Path] = learned.write(args.out)
     for line in (*learned.describe(), f"written: {', '.join(map(str, written))}"):
         console.print(escape(line))

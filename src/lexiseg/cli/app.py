@@ -5,10 +5,7 @@ import threading
 
 from rich.console import Console
 
-from lexiseg.cli.flags import read_settings
-from lexiseg.cli.predict import MODEL
-from lexiseg.inference.pipeline import Pipeline
-from lexiseg.recipes.method_settings import own_settings
+from lexiseg.cli.flags import read_own_settings, read_pipeline
 from lexiseg.webpage.desk import Desk
 from lexiseg.webpage.page import gradio, served
 from lexiseg.webpage.readers import Readers
@@ -17,8 +14,7 @@ from lexiseg.webpage.readers import Readers
 def run(args: argparse.Namespace) -> int:
     """Load the model, then serve the page until Ctrl-C or SIGTERM."""
     gradio()  # that it is missing shows before a model is loaded
-    settings = own_settings(read_settings(args, "proxy", "sam", "bank"), args.method)
-    first = Pipeline.load(**{name: getattr(args, name) for name in (*MODEL, "adapted")}, settings=settings)
+    settings, first = read_own_settings(args), read_pipeline(args)
     readers = Readers(first, checkpoint=args.checkpoint, templates=args.templates, settings=settings)
     with served(Desk(readers, device=args.device), host=args.host, port=args.port, show=args.open) as address:
         Console().print(f"the page is at {address}; Ctrl-C ends it", soft_wrap=True)

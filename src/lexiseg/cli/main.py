@@ -53,6 +53,7 @@ FLAG_COMMANDS = {
     "adapt": "adapt",
     "demo": "demo",
     "app": "app",
+    "serve": "serve",
     "import": "importing",
     "export": "exporting",
 }

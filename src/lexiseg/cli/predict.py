@@ -5,21 +5,17 @@ import argparse
 from rich.console import Console
 from rich.markup import escape
 
-from lexiseg.cli.flags import read_settings, read_vocabulary, warn_unknown
+from lexiseg.cli.flags import read_pipeline, read_vocabulary, warn_unknown
 from lexiseg.cli.photographs import conclude, each_photograph
 from lexiseg.clip.vocabulary import Vocabulary
 from lexiseg.inference.given_masks import GivenMasks
 from lexiseg.inference.pipeline import Pipeline
 from lexiseg.inference.segmenter import Segmenter
-from lexiseg.recipes.method_settings import own_settings
 from lexiseg.recipes.photographs import Photograph, Step, find_photos
 from lexiseg.recipes.predict import check_flags
 from lexiseg.recipes.predict_segments import predictor
 from lexiseg.recipes.result_formats import ResultFormats
 from lexiseg.storage import require_folder
-
-MODEL = ("checkpoint", "clip", "tokenizer", "method", "templates", "device", "trusted")
-"""Flags that name a model, as :meth:`~lexiseg.inference.pipeline.Pipeline.load` takes them."""
 
 _CHECKED = ("threshold", "refine", "output", "scores", "method")
 
@@ -40,8 +36,7 @@ def run(args: argparse.Namespace, console: Console | None = None) -> int:
     check_flags(**{name: getattr(args, name) for name in _CHECKED}, masks=masks is not None)
     formats = ResultFormats.read(args.format, output=args.output, pieces=args.pieces, stuff=args.stuff)
     require_folder(args.out, "--out")
-    settings = own_settings(read_settings(args, "proxy", "sam", "bank"), args.method)
-    pipeline = Pipeline.load(**{name: getattr(args, name) for name in (*MODEL, "adapted")}, settings=settings)
+    pipeline = read_pipeline(args)
     segmenter = make_segmenter(pipeline, vocabulary, args)
     warn_unknown(console, pipeline.clip, args, vocabulary)
     kept = {name: getattr(args, name) for name in ("out", "output", "stuff", "scores")}

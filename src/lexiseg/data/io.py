@@ -64,6 +64,29 @@ def read_image(source: ImageSource) -> npt.NDArray[np.uint8]:
         return _pixels(image, _CONTENT)
 
 
+def read_content(content: bytes, *, formats: tuple[str, ...], most_pixels: int) -> npt.NDArray[np.uint8]:
+    """A stranger's photograph as :func:`read_image` gives it; nothing is decoded before its kind and size are known.
+
+    Args:
+        content: A file's bytes.
+        formats: Pillow's names of the formats that are tried. Some of the others run programs.
+        most_pixels: Of the picture.
+
+    Returns:
+        ``(H, W, 3)`` uint8 RGB.
+
+    Raises:
+        DataError: No image of these formats, too many pixels, or as :func:`read_image`.
+    """
+    with _opened(io.BytesIO(content), _CONTENT, formats) as image:
+        width, height = image.size
+        if width * height > most_pixels:
+            raise DataError(
+                f"{_CONTENT} has {height}x{width} pixels (height x width), and at most {most_pixels} are read; shrink it"
+            )
+        return _pixels(image, _CONTENT)
+
+
 def read_label(path: str | Path) -> LabelMap:
     """Read a label map's raw ids, exactly as stored: no colour conversion, no scaling, no rotation.
 
@@ -227,9 +250,9 @@ def _open_content(content: bytes) -> Image.Image:
     return _opened(io.BytesIO(content), _CONTENT)
 
 
-def _opened(file: Path | BinaryIO, name: str) -> Image.Image:
+def _opened(file: Path | BinaryIO, name: str, formats: tuple[str, ...] | None = None) -> Image.Image:
     try:
-        return Image.open(file)
+        return Image.open(file, formats=formats)
     except UnidentifiedImageError as error:
         raise DataError(f"{name} is not an image that Pillow can read; remove or replace it") from error
     except Image.DecompressionBombError as error:

@@ -5,8 +5,10 @@ import json
 import logging
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, fields, replace
+from pathlib import Path
 from typing import Any
 
+from lexiseg.checkpoints.word_adaptation import WordAdaptation
 from lexiseg.clip.loading import FrozenCLIP
 from lexiseg.clip.vocabulary import Vocabulary
 from lexiseg.dense.learned_projection import projection_fingerprint
@@ -58,6 +60,7 @@ class MethodChoice:
         uniform: Read every benchmark alike: :data:`UNIFORM` in place of the benchmark's own (TG-CLIP, section 2.1). By default
             ``tg-clip-text`` does.
         protocol: Changes to the benchmark's protocol.
+        adapted: A file that ``lexiseg adapt`` wrote for this method.
 
     Raises:
         ConfigError: No such method.
@@ -74,6 +77,7 @@ class MethodChoice:
     templates: str | None = None
     uniform: bool | None = None
     protocol: Mapping[str, Any] = field(default_factory=dict)
+    adapted: str | None = None
 
     def __post_init__(self) -> None:
         """Name the row, and refuse unknown methods before anything is measured."""
@@ -225,6 +229,8 @@ def prepare(
     protocol = benchmark.protocol_for(row, method.views)
     _tell_other_sizes(choice, benchmark, protocol, getattr(method.model, "bank", None))
     pipeline = replace(pipeline, protocol=protocol)
+    if choice.adapted is not None:
+        pipeline = pipeline.adapted(WordAdaptation.read(choice.adapted), choice.adapted)
     return pipeline.segmenter(Vocabulary(benchmark.words_for(choice.name), shared=True))
 
 
@@ -265,6 +271,8 @@ def cell_key(
         }
         if choice.settings.get("learned") is not None:
             row["learned"] = projection_fingerprint(choice.settings["learned"])
+        if choice.adapted is not None:
+            row["adapted"] = hashlib.sha256(Path(choice.adapted).read_bytes()).hexdigest()
         bank = getattr(segmenter.model, "bank", None)
         if bank is not None:  # under its name another may lie today
             row["bank"] = dict(bank.about)

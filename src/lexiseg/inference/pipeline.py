@@ -64,6 +64,7 @@ class Pipeline:
         embeddings: ``(K, D)`` of the classes of ``info.split``, where they came with it.
         method: A training-free reading's name and settings, for result files; None for a trained model.
         adaptation: What a few photographs taught about some words; see :meth:`adapted`.
+        keeps_words: Whether the embeddings of words are kept on disk for the next time; a server's strangers would fill it.
     """
 
     model: Segmentable
@@ -75,6 +76,7 @@ class Pipeline:
     embeddings: Tensor | None = None
     method: Mapping[str, Any] | None = None
     adaptation: WordAdaptation | None = None
+    keeps_words: bool = True
 
     def __post_init__(self) -> None:
         """Name the templates themselves, so that results can tell them."""
@@ -315,7 +317,7 @@ class Pipeline:
         templates = cast(RegionSegmentable, self.model).crop_templates
         if templates is None:
             return None
-        return replace(vocabulary, templates=templates).embed(self.clip, default_cache_dir())
+        return replace(vocabulary, templates=templates).embed(self.clip, self._word_folder)
 
     def _vocabulary(self, words: Words) -> Vocabulary:
         if isinstance(words, Vocabulary):
@@ -337,19 +339,23 @@ class Pipeline:
     def _embed(self, vocabulary: Vocabulary) -> TextEmbeddings:
         """By the CLIP; words that came with the model from what came with them."""
         if self.embeddings is None or self.info is None or not self._speaks_as(vocabulary):
-            return vocabulary.embed(self.clip, default_cache_dir())
+            return vocabulary.embed(self.clip, self._word_folder)
         own = tuple((name,) for name in self.info.split.classes)
         if isinstance(self.clip, FrozenCLIP) and vocabulary.words != own:
             # It is loaded anyway, and words embedded in another company than their own round differently.
-            return vocabulary.embed(self.clip, default_cache_dir())
+            return vocabulary.embed(self.clip, self._word_folder)
         vectors = dict(zip(self.info.split.classes, self.embeddings, strict=True))
         words = [word for group in vocabulary.words for word in group]
         others = tuple(dict.fromkeys(word for word in words if word not in vectors))
         if others:
             rest = Vocabulary(tuple((word,) for word in others), vocabulary.templates, shared=True)
-            vectors |= dict(zip(others, rest.embed(self.clip, default_cache_dir()).vectors, strict=True))
+            vectors |= dict(zip(others, rest.embed(self.clip, self._word_folder).vectors, strict=True))
         class_ids = torch.tensor([index for index, group in enumerate(vocabulary.words) for _ in group])
         return TextEmbeddings(torch.stack([vectors[word] for word in words]), class_ids)
+
+    @property
+    def _word_folder(self) -> Path | None:
+        return default_cache_dir() if self.keeps_words else None
 
     def _speaks_as(self, vocabulary: Vocabulary) -> bool:
         """Whether the vocabulary's templates are those that the model's own words were embedded in."""

@@ -39,7 +39,8 @@ def require_segments(model: Segmentable, protocol: InferenceProtocol) -> None:
     if not model.names_regions:
         raise ConfigError(
             f"{type(model).__name__} names pixels, so that it cannot tell one thing from the next; panoptic and instance "
-            "output need a checkpoint of a model of regions: san, fc_clip, zegformer, ovseg, open_seg or two_stage"
+            "output need a checkpoint of a model of regions: san, fc_clip, zegformer, ovseg, open_seg or two_stage; pieces of "
+            "labels, of any model, are Segmentation.to_panoptic and `lexiseg predict --format panoptic`"
         )
     if protocol.window is not None or protocol.views != SINGLE_VIEW:
         raise ConfigError(

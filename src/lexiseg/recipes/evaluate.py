@@ -44,6 +44,7 @@ class Evaluation:
         segments: Judge segments instead of pixels: ``panoptic`` or ``instances``.
         stuff: Names of the classes that are not counted one by one, for segments; None: as the data set says.
         masks: Give the model these, and judge the names alone; see :mod:`~lexiseg.recipes.naming_masks`.
+        adapted: A file that ``lexiseg adapt`` wrote for this checkpoint.
     """
 
     checkpoint: Path | str
@@ -58,6 +59,7 @@ class Evaluation:
     segments: SegmentKind | None = None
     stuff: Sequence[str] | None = None
     masks: Masks = None
+    adapted: str | None = None
 
     def __post_init__(self) -> None:
         """Refuse what cannot be judged by before a weight is read."""
@@ -80,7 +82,7 @@ def judge(task: Evaluation) -> EvaluationReport | SegmentReport:
         CheckpointError: Unsafe, damaged, or silent on its training.
         ConfigError: A protocol key that does not exist, or data that the split does not fit.
     """
-    pipeline = Pipeline.load(task.checkpoint, clip=task.clip, device=task.device)
+    pipeline = Pipeline.load(task.checkpoint, clip=task.clip, device=task.device, adapted=task.adapted)
     info = pipeline.info
     if info is None:
         raise CheckpointError(
@@ -93,6 +95,7 @@ def judge(task: Evaluation) -> EvaluationReport | SegmentReport:
         "clip": info.clip,
         "trained_on": describe_training(info, task.split),
         "data": task.data,
+        **({} if task.adapted is None else {"adapted": str(task.adapted)}),
     }
     if task.segments is None:
         masks = open_masks(task.masks, task.device)

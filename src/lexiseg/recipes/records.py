@@ -71,7 +71,17 @@ _TRAINING_KEYS = (
 )  # fmt: skip
 _TUNING_KEYS = (*_RUN_KEYS, "mask_data", "masks", "pictures")
 _ADAPTING_KEYS = (*_RUN_KEYS, "pairs", "templates")
-_JUDGING_KEYS = ("checkpoint", "clip", "templates", "limit", "device", "masks", "segments", "stuff")
+_JUDGING_KEYS = (
+    "checkpoint",
+    "clip",
+    "templates",
+    "limit",
+    "device",
+    "masks",
+    "adapted",
+    "segments",
+    "stuff",
+)
 _TRAINER_KEYS = (
     "max_steps",
     "accelerator",

@@ -49,7 +49,7 @@ class ResultFormats:
             ConfigError: One that does not exist, does not go with the output or with another one, or flags that none of
                 them heeds.
         """
-        given = [name.strip().lower() for name in (text or _OWN[output]).split(",")]
+        given = [name.strip().lower() for name in (_OWN[output] if text is None else text).split(",")]
         names = tuple(dict.fromkeys(given))
         unknown = [name for name in names if name not in FORMATS]
         if unknown:

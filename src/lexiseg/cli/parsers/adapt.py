@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from lexiseg.cli.parsers.shared import CLIP, METHOD, SECOND_MODELS, SENTENCES, Command, Flag, Group
+from lexiseg.cli.parsers.shared import CLIP, METHOD, MODEL, SECOND_MODELS, SENTENCES, Command, Flag, Group
 
 _DESCRIPTION = """Learn what words look like from a few photographs with masks: no gradients, seconds.
 
@@ -54,9 +54,7 @@ COMMAND = Command(
         ),
         Flag("--judge", "PHOTOS MASKS", "judge before and after on these", more={"nargs": 2}),
         Flag("--out", "FILE", "the adaptation", Path("adapted.safetensors"), kind=Path),
-        Flag("--checkpoint", "CKPT", "a trained model: a run's folder or best.ckpt, or an exported folder"),
-        Flag("--trust", None, "open a program of `lexiseg export --to torch`", more={"dest": "trusted"}),
-        Flag("--method", "NAME", "training-free method; not with --checkpoint"),
+        *MODEL,
         CLIP,
         *SECOND_MODELS,
         *SENTENCES,

@@ -1,6 +1,16 @@
 """Flags of ``lexiseg app``."""
 
-from lexiseg.cli.parsers.shared import ADAPTED, CLIP, METHOD, SECOND_MODELS, SENTENCES, Command, Flag
+from lexiseg.cli.parsers.shared import (
+    ADAPTED,
+    CLIP,
+    DEVICE,
+    METHOD,
+    MODEL,
+    SECOND_MODELS,
+    SENTENCES,
+    Command,
+    Flag,
+)
 
 _DESCRIPTION = """A page in the browser: a photograph, words, and which pixel is what.
 
@@ -21,14 +31,12 @@ COMMAND = Command(
     _DESCRIPTION,
     _EXAMPLES,
     (
-        Flag("--checkpoint", "CKPT", "a trained model: a run's folder or best.ckpt, or an exported folder"),
-        Flag("--trust", None, "open a program of `lexiseg export --to torch`", more={"dest": "trusted"}),
-        Flag("--method", "NAME", "training-free method to begin with; not with --checkpoint"),
+        *MODEL,
         ADAPTED,
         CLIP,
         *SECOND_MODELS,
         *SENTENCES,
-        Flag("--device", "DEVICE", "auto, cpu, cuda, cuda:1, mps", default="auto"),
+        DEVICE,
         Flag("--host", "ADDRESS", "address to listen at", default="127.0.0.1"),
         Flag("--port", "PORT", "port to listen at, 0 for any that is free", default=7860, kind=int),
         Flag("--open", None, "open the page in a browser"),

@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from lexiseg.cli.parsers.shared import CLIP, Command, Flag
+from lexiseg.cli.parsers.shared import CLIP, DEVICE, Command, Flag
 
 _BUILD = """Read the regions of photographs without labels once, and keep what each is like and what CLIP says of it.
 `--method corrclip --bank FOLDER` then asks for every region of a photograph what regions like it say.
@@ -41,7 +41,7 @@ COMMAND = Command(
                 Flag("--out", "FOLDER", "the bank", kind=Path, required=True),
                 CLIP,
                 Flag("--proxy", "NAME|FOLDER", _PROXY),
-                Flag("--device", "DEVICE", "auto, cpu, cuda, cuda:1, mps", default="auto"),
+                DEVICE,
                 Flag("--overwrite", None, "replace a bank that is finished or was built otherwise"),
             ),
         ),

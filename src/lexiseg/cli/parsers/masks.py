@@ -3,7 +3,7 @@
 from pathlib import Path
 
 from lexiseg.cli.parsers.mask_providers import PROVIDER
-from lexiseg.cli.parsers.shared import CLIP, SENTENCES, Command, Flag
+from lexiseg.cli.parsers.shared import CLIP, DEVICE, SENTENCES, Command, Flag
 from lexiseg.recipes.mask_providers import PROVIDERS
 
 MASKS_SUFFIX = ".masks.json"
@@ -75,7 +75,7 @@ _PAIRED = (
         default=-1.0,
         kind=float,
     ),
-    Flag("--device", "DEVICE", "auto, cpu, cuda, cuda:1, mps", default="auto"),
+    DEVICE,
     Flag("--overwrite", None, "replace pairs made otherwise, or of another version of the photograph"),
 )
 

@@ -4,6 +4,7 @@ from lexiseg.cli.parsers.shared import (
     ADAPTED,
     CLIP,
     METHOD,
+    MODEL,
     PHOTOS,
     SECOND_MODELS,
     SENTENCES,
@@ -63,9 +64,7 @@ COMMAND = Command(
     (
         PHOTOS,
         *WORDS,
-        Flag("--checkpoint", "CKPT", "a trained model: a run's folder or best.ckpt, or an exported folder"),
-        Flag("--trust", None, "open a program of `lexiseg export --to torch`", more={"dest": "trusted"}),
-        Flag("--method", "NAME", "training-free method, such as maskclip or sc-clip; not with --checkpoint"),
+        *MODEL,
         ADAPTED,
         CLIP,
         *SECOND_MODELS,

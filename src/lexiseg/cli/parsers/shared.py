@@ -214,9 +214,19 @@ METHOD = Group(
 """Settings of methods, beside those that name models and masks."""
 
 
+MODEL = (
+    Flag("--checkpoint", "CKPT", "a trained model: a run's folder or best.ckpt, or an exported folder"),
+    Flag("--trust", None, "open a program of `lexiseg export --to torch`", more={"dest": "trusted"}),
+    Flag("--method", "NAME", "training-free method, such as maskclip or sc-clip; not with --checkpoint"),
+)
+"""What answers."""
+
+DEVICE = Flag("--device", "DEVICE", "auto, cpu, cuda, cuda:1, mps", default="auto")
+
+
 def place(out: str) -> tuple[Flag, Flag]:
     """Where results go, and what computes them."""
     return (
         Flag("--out", "DIR", "result folder", default=Path(out), kind=Path),
-        Flag("--device", "DEVICE", "auto, cpu, cuda, cuda:1, mps", default="auto"),
+        DEVICE,
     )

@@ -1,0 +1,1 @@
+"""Segmentation over HTTP: requests of many clients answered by one pipeline."""
