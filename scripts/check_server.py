@@ -39,7 +39,8 @@ def main() -> int:
         body = form(photograph(131, 173), words=WORDS)
         expected = client.ask("/segment", body)
         memory = resident_mib(process.pid)
-        wrong, statuses, slowest = [], collections.Counter[int](), 0.0
+        wrong: list[str] = []
+        statuses, slowest = collections.Counter[int](), 0.0
         cases = bad_requests(_BYTES)
         for told, send in cases:
             began = time.perf_counter()

@@ -42,6 +42,22 @@ class Slip:
 
 _WORDS_AND_RULES = (
     Slip(
+        "not-shown-keep-their-pixels",
+        "an adaptation takes pixels from classes that nobody showed it",
+        "src/lexiseg/inference/decision.py",
+        "table = np.append(shown, False)",
+        "table = np.append(shown | True, False)",
+        ("tests/inference/test_adapting.py",),
+    ),
+    Slip(
+        "prototypes-from-their-middle",
+        "the part that all classes share is left in what a pixel looks like",
+        "src/lexiseg/ops/prototypes.py",
+        "return directions, directions @ middle",
+        "return directions, 0 * (directions @ middle)",
+        ("tests/ops/test_prototypes.py",),
+    ),
+    Slip(
         "templates-of-checkpoint",
         "a trained model's words are spoken in the default templates, not in those of its training",
         "src/lexiseg/inference/pipeline.py",
@@ -1440,6 +1456,33 @@ _BOUNDS = (
     ),
 )
 
+_SERVING = (
+    Slip(
+        "batches-of-one-key",
+        "photographs with other words are read together with the first one's",
+        "src/lexiseg/serving/batcher.py",
+        "if job.key == first.key and weight",
+        "if weight",
+        ("tests/serving/test_batcher.py",),
+    ),
+    Slip(
+        "encodings-in-order-of-use",
+        "an encoding that is in use makes room for others like one that is not",
+        "src/lexiseg/serving/encodings.py",
+        "            self._kept.move_to_end(name)\n",
+        "",
+        ("tests/serving/test_encodings.py",),
+    ),
+    Slip(
+        "a-strangers-pixels",
+        "the sides of a stranger's photograph are counted one by one",
+        "src/lexiseg/data/io.py",
+        "if width * height > most_pixels:",
+        "if max(width, height) > most_pixels:",
+        ("tests/data/test_io.py",),
+    ),
+)
+
 _LABELLING = (
     Slip(
         "pixels-that-touch-across",
@@ -1508,6 +1551,7 @@ SLIPS = (
     + _PAPERS
     + _BANK_AND_SAM_3
     + _BOUNDS
+    + _SERVING
     + _LABELLING
 )
 """Every slip."""

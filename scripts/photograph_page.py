@@ -20,8 +20,8 @@ from lexiseg.webpage.page import served
 from lexiseg.webpage.readers import Readers
 
 _VIEWS = {"app": (1280, 900, "light"), "app_phone": (390, 844, "light"), "app_dark": (1280, 900, "dark")}
-_COLOURS = 192
-"""Of a palette: flat surfaces stay as they are, and the files small."""
+_COLOURS = 256
+"""Of a palette, which keeps the files small."""
 
 
 def main() -> None:
@@ -41,9 +41,14 @@ def main() -> None:
             page.goto(address)
             content = _visit(page, example=number, beside=scheme == "dark")
             with Image.open(io.BytesIO(content)) as shot:
-                write_png(shot.convert("RGB").quantize(_COLOURS), args.folder / f"{name}.png")
+                write_png(_small(shot.convert("RGB")), args.folder / f"{name}.png")
             page.close()
         browser.close()
+
+
+def _small(shot: Image.Image) -> Image.Image:
+    """With a palette that covers rare colours too, such as a legend's, and without dots in flat surfaces."""
+    return shot.quantize(_COLOURS, Image.Quantize.MAXCOVERAGE, kmeans=2, dither=Image.Dither.NONE)
 
 
 def _visit(page: Any, *, example: int, beside: bool) -> bytes:

@@ -24,7 +24,7 @@ from PIL import Image
 
 BOUNDARY = "between7"
 TYPE = {"Content-Type": f"multipart/form-data; boundary={BOUNDARY}"}
-WORDS = "red circle, bricks; brick wall, sand"
+WORDS = "bricks, sand; red circle, water, grass"
 
 Part = tuple[str, str | bytes, str | None]
 """Name, content, and the file name of a part that is a file."""

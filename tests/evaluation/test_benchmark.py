@@ -12,13 +12,16 @@ from transformers import ViTConfig, ViTModel
 import tiny_sam3
 from lexiseg.clip.loading import load_clip
 from lexiseg.data.toy.world import ToyWorld
+from lexiseg.dense.methods import build_method
 from lexiseg.dense.multi_view import SINGLE_VIEW, MultiView
-from lexiseg.errors import ConfigError
+from lexiseg.errors import CheckpointError, ConfigError
 from lexiseg.evaluation.benchmark import Benchmark, MethodChoice, cell_key, measure, prepare
 from lexiseg.evaluation.benchmark_table import Cell, read_cells, to_markdown, write_cells
 from lexiseg.evaluation.efficiency import Efficiency, count_operations, count_parameters, tg_clip_score
 from lexiseg.evaluation.naming import GroundTruthMasks
 from lexiseg.evaluation.published import Published
+from lexiseg.inference.adapting import Shot
+from lexiseg.inference.pipeline import Pipeline
 from lexiseg.inference.protocol import TRAINING_FREE
 
 
@@ -76,6 +79,27 @@ def test_a_row_wins_over_the_run_and_the_run_over_the_benchmark(clip):
     assert (changed.logit_scale, changed.window_batch) == (11.0, 2)
     with pytest.raises(ConfigError, match="no setting windows"):
         prepare(MethodChoice(name="gem", protocol={"windows": 2}), make(), clip)
+
+
+def test_a_row_may_be_adapted_and_another_file_is_another_cell(clip, tmp_path):
+    bench = make()
+    plain = prepare(MethodChoice(name="sclip", templates="single"), bench, clip)
+    sample = bench.dataset[0]
+    method = build_method("sclip", clip.tower)
+    pipeline = Pipeline.training_free(method, clip, templates="single")
+    learned = pipeline.adapt(
+        [Shot(sample.image, sample.label, "one")], list(bench.dataset.classes)
+    ).adaptation
+    file = tmp_path / "few.safetensors"
+    learned.write(file)
+    choice = MethodChoice(name="sclip", templates="single", adapted=str(file))
+    adapted = prepare(choice, bench, clip)
+    assert (adapted.segment(sample.image).labels != plain.segment(sample.image).labels).any()
+    first = cell_key(choice, bench, adapted, clip, None)
+    replace(learned, temperature=learned.temperature / 2).write(file)
+    assert cell_key(choice, bench, adapted, clip, None) != first
+    with pytest.raises(CheckpointError, match="adapted with method sclip, but the model has maskclip"):
+        prepare(MethodChoice(name="maskclip", adapted=str(file)), bench, clip)
 
 
 def test_entries():

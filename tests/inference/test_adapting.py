@@ -105,6 +105,18 @@ def test_every_door_of_a_segmenter_answers_alike_and_other_words_bring_it_along(
         after.segmenter("green, white")
 
 
+def test_probabilities_are_of_the_adapted_contest_and_refused_where_two_are_joined():
+    after = pipeline().adapt([scene(seed) for seed in range(3)], list(PAINT))
+    segmenter, photo = after.segmenter(list(PAINT)), scene(11).image
+    found = segmenter.probabilities(segmenter.encode(photo))
+    result = segmenter.segment(photo)
+    np.testing.assert_array_equal(found.maps.argmax(0), result.labels)
+    np.testing.assert_allclose(found.maps.max(0), result.scores, atol=1e-3)
+    other = after.segmenter(["wug", "green"])
+    with pytest.raises(ConfigError, match="no one contest has the probabilities of all"):
+        other.probabilities(other.encode(photo))
+
+
 def test_a_synonym_that_misleads_is_left_out():
     words = [["wug", "blue"], "dax", "blick"]
     after = pipeline().adapt([scene(seed) for seed in range(3)], words)
@@ -129,6 +141,26 @@ def test_one_photograph_is_enough_to_begin_with():
     after = pipeline().adapt([scene(3)], list(PAINT))
     assert share_right(after.segmenter(list(PAINT)), [scene(seed) for seed in range(20, 24)]) > 0.85
     assert after.adaptation.account["held_out"] == "halves of classes"
+
+
+def test_a_mask_between_the_pixels_that_searches_look_at_counts():
+    shots = [scene(seed, words=("wug", "dax")) for seed in range(2)]
+    large = [
+        replace(each, image=each.image.repeat(5, 0).repeat(5, 1), label=each.label.repeat(5, 0).repeat(5, 1))
+        for each in shots
+    ]
+    large[0].label[1, 1] = 2
+    after = pipeline().adapt(large, list(PAINT))
+    assert after.adaptation.words == tuple(PAINT)
+
+
+def test_one_class_among_several_words_is_given_an_offset_and_takes_nothing_from_the_others():
+    after = pipeline().adapt([scene(seed, words=("wug",)) for seed in range(2)], list(PAINT))
+    assert after.adaptation.words == ("wug",)
+    assert after.adaptation.offset.isfinite().all()
+    photo = scene(9).image
+    old, new = (each.segmenter(list(PAINT)).segment(photo).labels for each in (pipeline(), after))
+    np.testing.assert_array_equal(new[old != 0], old[old != 0])
 
 
 def test_a_model_without_features_is_still_given_offsets():

@@ -108,6 +108,15 @@ def test_yolo(written):
         assert found == pytest.approx(areas(result.labels), abs=1e-3)
 
 
+def test_a_photograph_whose_name_has_a_line_break(tmp_path):
+    photograph, result = make(tmp_path, 5)
+    files = ResultFiles(tmp_path, ResultFormats.read("yolo"))
+    with files.open():
+        files.add(replace(photograph, stem="a\nb c"), result)
+    assert (tmp_path / "yolo" / "images.txt").read_text() == "./images/a_b c.jpg\n"
+    assert (tmp_path / "yolo" / "labels" / "a_b c.txt").is_file()
+
+
 def test_labelme(written):
     out, made = written
     for photograph, result in made:

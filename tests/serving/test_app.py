@@ -75,20 +75,29 @@ def test_clients_who_ask_at_once_are_answered_together_and_each_as_alone(client,
     for image, answer in zip(images, answers, strict=True):
         assert answer.status == 200, answer.content
         same(answer.json, segmenter.segment(image))
+    assert max(len(answer.json["found"]) for answer in answers) > 1
     counts = client.ask("/metrics").content.decode()
     assert 'lexiseg_batch_size_bucket{kind="segment",le="1.0"} 0.0' in counts
     assert 'lexiseg_requests_total{route="/segment",status="200"} 4.0' in counts
 
 
 def test_every_rule_reaches_the_segmenter(client, pipeline):
-    image, rules = sharp(41, 59, 5), {"background": "water, sand", "threshold": 0.4, "refine": 2}
-    expected = pipeline.segmenter("bricks, red circle", **rules).segment(image)
-    texts = {name: str(value) for name, value in rules.items()} | {"words": "bricks, red circle"}
+    image, rules = sharp(41, 59, 5), {"background": "water, grass", "threshold": 0.4, "refine": 2}
+    expected = pipeline.segmenter("bricks, sand", **rules).segment(image)
+    texts = {name: str(value) for name, value in rules.items()} | {"words": "bricks, sand"}
     same(client.ask("/segment", form(image, **texts)).json, expected)
-    plain = pipeline.segmenter("bricks, red circle").segment(image)
+    plain = pipeline.segmenter("bricks, sand").segment(image)
     assert (plain.labels != expected.labels).any() or plain.id2label != expected.id2label
     name = client.ask("/encode", form(image)).json["encoding"]
     same(client.ask("/segment_encoded", form(encoding=name, **texts)).json, expected)
+
+
+def test_words_that_a_small_clip_has_never_read_are_told(client):
+    image = photograph()
+    told = client.ask("/segment", form(image, words="sand, a gnu", background="a zebu")).json["warning"]
+    assert "gnu" in told
+    assert "zebu" in told
+    assert client.ask("/segment", form(image, words="sand, water")).json["warning"] is None
 
 
 def test_pictures_come_back_where_they_are_asked_for(client, pipeline):

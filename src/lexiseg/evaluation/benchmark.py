@@ -321,6 +321,8 @@ def measure(
     with doing(f"counting operations of {choice.label}"):
         operations = count_operations(segmenter, first.image, given)
     own: dict[str, Any] = {"method": segmenter.method}
+    if isinstance(choice, MethodChoice) and choice.adapted is not None:
+        own["adapted"] = choice.adapted
     if isinstance(choice, TrainedRow):
         own = choice.told(split)
     context = {

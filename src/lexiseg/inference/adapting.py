@@ -20,6 +20,7 @@ from lexiseg.clip.vocabulary import Vocabulary
 from lexiseg.errors import DataError
 from lexiseg.inference.adaptable import made_for, require_adaptable
 from lexiseg.inference.encoding import EncodedImage, Picture
+from lexiseg.inference.exported import ExportedModel
 from lexiseg.inference.segmenter import Segmenter
 from lexiseg.inference.words import Words
 from lexiseg.label_codes import LabelMap, label_codes
@@ -163,7 +164,9 @@ def fit_adaptation(pipeline: "Pipeline", words: Words, shots: Sequence[Shot]) ->
             work.advance()
     every = [_step(shot) for shot in shots]
     label = [_labels(shot, step) for shot, step in zip(shots, every, strict=True)]
-    fit = _Fit(segmenter, encoded, every, label, _class_means(segmenter, shots, count))
+    # Of all pixels: a class may have a mask between those that the searches look at.
+    present = torch.stack([_present(shot, count) for shot in shots])
+    fit = _Fit(segmenter, encoded, every, label, present, _class_means(segmenter, shots, count))
     return fit.run(plain, _best_templates(plain, segmenter, fit))
 
 
@@ -176,15 +179,14 @@ class _Fit:
         encoded: Sequence[EncodedImage],
         every: Sequence[int],
         label: Sequence[Tensor],
+        present: Tensor,
         means: "_Means | None",
     ) -> None:
         self.segmenter, self.encoded, self.every, self.label = segmenter, encoded, every, label
         self.count = len(segmenter.vocabulary)
         self.class_ids = segmenter.embeddings.class_ids
         self.codes = label_codes(self.count)
-        self.present = torch.stack(
-            [torch.bincount(each[each < self.count], minlength=self.count) > 0 for each in label]
-        )
+        self.present = present
         self.shown = self.present.any(0)
         self.means = means
         self.alone = len(label) == 1
@@ -195,7 +197,7 @@ class _Fit:
         maps = (
             segmenter.logits(each, every=step) for each, step in zip(self.encoded, self.every, strict=True)
         )
-        return torch.cat([each.flatten(1) for each in maps], 1)
+        return torch.cat([each.cpu().flatten(1) for each in maps], 1)
 
     def miou(self, predicted: Tensor, pixels: Tensor, label: Tensor) -> float:
         """Over the classes that occur among some pixels; 0 where none does."""
@@ -215,7 +217,7 @@ class _Fit:
         weight, level = self._mixture(text, seen)
         scores = text + weight * seen.looks - level[:, None]
         middle = scores[:, seen.held].mean(1) if bool(seen.held.any()) else scores.mean(1)
-        unit = spread(scores[self.shown])
+        unit = spread(scores[self.shown]) or spread(scores)  # of one class there is none
         zeros = torch.zeros(self.count)
 
         def moved(offset: Tensor) -> Tensor:
@@ -454,9 +456,10 @@ def _best_templates(plain: "Pipeline", segmenter: Segmenter, fit: _Fit) -> Segme
         predicted = best_word(fit.text(candidate).T, fit.class_ids).argmax(1)
         return fit.miou(predicted, everything, torch.cat(list(fit.label)))
 
-    reached = score(segmenter)
-    if not plain.clip.require_text().pools:
+    # A program brings its own words' embeddings, and perhaps no CLIP that could make others.
+    if isinstance(plain.model, ExportedModel) or not plain.clip.require_text().pools:
         return best
+    reached = score(segmenter)
     for name in _TEMPLATES:
         candidate = plain.segmenter(Vocabulary(vocabulary.words, name, vocabulary.shared))
         found = score(candidate)
@@ -493,6 +496,12 @@ def _left_halves(masks: Tensor) -> Tensor:
     """``(N, 1, W)`` bool: columns that hold the left half of each mask's pixels."""
     columns = masks.sum(1).cumsum(1)
     return (2 * columns <= columns[:, -1:])[:, None]
+
+
+def _present(shot: Shot, count: int) -> Tensor:
+    """``(K,)`` bool: which classes have a pixel in a photograph."""
+    label = torch.from_numpy(shot.label.astype("int64"))
+    return torch.bincount(label[label < count], minlength=count) > 0
 
 
 def _step(shot: Shot) -> int:

@@ -7,6 +7,7 @@ from collections.abc import Collection, Mapping
 from typing import TYPE_CHECKING
 
 import numpy as np
+import numpy.typing as npt
 
 from lexiseg.errors import LexisegError
 from lexiseg.inference.instances import Instance, InstanceSegmentation
@@ -74,7 +75,7 @@ def _nothing(result: "Segmentation") -> Collection[int]:
     return classless | ({0} if result.protocol.get("background") == "class" else set())
 
 
-def _scores(result: "Segmentation", found: Pieces) -> "np.ndarray[tuple[int], np.dtype[np.float64]]":
+def _scores(result: "Segmentation", found: Pieces) -> npt.NDArray[np.float64]:
     if result.scores is None:
         return np.full(len(found.classes), np.nan)
     return found.means(result.scores)

@@ -26,7 +26,7 @@ def register_task() -> None:
         PIPELINE_REGISTRY.register_pipeline(TASK, pipeline_class=ZeroShotSegmentation)
 
 
-class ZeroShotSegmentation(TransformersPipeline):  # type: ignore[misc]  # transformers tells no types
+class ZeroShotSegmentation(TransformersPipeline):  # type: ignore[misc]
     """Called with an image, or several, and ``candidate_labels``; answers with a list of label, score and mask for each.
 
     Args:
@@ -62,7 +62,7 @@ class ZeroShotSegmentation(TransformersPipeline):  # type: ignore[misc]  # trans
         return {}, chosen, {}
 
     def preprocess(self, image: Any) -> dict[str, Any]:  # type: ignore[override]
-        """An image as it came; a web address is fetched."""
+        """An image as it came, of any kind that :func:`lexiseg.read_image` takes."""
         return {"image": image}
 
     def _forward(  # type: ignore[override]

@@ -43,9 +43,10 @@ class YoloFolder(ListedFolder):
         instances = found.to_instances()
         if not self.images:
             write_text(yolo_dataset(instances.id2label, self.path.name), self.folder / "data.yaml")
-        name = f"{photograph.stem}{photograph.path.suffix.lower()}"
+        stem = "_".join(photograph.stem.splitlines())  # a line of the list is a name
+        name = f"{stem}{photograph.path.suffix.lower()}"
         write_atomically(self.folder / "images" / name, partial(shutil.copyfile, photograph.path))
-        instances.save_annotation("yolo", self.folder / "labels", photograph.stem, photograph=name)
+        instances.save_annotation("yolo", self.folder / "labels", stem, photograph=name)
         self.images.append(name)
         self.grow()
 

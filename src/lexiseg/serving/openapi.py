@@ -58,6 +58,7 @@ _FOUND = {
         }
     ],
     "id2label": {"0": "cat", "1": "sofa", "2": "wall"},
+    "warning": None,
 }
 
 

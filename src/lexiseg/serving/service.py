@@ -13,6 +13,7 @@ from lexiseg.inference.pipeline import Pipeline
 from lexiseg.inference.regions import require_regions
 from lexiseg.inference.result import Segmentation
 from lexiseg.inference.segmenter import Segmenter
+from lexiseg.inference.words import tell_unknown
 from lexiseg.ops.run_length import compress_counts, encode_labels
 from lexiseg.serving.batcher import Batcher
 from lexiseg.serving.encodings import Encodings, encoded_bytes
@@ -76,7 +77,7 @@ class Service:
         async with self._in_time(), self._pictures:
             picture = await self._decoded(image)
             result = await self._done(("segment", rules, _scored(output)), picture, _pixels(picture))
-            return await self._apart(lambda: written(result, output, picture))
+            return await self._apart(lambda: written(result, output, picture, self._warning(rules)))
 
     async def encode(self, image: bytes) -> dict[str, Any]:
         """A photograph read once; what :meth:`segment_encoded` asks for by name.
@@ -116,7 +117,7 @@ class Service:
         async with self._in_time():
             key: _Key = ("segment_encoded", rules, _scored(output))
             result = await self._done(key, encoded, _pixels(encoded.image))
-            return await self._apart(lambda: written(result, output, encoded.image))
+            return await self._apart(lambda: written(result, output, encoded.image, self._warning(rules)))
 
     def close(self) -> None:
         """Finish what waits, and take nothing more."""
@@ -155,6 +156,9 @@ class Service:
         self._segmenters.move_to_end(rules)
         return self._segmenters[rules]
 
+    def _warning(self, rules: Rules) -> str:
+        return tell_unknown(self._pipeline.clip, rules.words, rules.background or ())
+
     def _made(self, rules: Rules | None) -> Segmenter:
         if rules is None:  # photographs are read before any word is known
             return self._pipeline.segmenter(None if self._pipeline.split else _ANY_WORD)
@@ -183,11 +187,11 @@ class _InTime:
 _ANY_WORD = "thing"
 
 
-def written(result: Segmentation, output: Output, picture: Picture) -> bytes:
-    """A result as a client gets it: a PNG, or JSON with COCO's run lengths of each class that was found."""
+def written(result: Segmentation, output: Output, picture: Picture, warning: str = "") -> bytes:
+    """A result as a client gets it: a PNG, or JSON with COCO's run lengths of each class that was found, and a warning."""
     if output != "json":
         return result.to_bytes(output, image=picture)
-    told = result.to_dict()
+    told = {**result.to_dict(), "warning": warning or None}
     ids = sorted(result.counts)
     counts = dict(zip(ids, encode_labels(result.labels), strict=True))
     for found in told["found"]:

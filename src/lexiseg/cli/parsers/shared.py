@@ -176,6 +176,8 @@ SECOND_MODELS = (
 """What some methods look through beside the CLIP."""
 
 ADAPTED = Flag("--adapted", "FILE", "what `lexiseg adapt` learned of this model's words", kind=Path)
+"""What a few photographs taught about words."""
+
 METHOD = Group(
     (
         Flag(
