@@ -356,5 +356,5 @@ def test_second_models_that_are_nowhere_are_told_with_their_flags(
     monkeypatch.setattr("transformers.AutoModel.from_pretrained", offline)
     monkeypatch.setattr("transformers.PretrainedConfig.get_config_dict", offline)
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
-    with pytest.raises(UnavailableError, match=f"; {name} reads by it: it needs {wanting}$"):
+    with pytest.raises(UnavailableError, match=f"; {name} needs {wanting}$"):
         build_dense(name, tower, **settings)

@@ -117,7 +117,7 @@ def test_ids_beyond_the_words_are_told(scene, tmp_path):
     assert lines == [], "255 is no id, and all others have a word"
     compare.read_truth(tmp_path, photograph, 3, lines.append)
     (line,) = lines
-    assert "a.png: 2 ids (3, 6) are beyond the 3 classes of the words" in line
+    assert "a.png: ids beyond the 3 classes of the words are drawn as no class, 2 in all (3, 6); give" in line
 
 
 def test_one_clip_serves_all_and_one_contestant_at_least_is_left():

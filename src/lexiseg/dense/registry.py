@@ -71,7 +71,7 @@ def build_dense(name: str, tower: ImageTower, **settings: Any) -> DenseReading:
         wanting = left_wanting(name, proxy=named, masks=True, sam=settings.get("sam") is not None)
         if not wanting:
             raise
-        raise UnavailableError(f"{error}; {name} reads by it: {wanting}") from error
+        raise UnavailableError(f"{error}; {name} {wanting.removeprefix('it ')}") from error
 
 
 def dense_settings(name: str, tower: ImageTower, **given: Any) -> dict[str, Any]:

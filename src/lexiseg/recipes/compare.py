@@ -303,8 +303,8 @@ def read_truth(
     if strange:
         which = ", ".join(map(str, strange[:_TOLD_IDS])) + (", …" if len(strange) > _TOLD_IDS else "")
         told(
-            f"--truth {path}: {len(strange)} ids ({which}) are beyond the {classes} classes of the words and are drawn as no "
-            "class; give a word for every id, in their order"
+            f"--truth {path}: ids beyond the {classes} classes of the words are drawn as no class, {len(strange)} in "
+            f"all ({which}); give a word for every id, in their order"
         )
     known = np.minimum(label.astype(np.int64), classes)
     return [Reading(TRUTH, math.nan, "", fit_labels(known, panel_size(size[0], size[1])), ())]
