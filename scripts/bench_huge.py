@@ -77,8 +77,9 @@ def make_raster(path: Path, size: tuple[int, int]) -> None:
 def measure(path: Path, stride: int | None, compare: bool) -> dict[str, Any]:
     """Label one raster; what it took, and what became of it."""
     pipeline = at_scale(Pipeline.load(clip="toy", device="cpu"), "native")
-    changes = {} if stride is None else {"stride": stride}
-    segmenter = replace(pipeline, protocol=replace(pipeline.protocol, **changes)).segmenter(WORDS)
+    if stride is not None:
+        pipeline = replace(pipeline, protocol=replace(pipeline.protocol, stride=stride))
+    segmenter = pipeline.segmenter(WORDS)
     labels, names, before = (
         path.with_name("labels.tif"),
         class_names(segmenter),

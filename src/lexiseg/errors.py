@@ -16,6 +16,10 @@ class DataError(LexisegError):
     """A data set, image or label map is missing, damaged or not what its schema declares."""
 
 
+class UnavailableError(LexisegError):
+    """Weights that are neither here nor to be had."""
+
+
 class ConfigError(LexisegError):
     """Settings that contradict each other or that nothing reads."""
 

@@ -137,7 +137,7 @@ def test_names(text, proxy, expected):
         ("sclip,tgclip", None, "no training-free method 'tgclip'; give all, or some of clip, maskclip"),
         ("sclip,all", None, "no training-free method 'all'"),
         (" , ", None, "--methods names no method; give all, or some of"),
-        ("sclip", "folder", "--proxy is for proxyclip or corrclip or trident, not among --methods sclip"),
+        ("sclip", "folder", "--proxy is for proxyclip, corrclip or trident, and --methods names sclip"),
     ],
 )
 def test_wrong_names_stop_before_anything_is_loaded(command, photo, monkeypatch, text, proxy, message):
@@ -145,6 +145,12 @@ def test_wrong_names_stop_before_anything_is_loaded(command, photo, monkeypatch,
     flags = [] if proxy is None else ["--proxy", proxy]
     with pytest.raises(ConfigError, match=message):
         command(photo, "--classes", "grass", "--methods", text, *flags)
+
+
+def test_no_method_and_no_trained_model(command, photo, monkeypatch):
+    monkeypatch.setattr(recipe, "load_clip", lambda *_, **__: pytest.fail("loaded"))
+    with pytest.raises(ConfigError, match="--methods none shows a trained model alone.*--checkpoint"):
+        command(photo, "--classes", "grass", "--methods", "none")
 
 
 def test_what_all_does_without():
@@ -159,11 +165,13 @@ def test_what_all_does_without():
         "trident is left out: it needs a second vision model and a SAM; name them by --proxy and --sam"
         in lines
     )
+    for name, clip in (("groupvit", "nvidia/groupvit-gcc-yfcc"), ("sam3", "facebook/sam3")):
+        assert any(line.startswith(f"{name} takes part with") and clip in line for line in lines)
     assert "trident" in compare.choose_methods("all", proxy="folder", sam="folder")
-    with pytest.raises(ConfigError, match="--sam is for trident, not among --methods sclip"):
+    with pytest.raises(ConfigError, match="--sam is for trident, and --methods names sclip"):
         compare.choose_methods("sclip", proxy=None, sam="folder")
     assert "corrclip" in compare.choose_methods("all", proxy="folder", masks="superpixels")
-    with pytest.raises(ConfigError, match="--masks is for lavg or corrclip, not among --methods sclip"):
+    with pytest.raises(ConfigError, match="--masks is for lavg or corrclip, and --methods names sclip"):
         compare.choose_methods("sclip", proxy=None, masks="superpixels")
 
 

@@ -31,7 +31,7 @@ def run(capsys, *arguments):
 
 def test_build_then_resume_then_show(capsys, photos, tmp_path):
     status, told = run(capsys, "build", photos, "--workers", 1)
-    assert status == 0
+    assert status == 1, "a photograph was skipped"
     assert "4 photographs: 3 made, 0 already there, 1 skipped" in told
     assert "broken.jpg" in told
     assert "masks each: mean" in told
@@ -55,12 +55,14 @@ def test_other_settings(capsys, photos):
     assert "left as they are (3)" in told
     assert "regions [6, 12, 24, 48] (now [3, 5]); --overwrite makes them anew" in told
     status, told = run(capsys, "build", photos, "--workers", 1, "--regions", "3,5", "--overwrite")
-    assert (status, "3 made" in told) == (0, True)
+    assert (status, "3 made" in told) == (1, True), "broken.jpg is skipped"
+    status, _ = run(capsys, "build", photos / "a.jpg", photos / "b.png", "--workers", 1, "--regions", "3,5")
+    assert status == 0
 
 
 def test_masks_elsewhere(capsys, photos, tmp_path):
     status, _ = run(capsys, "build", photos, "--workers", 1, "--output", tmp_path / "masks")
-    assert status == 0
+    assert status == 1
     assert not list(photos.rglob("*.json"))
     assert (tmp_path / "masks" / "deep" / "c.png.masks.json").is_file()
     status, told = run(

@@ -14,10 +14,10 @@ from lexiseg.checkpoints.training_file import CHECKPOINT_KEY, MODEL_PREFIX, Chec
 from lexiseg.cli.main import main
 from lexiseg.clip.loading import load_clip
 from lexiseg.data.toy.world import TOY_CLASSES, TOY_UNSEEN, ToyWorld
+from lexiseg.inference.given_masks import ON_THE_SPOT
 from lexiseg.inference.protocol import InferenceProtocol
 from lexiseg.models.region_model import RegionModel
 from lexiseg.models.registry import build_model, model_settings
-from lexiseg.recipes.given_masks import ON_THE_SPOT
 from lexiseg.types import ClassSplit
 
 SCENES = ("length=2", "image_size=[48,56]")

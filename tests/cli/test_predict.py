@@ -198,8 +198,11 @@ def test_settings_of_a_method_reach_the_builder(command, photos, tmp_path):
 @pytest.mark.parametrize(
     ("flags", "message"),
     [
-        (("--sam", "sam"), "--sam is for trident, and no method is named; name it by --method or drop --sam"),
-        (("--method", "sclip", "--proxy", "vit"), "--proxy is for proxyclip or corrclip or trident"),
+        (
+            ("--sam", "sam"),
+            "--sam is for trident, and no method is named; name trident by --method, or drop --sam",
+        ),
+        (("--method", "sclip", "--proxy", "vit"), "--proxy is for proxyclip, corrclip or trident"),
         (("--set", "gem.iterations=2"), "the method is not named; say --method gem"),
         (("--set", "iterations"), "expected KEY=VALUE or METHOD.KEY=VALUE"),
     ],

@@ -6,11 +6,12 @@ import torch.nn.functional as F
 from torch import Tensor
 
 import dense_cases as cases
+from lexiseg.clip.loading import load_clip
 from lexiseg.clip.towers.vit import VisionTower
 from lexiseg.dense import build_dense
 from lexiseg.dense.clip_surgery import CLIPSurgery
 from lexiseg.dense.learned_projection import fit_projection, kept_key, write_projection
-from lexiseg.errors import ConfigError, DataError
+from lexiseg.errors import ConfigError, DataError, UnavailableError
 
 LAST = 2
 
@@ -331,3 +332,29 @@ def test_proxyclip_on_a_finer_rectangle(tower, image) -> None:
     value_fine = resized.flatten(2).flatten(0, 1).T
     expected = tower.project(tower.vision.encoder.layers[LAST].self_attn.out_proj(value_fine))
     torch.testing.assert_close(features(encoder, image)[0], expected.T.unflatten(1, (6, 14)))
+
+
+def test_the_toy_clip_as_the_second_model(tower, image) -> None:
+    named, given = (build_dense("proxyclip", tower, proxy=each) for each in ("toy", load_clip("toy").tower))
+    assert torch.equal(named.encode(image).features, given.encode(image).features)
+
+
+@pytest.mark.parametrize(
+    ("name", "settings", "wanting"),
+    [
+        ("proxyclip", {}, "a second vision model; name one by --proxy"),
+        ("trident", {}, "a second vision model and a SAM; name them by --proxy and --sam"),
+        ("trident", {"proxy": torch.nn.Identity()}, "a SAM; name one by --sam"),
+    ],
+)
+def test_second_models_that_are_nowhere_are_told_with_their_flags(
+    tower, monkeypatch, name, settings, wanting
+) -> None:
+    def offline(*_: object, **__: object) -> None:
+        raise OSError("offline")
+
+    monkeypatch.setattr("transformers.AutoModel.from_pretrained", offline)
+    monkeypatch.setattr("transformers.PretrainedConfig.get_config_dict", offline)
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
+    with pytest.raises(UnavailableError, match=f"; {name} needs {wanting}$"):
+        build_dense(name, tower, **settings)

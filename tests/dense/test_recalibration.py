@@ -94,7 +94,13 @@ def test_plain_clip_surgery_is_welcome(tower) -> None:
     assert Recalibrated(build_dense("clip-surgery", tower, feature_surgery=False)).strength == 0.1
 
 
-@pytest.mark.parametrize(("strength", "temperature"), [(-0.1, 2.0), (0.1, 0.0)])
-def test_settings_out_of_range(tower, strength: float, temperature: float) -> None:
-    with pytest.raises(ConfigError, match="expected strength of at least 0 and temperature above 0"):
+@pytest.mark.parametrize(
+    ("strength", "temperature", "message"),
+    [
+        (-0.1, 2.0, "expected a strength of at least 0, got -0.1$"),
+        (0.1, 0.0, "expected a temperature above 0, got 0.0$"),
+    ],
+)
+def test_settings_out_of_range(tower, strength: float, temperature: float, message: str) -> None:
+    with pytest.raises(ConfigError, match=message):
         Recalibrated(build_dense("sclip", tower), strength=strength, temperature=temperature)

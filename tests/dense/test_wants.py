@@ -33,8 +33,15 @@ def test_told_in_one_sentence():
 def test_what_no_method_takes_is_refused():
     require_taken({"proxy": "folder", "sam": None, "masks": None}, ("sclip", "trident"), "--methods")
     with pytest.raises(
-        ConfigError, match=r"--sam is for trident, not among --methods sclip,proxyclip; name it"
+        ConfigError, match=r"--sam is for trident, and --methods names sclip, proxyclip; name trident"
     ):
         require_taken({"proxy": "folder", "sam": "folder"}, ("sclip", "proxyclip"), "--methods")
-    with pytest.raises(ConfigError, match=r"--masks is for lavg or corrclip, and no method is named"):
+    with pytest.raises(
+        ConfigError,
+        match=r"--masks is for lavg or corrclip, and no method is named; name one of these by --method",
+    ):
         require_taken({"masks": "folder"}, (), "--method")
+    with pytest.raises(
+        ConfigError, match=r"--proxy is for proxyclip, corrclip or trident, and --method names sclip"
+    ):
+        require_taken({"proxy": "folder"}, ("sclip",), "--method")

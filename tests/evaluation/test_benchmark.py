@@ -280,7 +280,8 @@ def test_published_numbers_stand_beside_and_below_is_where_they_are_from():
     assert table[2].startswith("| b | – | 50.0 | – |")
     assert table[3].startswith("| a | 30.0 | 50.0 | 66.6 a |")
     assert table[4].startswith("| c | – | – | 40.0 b |")
-    assert table[-1] == "Published, on OpenAI's ViT-B/16: a one paper; b another."
+    assert table[-1] == "Published, on OpenAI's ViT-B/16 unless it is said: a one paper; b another."
+    assert "score: mIoU in percent + ln(1 + FPS + 1 / GFLOP)" in table[6], "what the last column is"
     assert "published" not in to_markdown(cells, ["b"], ["toy", "voc21"], printed)
 
 

@@ -12,7 +12,7 @@ from lexiseg.evaluation.published import is_published_tower, published_miou
 from lexiseg.recipes.conf_files import benchmark_names
 
 B16 = {
-    "has_blocks": True, "has_class_token": True, "aligned_patches": False, "takes_prompts": True,
+    "own_reading": None, "has_blocks": True, "has_class_token": True, "aligned_patches": False, "takes_prompts": True,
     "patch_size": 16, "image_size": 224, "embed_dim": 512, "depth": 12, "width": 768, "num_heads": 12,
 }  # fmt: skip
 
@@ -30,6 +30,16 @@ def test_known_numbers():
     assert published_miou("maskclip", "context59", tower()).miou == pytest.approx(0.217)
     assert published_miou("maskclip", "ade20k", tower()).miou == pytest.approx(0.123)
     assert "table 1" in published_miou("tg-clip", "voc21", tower()).source
+
+
+def test_groupvit_has_numbers_on_a_groupvit_alone():
+    """TG-CLIP's table 1: its average is 30.7."""
+    own = SimpleNamespace(own_reading="groupvit")
+    names = ("voc21", "voc20", "context60", "context59", "coco_object", "coco_stuff", "ade20k", "cityscapes")
+    found = [published_miou("groupvit", name, own).miou for name in names]
+    assert sum(found) / len(found) == pytest.approx(0.307, abs=5e-4)
+    assert published_miou("groupvit", "voc21", tower()) is None
+    assert published_miou("clip", "voc21", own) is None
 
 
 def test_nothing_for_others():

@@ -15,7 +15,7 @@ from lexiseg.clip.vocabulary import Vocabulary
 from lexiseg.errors import ConfigError
 from lexiseg.inference import encoding
 from lexiseg.inference.encoding import WindowEncoder
-from lexiseg.inference.pipeline import Pipeline
+from lexiseg.inference.pipeline import Pipeline, segment
 from lexiseg.inference.protocol import InferenceProtocol
 from lexiseg.masks.superpixels import Superpixels
 from lexiseg.progress import Doing
@@ -224,3 +224,30 @@ def test_a_trained_model_speaks_and_decides_as_it_was_trained():
     assert trained.templates == TEMPLATES
     assert trained.protocol == PROTOCOL
     assert trained.segmenter(WORDS).vocabulary == Vocabulary.from_text(WORDS, TEMPLATES)
+
+
+def test_masks_at_the_one_call(pipeline, tmp_path, monkeypatch):
+    """Masks that are missing are told before any model is looked for; a provider's name and its masks are the same."""
+    monkeypatch.setattr(Pipeline, "load", lambda *_, **__: pytest.fail("loaded"))
+    with pytest.raises(ConfigError, match="corrclip reads a photograph inside masks, and got none"):
+        segment(noise(), WORDS, clip="toy", method="corrclip")
+    with pytest.raises(ConfigError, match="expected a folder holding"):
+        segment(noise(), WORDS, clip="toy", method="lavg", masks=tmp_path / "gone")
+    monkeypatch.setattr(Pipeline, "load", lambda *_, **__: pipeline)
+    image, arrays = noise(), Superpixels(regions=(48,))(noise()).arrays()
+    found = segment(image, WORDS, masks="superpixels")
+    assert equal(found, segment(image, WORDS, masks=arrays))
+    assert equal(found, pipeline.segmenter(WORDS, masks="superpixels").segment(image))
+    assert not equal(found, segment(image, WORDS))
+
+
+@pytest.mark.parametrize(
+    "ask",
+    [
+        lambda given: segment(noise(), WORDS, clip="toy", settings=given),
+        lambda given: Pipeline.load(clip="toy", settings=given),
+    ],
+)
+def test_settings_that_are_no_mapping_end_in_a_sentence(ask):
+    with pytest.raises(ConfigError, match=r"settings: expected values by name .*, got \['a'\]"):
+        ask(["a"])

@@ -17,6 +17,7 @@ from lexiseg.errors import CheckpointError, ConfigError
 from lexiseg.inference import loading, pretrained
 from lexiseg.inference.pipeline import Pipeline
 from lexiseg.inference.pretrained import PretrainedSegmenter, largest_difference
+from lexiseg.masks.mask_set import MaskSet
 
 FACTS = ModelFacts("mit", measured=MeasuredScores({"seen": 0.5}, {"name": "p"}, "small"))
 
@@ -173,7 +174,7 @@ def test_every_setting_reaches_the_segmenter(live, photo):
     class Maker:
         def __call__(self, picture):
             looked_at.append(picture.shape)
-            return SimpleNamespace(arrays=lambda: np.ones((1, 41, 67), dtype=bool))
+            return MaskSet.from_masks(np.ones((1, 41, 67), dtype=bool))
 
     rules = {"background": "sand, grass", "threshold": 0.4, "refine": 2}
     made = live.segmenter("bricks, red circle", **rules, masks=Maker())

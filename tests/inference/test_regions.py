@@ -9,6 +9,7 @@ import torch
 from lexiseg.clip.vocabulary import Vocabulary
 from lexiseg.dense.multi_view import MultiView
 from lexiseg.errors import ConfigError, DataError
+from lexiseg.inference import regions
 from lexiseg.inference.protocol import InferenceProtocol
 from lexiseg.masks.mask_set import MaskSet
 from lexiseg.ops.region_ids import OUTSIDE, ids_at, one_label_per_region, region_ids
@@ -171,3 +172,18 @@ def test_predict_refuses_before_a_model_is_loaded():
         check_flags(**flags, masks=False, method="corrclip")
     check_flags(**flags, masks=True, method="corrclip")
     check_flags(**flags, masks=False, method="sclip")
+
+
+def test_masks_that_lie_under_larger_ones_are_told_once(caplog, monkeypatch):
+    """Partitions of one picture in 2, 4, 8 and 12 parts: the coarsest lies over all others."""
+    monkeypatch.setattr(regions, "_told", set())
+    columns = np.arange(24)[None].repeat(17, axis=0)
+    partitions = [columns * parts // 24 for parts in (2, 4, 8, 12)]
+    masks = np.stack([labels == index for labels in partitions for index in range(labels.max() + 1)])
+    finest = masks[-12:]
+    with caplog.at_level("WARNING"):
+        regions.PictureRegions(InsideMasks(), finest, (17, 24))
+        assert caplog.text == ""
+        for _ in range(2):
+            regions.PictureRegions(InsideMasks(), masks, (17, 24))
+    assert caplog.text.count("2 of 26 masks have a pixel of their own") == 1

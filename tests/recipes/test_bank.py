@@ -17,7 +17,7 @@ from lexiseg.clip.loading import load_clip
 from lexiseg.dense.corrclip import CorrCLIP
 from lexiseg.dense.methods import build_method
 from lexiseg.dense.region_bank import RegionBank
-from lexiseg.errors import ConfigError, DataError
+from lexiseg.errors import ConfigError, DataError, LexisegError
 from lexiseg.evaluation.benchmark import Benchmark, MethodChoice, cell_key, prepare
 from lexiseg.inference.pipeline import Pipeline
 from lexiseg.inference.protocol import InferenceProtocol
@@ -190,7 +190,10 @@ def test_overwriting_builds_anew_what_is_finished_and_leaves_files_of_others(
     whole = (tmp_path / "masks" / "2.png").read_bytes()
     (tmp_path / "masks" / "2.png").unlink()
     assert build(skipped=lambda _: None).counts[2] == -1
-    assert build().counts[2] == -1  # finished
+    told: list[DataError] = []
+    assert build(skipped=told.append).counts[2] == -1, "finished"
+    (left,) = told
+    assert "2.png was left out when the bank was built; --overwrite" in str(left)
     (tmp_path / "masks" / "2.png").write_bytes(whole)
     with pytest.raises(ConfigError, match=r"holds a bank with mask_files \w+ \(now \w+\); choose another"):
         build()
@@ -243,6 +246,37 @@ def test_a_clip_without_patches_to_mix(build, tmp_path) -> None:
     assert not (tmp_path / "bank").exists()
 
 
+def test_the_beginning_of_another_bank_is_told_in_words(build, photos, tmp_path, monkeypatch) -> None:
+    with monkeypatch.context() as patched:
+        patched.setattr(
+            RegionBank, "write", staticmethod(lambda *_: (_ for _ in ()).throw(KeyboardInterrupt))
+        )
+        with pytest.raises(KeyboardInterrupt):
+            build()
+    (photos / "4.png").unlink()
+    with pytest.raises(
+        ConfigError, match=r"holds the beginning of a bank with photographs 5 \(now 4\), .* names"
+    ) as error:
+        build()
+    assert "{" not in str(error.value)
+
+
+def test_a_bank_among_the_photographs_is_refused(build, photos) -> None:
+    with pytest.raises(ConfigError, match="photos is a folder of the photographs; choose one of its own"):
+        build("photos")
+    assert len(list(photos.iterdir())) == 5
+
+
+def test_a_second_model_that_is_nowhere_beside_a_bank(build, monkeypatch) -> None:
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
+    folder = build().bank.folder
+    settings = {"bank": str(folder), "proxy": "nowhere/vit", "neighbours": 3}
+    with pytest.raises(
+        LexisegError, match=r"nowhere/vit.*; or leave proxy out: the bank .*bank brings its own"
+    ):
+        Pipeline.load(clip="toy", method="corrclip", settings=settings, device="cpu")
+
+
 def test_no_region_at_all(build, photos, tmp_path) -> None:
     for index in range(4):
         (photos / f"{index}.png").unlink()
@@ -288,7 +322,9 @@ def test_from_the_command_line_to_labels(photos, vit, tmp_path, capsys) -> None:
     sclip = ("--method", "sclip", "--bank", tmp_path / "bank")
     status, told = run(capsys, "predict", photos / "1.png", *seen, *sclip)
     assert status == 2
-    assert "--bank is for corrclip, not among --method sclip; name it by --method or drop --bank" in told
+    assert (
+        "--bank is for corrclip, and --method names sclip; name corrclip by --method, or drop --bank" in told
+    )
     for wrong, sentence in ((tmp_path / "gone", "no bank at"), (photos, "no bank at")):
         status, told = run(
             capsys, "predict", photos / "1.png", *seen, "--method", "corrclip", "--bank", wrong

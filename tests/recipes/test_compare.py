@@ -108,10 +108,22 @@ def test_a_truth_is_drawn_in_the_colours_of_its_classes(scene, tmp_path):
     assert compare.read_truth(None, photograph, 4) == []
 
 
-def test_one_clip_serves_all_and_one_contestant_at_least_is_left(monkeypatch):
+def test_ids_beyond_the_words_are_told(scene, tmp_path):
+    ids = np.full((56, 72), 255, dtype=np.uint8)
+    ids[:, :7], ids[:5] = 6, 3
+    Image.fromarray(ids).save(tmp_path / "a.png")
+    photograph, lines = Photograph(tmp_path / "photos" / "a.jpg", "a", scene), []
+    compare.read_truth(tmp_path, photograph, 7, lines.append)
+    assert lines == [], "255 is no id, and all others have a word"
+    compare.read_truth(tmp_path, photograph, 3, lines.append)
+    (line,) = lines
+    assert "a.png: ids beyond the 3 classes of the words are drawn as no class, 2 in all (3, 6); give" in line
+
+
+def test_one_clip_serves_all_and_one_contestant_at_least_is_left():
     clip, contestants = compare.gather(task("sclip", "clip"), pytest.fail)
     assert [contestant.title for contestant in contestants] == ["sclip", "clip"]
     assert {contestant.segmenter.vocabulary.names for contestant in contestants} == {tuple(WORDS.split(", "))}
     assert clip.source == "toy"
     with pytest.raises(ConfigError, match="no method is left to compare; choose others of clip"):
-        compare.gather(task(), pytest.fail)
+        compare.gather(task("groupvit"), lambda *_: None)

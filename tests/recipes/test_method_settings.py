@@ -50,9 +50,11 @@ def test_the_one_method_takes_what_is_for_all_and_its_own():
         ConfigError, match=r"--set trident.KEY=VALUE: the method is sclip; say --method trident"
     ):
         own_settings({"trident": {"halves": True}}, "sclip")
-    with pytest.raises(ConfigError, match="--proxy is for .*, not among --method sclip; name it by --method"):
+    with pytest.raises(
+        ConfigError, match="--proxy is for .*, and --method names sclip; name one of these by --method"
+    ):
         own_settings({"proxy": "folder"}, "sclip")
     with pytest.raises(
-        ConfigError, match="--sam is for trident, and no method is named; name it by --method"
+        ConfigError, match="--sam is for trident, and no method is named; name trident by --method"
     ):
         own_settings({"sam": "folder"}, None)

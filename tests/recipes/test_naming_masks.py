@@ -9,9 +9,9 @@ from PIL import Image
 from lexiseg.data.datasets.folder import FolderDataset
 from lexiseg.data.toy.world import ToyWorld
 from lexiseg.errors import ConfigError, DataError
+from lexiseg.inference.given_masks import ON_THE_SPOT
 from lexiseg.masks.mask_set import MaskSet
 from lexiseg.masks.store import MaskStore
-from lexiseg.recipes.given_masks import ON_THE_SPOT
 from lexiseg.recipes.naming_masks import open_masks
 
 

@@ -8,9 +8,9 @@ from PIL import Image
 
 from lexiseg.clip.vocabulary import Vocabulary
 from lexiseg.errors import DataError
+from lexiseg.inference.given_masks import GivenMasks
 from lexiseg.inference.pipeline import Pipeline
 from lexiseg.inference.protocol import InferenceProtocol
-from lexiseg.recipes.given_masks import GivenMasks
 from lexiseg.recipes.photographs import Photograph
 from lexiseg.recipes.predict import Prediction
 from lexiseg.recipes.result_formats import ResultFormats

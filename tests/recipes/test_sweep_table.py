@@ -54,12 +54,20 @@ def test_a_table_of_what_has_run(tmp_path):
     results = read_results(tmp_path, ROWS, [0, 1, 2], [])
     assert [run.seed for run in results["nga"]] == [0, 2]
     table = to_markdown(ROWS, results, "a paper, table 8").splitlines()
-    assert table[0] == "|  | seen | unseen | harmonic | seeds | M trained | s/run | published, coco_stuff |"
+    assert (
+        table[0]
+        == "|  | seen | unseen | harmonic | seeds | M trained | s/run | published, coco_stuff (seen / unseen / harmonic) |"
+    )
     assert table[2] == "| sum | – | – | – | 0 | – | – | – |"
     assert table[3] == (
         "| NGA† | 50.0 ± 14.1 | 20.0 ± 0.0 | 50.0 ± 0.0 | 2 | 1.23 | 15 | 41.1 / 43.4 / 42.2 |"
     )
     assert table[4:] == ["", "Published: a paper, table 8."]
+
+
+def test_two_published_numbers_are_seen_and_unseen():
+    rows = [AblationRow(name="a", label="A", number=1, published={"voc": (91.9, 77.8)})]
+    assert to_markdown(rows, {}).splitlines()[0].endswith("| published, voc (seen / unseen) |")
 
 
 def test_tuned_clips_have_a_column_per_benchmark_once_they_are_measured(tmp_path):

@@ -46,6 +46,9 @@ def run(args: argparse.Namespace, console: Console | None = None) -> int:
     same = {name: getattr(args, name) for name in _SAME}
     task = Comparison(read_vocabulary(args), methods, **same, settings=read_settings(args))
 
+    def unknown(line: str) -> None:
+        console.print(f"[yellow]{escape(line)}[/yellow]", soft_wrap=True)
+
     def left_out(title: str, error: LexisegError) -> None:
         console.print(f"[yellow]{escape(title)} is left out:[/yellow] {escape(str(error))}")
 
@@ -54,7 +57,7 @@ def run(args: argparse.Namespace, console: Console | None = None) -> int:
 
     def work(photograph: Photograph, step: Step) -> None:
         names = contestants[0].segmenter.vocabulary.names
-        truth = read_truth(args.truth, photograph, len(names))
+        truth = read_truth(args.truth, photograph, len(names), unknown)
         readings = read_all(photograph, contestants, left_out, step)
         path = args.out / f"{photograph.stem}_compare.png"
         write_png(draw(photograph, [*truth, *readings], names), path)

@@ -14,7 +14,7 @@ from lexiseg.storage import require_folder, write_png
 
 
 def run_build(args: argparse.Namespace) -> int:
-    """Make masks; 1 if there is not one photograph that has its masks now."""
+    """Make masks; 1 if a photograph was skipped, or none has its masks now."""
     build = MaskBuild(
         images=args.images,
         output=args.output,
@@ -29,7 +29,7 @@ def run_build(args: argparse.Namespace) -> int:
 
 
 def run_pairs(args: argparse.Namespace) -> int:
-    """Make pairs of a region and a word; 1 if there is not one photograph that has its pairs now."""
+    """Make pairs of a region and a word; 1 if a photograph was skipped, or none has its pairs now."""
     from lexiseg.clip.model import DEFAULT_CLIP
     from lexiseg.recipes.region_pairs import PairBuild, start_pairs
     from lexiseg.recipes.settings import ClipSource
@@ -53,7 +53,7 @@ def _tell(count: int, outcomes: Iterator[Outcome], things: str) -> int:
         console.print(sentence)
     for kind, which in summary.worries().items():
         console.print(f"[yellow]{kind}:[/yellow] {escape(which)}")
-    return 0 if summary.ready else 1
+    return 1 if summary.of("failed") or not summary.ready else 0
 
 
 def run_show(args: argparse.Namespace) -> int:

@@ -8,9 +8,9 @@ from rich.markup import escape
 from lexiseg.cli.flags import read_pipeline, read_vocabulary, warn_unknown
 from lexiseg.cli.photographs import conclude, each_photograph
 from lexiseg.clip.vocabulary import Vocabulary
+from lexiseg.inference.given_masks import GivenMasks
 from lexiseg.inference.pipeline import Pipeline
 from lexiseg.inference.segmenter import Segmenter
-from lexiseg.recipes.given_masks import GivenMasks
 from lexiseg.recipes.photographs import Photograph, Step, find_photos
 from lexiseg.recipes.predict import check_flags
 from lexiseg.recipes.predict_raster import at_scale, by_tiles

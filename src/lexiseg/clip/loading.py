@@ -20,10 +20,12 @@ from lexiseg.clip.formats.openai_resnet import is_resnet_layout, resnet_from_ope
 from lexiseg.clip.formats.weight_file import read_clip_file
 from lexiseg.clip.model import DEFAULT_CLIP, FrozenCLIP
 from lexiseg.clip.tokenizer import TextTokenizer, huggingface_tokenizer, openai_tokenizer
+from lexiseg.clip.towers.external import ExternalVision
 from lexiseg.clip.towers.family import Family
 from lexiseg.errors import CheckpointError, ConfigError, near_name
 from lexiseg.progress import doing
 from lexiseg.storage import leads_somewhere
+from lexiseg.types import ImageTower
 
 TOY_CLIP = "toy"
 """The small CLIP shipped with the package, which knows only the toy world."""
@@ -59,6 +61,15 @@ def load_clip(
     """
     with doing(f"loading the CLIP {source}"):
         return _load(source, tokenizer, activation, vision_heads=vision_heads, text_heads=text_heads)
+
+
+def load_vision(source: str | Path) -> ImageTower:
+    """A second vision model: any of ``transformers`` by hub name or folder, or of ``toy`` the shipped CLIP's image tower.
+
+    Raises:
+        LexisegError: As :class:`~lexiseg.clip.towers.external.ExternalVision` raises it.
+    """
+    return load_clip(TOY_CLIP).tower if str(source) == TOY_CLIP else ExternalVision(source)
 
 
 def _load(

@@ -136,7 +136,7 @@ def write_labels(
             for rows, columns, labels in tiles:
                 target.write(labels, 1, window=(_ends(rows), _ends(columns)))
                 counts += np.bincount(labels.ravel(), minlength=codes.size)
-                sums.append((rows, columns, zlib.crc32(labels)))
+                sums.append((rows, columns, zlib.crc32(labels.tobytes())))
         with rasterio.open(path, "r+") as written:
             written.build_overviews(_overviews(like.size), rasterio.enums.Resampling.nearest)
         # GDAL writes the last blocks when it closes a file, and tells nobody if they found no room.

@@ -9,11 +9,11 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from lexiseg.clip.towers.external import ExternalVision
+from lexiseg.clip.loading import load_vision
 from lexiseg.dense.base import DenseEncoder, DenseState, Idle, finish_block, require_class_token
 from lexiseg.dense.proxyclip import ColoredFor, ProxyFeatures, resize_values
 from lexiseg.dense.region_bank import RegionBank
-from lexiseg.errors import ConfigError
+from lexiseg.errors import ConfigError, LexisegError
 from lexiseg.ops.affinity import cosine_affinity
 from lexiseg.ops.attention import attend
 from lexiseg.ops.bounded_attention import bounded_weights, merge_alike
@@ -141,6 +141,7 @@ class CorrCLIP(DenseEncoder):
         if not 0 <= memory_share <= 1:
             raise ConfigError(f"corrclip: expected a memory_share from 0 to 1, got {memory_share}")
         self.bank = RegionBank.open(bank) if isinstance(bank, str | Path) else bank
+        own = proxy is None
         if proxy is None:
             proxy = PROXY if self.bank is None else self.bank.proxy
         self.making = {
@@ -151,7 +152,15 @@ class CorrCLIP(DenseEncoder):
             "position_mode": self.position_mode,
         }
         self.averaged = _spatial_blocks(tower.depth, spatial_blocks)
-        self.correspondence = _correspondence(tower, proxy)
+        try:
+            self.correspondence = _correspondence(tower, proxy)
+        except LexisegError as error:
+            if self.bank is None or own:
+                raise
+            told = (
+                f"{error}; or leave proxy out: the bank {self.bank.folder} brings its own, {self.bank.proxy}"
+            )
+            raise type(error)(told) from error
         if self.bank is not None:
             asking: dict[str, Any] = {"neighbours": neighbours, "method": self.making}
             self.bank.require(cast(nn.Module, tower), self.correspondence, **asking)
@@ -323,7 +332,7 @@ def _spatial_blocks(depth: int, count: int | None) -> Sequence[int]:
 def _correspondence(tower: ImageTower, proxy: Any) -> ProxyFeatures:
     """Images normalised for the tower to the features ``(B, C, h', w')`` that are compared."""
     if isinstance(proxy, str | Path):
-        proxy = ExternalVision(proxy)
+        proxy = load_vision(proxy)
     read_pairs = getattr(proxy, "queries_and_keys", None)
     if read_pairs is not None:
         return ColoredFor(tower, proxy, lambda images: torch.stack(read_pairs(images)).sum(0))

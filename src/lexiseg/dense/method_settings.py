@@ -21,6 +21,18 @@ _PULLING = tuple(key for key in inspect.signature(Recalibrated).parameters if ke
 """``strength``, ``temperature`` and what else says how patches are recalibrated."""
 
 
+def require_mapping(settings: object) -> None:
+    """Refuse settings that are not said by name.
+
+    Raises:
+        ConfigError: Says how.
+    """
+    if not isinstance(settings, Mapping) or not all(isinstance(key, str) for key in settings):
+        raise ConfigError(
+            f"settings: expected values by name such as {{'strength': 0.2}}, got {settings!r:.80}; name each setting"
+        )
+
+
 def method_arguments(name: str, given: Mapping[str, Any]) -> dict[str, Any]:
     """What :func:`~lexiseg.dense.methods.build_method` takes of settings by name.
 

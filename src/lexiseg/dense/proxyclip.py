@@ -8,7 +8,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from lexiseg.clip.towers.external import ExternalVision
+from lexiseg.clip.loading import load_vision
 from lexiseg.dense.base import DenseEncoder, DenseState
 from lexiseg.ops.affinity import contrasted_scores, cosine_affinity
 from lexiseg.ops.grid import PositionMode, map_to_tokens
@@ -31,8 +31,8 @@ class ProxyCLIP(DenseEncoder):
     Args:
         tower: The frozen image tower.
         proxy: The external model: a hub name or folder of any vision model of ``transformers`` with square
-            patches (DINO, DINOv2, DINOv3, …), another image tower, or a function to features. The default is the release's DINO
-            with patches of 8.
+            patches (DINO, DINOv2, DINOv3, …), ``toy`` for the shipped CLIP's image tower, another image tower, or a function
+            to features. The default is the release's DINO with patches of 8.
         sharpness: γ.
         shift: β.
         position_mode: How CLIP's position embedding reaches other grids.
@@ -51,7 +51,7 @@ class ProxyCLIP(DenseEncoder):
         position_mode: PositionMode = "bicubic_offset",
     ) -> None:
         super().__init__(tower, position_mode=position_mode)
-        chosen = ExternalVision(proxy) if isinstance(proxy, str | Path) else proxy
+        chosen = load_vision(proxy) if isinstance(proxy, str | Path) else proxy
         self.proxy: ProxyFeatures = ColoredFor(tower, chosen) if hasattr(chosen, "dense_features") else chosen
         self.sharpness = sharpness
         self.shift = shift

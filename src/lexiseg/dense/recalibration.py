@@ -18,11 +18,10 @@ def require_pull(strength: float = 0.1, temperature: float = 2.0) -> None:
     Raises:
         ConfigError: Says which are allowed.
     """
-    if strength < 0 or temperature <= 0:
-        raise ConfigError(
-            f"text-guided recalibration: expected strength of at least 0 and temperature above 0, "
-            f"got {strength} and {temperature}"
-        )
+    if strength < 0:
+        raise ConfigError(f"text-guided recalibration: expected a strength of at least 0, got {strength}")
+    if temperature <= 0:
+        raise ConfigError(f"text-guided recalibration: expected a temperature above 0, got {temperature}")
 
 
 class Recalibrated(nn.Module):

@@ -8,7 +8,8 @@ from typing import Any
 from lexiseg.dense.base import DenseReading
 from lexiseg.dense.names import DENSE_ENCODERS
 from lexiseg.dense.tower_reading import TowerReading
-from lexiseg.errors import ConfigError
+from lexiseg.dense.wants import left_wanting
+from lexiseg.errors import ConfigError, UnavailableError
 from lexiseg.plain_settings import plain_arguments
 from lexiseg.types import ImageTower
 
@@ -63,7 +64,14 @@ def build_dense(name: str, tower: ImageTower, **settings: Any) -> DenseReading:
         raise ConfigError(f"no dense encoder '{name}'; choose one of {', '.join(DENSE_ENCODERS)}")
     builder = _builder(name, tower)
     settings = plain_arguments(builder, settings, name, leave=("tower",))
-    return builder(tower, **dense_settings(name, tower, **settings))
+    try:
+        return builder(tower, **dense_settings(name, tower, **settings))
+    except UnavailableError as error:
+        named = settings.get("bank") is not None or settings.get("proxy") is not None
+        wanting = left_wanting(name, proxy=named, masks=True, sam=settings.get("sam") is not None)
+        if not wanting:
+            raise
+        raise UnavailableError(f"{error}; {name} {wanting.removeprefix('it ')}") from error
 
 
 def dense_settings(name: str, tower: ImageTower, **given: Any) -> dict[str, Any]:

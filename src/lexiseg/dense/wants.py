@@ -41,9 +41,11 @@ def require_taken(given: Mapping[str, str | None], names: Sequence[str], flag: s
     takers = {"proxy": wants_second_model, "sam": wants_sam, "masks": wants_masks, "bank": wants_bank}
     for key, value in given.items():
         if value is not None and not any(map(takers[key], names)):
-            users = " or ".join(filter(takers[key], METHODS))
-            among = f"not among {flag} {','.join(names)}" if names else "and no method is named"
-            raise ConfigError(f"--{key} is for {users}, {among}; name it by {flag} or drop --{key}")
+            *others, last = filter(takers[key], METHODS)
+            users = f"{', '.join(others)} or {last}" if others else last
+            named = f"{flag} names {', '.join(names)}" if names else "no method is named"
+            one = "one of these" if others else last
+            raise ConfigError(f"--{key} is for {users}, and {named}; name {one} by {flag}, or drop --{key}")
 
 
 def left_wanting(name: str, *, proxy: bool, masks: bool, sam: bool = False) -> str:

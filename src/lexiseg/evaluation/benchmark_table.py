@@ -18,6 +18,8 @@ from lexiseg.storage import is_there, write_json
 
 _COSTS = ("M parameters", "GFLOP/image", "s/image", "FPS", "score")
 
+_SCORE = "score: mIoU in percent + ln(1 + FPS + 1 / GFLOP), as in TG-CLIP's table 4; over several benchmarks, of the means."
+
 _OF_MASKS = {"mask_accuracy": "masks", "mask_class_accuracy": "masks by class"}
 """Scores of the names of given masks, and what their columns are called."""
 
@@ -95,9 +97,10 @@ def to_markdown(
         mean = float(np.mean([cell.miou for cell in own])) if own else math.nan
         means = [_percent(mean) if len(own) == len(columns) else "–"] * len(average)
         lines.append(f"| {' | '.join([row, *shown, *means, *_costs(own, mean)])} |")
+    lines += ["", _SCORE]
     if letters:
         told = "; ".join(f"{letter} {source}" for source, letter in letters.items())
-        lines += ["", f"Published, on OpenAI's ViT-B/16: {told}."]
+        lines += ["", f"Published, on OpenAI's ViT-B/16 unless it is said: {told}."]
     return "\n".join([*lines, ""])
 
 

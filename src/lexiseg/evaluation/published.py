@@ -7,6 +7,7 @@ from functools import cache
 
 import yaml
 
+from lexiseg.dense.registry import OWN_READINGS
 from lexiseg.types import ImageTower
 
 _SIZE = {"patch_size": 16, "image_size": 224, "embed_dim": 512, "depth": 12, "width": 768, "num_heads": 12}
@@ -29,19 +30,26 @@ class Published:
 def published_miou(method: str, benchmark: str, tower: ImageTower) -> Published | None:
     """What is printed of a method on a benchmark; None where nothing is, or for another kind or size of tower.
 
-    Weights are not compared: a MetaCLIP of this size reads the same column.
+    Weights are not compared: a MetaCLIP of this size reads the same column, any GroupViT that of its own.
 
     Args:
         method: A name of :data:`~lexiseg.dense.names.METHODS`.
         benchmark: A name of ``conf/benchmark``.
         tower: That the method is measured on.
     """
-    return _table().get((method, benchmark)) if is_published_tower(tower) else None
+    own = tower.own_reading == method if method in OWN_READINGS else is_published_tower(tower)
+    return _table().get((method, benchmark)) if own else None
 
 
 def is_published_tower(tower: ImageTower) -> bool:
     """Whether a tower is a CLIP's ViT-B/16, the one that the numbers were measured on."""
-    plain = tower.has_blocks and tower.has_class_token and not tower.aligned_patches and tower.takes_prompts
+    plain = (
+        tower.own_reading is None
+        and tower.has_blocks
+        and tower.has_class_token
+        and not tower.aligned_patches
+        and tower.takes_prompts
+    )
     return plain and all(getattr(tower, name, None) == size for name, size in _SIZE.items())
 
 

@@ -16,7 +16,7 @@ from lexiseg.clip.loading import FrozenCLIP, load_clip
 from lexiseg.clip.templates import resolve_templates
 from lexiseg.clip.vocabulary import TextEmbeddings, Vocabulary, default_cache_dir
 from lexiseg.data.io import ImageSource
-from lexiseg.dense.method_settings import VIEW_SETTINGS, changed_views, method_arguments
+from lexiseg.dense.method_settings import VIEW_SETTINGS, changed_views, method_arguments, require_mapping
 from lexiseg.dense.methods import (
     TrainingFreeMethod,
     build_method,
@@ -25,6 +25,7 @@ from lexiseg.dense.methods import (
     published_templates,
 )
 from lexiseg.dense.multi_view import Flip
+from lexiseg.dense.wants import wants_masks
 from lexiseg.errors import ConfigError
 from lexiseg.inference.adaptable import made_for, require_adaptable
 from lexiseg.inference.adapted_words import adapt_words
@@ -32,12 +33,13 @@ from lexiseg.inference.adapting import Shot, fit_adaptation
 from lexiseg.inference.background import negative_words, with_background
 from lexiseg.inference.devices import pick_device
 from lexiseg.inference.exported import ExportedModel
+from lexiseg.inference.given_masks import GivenMasks, Masks
 from lexiseg.inference.loading import load_trained_model
 from lexiseg.inference.protocol import InferenceProtocol, reading_protocol
+from lexiseg.inference.regions import masks_missing
 from lexiseg.inference.result import Segmentation
 from lexiseg.inference.segmenter import Segmenter
 from lexiseg.inference.words import EmbeddedWords, Words, known_class_ids, known_words, seen_class_ids
-from lexiseg.masks.provider import MaskProvider
 from lexiseg.ops.view_fusion import Fusion
 from lexiseg.types import ClassSplit, RegionSegmentable, Segmentable
 
@@ -127,6 +129,7 @@ class Pipeline:
             LexisegError: A method together with a checkpoint, a setting that it does not have, or anything else that loading
                 found wrong.
         """
+        require_mapping(settings or {})
         if templates:
             resolve_templates(templates)  # a mistake shows before any weight is read
         if adapted is not None:
@@ -243,7 +246,7 @@ class Pipeline:
         background: bool | str | Sequence[str] | None = None,
         threshold: float | None = None,
         refine: bool | int | None = None,
-        masks: MaskProvider | None = None,
+        masks: Masks | None = None,
     ) -> Segmenter:
         """A segmenter for these words; it keeps every rule when it is given others.
 
@@ -256,7 +259,8 @@ class Pipeline:
             threshold: Pixels scored below it, from 0 to below 1, go to the background or to no class; regions that score no
                 more are no segments.
             refine: Rounds of PAMR, which spreads scores between pixels of like colour; True for ten.
-            masks: Makes the masks of each photograph that comes without any; each then takes one class.
+            masks: Of each photograph that comes without any, each of which takes one class: what makes them or its name, such
+                as ``superpixels``, or a folder of mask files.
 
         Raises:
             ConfigError: Words that make no vocabulary, or a setting out of range.
@@ -376,6 +380,7 @@ def segment(  # noqa: PLR0913  (what a command line would say, in one call)
     flip: Flip | None = None,
     fusion: Fusion | None = None,
     settings: Mapping[str, Any] | None = None,
+    masks: Masks | None = None,
 ) -> Segmentation:
     """Name every pixel of one photograph; for many, build ``Pipeline.load(...).segmenter(...)`` once.
 
@@ -394,10 +399,16 @@ def segment(  # noqa: PLR0913  (what a command line would say, in one call)
         flip: Which mirror image joins each scale; None: the method's own.
         fusion: How the two become one; None: by their mean.
         settings: What else the method is to be told, as in :meth:`Pipeline.load`: ``proxy``, ``sam``, ...
+        masks: As in :meth:`Segmenter.segment`.
 
     Raises:
         LexisegError: What was expected, what came, what to do.
     """
+    require_mapping(settings or {})
+    if masks is None and method is not None and wants_masks(method):
+        raise masks_missing(method)  # before a second model is looked for
+    if isinstance(masks, str | Path):
+        GivenMasks(masks)
     named = {
         "strength": strength,
         "temperature": temperature,
@@ -407,4 +418,4 @@ def segment(  # noqa: PLR0913  (what a command line would say, in one call)
     }
     given = {**(settings or {}), **{key: value for key, value in named.items() if value is not None}}
     pipeline = Pipeline.load(checkpoint, clip=clip, method=method, device=device, settings=given)
-    return pipeline.segmenter(words, background=background, threshold=threshold).segment(image)
+    return pipeline.segmenter(words, background=background, threshold=threshold).segment(image, masks=masks)

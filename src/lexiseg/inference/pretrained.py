@@ -13,11 +13,11 @@ from lexiseg.checkpoints.model_folder import download_model_folder, is_hub_name,
 from lexiseg.checkpoints.training_file import CheckpointInfo
 from lexiseg.data.io import ImageSource
 from lexiseg.errors import ConfigError
+from lexiseg.inference.given_masks import Masks
 from lexiseg.inference.pipeline import Pipeline
 from lexiseg.inference.result import Segmentation
 from lexiseg.inference.segmenter import Segmenter
 from lexiseg.inference.words import Words
-from lexiseg.masks.provider import MaskProvider
 from lexiseg.types import MaskModel
 
 _CHECKED_WORDS = 5
@@ -55,7 +55,7 @@ class PretrainedSegmenter(ModelHubMixin, library_name=LIBRARY, pipeline_tag=TASK
         background: bool | str | Sequence[str] | None = None,
         threshold: float | None = None,
         refine: bool | int | None = None,
-        masks: MaskProvider | None = None,
+        masks: Masks | None = None,
     ) -> Segmenter:
         """As :meth:`lexiseg.Pipeline.segmenter`."""
         return self.pipeline.segmenter(

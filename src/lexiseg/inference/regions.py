@@ -1,5 +1,7 @@
 """The regions of one photograph for a model that reads inside them, from the windows to the labels."""
 
+import logging
+
 import numpy as np
 import numpy.typing as npt
 import torch
@@ -8,8 +10,13 @@ from torch import Tensor
 from lexiseg.dense.multi_view import View, mirror
 from lexiseg.errors import ConfigError
 from lexiseg.inference.refine import MaskVote
-from lexiseg.ops.region_ids import ids_at, one_label_per_region
+from lexiseg.ops.region_ids import UNSEGMENTED, ids_at, one_label_per_region
 from lexiseg.types import MaskedSegmentable, Segmentable
+
+_LOG = logging.getLogger(__name__)
+
+_SHOWN_LEAST = 0.25
+"""Share of the masks below which hardly any is seen; the parts of objects that a SAM finds beside the whole stay above."""
 
 
 class PictureRegions:
@@ -31,6 +38,10 @@ class PictureRegions:
         self._vote = MaskVote.of(masks, size)
         self.ids = model.region_map(torch.from_numpy(masks))
         self._one_label = model.one_label_per_region
+        visible = self.ids.argmax(dim=0) if self.ids.ndim == 3 else self.ids
+        shown = int((visible.unique() > UNSEGMENTED).sum())
+        if shown < _SHOWN_LEAST * len(masks):
+            _tell_covered(len(masks), shown)
 
     def in_view(self, working: tuple[int, int], view: View) -> Tensor:
         """The map ``(…, h, w)`` of a view of the photograph's working size, nearest pixels."""
@@ -41,6 +52,21 @@ class PictureRegions:
         if self._one_label:
             labels = one_label_per_region(labels, self.ids.to(labels.device))
         return labels, self._vote.as_given(self._vote.label_votes(labels))
+
+
+_told: set[str] = set()
+
+
+def _tell_covered(masks: int, shown: int) -> None:
+    """Say once that most masks lie under larger ones."""
+    if not _told:
+        _told.add("covered")
+        _LOG.warning(
+            "%d of %d masks have a pixel of their own: larger ones lie over smaller ones, as published. For all of them take "
+            "masks that do not overlap, such as --masks superpixels, or `lexiseg masks build --regions 48`",
+            shown,
+            masks,
+        )
 
 
 def require_regions(model: Segmentable) -> None:

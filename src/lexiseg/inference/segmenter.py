@@ -37,6 +37,7 @@ from lexiseg.inference.encoding import (
     reads_picture,
     reads_pixels,
 )
+from lexiseg.inference.given_masks import MaskDoor, Masks
 from lexiseg.inference.instances import InstanceSegmentation
 from lexiseg.inference.layout import ImageLayout, lay_out, require_room
 from lexiseg.inference.memory import memory_of_a_photograph
@@ -57,7 +58,6 @@ from lexiseg.inference.segment_finding import (
     stuff_names,
 )
 from lexiseg.inference.words import EmbeddedWords, Words
-from lexiseg.masks.provider import MaskProvider
 from lexiseg.progress import doing
 from lexiseg.types import (
     ClassifiedMasks,
@@ -108,7 +108,7 @@ class Segmenter:
             hatched in overlays if any do.
         protocol: Every setting between photograph and labels.
         embed: Makes other words usable, by the rules of these.
-        masks: Makes the masks of each photograph that comes without any.
+        masks: Of each photograph that comes without any: what makes them, a folder, or a provider's name.
         method: What results say of a training-free reading.
 
     Raises:
@@ -122,7 +122,7 @@ class Segmenter:
         protocol: InferenceProtocol,
         *,
         embed: Embed | None = None,
-        masks: MaskProvider | None = None,
+        masks: Masks | None = None,
         method: Mapping[str, Any] | None = None,
     ) -> None:
         require_reading(model, protocol)
@@ -131,6 +131,7 @@ class Segmenter:
         self.protocol = protocol
         self._words = words
         self._embed, self._masks = embed, masks
+        self._door = MaskDoor(str(self._encoder.device))
 
     @property
     def vocabulary(self) -> Vocabulary:
@@ -163,17 +164,16 @@ class Segmenter:
         """Look for other words from now on, as :meth:`with_words`; where segmenters are shared, use that instead."""
         self._words = self._embedded(words)
 
-    def segment(
-        self, image: ImageSource, *, scores: bool = True, masks: npt.NDArray[np.bool_] | None = None
-    ) -> Segmentation:
+    def segment(self, image: ImageSource, *, scores: bool = True, masks: Masks | None = None) -> Segmentation:
         """Label every pixel.
 
         Args:
             image: A path, a file's bytes, an open file, a Pillow image, or ``(H, W, 3)`` uint8 RGB; of any size
                 from one pixel up. See :func:`lexiseg.data.io.read_image`.
             scores: Whether to compute the score map; labels alone are faster.
-            masks: ``(M, H, W)`` bool, class-agnostic: each takes the class of its highest mean logit, the
-                smaller mask deciding where two overlap. Scores stay those of the pixels. A model that reads inside masks
+            masks: ``(M, H, W)`` bool, class-agnostic; or what makes them or its name, or a folder of mask files, where the
+                photograph's path finds them. Each takes the class of its highest mean logit, the smaller mask deciding where
+                two overlap. Scores stay those of the pixels. A model that reads inside masks
                 (``needs.masks``) does so, and each takes its most frequent label.
 
         Returns:
@@ -191,7 +191,7 @@ class Segmenter:
         images: Sequence[ImageSource],
         *,
         scores: bool = True,
-        masks: Sequence[npt.NDArray[np.bool_]] | None = None,
+        masks: Sequence[Masks] | None = None,
     ) -> list[Segmentation]:
         """Label several photographs, of any sizes; their windows share batches where the model reads window by window.
 
@@ -208,7 +208,10 @@ class Segmenter:
         given = [None] * len(pictures) if masks is None else masks
         if any(each is None for each in given) and self._masks is None:
             require_regions(self.model)
-        masked = [self._masked(picture, each) for picture, each in zip(pictures, given, strict=True)]
+        masked = [
+            self._masked(picture, each, image)
+            for picture, each, image in zip(pictures, given, images, strict=True)
+        ]
         text = self._text(words)
         apart = self.model.names_regions or reads_picture(self.model) or reads_pixels(self.model)
         if (
@@ -262,14 +265,14 @@ class Segmenter:
         require_pieces(self.model, self.protocol, masks=self._masks is not None)
 
     @_apart
-    def encode(self, image: ImageSource, *, masks: npt.NDArray[np.bool_] | None = None) -> EncodedImage:
+    def encode(self, image: ImageSource, *, masks: Masks | None = None) -> EncodedImage:
         """Run the tower once, for :meth:`segment_encoded` with any words; raises as :meth:`segment` does.
 
         Args:
             image: As in :meth:`segment`.
             masks: As there, for a model that reads inside masks; others take them afterwards.
         """
-        return self._read(read_image(image), masks)
+        return self._read(read_image(image), masks, image)
 
     @_apart
     def segment_encoded(
@@ -278,7 +281,7 @@ class Segmenter:
         words: Words = None,
         *,
         scores: bool = True,
-        masks: npt.NDArray[np.bool_] | None = None,
+        masks: Masks | None = None,
     ) -> Segmentation:
         """Label an encoded photograph; the tower does not run again.
 
@@ -474,26 +477,28 @@ class Segmenter:
         return self._embed(words, templates)
 
     def _masked(
-        self, picture: Picture, masks: npt.NDArray[np.bool_] | None
+        self, picture: Picture, masks: Masks | None, image: ImageSource | None = None
     ) -> tuple[MaskVote | None, PictureRegions | None]:
-        """What the masks given, else those that the provider makes, are for: a vote at the end, or a reading inside them."""
-        if masks is None and self._masks is not None:
-            with doing("making masks"):
-                masks = self._masks(picture).arrays()
-        if masks is None:
+        """What the masks given, else those of all photographs, are for: a vote at the end, or a reading inside them."""
+        given = self._masks if masks is None else masks
+        if given is None:
             return None, None
+        with doing("making masks"):
+            masks = self._door.arrays(given, picture, image)
         size = (picture.shape[0], picture.shape[1])
         if self.model.needs.masks:
             return None, PictureRegions(cast(MaskedSegmentable, self.model), masks, size)
         return MaskVote.of(masks, size), None
 
-    def _inside(self, picture: Picture, masks: npt.NDArray[np.bool_] | None = None) -> PictureRegions | None:
+    def _inside(
+        self, picture: Picture, masks: Masks | None = None, image: ImageSource | None = None
+    ) -> PictureRegions | None:
         """For a model that reads inside masks; None for others."""
         if not self.model.needs.masks:
             return None
         if masks is None and self._masks is None:
             require_regions(self.model)
-        return self._masked(picture, masks)[1]
+        return self._masked(picture, masks, image)[1]
 
     def _layout(self, image: Picture, protocol: InferenceProtocol | None = None) -> ImageLayout:
         source = (image.shape[0], image.shape[1])
@@ -508,12 +513,12 @@ class Segmenter:
             require_room(layout, protocol.window_batch, estimate)
         return layout
 
-    def _read(self, image: Picture, masks: npt.NDArray[np.bool_] | None) -> EncodedImage:
+    def _read(self, image: Picture, masks: Masks | None, source: ImageSource | None = None) -> EncodedImage:
         if masks is not None and not self.model.needs.masks:
             raise ConfigError(
                 f"{type(self.model).__name__} does not read inside masks; give them to Segmenter.segment_encoded"
             )
-        return self._encoded(image, self._inside(image, masks))
+        return self._encoded(image, self._inside(image, masks, source))
 
     def _encoded(self, image: Picture, regions: PictureRegions | None = None) -> EncodedImage:
         layout = self._layout(image)

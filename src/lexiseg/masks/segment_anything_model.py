@@ -14,8 +14,8 @@ from torch import Tensor, nn
 from transformers import PretrainedConfig, PreTrainedModel
 
 from lexiseg.constants import IMAGENET_MEAN, IMAGENET_STD
-from lexiseg.errors import CheckpointError, ConfigError, LexisegError
-from lexiseg.hub import SINCE, tell_gated
+from lexiseg.errors import CheckpointError, ConfigError, LexisegError, UnavailableError
+from lexiseg.hub import SINCE, float32, tell_gated
 from lexiseg.keys import some_names
 from lexiseg.masks.provider import Picture
 from lexiseg.ops.prompted_refinement import Prompts
@@ -171,7 +171,7 @@ def load_promptable_model(source: str | Path) -> PromptableModel:
             raise ValueError("no config.json with a model_type")
         if kind in _MODELS:
             model, report = _class_of(_MODELS[kind], source).from_pretrained(
-                source, torch_dtype=torch.float32, output_loading_info=True
+                source, output_loading_info=True, **float32()
             )
             _require_whole(source, kind, report["missing_keys"])
             return PromptableModel(model)
@@ -182,7 +182,7 @@ def load_promptable_model(source: str | Path) -> PromptableModel:
         gated = tell_gated(source, error)
         if gated:
             raise LexisegError(gated) from error
-        raise LexisegError(
+        raise UnavailableError(
             f"the SAM '{source}' is neither a folder nor to be had from the Hugging Face hub ({first}). Choose: go "
             "online once (the hub keeps a copy), or give the folder of local weights"
         ) from error

@@ -25,6 +25,7 @@ from lexiseg.dense.registry import build_dense
 from lexiseg.errors import ConfigError, DataError
 from lexiseg.inference.devices import pick_device
 from lexiseg.inference.encoding import EncodedImage, Picture, WindowEncoder
+from lexiseg.inference.given_masks import GivenMasks
 from lexiseg.inference.layout import lay_out
 from lexiseg.inference.memory import memory_of_a_photograph
 from lexiseg.inference.protocol import reading_protocol
@@ -33,7 +34,6 @@ from lexiseg.interruption import Kept, keeping
 from lexiseg.masks.build import MaskTask
 from lexiseg.ops.region_ids import UNSEGMENTED
 from lexiseg.progress import doing
-from lexiseg.recipes.given_masks import GivenMasks
 from lexiseg.recipes.masks import mask_tasks
 from lexiseg.recipes.photographs import Photograph
 from lexiseg.recipes.settings import ClipSource
@@ -197,7 +197,15 @@ def build_bank(build: BankBuild, skipped: Skipped) -> BankSummary:
     parts, about = _Parts(build.out, maker.tasks, states), maker.about()
     finished = {**about, "mask_files": _short_hash(states)}
     if _settle(build, parts, about, finished):
-        return BankSummary(RegionBank.open(build.out), json.loads((build.out / RECORD).read_text())["counts"])
+        counts = json.loads((build.out / RECORD).read_text(encoding="utf-8"))["counts"]
+        for task, count in zip(maker.tasks, counts, strict=True):
+            if count == _FAILED:
+                skipped(
+                    DataError(
+                        f"{task.image} was left out when the bank was built; --overwrite tries it again"
+                    )
+                )
+        return BankSummary(RegionBank.open(build.out), counts)
     write_json(about, build.out / _UNFINISHED)
     with keeping(parts.kept):
         _read_missing(maker, parts)
@@ -232,6 +240,10 @@ class _Maker:
     def __init__(self, build: BankBuild, skipped: Skipped) -> None:
         self.tasks = mask_tasks(build.photos, None)
         self._masks = GivenMasks(build.masks, build.device)
+        if build.out.resolve() in {task.image.parent.resolve() for task in self.tasks}:
+            raise ConfigError(
+                f"--out {build.out} is a folder of the photographs; choose one of its own for the bank"
+            )
         require_folder(build.out, "--out")
         where = pick_device(build.device)
         self._build, self._skipped = build, skipped
@@ -306,8 +318,9 @@ def _settle(build: BankBuild, parts: _Parts, about: Mapping[str, Any], finished:
                 parts.remove()
             return name == RECORD
         if difference and not build.overwrite:
+            what = "a bank" if name == RECORD else "the beginning of a bank"
             raise ConfigError(
-                f"{build.out} holds a bank with {difference}; choose another --out, or --overwrite that one"
+                f"{build.out} holds {what} with {difference}; choose another --out, or --overwrite that one"
             )
         remove_file(path)
         parts.remove()
@@ -327,9 +340,21 @@ def _difference(path: Path, about: Mapping[str, Any]) -> str:
     """In words, how what is there was made otherwise than wanted; empty where it was not. Names of weights do not matter."""
     try:
         there = json.loads(path.read_text(encoding="utf-8"))
-        pairs = [(key, there.get(key), about[key]) for key in about]
-        for key in ("clip", "proxy"):
-            pairs = [(k, a["weights"], b["weights"]) if k == key else (k, a, b) for k, a, b in pairs]
+        pairs = [pair for key in about for pair in _said(key, there.get(key), about[key])]
     except (OSError, ValueError, KeyError, TypeError, AttributeError):
         return "a record that cannot be read"
     return ", ".join(f"{key} {old} (now {new})" for key, old, new in pairs if old != new)
+
+
+def _said(key: str, old: Any, new: Any) -> Iterator[tuple[str, Any, Any]]:
+    """An entry of two records as plain values that can be compared and told."""
+    if key in ("clip", "proxy"):
+        yield key, old["weights"], new["weights"]
+    elif key == "photographs":
+        yield key, old["count"], new["count"]
+        yield "photographs' names and sizes", old["names"], new["names"]
+    elif isinstance(new, Mapping):
+        for name in new:
+            yield name, old.get(name), new[name]
+    else:
+        yield key, old, new

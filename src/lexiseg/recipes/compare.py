@@ -15,6 +15,7 @@ from lexiseg.checkpoints.run_checkpoint import trained_title
 from lexiseg.clip.loading import FrozenCLIP, load_clip
 from lexiseg.clip.templates import resolve_templates
 from lexiseg.clip.vocabulary import Vocabulary
+from lexiseg.constants import IGNORE_INDEX
 from lexiseg.data.io import read_label
 from lexiseg.dense.method_settings import method_arguments, require_use, shared_settings
 from lexiseg.dense.methods import METHODS, build_method, default_clip
@@ -31,12 +32,12 @@ from lexiseg.dense.wants import (
 from lexiseg.drawing.grid import LabelledPanel, comparison, fit_labels, panel_size
 from lexiseg.errors import ConfigError, DataError, LexisegError
 from lexiseg.inference.devices import pick_device
+from lexiseg.inference.given_masks import GivenMasks
 from lexiseg.inference.pictures import NO_CLASS, drawable
 from lexiseg.inference.pipeline import Pipeline
 from lexiseg.inference.regions import masks_missing
 from lexiseg.inference.segmenter import Segmenter, require_reading
 from lexiseg.models.cascade_clip import CascadeCLIP
-from lexiseg.recipes.given_masks import GivenMasks
 from lexiseg.recipes.photographs import Photograph
 
 NONE = "none"
@@ -47,6 +48,8 @@ TRUTH = "ground truth"
 
 ALL = "all"
 """Stands for every method that reads patches; on a tower with a reading of its own, for that."""
+
+_TOLD_IDS = 5
 
 LeftOut = Callable[[str, LexisegError], None]
 """Hears which method cannot take part, and why."""
@@ -95,6 +98,10 @@ class Comparison:
             GivenMasks(self.masks)
         if self.bank is not None:
             RegionBank.open(self.bank)
+        if not self.methods and self.checkpoint is None:
+            raise ConfigError(
+                f"--methods {NONE} shows a trained model alone, and there is none; name one with --checkpoint, or name methods"
+            )
         if self.stages and self.checkpoint is None:
             raise ConfigError(
                 "--stages shows the stages of a trained Cascade-CLIP; name one with --checkpoint"
@@ -171,6 +178,10 @@ def choose_methods(
         for name, what in wanting.items():
             if what:
                 told(f"{name} is left out: {what}")
+        for name, own in OWN_READINGS.items():
+            told(
+                f"{name} takes part with {own.called} alone, and then by itself; name one by --clip, such as {own.clip}"
+            )
         return tuple(name for name, what in wanting.items() if not what)
     if names == (NONE,):
         return ()
@@ -261,7 +272,12 @@ def _stage_title(blocks: Sequence[int]) -> str:
     return f"block {blocks[0]} alone" if len(blocks) == 1 else f"blocks {blocks[0]}-{blocks[-1]} alone"
 
 
-def read_truth(truth: Path | None, photograph: Photograph, classes: int) -> list[Reading]:
+def read_truth(
+    truth: Path | None,
+    photograph: Photograph,
+    classes: int,
+    told: Callable[[str], None] = lambda line: None,
+) -> list[Reading]:
     """The panel of a photograph's label map, if there is one; it has no seconds.
 
     Args:
@@ -269,6 +285,7 @@ def read_truth(truth: Path | None, photograph: Photograph, classes: int) -> list
             no class. None: nobody knows the truth.
         photograph: Which.
         classes: How many.
+        told: Hears of ids that no class has.
 
     Raises:
         DataError: No such file, no label map, or one of another size.
@@ -281,6 +298,13 @@ def read_truth(truth: Path | None, photograph: Photograph, classes: int) -> list
         raise DataError(
             f"--truth {path}: {label.shape[0]}x{label.shape[1]} pixels (height x width), but {photograph.path} has "
             f"{size[0]}x{size[1]}; give its own label map"
+        )
+    strange = [number for number in np.unique(label).tolist() if number >= classes and number != IGNORE_INDEX]
+    if strange:
+        which = ", ".join(map(str, strange[:_TOLD_IDS])) + (", …" if len(strange) > _TOLD_IDS else "")
+        told(
+            f"--truth {path}: ids beyond the {classes} classes of the words are drawn as no class, {len(strange)} in "
+            f"all ({which}); give a word for every id, in their order"
         )
     known = np.minimum(label.astype(np.int64), classes)
     return [Reading(TRUTH, math.nan, "", fit_labels(known, panel_size(size[0], size[1])), ())]

@@ -12,8 +12,8 @@ import numpy.typing as npt
 
 from lexiseg.errors import ConfigError
 from lexiseg.evaluation.naming import GROUND_TRUTH, GroundTruthMasks, MaskSource
+from lexiseg.inference.given_masks import ON_THE_SPOT, GivenMasks, mask_arrays, on_the_spot
 from lexiseg.masks.provider import MaskProvider
-from lexiseg.recipes.given_masks import ON_THE_SPOT, GivenMasks, mask_arrays, on_the_spot
 from lexiseg.recipes.photographs import Photograph
 from lexiseg.storage import leads_somewhere
 from lexiseg.types import Sample, SegmentationDataset

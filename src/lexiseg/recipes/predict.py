@@ -10,13 +10,13 @@ import numpy.typing as npt
 
 from lexiseg.dense.wants import wants_masks
 from lexiseg.errors import ConfigError
+from lexiseg.inference.given_masks import GivenMasks
 from lexiseg.inference.probabilities import Probabilities
 from lexiseg.inference.regions import masks_missing
 from lexiseg.inference.result import Segmentation
 from lexiseg.inference.segmenter import Segmenter
 from lexiseg.interruption import Kept, keeping
 from lexiseg.progress import doing
-from lexiseg.recipes.given_masks import GivenMasks
 from lexiseg.recipes.photographs import Photograph
 from lexiseg.recipes.result_formats import ResultFiles, ResultFormats
 

@@ -5,12 +5,12 @@ from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from lexiseg.inference.given_masks import GivenMasks
 from lexiseg.inference.instances import InstanceSegmentation
 from lexiseg.inference.panoptic import PanopticSegmentation
 from lexiseg.inference.segment_finding import SegmentKind, Stuff, stuff_names
 from lexiseg.inference.segmenter import Segmenter
 from lexiseg.progress import doing
-from lexiseg.recipes.given_masks import GivenMasks
 from lexiseg.recipes.photographs import Photograph
 from lexiseg.recipes.predict import Prediction, keeping_results
 from lexiseg.recipes.result_formats import Output, ResultFiles, ResultFormats

@@ -156,7 +156,14 @@ def to_markdown(
     benchmarks = sorted({name for row in rows for name in row.published})
     measured = dict.fromkeys(name for runs in results.values() for run in runs for name in run.scores)
     scores = _SCORES if set(measured) <= set(_SCORES) else tuple(measured)
-    head = ["", *scores, "seeds", "M trained", "s/run", *(f"published, {name}" for name in benchmarks)]
+    head = [
+        "",
+        *scores,
+        "seeds",
+        "M trained",
+        "s/run",
+        *(_published_title(rows, name) for name in benchmarks),
+    ]
     lines = [f"| {' | '.join(head)} |", f"| --- |{' ---: |' * (len(head) - 1)}"]
     for row in sorted(rows, key=lambda row: row.number):
         runs = results.get(row.name, ())
@@ -173,6 +180,12 @@ def to_markdown(
     if source is not None and benchmarks:
         lines += ["", f"Published: {source}."]
     return "\n".join([*lines, ""])
+
+
+def _published_title(rows: Sequence[AblationRow], benchmark: str) -> str:
+    """Which numbers a cell of the column holds, where they are several."""
+    count = max(len(row.published.get(benchmark, ())) for row in rows)
+    return f"published, {benchmark}" + (f" ({' / '.join(_SCORES[:count])})" if count > 1 else "")
 
 
 def mean_and_spread(values: Sequence[float]) -> str:

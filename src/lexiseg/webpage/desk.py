@@ -22,11 +22,11 @@ from lexiseg.drawing.overlay import blend
 from lexiseg.errors import ConfigError, DataError
 from lexiseg.inference.background import negative_words
 from lexiseg.inference.encoding import EncodedImage, Picture
+from lexiseg.inference.given_masks import ON_THE_SPOT, GivenMasks
 from lexiseg.inference.pictures import drawable
 from lexiseg.inference.result import Segmentation
 from lexiseg.inference.segmenter import Segmenter
 from lexiseg.inference.words import tell_unknown
-from lexiseg.recipes.given_masks import ON_THE_SPOT, GivenMasks
 from lexiseg.recipes.photographs import Photograph
 from lexiseg.webpage.readers import Readers
 

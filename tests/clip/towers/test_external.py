@@ -2,9 +2,11 @@
 
 import pytest
 import torch
-from transformers import BertConfig, BertModel, Dinov2Config, Dinov2Model, ViTConfig, ViTModel
+import transformers
+from transformers import AutoModel, BertConfig, BertModel, Dinov2Config, Dinov2Model, ViTConfig, ViTModel
 from transformers import Dinov2WithRegistersConfig as RegistersConfig
 from transformers import Dinov2WithRegistersModel as RegistersModel
+from transformers.utils import logging
 
 from lexiseg.clip.towers.external import ExternalVision
 from lexiseg.clip.towers.vit import VisionTower
@@ -84,6 +86,25 @@ def test_proxyclip_takes_a_folder(tiny_clip, tmp_path) -> None:
     assert logits.shape == (2, 5, 2, 4)
     given = build_dense("proxyclip", tower, proxy=ExternalVision(dinov2()))(images, text)
     torch.testing.assert_close(logits, given)
+
+
+def test_an_unused_pooler_is_not_reported(tmp_path, monkeypatch) -> None:
+    vit().save_pretrained(tmp_path)
+    load, seen = AutoModel.from_pretrained, []
+
+    def watched(*args, **kwargs):
+        seen.append((logging.get_verbosity(), kwargs))
+        return load(*args, **kwargs)
+
+    monkeypatch.setattr("transformers.AutoModel.from_pretrained", watched)
+    before = logging.get_verbosity()
+    ExternalVision(tmp_path)
+    ((verbosity, told),) = seen
+    assert verbosity == logging.ERROR
+    assert logging.get_verbosity() == before
+    assert told.get("dtype", told.get("torch_dtype")) == torch.float32
+    new = tuple(map(int, transformers.__version__.split(".")[:2])) >= (4, 56)
+    assert ("torch_dtype" in told) != new, "from 4.56 on its old name is reported at every load"
 
 
 def test_training_mode_never_comes_on() -> None:

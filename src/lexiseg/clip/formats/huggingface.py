@@ -5,7 +5,6 @@ import json
 import math
 import pickle
 import socket
-import warnings
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -13,11 +12,10 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from urllib.parse import urlsplit
 from urllib.request import getproxies
 
-import torch
 from safetensors.torch import save_file
 
-from lexiseg.errors import CheckpointError, ConfigError, LexisegError
-from lexiseg.hub import SINCE, tell_gated
+from lexiseg.errors import CheckpointError, ConfigError, LexisegError, UnavailableError
+from lexiseg.hub import SINCE, float32, quiet, tell_gated
 from lexiseg.keys import some_names
 from lexiseg.storage import write_atomically, write_json, write_text
 from lexiseg.types import Color
@@ -111,11 +109,9 @@ def load_model(class_name: str, location: str, *, what: str) -> Any:
             f"{location} needs transformers' {class_name}, which version {transformers.__version__} does not have; "
             f"update transformers{SINCE.get(class_name, '')}"
         )
-    with _quiet():  # the account of keys below is ours, and stricter
+    with quiet():  # the account of keys below is ours, and stricter
         model, report = asking_hub(
-            lambda: model_class.from_pretrained(
-                location, output_loading_info=True, torch_dtype=torch.float32
-            ),
+            lambda: model_class.from_pretrained(location, output_loading_info=True, **float32()),
             location,
             what=what,
         )
@@ -145,7 +141,7 @@ def asking_hub(ask: Callable[[], T], location: str, *, what: str) -> T:
         if gated:
             raise LexisegError(gated) from error
         choice = "; or try clip=toy, a tiny CLIP that ships with lexiseg and knows only its toy world"
-        raise LexisegError(
+        raise UnavailableError(
             f"the {what} '{location}' is neither a file, nor a folder, nor to be had from the Hugging Face hub "
             f"({_first_line(error)}). Choose: go online once (the hub keeps a copy) or "
             + (
@@ -228,24 +224,6 @@ def _clip_preparation(side: int, mean: Color, std: Color) -> Mapping[str, Any]:
         "image_mean": list(mean),
         "image_std": list(std),
     }
-
-
-@contextmanager
-def _quiet() -> Iterator[None]:
-    """Neither warnings nor bars of transformers and torch, which stay as they were afterwards."""
-    from transformers.utils import logging
-
-    verbosity, bar = logging.get_verbosity(), logging.is_progress_bar_enabled()
-    logging.set_verbosity_error()
-    logging.disable_progress_bar()
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore", UserWarning)
-            yield
-    finally:
-        logging.set_verbosity(verbosity)
-        if bar:
-            logging.enable_progress_bar()
 
 
 def _check_report(location: str, report: Mapping[str, Any], what: str) -> None:

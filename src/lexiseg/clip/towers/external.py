@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from lexiseg.clip.formats.huggingface import asking_hub
 from lexiseg.constants import IMAGENET_MEAN, IMAGENET_STD
 from lexiseg.errors import CheckpointError, ConfigError
+from lexiseg.hub import float32, quiet
 from lexiseg.ops.grid import tokens_to_map
 from lexiseg.types import Color, PositionMode
 
@@ -147,11 +148,12 @@ def _load(source: str) -> "PreTrainedModel":
     import torch
     from transformers import AutoModel
 
-    model, report = asking_hub(
-        lambda: AutoModel.from_pretrained(source, torch_dtype=torch.float32, output_loading_info=True),
-        source,
-        what="model",
-    )
+    with quiet():  # which weights are missing is told below
+        model, report = asking_hub(
+            lambda: AutoModel.from_pretrained(source, output_loading_info=True, **float32()),
+            source,
+            what="model",
+        )
     # DINO's own folders have no pooler, and transformers draws one at random, by which no two loads would be the same model.
     missing = set(report["missing_keys"])
     lacking = sorted(name for name in missing if not name.startswith("pooler."))

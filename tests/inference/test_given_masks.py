@@ -5,10 +5,10 @@ import pytest
 from PIL import Image
 
 from lexiseg.errors import ConfigError, DataError
+from lexiseg.inference import given_masks
+from lexiseg.inference.given_masks import GivenMasks, MaskDoor
 from lexiseg.masks.mask_set import MaskSet
 from lexiseg.masks.store import MaskStore
-from lexiseg.recipes import given_masks
-from lexiseg.recipes.given_masks import GivenMasks
 from lexiseg.recipes.photographs import Photograph
 
 
@@ -70,3 +70,38 @@ def test_mistakes(photo, tmp_path):
         GivenMasks(tmp_path / "gone")
     with pytest.raises(DataError, match=r"no file at .*a.png; check the path. Nor is there a.jpg.masks.json"):
         GivenMasks(tmp_path).read(photo)
+
+
+def test_every_form_of_masks_from_python(photo, tmp_path):
+    ids = np.zeros((16, 24), np.uint8)
+    ids[:3], ids[5:9, :7] = 4, 200
+    Image.fromarray(ids).save(tmp_path / "a.png")
+    given, door = np.stack([ids == 4, ids == 200]), MaskDoor("cpu")
+    assert door.arrays(given, photo.pixels) is given
+    assert (door.arrays(tmp_path, photo.pixels, photo.path) == given).all()
+    assert (door.arrays(str(tmp_path), photo.pixels, str(photo.path)) == given).all()
+    named = door.arrays("superpixels", photo.pixels)
+    assert (named == GivenMasks("superpixels").read(photo)[0]).all()
+    assert (door.arrays(lambda pixels: MaskSet.from_masks(given), photo.pixels) == given).all()
+    with pytest.raises(
+        ConfigError, match="found by a photograph's path; give the path in place of its pixels"
+    ):
+        door.arrays(tmp_path, photo.pixels, photo.pixels)
+    with pytest.raises(
+        ConfigError, match=r"expected an \(M, H, W\) array, a folder, one of superpixels, .*; got int"
+    ):
+        door.arrays(3, photo.pixels)
+
+
+def test_a_provider_that_is_named_is_loaded_once(photo, monkeypatch):
+    asked = []
+
+    def on_the_spot(name, device):
+        asked.append((name, device))
+        return lambda pixels: MaskSet.from_masks(np.ones((1, 16, 24), dtype=bool))
+
+    monkeypatch.setattr(given_masks, "on_the_spot", on_the_spot)
+    door = MaskDoor("cpu")
+    for _ in range(2):
+        door.arrays("sam", photo.pixels)
+    assert asked == [("sam", "cpu")]
