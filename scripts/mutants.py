@@ -277,6 +277,22 @@ _PHOTOGRAPH_TO_LABELS = (
         ("tests/ops/test_resize.py",),
     ),
     Slip(
+        "piece-columns",
+        "a piece of a picture cuts its sums by the windows above it instead of those to the left",
+        "src/lexiseg/inference/layout.py",
+        "return replace(plan, after=self.after[axis])",
+        "return replace(plan, after=self.after[0])",
+        ("tests/inference/test_pieces.py",),
+    ),
+    Slip(
+        "tile-windows",
+        "a tile leaves out the windows that begin before it",
+        "src/lexiseg/ops/window_tiles.py",
+        "if start < stop and start + window > first]",
+        "if start < stop and start >= first]",
+        ("tests/ops/test_window_tiles.py", "tests/inference/test_pieces.py"),
+    ),
+    Slip(
         "window-stride",
         "windows lie side by side, whatever the protocol's stride",
         "src/lexiseg/inference/layout.py",

@@ -8,11 +8,11 @@ os.environ["HF_HUB_OFFLINE"] = "1"
 # What a command says of itself while it works depends on how long it takes; its own tests set it free.
 os.environ["LEXISEG_QUIET"] = "1"
 
-# Tests that run side by side share the cores, as do the processes that they start; torch reads this when it is imported.
-os.environ.setdefault(
-    "OMP_NUM_THREADS",
-    str(max(1, (os.cpu_count() or 1) // int(os.environ.get("PYTEST_XDIST_WORKER_COUNT", "1")))),
-)
+# Tests that run side by side share the cores, as do the processes that they start; torch reads this when it is imported. The
+# process that starts them has loaded this file too, so that what they inherit is its own share.
+if "PYTEST_XDIST_WORKER" in os.environ or "OMP_NUM_THREADS" not in os.environ:
+    side_by_side = int(os.environ.get("PYTEST_XDIST_WORKER_COUNT", "1"))
+    os.environ["OMP_NUM_THREADS"] = str(max(1, (os.cpu_count() or 1) // side_by_side))
 
 import signal
 from collections import Counter

@@ -13,6 +13,7 @@ from lexiseg.inference.pipeline import Pipeline
 from lexiseg.inference.segmenter import Segmenter
 from lexiseg.recipes.photographs import Photograph, Step, find_photos
 from lexiseg.recipes.predict import check_flags
+from lexiseg.recipes.predict_raster import at_scale, by_tiles
 from lexiseg.recipes.predict_segments import predictor
 from lexiseg.recipes.result_formats import ResultFormats
 from lexiseg.storage import require_folder
@@ -36,11 +37,12 @@ def run(args: argparse.Namespace, console: Console | None = None) -> int:
     check_flags(**{name: getattr(args, name) for name in _CHECKED}, masks=masks is not None)
     formats = ResultFormats.read(args.format, output=args.output, pieces=args.pieces, stuff=args.stuff)
     require_folder(args.out, "--out")
-    pipeline = read_pipeline(args)
+    pipeline = at_scale(read_pipeline(args), args.scale)
     segmenter = make_segmenter(pipeline, vocabulary, args)
     warn_unknown(console, pipeline.clip, args, vocabulary)
     kept = {name: getattr(args, name) for name in ("out", "output", "stuff", "scores")}
-    prediction = predictor(segmenter, masks, overlay=not args.no_overlay, formats=formats, **kept)
+    pictures = predictor(segmenter, masks, overlay=not args.no_overlay, formats=formats, **kept)
+    prediction = by_tiles(pictures, photos, args.scale)
 
     def work(photograph: Photograph, _: Step) -> None:
         console.print(f"{escape(str(photograph.path))}: {escape(prediction.keep(photograph).describe())}")

@@ -1,7 +1,7 @@
 """Where the windows of a photograph lie, in each of its views, and the way from their logits back to its pixels."""
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import pairwise
 
 import torch
@@ -57,6 +57,7 @@ class WindowLayout:
             photograph; None where they reach it directly.
         stretched_from: Height and width of the photograph that was stretched to ``working``; None where it was not. Logits of
             a stretched photograph go from their own grid to its pixels in one step.
+        after: Windows above and to the left of these in the grid of the larger picture that this is a piece of.
     """
 
     source: tuple[int, int]
@@ -66,6 +67,7 @@ class WindowLayout:
     padding: Padding
     by_way_of: tuple[int, int] | None = None
     stretched_from: tuple[int, int] | None = None
+    after: tuple[int, int] = (0, 0)
 
     @property
     def unscaled(self) -> tuple[int, int]:
@@ -147,7 +149,7 @@ class WindowLayout:
             device=device,
         )
         if self.by_way_of is None:
-            return plan
+            return replace(plan, after=self.after[axis])
         return route_through(plan, self.by_way_of[axis], self.source[axis])
 
 

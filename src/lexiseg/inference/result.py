@@ -90,9 +90,7 @@ class Segmentation(Annotated):
 
     def describe(self, *, most: int = 8) -> str:
         """Classes found, largest first, with their share of the picture in percent; ``most`` of them are named."""
-        areas = [f"{name} {100 * area:.1f} %" for name, area in self.areas.items()]
-        more = [f"and {len(areas) - most} more"] if len(areas) > most else []
-        return ", ".join(areas[:most] + more)
+        return told_areas(self.areas, most=most)
 
     @cached_property
     def mean_scores(self) -> dict[str, float]:
@@ -318,6 +316,13 @@ class Segmentation(Annotated):
             part = None if weights is None else weights[rows].ravel()
             total += np.bincount(self.labels[rows].ravel(), weights=part, minlength=len(total))
         return total
+
+
+def told_areas(areas: Mapping[str, float], *, most: int = 8) -> str:
+    """Names with their share of a picture in percent; ``most`` of them are named."""
+    told = [f"{name} {100 * area:.1f} %" for name, area in areas.items()]
+    more = [f"and {len(told) - most} more"] if len(told) > most else []
+    return ", ".join(told[:most] + more)
 
 
 def _write(path: Path, content: bytes) -> None:

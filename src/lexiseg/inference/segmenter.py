@@ -43,6 +43,7 @@ from lexiseg.inference.layout import ImageLayout, lay_out, require_room
 from lexiseg.inference.memory import memory_of_a_photograph
 from lexiseg.inference.panoptic import PanopticSegmentation
 from lexiseg.inference.pictures import NO_CLASS
+from lexiseg.inference.pieces import require_pieces
 from lexiseg.inference.probabilities import Probabilities, require_holdable
 from lexiseg.inference.protocol import InferenceProtocol
 from lexiseg.inference.refine import PAMR, MaskVote, PreparedPAMR
@@ -235,6 +236,33 @@ class Segmenter:
             decided = self._decide(encoded, words, passes, self.protocol, scores=scores, vote=vote)
             results.append(self._told(decided, words))
         return results
+
+    @_apart
+    def segment_piece(self, pixels: Picture, after: tuple[int, int]) -> Segmentation:
+        """Labels of a piece of a larger picture, to the bit those of the whole where all windows over a pixel are in the piece.
+
+        Args:
+            pixels: ``(H, W, 3)`` uint8, from the first row of windows of the picture's grid to the last one's end; see
+                :func:`lexiseg.ops.window_tiles.window_tiles`. Its words are those of this segmenter.
+            after: Windows of the grid above and to the left of the piece.
+
+        Raises:
+            ConfigError: See :meth:`require_pieces`.
+            DataError: As in :meth:`segment`.
+        """
+        self.require_pieces()
+        whole = self._layout(pixels)
+        layout = replace(whole, windows=(replace(whole.windows[0], after=after),))
+        encoded = EncodedImage(pixels, layout, tuple(self._encoder.encode([pixels], [layout])))
+        return self._result(encoded, self._words, scores=False, vote=None)
+
+    def require_pieces(self) -> None:
+        """Refuse what :meth:`segment_piece` cannot do for want of the whole picture.
+
+        Raises:
+            ConfigError: The model, the protocol or the masks need all of it.
+        """
+        require_pieces(self.model, self.protocol, masks=self._masks is not None)
 
     @_apart
     def encode(self, image: ImageSource, *, masks: Masks | None = None) -> EncodedImage:

@@ -33,6 +33,8 @@ class AxisPlan:
         resample: ``(source, working)``, or None where working and source size agree.
         working: Pixels of the image that the windows lie on.
         source: Pixels of the photograph.
+        after: Windows that the grid of a larger picture has before the first of these, where this is a piece of one. Sums are
+            cut where those of the whole picture are, so that a piece has its bits.
     """
 
     starts: tuple[int, ...]
@@ -40,6 +42,7 @@ class AxisPlan:
     resample: Tensor | None
     working: int
     source: int
+    after: int = 0
     _ways: "dict[float, BandedMatrix]" = field(default_factory=dict, init=False, repr=False, compare=False)
 
     @property
@@ -66,7 +69,8 @@ class AxisPlan:
     def way(self, scale: float = 1.0) -> "BandedMatrix":
         """:meth:`fused` times ``scale``, kept for the words that are still to come."""
         if scale not in self._ways:
-            self._ways[scale] = BandedMatrix(self.fused() * scale)
+            first = self.after * self.upsample.shape[1]
+            self._ways[scale] = BandedMatrix(self.fused() * scale, first=first)
         return self._ways[scale]
 
 
@@ -109,10 +113,12 @@ class BandedMatrix:
 
     Args:
         matrix: ``(rows, columns)``; every row holds something.
+        first: Place of its first column in the larger matrix that it is cut from.
     """
 
-    def __init__(self, matrix: Tensor) -> None:
+    def __init__(self, matrix: Tensor, *, first: int = 0) -> None:
         self.matrix = matrix
+        self._start = first
         filled = (matrix != 0).to(torch.uint8)
         self._first: list[int] = filled.argmax(1).tolist()
         self._last: list[int] = (matrix.shape[1] - filled.flip(1).argmax(1)).tolist()
@@ -139,7 +145,8 @@ class BandedMatrix:
     def rows_times(self, rows: slice, maps: Tensor) -> Tensor:
         """``matrix[rows] @ maps`` along the first axis of ``(columns of rows, M, C)``: ``(R, M, C)``."""
         band = self.columns(rows)
-        product = steady_product(self.matrix[rows, band], maps.flatten(1), start=band.start)
+        start = self._start + band.start
+        product = steady_product(self.matrix[rows, band], maps.flatten(1), start=start)
         return product.unflatten(1, maps.shape[1:])
 
     def times_rows(self, maps: Tensor, rows: slice) -> Tensor:
@@ -151,7 +158,8 @@ class BandedMatrix:
             taken = slice(rows.start + part.start, rows.start + part.stop)
             band = self.columns(taken)
             shifted = slice(band.start - offset, band.stop - offset)
-            result[:, part] = steady_product(flat[:, shifted], self.matrix[taken, band].T, start=band.start)
+            start = self._start + band.start
+            result[:, part] = steady_product(flat[:, shifted], self.matrix[taken, band].T, start=start)
         return result.unflatten(0, maps.shape[:2])
 
 

@@ -3,6 +3,7 @@
 import warnings
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 
 import numpy as np
@@ -22,17 +23,26 @@ Step = Callable[[str], None]
 
 @dataclass(frozen=True)
 class Photograph:
-    """A photograph that could be read.
+    """A photograph and the name of its results.
 
     Attributes:
         path: Its file.
         stem: How its results are called.
-        pixels: ``(H, W, 3)`` uint8 RGB.
+        held: Its pixels where they are in hand; None: read from the file when they are asked for.
     """
 
     path: Path
     stem: str
-    pixels: npt.NDArray[np.uint8]
+    held: npt.NDArray[np.uint8] | None = None
+
+    @cached_property
+    def pixels(self) -> npt.NDArray[np.uint8]:
+        """``(H, W, 3)`` uint8 RGB.
+
+        Raises:
+            DataError: The file cannot be read.
+        """
+        return read_image(self.path) if self.held is None else self.held
 
 
 def find_photos(patterns: Sequence[str]) -> list[Path]:
@@ -89,7 +99,7 @@ def work_through(
 
         for number, (path, stem) in enumerate(zip(photos, result_stems(photos), strict=True), start=1):
             try:
-                work(Photograph(path, stem, read_image(path)), step)
+                work(Photograph(path, stem), step)
             except DataError as error:
                 skipped(error)
                 failures.append(path)

@@ -21,6 +21,7 @@ Results lie at the photograph's own size:
   STEM_overlay.png   the photograph coloured by class, with a legend; unseen classes hatched
   STEM.json          areas, scores, and every setting
   panoptic.json and panoptic/STEM.png, or instances.json, with --output: COCO's form instead, and overlays
+  STEM_labels.tif    of a TIFF file, with --scale native: docs/huge-images.md
   coco.json, yolo/, labelme/, geojson/ ... with --format: for labelling tools; docs/labelling.md
 
 Without --checkpoint a training-free reading of CLIP answers. An unreadable photograph is reported and
@@ -39,6 +40,7 @@ _EXAMPLES = """examples:
   lexiseg predict photos/ --classes "dog, grass" --format png,coco,labelme --pieces
   lexiseg predict photos/ --classes "dog, grass" --masks sam/              one class per mask of sam/STEM.png
   lexiseg predict photos/ --classes "dog, grass" --masks photos/           ... that `lexiseg masks build` made there
+  lexiseg predict city.tif --classes "roof, road, tree" --scale native --format geojson
   lexiseg predict photo.jpg --classes "road, car" --checkpoint runs/camvid/best.ckpt
   lexiseg predict scene.png --classes "red circle, bricks" --clip toy      offline, toy scenes only"""
 
@@ -52,6 +54,8 @@ _MASKS = (
     "photograph's size, 0 for no mask; or DIR is what `lexiseg masks build` wrote to, or holds SA-1B's JSON files; or "
     "a provider's name (superpixels, normalized_cut, sam, ...), made on the spot"
 )
+
+_SCALE = "leave photographs as large as they are; TIFF files of any size tile by tile, into STEM_labels.tif"
 
 _FORMAT = "files: png, coco (or coco-polygons), panoptic, yolo, labelme, geojson, probabilities (default: png, or of --output)"
 
@@ -71,6 +75,7 @@ COMMAND = Command(
         *SENTENCES,
         Flag("--threshold", "P", "scored below P (0 to 1): background, no class, no segment", kind=float),
         Flag("--refine", "STEPS", _REFINE, kind=int, more={"nargs": "?", "const": _REFINE_STEPS}),
+        Flag("--scale", None, _SCALE, None, choices=("native",)),
         Flag("--masks", "DIR|PROVIDER", _MASKS),
         Flag("--output", None, "what is told", "semantic", choices=("semantic", "panoptic", "instances")),
         Flag("--format", "NAME,NAME", _FORMAT),

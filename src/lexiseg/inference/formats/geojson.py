@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from lexiseg.drawing.palette import class_colours
+from lexiseg.drawing.palette import Colour, class_colours
 from lexiseg.inference.instances import InstanceSegmentation
 from lexiseg.ops.outlines import Outline, Ring
 
@@ -19,17 +19,24 @@ def geojson(found: InstanceSegmentation) -> dict[str, Any]:
             "type": "Feature",
             "geometry": _geometry(found.outlines(index)),
             "properties": {
-                "name": names[thing.class_id],
-                "class_id": thing.class_id,
+                **told_class(thing.class_id, names[thing.class_id], colours[thing.class_id]),
                 "area": thing.area,
                 "score": thing.told_score,
-                "objectType": "annotation",
-                "classification": {"name": names[thing.class_id], "color": list(colours[thing.class_id])},
             },
         }
         for index, thing in enumerate(found.things)
     ]
     return {"type": "FeatureCollection", "features": features}
+
+
+def told_class(class_id: int, name: str, colour: Colour) -> dict[str, Any]:
+    """What ``properties`` say of an object's class."""
+    return {
+        "name": name,
+        "class_id": class_id,
+        "objectType": "annotation",
+        "classification": {"name": name, "color": list(colour)},
+    }
 
 
 def _geometry(pieces: list[Outline]) -> dict[str, Any]:
