@@ -1,12 +1,14 @@
 """Each method against its formula, written out plainly for one image and one head after the other."""
 
+import importlib.resources
+
 import pytest
 import torch
 import torch.nn.functional as F
 from torch import Tensor
+from transformers import CLIPModel
 
 import dense_cases as cases
-from lexiseg.clip.loading import load_clip
 from lexiseg.clip.towers.vit import VisionTower
 from lexiseg.dense import build_dense
 from lexiseg.dense.clip_surgery import CLIPSurgery
@@ -334,9 +336,12 @@ def test_proxyclip_on_a_finer_rectangle(tower, image) -> None:
     torch.testing.assert_close(features(encoder, image)[0], expected.T.unflatten(1, (6, 14)))
 
 
-def test_the_toy_clip_as_the_second_model(tower, image) -> None:
-    named, given = (build_dense("proxyclip", tower, proxy=each) for each in ("toy", load_clip("toy").tower))
-    assert torch.equal(named.encode(image).features, given.encode(image).features)
+def test_the_toy_clip_as_the_second_model(tower, image, tmp_path) -> None:
+    folder = importlib.resources.files("lexiseg") / "assets" / "toy_clip"
+    CLIPModel.from_pretrained(str(folder)).vision_model.save_pretrained(tmp_path)
+    for name in ("proxyclip", "corrclip"):
+        named, given = (build_dense(name, tower, proxy=each) for each in ("toy", tmp_path))
+        assert torch.equal(named.encode(image).features, given.encode(image).features)
 
 
 @pytest.mark.parametrize(

@@ -25,7 +25,6 @@ from lexiseg.clip.towers.family import Family
 from lexiseg.errors import CheckpointError, ConfigError, near_name
 from lexiseg.progress import doing
 from lexiseg.storage import leads_somewhere
-from lexiseg.types import ImageTower
 
 TOY_CLIP = "toy"
 """The small CLIP shipped with the package, which knows only the toy world."""
@@ -63,13 +62,19 @@ def load_clip(
         return _load(source, tokenizer, activation, vision_heads=vision_heads, text_heads=text_heads)
 
 
-def load_vision(source: str | Path) -> ImageTower:
-    """A second vision model: any of ``transformers`` by hub name or folder, or of ``toy`` the shipped CLIP's image tower.
+def load_vision(source: str | Path) -> ExternalVision:
+    """A second vision model: any of ``transformers`` by hub name or folder; ``toy`` is the shipped CLIP's, as such a folder.
 
     Raises:
         LexisegError: As :class:`~lexiseg.clip.towers.external.ExternalVision` raises it.
     """
-    return load_clip(TOY_CLIP).tower if str(source) == TOY_CLIP else ExternalVision(source)
+    if str(source) == TOY_CLIP:
+        return ExternalVision(load_model("CLIPModel", _toy_folder(), what="CLIP").vision_model)
+    return ExternalVision(source)
+
+
+def _toy_folder() -> str:
+    return str(importlib.resources.files("lexiseg") / "assets" / "toy_clip")
 
 
 def _load(
@@ -81,9 +86,7 @@ def _load(
     text_heads: int | None,
 ) -> FrozenCLIP:
     if str(source) == TOY_CLIP:
-        return _load_folder(
-            str(importlib.resources.files("lexiseg") / "assets" / "toy_clip"), tokenizer, name=TOY_CLIP
-        )
+        return _load_folder(_toy_folder(), tokenizer, name=TOY_CLIP)
     _require_known(str(source))
     path = weights_in(Path(source)) or Path(source)
     if not path.is_file():

@@ -31,7 +31,7 @@ class ProxyCLIP(DenseEncoder):
     Args:
         tower: The frozen image tower.
         proxy: The external model: a hub name or folder of any vision model of ``transformers`` with square
-            patches (DINO, DINOv2, DINOv3, …), ``toy`` for the shipped CLIP's image tower, another image tower, or a function
+            patches (DINO, DINOv2, DINOv3, …), ``toy`` for the shipped CLIP's, another image tower, or a function
             to features. The default is the release's DINO with patches of 8.
         sharpness: γ.
         shift: β.
