@@ -145,7 +145,7 @@ def test_what_a_paper_prints_of_a_method_is_one_number_in_both_homes():
     """Beside a table's row without changes, and beside the method anywhere."""
     b16 = SimpleNamespace(
         has_blocks=True, has_class_token=True, aligned_patches=False, takes_prompts=True,
-        patch_size=16, image_size=224, embed_dim=512, depth=12, width=768, num_heads=12,
+        patch_size=16, image_size=224, embed_dim=512, depth=12, width=768, num_heads=12, own_reading=None,
     )  # fmt: skip
     compared = set()
     for table in table_names(MEASURED):

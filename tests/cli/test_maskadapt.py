@@ -112,7 +112,7 @@ def test_a_photograph_without_a_caption_or_masks_is_skipped(run, scenes, tmp_pat
     MaskStore().path(photo).unlink()
     photo.with_name("new.png").write_bytes(photo.read_bytes())
     status, printed = pair(run, photos, tmp_path / "pairs")
-    assert status == 0
+    assert status == 1
     assert "5 photographs: 3 made, 0 already there, 2 skipped" in printed
     assert "new.png: no caption of a photograph of this name" in printed
     assert "run `lexiseg masks build`" in printed
