@@ -92,6 +92,21 @@ def test_every_rule_reaches_the_segmenter(client, pipeline):
     same(client.ask("/segment_encoded", form(encoding=name, **texts)).json, expected)
 
 
+def test_a_refinement_that_would_hold_up_everybody_is_refused(pipeline):
+    image = sharp(41, 59, 5)
+    most = 41 * 59 * 2 * 3
+    with served(create_app(pipeline, Limits(refinement=most))) as client:
+        name = client.ask("/encode", form(image)).json["encoding"]
+        for route, what in (("/segment", {"image": image}), ("/segment_encoded", {"encoding": name})):
+            assert client.ask(route, form(**what, words="red; rose", refine="3")).status == 200
+            answer = client.ask(route, form(**what, words="red; rose", background="sand", refine="3"))
+            assert answer.status == 422
+            assert (
+                "refine: 3 rounds for 3 words on 2419 pixels are more than is done here"
+                in answer.json["error"]
+            )
+
+
 def test_words_that_a_small_clip_has_never_read_are_told(client):
     image = photograph()
     told = client.ask("/segment", form(image, words="sand, a gnu", background="a zebu")).json["warning"]

@@ -90,3 +90,26 @@ def test_nothing_is_taken_after_the_end(recorder):
     batcher.close()
     with pytest.raises(RuntimeError):
         batcher.submit("a", 1)
+
+
+def test_what_was_cancelled_is_let_go_at_once(recorder):
+    """Behind a long answer, photographs that nobody waits for any more would fill the memory."""
+    batcher = Batcher(recorder, most=3)
+    first = batcher.submit("first", 0)
+    assert recorder.busy.wait(10)
+    waiting = [batcher.submit("a", item) for item in (1, 2, 3, 5, 7)]
+    assert len(batcher) == 5
+    assert all(future.cancel() for future in waiting[:4])
+    assert len(batcher) == 1
+    recorder.free.set()
+    batcher.close()
+    assert (first.result(), waiting[4].result()) == (0, 14)
+
+
+def test_the_only_one_that_waits_for_others_may_leave(recorder):
+    recorder.free.set()
+    batcher = Batcher(recorder, most=2, gather_seconds=30)
+    assert batcher.submit("a", 1).cancel()
+    later = [batcher.submit("a", item) for item in (2, 3)]
+    assert [future.result(10) for future in later] == [4, 6]
+    batcher.close()

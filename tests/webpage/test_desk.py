@@ -155,6 +155,7 @@ def test_a_method_that_reads_inside_masks_says_so(desk, sitting):
         ),
         ({"threshold": 1.5}, "from 0 to below 1"),
         ({"refine": -1}, "at least 0"),
+        ({"refine": 10**9}, "rounds for 1 words on .* are more than is done here"),
         ({"background": "red"}, "no negative word is left"),
         ({"masks": "../etc"}, "no masks '../etc'"),
     ],
@@ -165,6 +166,18 @@ def test_a_mistake_is_one_sentence_and_leaves_no_answer(desk, sitting, changes, 
         desk.ask(sitting, [replace(Question("red", "one"), **changes)])
     assert "\n" not in str(caught.value)
     assert sitting.answers == ()
+
+
+def test_uploads_are_read_as_strangers(sitting, tmp_path):
+    """Named as a harmless format, and huge once decoded: neither a program runs, nor is it decoded."""
+    (tmp_path / "harmless.png").write_bytes(
+        b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 7 11\n%%EndComments\nshowpage\n%%EOF\n"
+    )
+    with pytest.raises(DataError, match="not an image"):
+        sitting.show(tmp_path / "harmless.png")
+    Image.new("1", (8009, 5003)).save(tmp_path / "huge.png")
+    with pytest.raises(DataError, match="5003x8009 pixels .* at most 40000000"):
+        sitting.show(str(tmp_path / "huge.png"))
 
 
 def test_a_broken_photograph_is_refused_and_the_one_before_is_gone(desk, sitting):

@@ -25,6 +25,12 @@ _DAMAGE = (OSError, SyntaxError, ValueError, EOFError, struct.error, zlib.error)
 _CONTENT = "the content given"
 """What messages call an image that came without a name."""
 
+PLAIN_FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "TIFF", "GIF")
+"""Pillow's names of what is read of strangers; others, such as EPS, start programs."""
+
+MOST_PIXELS = 40_000_000
+"""Of a stranger's photograph, unless it is said otherwise."""
+
 _SIXTEEN_BIT = ("I", "I;16", "I;16B", "I;16L", "I;16N")
 _MASK_BYTES = 2 * 2**30
 """Most that the masks of one photograph may take, one byte a pixel."""
@@ -64,21 +70,20 @@ def read_image(source: ImageSource) -> npt.NDArray[np.uint8]:
         return _pixels(image, _CONTENT)
 
 
-def read_content(content: bytes, *, formats: tuple[str, ...], most_pixels: int) -> npt.NDArray[np.uint8]:
+def read_content(content: bytes, *, most_pixels: int = MOST_PIXELS) -> npt.NDArray[np.uint8]:
     """A stranger's photograph as :func:`read_image` gives it; nothing is decoded before its kind and size are known.
 
     Args:
-        content: A file's bytes.
-        formats: Pillow's names of the formats that are tried. Some of the others run programs.
+        content: A file's bytes; only :data:`PLAIN_FORMATS` are tried.
         most_pixels: Of the picture.
 
     Returns:
         ``(H, W, 3)`` uint8 RGB.
 
     Raises:
-        DataError: No image of these formats, too many pixels, or as :func:`read_image`.
+        DataError: No image of those formats, too many pixels, or as :func:`read_image`.
     """
-    with _opened(io.BytesIO(content), _CONTENT, formats) as image:
+    with _opened(io.BytesIO(content), _CONTENT, PLAIN_FORMATS) as image:
         width, height = image.size
         if width * height > most_pixels:
             raise DataError(

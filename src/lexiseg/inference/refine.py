@@ -15,6 +15,28 @@ _MASKS_AT_ONCE = 16
 _REFINED_PIXELS = 2**24
 """Largest photograph that is refined: the colours of 16 neighbours take 200 bytes a pixel."""
 
+MOST_REFINEMENT = 500_000_000
+"""Pixels by words by rounds that strangers may ask for: about a minute of one core."""
+
+
+def require_affordable(pixels: int, words: int, steps: int, *, most: int = MOST_REFINEMENT) -> None:
+    """Refuse a refinement that would hold up everybody else.
+
+    Args:
+        pixels: Of the photograph.
+        words: Each is refined by itself.
+        steps: Rounds of :class:`PAMR`; 0 costs nothing.
+        most: The bound of their product.
+
+    Raises:
+        ConfigError: More than that.
+    """
+    if pixels * words * steps > most:
+        raise ConfigError(
+            f"refine: {steps} rounds for {words} words on {pixels} pixels are more than is done here (the product may be "
+            f"{most}); ask for fewer rounds or words, or shrink the photograph"
+        )
+
 
 class PAMR:
     """Pixel-adaptive mask refinement of logits at the photograph's size (Araslanov and Roth 2020).

@@ -58,7 +58,15 @@ class Batcher:
                 raise RuntimeError("the batcher is closed")
             self._waiting.append(job)
             self._changed.notify()
+        job.future.add_done_callback(lambda _: self._forget(job))
         return job.future
+
+    def _forget(self, job: _Job) -> None:
+        """Let go of what was cancelled: its photograph would wait in memory behind a long answer."""
+        with self._changed:
+            if job in self._waiting:
+                self._waiting.remove(job)
+                self._changed.notify()
 
     def close(self) -> None:
         """Take nothing more; return when all that waits is done."""
@@ -78,19 +86,22 @@ class Batcher:
     def _next(self) -> list[_Job]:
         """Jobs of one key; none once closed and empty."""
         with self._changed:
-            while not self._waiting:
+            while not self._ready():
                 if self._closed:
                     return []
                 self._changed.wait()
-            until = self._waiting[0].came + self._gather_seconds
-            while not self._closed and len(self._joined()) < self._most:
-                left = until - time.monotonic()
-                if left <= 0:
-                    break
-                self._changed.wait(left)
             batch = self._joined()
             self._waiting = [job for job in self._waiting if job not in batch]
             return batch
+
+    def _ready(self) -> bool:
+        """Whether somebody waits, and has waited long enough for others."""
+        while self._waiting and not self._closed and len(self._joined()) < self._most:
+            left = self._waiting[0].came + self._gather_seconds - time.monotonic()
+            if left <= 0:
+                break
+            self._changed.wait(left)
+        return bool(self._waiting)
 
     def _joined(self) -> list[_Job]:
         """The oldest and those that may join it, in their order."""

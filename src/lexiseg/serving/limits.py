@@ -3,7 +3,9 @@
 from collections.abc import Sequence
 from dataclasses import dataclass, fields, replace
 
+from lexiseg.data.io import MOST_PIXELS
 from lexiseg.errors import ConfigError, did_you_mean
+from lexiseg.inference.refine import MOST_REFINEMENT
 
 
 @dataclass(frozen=True)
@@ -14,6 +16,7 @@ class Limits:
         bytes: Of a request's body.
         pixels: Of a photograph, and of all photographs of a batch together.
         words: Of a request, synonyms and the background's included.
+        refinement: Of a request, its pixels by words by rounds of PAMR: what one client may hold the model for.
         upload_seconds: From a request's head to the end of its body.
         seconds: From the end of the body to the answer.
         requests: That are read or answered at once; further ones are told to come again.
@@ -27,8 +30,9 @@ class Limits:
     """
 
     bytes: int = 20 * 2**20
-    pixels: int = 40_000_000
+    pixels: int = MOST_PIXELS
     words: int = 1000
+    refinement: int = MOST_REFINEMENT
     upload_seconds: float = 20.0
     seconds: float = 60.0
     requests: int = 64
@@ -67,4 +71,4 @@ class Limits:
         return replace(self, **changes)
 
 
-_MAY_BE_ZERO = ("gather_seconds", "cache_bytes")
+_MAY_BE_ZERO = ("gather_seconds", "cache_bytes", "refinement")

@@ -3,8 +3,8 @@
 from collections.abc import Mapping
 from typing import Any, get_args
 
-from lexiseg.serving.options import Output
-from lexiseg.serving.service import FORMATS
+from lexiseg.data.io import PLAIN_FORMATS
+from lexiseg.serving.options import MOST_ROUNDS, Output
 
 ABOUT = """An image and words in, a labelled mask out.
 
@@ -14,7 +14,7 @@ Every error is `{"error": "a sentence"}`. 503 comes with `Retry-After`."""
 _IMAGE = {
     "type": "string",
     "format": "binary",
-    "description": f"The content of an image file: {', '.join(FORMATS)}. EXIF orientation is applied.",
+    "description": f"The content of an image file: {', '.join(PLAIN_FORMATS)}. EXIF orientation is applied.",
 }
 _OPTIONS: Mapping[str, Any] = {
     "words": {
@@ -33,7 +33,12 @@ _OPTIONS: Mapping[str, Any] = {
         "exclusiveMaximum": 1,
         "description": "Pixels scored below go to the background, or to no class.",
     },
-    "refine": {"type": "integer", "minimum": 0, "description": "Rounds of PAMR, which follows colours."},
+    "refine": {
+        "type": "integer",
+        "minimum": 0,
+        "maximum": MOST_ROUNDS,
+        "description": "Rounds of PAMR, which follows colours.",
+    },
     "output": {
         "type": "string",
         "enum": list(get_args(Output)),

@@ -14,7 +14,8 @@ Output = Literal["json", "labels", "overlay", "scores"]
 """What comes back: JSON with run lengths, or one of the PNGs that a result can be."""
 
 OPTION_NAMES = ("words", "background", "threshold", "refine", "output")
-_MOST_ROUNDS = 100
+MOST_ROUNDS = 100
+"""Of a refinement."""
 
 
 @dataclass(frozen=True)
@@ -74,6 +75,6 @@ def _rounds(text: str | None) -> int | None:
         value = int(text)
     except ValueError:
         value = -1
-    if not 0 <= value <= _MOST_ROUNDS:
-        raise ConfigError(f"refine: expected a whole number from 0 to {_MOST_ROUNDS}, got '{text[:40]}'")
+    if not 0 <= value <= MOST_ROUNDS:
+        raise ConfigError(f"refine: expected a whole number from 0 to {MOST_ROUNDS}, got '{text[:40]}'")
     return value

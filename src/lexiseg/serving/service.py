@@ -10,6 +10,7 @@ from typing import Any, Literal, TypeVar
 from lexiseg.data.io import read_content
 from lexiseg.inference.encoding import EncodedImage, Picture
 from lexiseg.inference.pipeline import Pipeline
+from lexiseg.inference.refine import require_affordable
 from lexiseg.inference.regions import require_regions
 from lexiseg.inference.result import Segmentation
 from lexiseg.inference.segmenter import Segmenter
@@ -24,9 +25,6 @@ from lexiseg.serving.refusal import Refusal, come_again
 from lexiseg.storage import json_text
 
 T = TypeVar("T")
-
-FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "TIFF", "GIF")
-"""Pillow's names of what is read; others, such as EPS, start programs."""
 
 _THREADS = 2
 """Which decode and encode pictures; torch has the other cores."""
@@ -76,6 +74,7 @@ class Service:
         """
         async with self._in_time(), self._pictures:
             picture = await self._decoded(image)
+            self._require_affordable(rules, picture)
             result = await self._done(("segment", rules, _scored(output)), picture, _pixels(picture))
             return await self._apart(lambda: written(result, output, picture, self._warning(rules)))
 
@@ -114,6 +113,7 @@ class Service:
                 "no encoding of this name is kept here, or no more; send the image to /encode again",
                 "encoding",
             )
+        self._require_affordable(rules, encoded.image)
         async with self._in_time():
             key: _Key = ("segment_encoded", rules, _scored(output))
             result = await self._done(key, encoded, _pixels(encoded.image))
@@ -124,12 +124,17 @@ class Service:
         self.batcher.close()
         self._pool.shutdown()
 
+    def _require_affordable(self, rules: Rules, picture: Picture) -> None:
+        steps = self._pipeline.protocol.pamr_steps if rules.refine is None else rules.refine
+        words = sum(map(len, rules.words.words)) + len(rules.background or ())
+        require_affordable(_pixels(picture), words, steps, most=self._limits.refinement)
+
     def _in_time(self) -> "_InTime":
         return _InTime(self._limits)
 
     async def _decoded(self, image: bytes) -> Picture:
         most = self._limits.pixels
-        return await self._apart(lambda: read_content(image, formats=FORMATS, most_pixels=most))
+        return await self._apart(lambda: read_content(image, most_pixels=most))
 
     async def _apart(self, work: Callable[[], T]) -> T:
         return await asyncio.get_running_loop().run_in_executor(self._pool, work)

@@ -15,7 +15,7 @@ import numpy.typing as npt
 from PIL import Image
 
 from lexiseg.clip.vocabulary import Vocabulary
-from lexiseg.data.io import ImageSource, read_image
+from lexiseg.data.io import ImageSource, read_content, read_image
 from lexiseg.drawing.grid import fit_labels
 from lexiseg.drawing.heatmap import heat_over
 from lexiseg.drawing.overlay import blend
@@ -24,6 +24,7 @@ from lexiseg.inference.background import negative_words
 from lexiseg.inference.encoding import EncodedImage, Picture
 from lexiseg.inference.given_masks import ON_THE_SPOT, GivenMasks
 from lexiseg.inference.pictures import drawable
+from lexiseg.inference.refine import require_affordable
 from lexiseg.inference.result import Segmentation
 from lexiseg.inference.segmenter import Segmenter
 from lexiseg.inference.words import tell_unknown
@@ -217,7 +218,8 @@ class Sitting:
         self.stem, self.name = stem, self.name or secrets.token_hex(8)
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", Image.DecompressionBombWarning)  # as of `lexiseg predict`
-            self.pixels = read_image(source)
+            content = Path(source).read_bytes() if isinstance(source, str | Path) else source
+            self.pixels = read_content(content) if isinstance(content, bytes) else read_image(content)
 
 
 class Desk:
@@ -255,6 +257,10 @@ class Desk:
         vocabulary = _vocabulary(question.words)
         background = question.background.strip() or None
         pipeline = self.readers[question.method]
+        words = sum(map(len, vocabulary.words)) + (
+            0 if background is None else len(negative_words(background))
+        )
+        require_affordable(pixels.shape[0] * pixels.shape[1], words, int(question.refine))
         started = time.perf_counter()
         segmenter = pipeline.segmenter(
             vocabulary,

@@ -44,8 +44,8 @@ COMMAND = Command(
         Flag(
             "--limit",
             "NAME=NUMBER",
-            "bytes, pixels, words, upload_seconds, seconds, requests, retry_seconds, batch, gather_seconds, cache_bytes: "
-            "docs/serving.md says what each is; may be repeated",
+            "bytes, pixels, words, refinement, upload_seconds, seconds, requests, retry_seconds, batch, gather_seconds, "
+            "cache_bytes: docs/serving.md says what each is; may be repeated",
             more={"action": "append", "dest": "limits"},
         ),
         METHOD,
