@@ -88,5 +88,7 @@ def _told(message: str, program: str) -> str:
     if found := _VALUE.fullmatch(message):
         value = found[3].strip("'\"")
         return f"{found[1]} {value}: expected {_KINDS.get(found[2], f'a value of {found[2]}')}"
+    if found := re.match(r"argument (\S+): expected (\d+) arguments", message):
+        return f"{found[1]}: expected {found[2]} values"
     told = re.sub(r"^argument (\S+): expected .*argument.*", r"\1: expected a value", message)
     return told.removeprefix("argument ").replace("not allowed with argument ", "cannot stand beside ")

@@ -5,6 +5,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 
 from lexiseg.checkpoints.word_adaptation import WordAdaptation
 from lexiseg.errors import CheckpointError, ConfigError, DataError
@@ -214,3 +215,22 @@ def test_the_sigmoid_of_a_trained_model_is_calibrated_as_well():
     result = after.segmenter(list(PAINT)).segment(scene(8).image)
     assert (result.labels == scene(8).label).mean() > 0.9
     assert torch.from_numpy(result.scores).max() <= 1
+
+
+def test_a_shot_is_read_from_files_and_pictures(tmp_path):
+    shot = scene(3)
+    Image.fromarray(shot.image).save(tmp_path / "a.png")
+    Image.fromarray(shot.label).save(tmp_path / "ids.png")
+    for read in (
+        Shot.read(tmp_path / "a.png", str(tmp_path / "ids.png")),
+        Shot.read(Image.open(tmp_path / "a.png"), Image.open(tmp_path / "ids.png")),
+        Shot.read(shot.image, shot.label),
+    ):
+        assert (read.image == shot.image).all()
+        assert (read.label == shot.label).all()
+    with pytest.raises(
+        DataError, match="image of a: expected an array of 3 axes, got str; Shot.read opens files"
+    ):
+        Shot("a.png", shot.label, "a")
+    with pytest.raises(DataError, match="label of a: expected an array of 2 axes"):
+        Shot(shot.image, shot.image, "a")

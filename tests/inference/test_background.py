@@ -20,7 +20,7 @@ def test_a_text_of_words_and_classes_that_share_a_word():
 
 
 def test_what_cannot_be_a_background():
-    with pytest.raises(ConfigError, match="no negative word is left"):
+    with pytest.raises(ConfigError, match="no word is left for the background"):
         with_background(Vocabulary.from_text("dog, sky"), ["sky", " "])
     with pytest.raises(ConfigError, match="'background' is one of the classes already"):
         with_background(Vocabulary.from_text("dog, background"), ["sky"])

@@ -122,6 +122,7 @@ def test_segments_of_a_model_of_pixels_are_refused(checkpoint):
         evaluation(checkpoint, segments="panoptic", masks="ground_truth")
     assert default_output(checkpoint).name == "eval.json"
     assert report_place(None, checkpoint, "instances") == checkpoint.parent / "eval_instances.json"
+    assert report_place(None, checkpoint, "instances", adapted="x").name == "eval_instances_adapted.json"
     assert report_place("told.json", checkpoint, "instances").name == "told.json"
     with pytest.raises(ConfigError, match="panoptic or instances"):
         report_place(None, checkpoint, "a/b")

@@ -4,7 +4,7 @@ import pytest
 
 from lexiseg.errors import ConfigError
 from lexiseg.recipes import serve
-from lexiseg.recipes.serve import Serving, read_token, require_packages
+from lexiseg.recipes.serve import Serving, read_token, require_packages, require_unmasked
 
 
 def test_a_missing_package_is_named_with_its_extra(monkeypatch):
@@ -34,3 +34,13 @@ def test_an_address_that_is_taken_shows_before_a_model_is_loaded():
             Serving(port=port).run(lambda: pytest.fail("it was loaded"), print)
     with pytest.raises(ConfigError, match="--port"):
         Serving(port=99999).run(lambda: pytest.fail("it was loaded"), print)
+
+
+def test_a_method_inside_masks_is_refused_before_anything_is_loaded():
+    for method in ("lavg", "corrclip"):
+        with pytest.raises(
+            ConfigError, match=f"{method} reads a photograph inside masks, and clients .* send none"
+        ):
+            require_unmasked(method)
+    require_unmasked("sc-clip")
+    require_unmasked(None)

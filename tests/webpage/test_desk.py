@@ -156,7 +156,7 @@ def test_a_method_that_reads_inside_masks_says_so(desk, sitting):
         ({"threshold": 1.5}, "from 0 to below 1"),
         ({"refine": -1}, "at least 0"),
         ({"refine": 10**9}, "rounds for 1 words on .* are more than is done here"),
-        ({"background": "red"}, "no negative word is left"),
+        ({"background": "red"}, "no word is left for the background"),
         ({"masks": "../etc"}, "no masks '../etc'"),
     ],
 )

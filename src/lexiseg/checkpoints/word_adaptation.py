@@ -46,12 +46,13 @@ class WordAdaptation:
     threshold: float = 0.0
     account: Mapping[str, Any] = field(default_factory=dict)
 
-    def write(self, path: Path) -> None:
+    def write(self, path: Path | str) -> None:
         """Write the file; its folder is made if need be.
 
         Raises:
             LexisegError: It cannot be written.
         """
+        path = Path(path)
         tensors = {name: getattr(self, name).detach().cpu().float().contiguous().clone() for name in _AXES}
         told = {
             "form": _FORM,
@@ -103,8 +104,9 @@ class WordAdaptation:
         """
         wrong = [key for key in {**self.made_for, **told} if self.made_for.get(key) != told.get(key)]
         if wrong:
+            theirs, ours = (each.get(wrong[0]) or "none" for each in (self.made_for, told))
             raise CheckpointError(
-                f"{where}: adapted with {wrong[0]} {self.made_for.get(wrong[0])}, but the model has {told.get(wrong[0])}; "
+                f"{where}: adapted with {wrong[0]} {theirs}, but the model has {ours}; "
                 "use the model that it was adapted with, or adapt this one"
             )
 

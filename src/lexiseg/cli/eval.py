@@ -14,7 +14,7 @@ from lexiseg.storage import leads_somewhere
 def run_eval(overrides: Sequence[str]) -> int:
     """The command: overrides in, exit status out."""
     config = compose_eval(overrides)
-    output = report_place(config.output, config.checkpoint, config.segments, config.masks)
+    output = report_place(config.output, config.checkpoint, config.segments, config.masks, config.adapted)
     report = judge(evaluation(plain(config)))
     report.write(output)
     print(report.to_markdown())

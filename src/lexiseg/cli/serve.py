@@ -3,7 +3,7 @@
 import argparse
 
 from lexiseg.cli.flags import read_pipeline
-from lexiseg.recipes.serve import Serving
+from lexiseg.recipes.serve import Serving, require_unmasked
 from lexiseg.serving.limits import Limits
 
 
@@ -13,6 +13,7 @@ def run(args: argparse.Namespace) -> int:
     Raises:
         LexisegError: A wrong flag, a missing package, no model, or an address that cannot be listened at.
     """
+    require_unmasked(args.method)
     limits = Limits().changed(args.limits or ())
     serving = Serving(args.host, args.port, args.token_file, limits)
     serving.run(lambda: read_pipeline(args), lambda told: print(told, flush=True))

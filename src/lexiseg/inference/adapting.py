@@ -8,15 +8,19 @@ held out in this way; offsets and temperatures of classes stay only if they help
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
 import torch
 import torch.nn.functional as F
+from PIL import Image
 from torch import Tensor
 
 from lexiseg.checkpoints.word_adaptation import WordAdaptation
 from lexiseg.clip.templates import resolve_templates
 from lexiseg.clip.vocabulary import Vocabulary
+from lexiseg.data.io import ImageSource, read_image, read_label
 from lexiseg.errors import DataError
 from lexiseg.inference.adaptable import made_for, require_adaptable
 from lexiseg.inference.encoding import EncodedImage, Picture
@@ -72,11 +76,41 @@ class Shot:
         label: ``(H, W)`` class ids in the order of the words; ``label_codes(K).ignore`` where nothing is said,
             ``label_codes(K).unlabelled`` for "none of these".
         name: What messages call it.
+
+    Raises:
+        DataError: Something else than such arrays; :meth:`read` takes the rest.
     """
 
     image: Picture
     label: LabelMap
     name: str
+
+    def __post_init__(self) -> None:
+        """Reject what is no array before anything is looked at."""
+        for what, array, axes in (("image", self.image, 3), ("label", self.label, 2)):
+            if not isinstance(array, np.ndarray) or array.ndim != axes:
+                raise DataError(
+                    f"{what} of {self.name}: expected an array of {axes} axes, got {type(array).__name__}; "
+                    "Shot.read opens files and pictures of other kinds"
+                )
+
+    @classmethod
+    def read(
+        cls, image: ImageSource, label: str | Path | Image.Image | LabelMap, name: str | None = None
+    ) -> "Shot":
+        """From files, or pictures of any kind that :func:`~lexiseg.data.io.read_image` reads.
+
+        Args:
+            image: The photograph.
+            label: A file of class ids, a grey or palette picture, or an array.
+            name: What messages call it; None: the photograph's path.
+
+        Raises:
+            DataError: One of them cannot be read.
+        """
+        called = name or (str(image) if isinstance(image, str | Path) else "the photograph given")
+        ids = read_label(label) if isinstance(label, str | Path) else np.asarray(label)
+        return cls(read_image(image), ids, called)
 
 
 @dataclass(frozen=True)

@@ -38,6 +38,6 @@ def with_background(vocabulary: Vocabulary, words: str | Sequence[str]) -> Vocab
     unique = tuple(dict.fromkeys(word.lower() for word in negative))
     if not unique:
         raise ConfigError(
-            'no negative word is left for the background; give some, such as "wall, floor, sky"'
+            'no word is left for the background that is not a class itself; give some, such as "wall, floor, sky"'
         )
     return replace(vocabulary, words=((BACKGROUND, *unique), *vocabulary.words))

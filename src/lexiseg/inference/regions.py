@@ -79,6 +79,13 @@ def require_regions(model: Segmentable) -> None:
         raise masks_missing(type(model).__name__)
 
 
+def masks_unserved(name: str) -> ConfigError:
+    """What is said of such a model or method where photographs come without masks, always."""
+    return ConfigError(
+        f"{name} reads a photograph inside masks, and clients of a server send none; serve another method, such as sc-clip"
+    )
+
+
 def masks_missing(name: str) -> ConfigError:
     """What is said of a model or method that reads inside masks where there are none."""
     return ConfigError(

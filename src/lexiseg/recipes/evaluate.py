@@ -164,9 +164,13 @@ def _targets(record: Any) -> Iterator[str]:
 
 
 def report_place(
-    output: object, checkpoint: Path | str, segments: object = None, masks: object = None
+    output: object,
+    checkpoint: Path | str,
+    segments: object = None,
+    masks: object = None,
+    adapted: object = None,
 ) -> Path:
-    """The result file that was asked for, or the default one; segments and names of masks have files of their own.
+    """The result file that was asked for, or the default one; segments, names of masks and adaptations have their own.
 
     Raises:
         ConfigError: No path, or no kind of segments.
@@ -180,6 +184,8 @@ def report_place(
         place = place.with_name(f"{place.stem}_{segments}.json")
     elif output is None and masks is not None:
         place = place.with_name(f"{place.stem}_masks.json")
+    if output is None and adapted is not None:
+        place = place.with_name(f"{place.stem}_adapted.json")
     if output is not None or leads_somewhere(
         place.parent
     ):  # else the checkpoint is missing, which is told later

@@ -5,8 +5,10 @@ from dataclasses import dataclass, field
 from importlib.util import find_spec
 from pathlib import Path
 
+from lexiseg.dense.wants import wants_masks
 from lexiseg.errors import ConfigError
 from lexiseg.inference.pipeline import Pipeline
+from lexiseg.inference.regions import masks_unserved
 from lexiseg.interruption import Kept, keeping
 from lexiseg.lazy import locate
 from lexiseg.progress import say_no_more
@@ -63,6 +65,16 @@ class Serving:
                 locate("lexiseg.serving.server:serve")(app, at, self.limits, started)
 
 
+def require_unmasked(method: str | None) -> None:
+    """Refuse a method that reads inside masks, before anything is loaded for it.
+
+    Raises:
+        ConfigError: It does.
+    """
+    if method is not None and wants_masks(method):
+        raise masks_unserved(method)
+
+
 def require_packages() -> None:
     """Check for what only a server needs.
 
@@ -86,11 +98,11 @@ def read_token(path: Path) -> str:
         token = path.read_text(encoding="ascii").strip()
     except (OSError, UnicodeDecodeError) as error:
         raise ConfigError(
-            f"--token-file {tell_unreadable(path, error)}; expected a token of ASCII letters"
+            f"--token-file {tell_unreadable(path, error)}; expected a token of ASCII characters"
         ) from error
     if len(token) < _LEAST_TOKEN or not token.isprintable() or " " in token:
         raise ConfigError(
-            f"--token-file {path}: expected one token of at least {_LEAST_TOKEN} ASCII letters, got {len(token)} characters; "
+            f"--token-file {path}: expected one token of at least {_LEAST_TOKEN} ASCII characters, got {len(token)}; "
             "`openssl rand -hex 32` makes one"
         )
     return token

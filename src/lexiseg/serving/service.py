@@ -11,7 +11,7 @@ from lexiseg.data.io import read_content
 from lexiseg.inference.encoding import EncodedImage, Picture
 from lexiseg.inference.pipeline import Pipeline
 from lexiseg.inference.refine import require_affordable
-from lexiseg.inference.regions import require_regions
+from lexiseg.inference.regions import masks_unserved
 from lexiseg.inference.result import Segmentation
 from lexiseg.inference.segmenter import Segmenter
 from lexiseg.inference.words import tell_unknown
@@ -50,7 +50,7 @@ class Service:
 
     def __init__(self, pipeline: Pipeline, limits: Limits, metrics: ServerMetrics) -> None:
         if pipeline.model.needs.masks:
-            require_regions(pipeline.model)
+            raise masks_unserved(type(pipeline.model).__name__)
         self.encodings = Encodings(limits.cache_bytes)
         self.batcher = Batcher(
             self._answer,

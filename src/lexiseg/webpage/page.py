@@ -31,6 +31,7 @@ _MONO = ("ui-monospace", "monospace")
 
 _MOST_STEPS = 40
 _HINT = "Upload or paste a photograph, or take an example; then name what may be there."
+_NO_WORDS = "Name what may be in the photograph."
 _CLICK = "Click on the picture to see the word and all scores at that place."
 
 
@@ -266,7 +267,9 @@ class Page:
         """Answers by one method or two, or one sentence that says why not."""
         if not words.strip() or sitting.pixels is None:
             sitting.answers = ()
-            return self._without(sitting, markup.notice(_HINT, "hint"))
+            return self._without(
+                sitting, markup.notice(_HINT if sitting.pixels is None else _NO_WORDS, "hint")
+            )
         methods = [method] if other in (_NONE, method) else [method, other]
         try:
             answers = self.desk.ask(sitting, [Question(words, title, *settings) for title in methods])

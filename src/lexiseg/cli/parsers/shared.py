@@ -50,7 +50,12 @@ class Flag:
             parser.add_argument(self.name, action="store_true", help=told, **self.more)
             return
         given: dict[str, Any] = {"required": True} if self.required else {}
-        given |= {"type": self.kind, "metavar": self.shows, "choices": self.choices, "default": self.default}
+        shows = (
+            tuple(self.shows.split())
+            if self.shows and "nargs" in self.more and " " in self.shows
+            else self.shows
+        )
+        given |= {"type": self.kind, "metavar": shows, "choices": self.choices, "default": self.default}
         parser.add_argument(self.name, help=told, **given, **self.more)
 
 
