@@ -8,8 +8,8 @@ import torch
 from safetensors import safe_open
 from safetensors.torch import save_file
 
-from lexiseg.checkpoints.word_adaptation import WordAdaptation
-from lexiseg.errors import CheckpointError
+from lexiseg.checkpoints.word_adaptation import WordAdaptation, require_adaptation_file
+from lexiseg.errors import CheckpointError, ConfigError
 
 LEARNED = WordAdaptation(
     words=("red", "scarlet", "grün"),
@@ -84,3 +84,13 @@ def test_another_model_is_refused():
         LEARNED.require_made_for({"method": "maskclip", "clip": "abc"}, "here")
     with pytest.raises(CheckpointError, match="adapted with weights none"):
         LEARNED.require_made_for({"method": "sclip", "clip": "abc", "weights": "1"}, "here")
+
+
+def test_what_names_no_file_is_refused_before_anything_is_read():
+    for adapted in (-1, True, ["a.safetensors"], "  "):
+        with pytest.raises(
+            ConfigError, match="adapted: expected the path of a file that `lexiseg adapt` wrote, got "
+        ):
+            require_adaptation_file(adapted)
+    require_adaptation_file(None)
+    require_adaptation_file("a.safetensors")

@@ -143,7 +143,7 @@ def test_published_numbers_stand_in_the_table_of_their_tower_alone(tmp_path, mon
     assert table.startswith("| method | voc20 | voc20 published | toy | mean |")
     assert table.count("| 80.4 a |") == 1, "no paper measured a row with choices of its own"
     assert re.search(r"\| mine \| [\d.]+ \| – \|", table)
-    assert "Published, on OpenAI's ViT-B/16: a SCLIP" in table
+    assert "Published, on OpenAI's ViT-B/16 unless it is said: a SCLIP" in table
     assert main([*run, "masks=ground_truth", "output=named"]) == 0
     assert "published" not in (tmp_path / "named" / "table.md").read_text()
 

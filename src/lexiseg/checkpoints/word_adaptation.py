@@ -10,7 +10,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
-from lexiseg.errors import CheckpointError
+from lexiseg.errors import CheckpointError, ConfigError
 from lexiseg.storage import write_atomically
 
 _KEY = "lexiseg_adaptation"
@@ -109,6 +109,16 @@ class WordAdaptation:
                 f"{where}: adapted with {wrong[0]} {theirs}, but the model has {ours}; "
                 "use the model that it was adapted with, or adapt this one"
             )
+
+
+def require_adaptation_file(adapted: object) -> None:
+    """Refuse what cannot name a file that ``lexiseg adapt`` wrote; None names none.
+
+    Raises:
+        ConfigError: No text, or an empty one.
+    """
+    if adapted is not None and (not isinstance(adapted, str | Path) or not str(adapted).strip()):
+        raise ConfigError(f"adapted: expected the path of {_EXPECTED}, got {adapted!r}")
 
 
 def _check(path: Path, tensors: Mapping[str, Tensor], told: object) -> None:

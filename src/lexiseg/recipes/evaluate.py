@@ -10,6 +10,7 @@ import yaml
 
 from lexiseg.checkpoints.model_folder import is_hub_name
 from lexiseg.checkpoints.run_checkpoint import checkpoint_of
+from lexiseg.checkpoints.word_adaptation import require_adaptation_file
 from lexiseg.clip.templates import resolve_templates
 from lexiseg.errors import CheckpointError, ConfigError
 from lexiseg.evaluation.evaluate import EvaluationReport, evaluate
@@ -66,6 +67,7 @@ class Evaluation:
         require_limit(self.limit)
         require_changes(self.protocol)
         require_masks(self.masks)
+        require_adaptation_file(self.adapted)
         require_kind(self.segments, self.stuff)
         if self.segments is not None and self.masks is not None:
             raise ConfigError(
