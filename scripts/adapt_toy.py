@@ -12,8 +12,8 @@ import time
 import numpy as np
 
 from lexiseg.data.toy.world import TOY_CLASSES, ToyWorld
-from lexiseg.inference.adapting import Shot
 from lexiseg.inference.pipeline import Pipeline
+from lexiseg.inference.shots import Shot
 from lexiseg.recipes.adapt import Judged, judge
 
 _FIRST_WORLD = 500

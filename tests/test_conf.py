@@ -17,7 +17,7 @@ from lexiseg.errors import ConfigError, DataError
 from lexiseg.evaluation.benchmark import MethodChoice
 from lexiseg.inference.protocol import InferenceProtocol
 from lexiseg.models.registry import MODELS, complete_settings
-from lexiseg.recipes import adaptation, conf_files, pixelclip, records, training
+from lexiseg.recipes import conf_files, mask_adaptation, pixelclip, records, training
 from lexiseg.recipes.ablations import MEASURED, choose_rows, read_table, take_ablation
 from lexiseg.recipes.benchmark import rows_of_table
 from lexiseg.recipes.conf_files import choices, conf_dir, groups
@@ -135,7 +135,7 @@ def build_adapt(overrides, clip):
     run = unless_absent(lambda: adaptation_run(plain(compose_config("maskadapt", overrides))))
     if run is None:  # what it would be judged on is not there
         return
-    task = adaptation.build_task(run, clip, ("red circle", "bricks"))
+    task = mask_adaptation.build_task(run, clip, ("red circle", "bricks"))
     assert task.model.prompts is None or len(task.model.prompts.tokens) == run.model.prompt_depth
     assert unless_absent(run.pairs.open) is None
 

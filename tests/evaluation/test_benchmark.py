@@ -20,9 +20,9 @@ from lexiseg.evaluation.benchmark_table import Cell, read_cells, to_markdown, wr
 from lexiseg.evaluation.efficiency import Efficiency, count_operations, count_parameters, tg_clip_score
 from lexiseg.evaluation.naming import GroundTruthMasks
 from lexiseg.evaluation.published import Published
-from lexiseg.inference.adapting import Shot
 from lexiseg.inference.pipeline import Pipeline
 from lexiseg.inference.protocol import TRAINING_FREE
+from lexiseg.inference.shots import Shot
 
 
 @pytest.fixture(scope="module")

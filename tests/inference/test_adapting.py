@@ -9,9 +9,9 @@ from PIL import Image
 
 from lexiseg.checkpoints.word_adaptation import WordAdaptation
 from lexiseg.errors import CheckpointError, ConfigError, DataError
-from lexiseg.inference.adapting import Shot
 from lexiseg.inference.pipeline import Pipeline
 from lexiseg.inference.protocol import InferenceProtocol
+from lexiseg.inference.shots import Shot
 from segmenter_fakes import ColourClip, ColourModel, RegionsOfColour
 
 PROTOCOL = InferenceProtocol(activation="linear", logit_scale=9.0, window=12, stride=8)
@@ -116,6 +116,8 @@ def test_probabilities_are_of_the_adapted_contest_and_refused_where_two_are_join
     other = after.segmenter(["wug", "green"])
     with pytest.raises(ConfigError, match="no one contest has the probabilities of all"):
         other.probabilities(other.encode(photo))
+    with pytest.raises(ConfigError, match="no one contest has the probabilities of all"):
+        other.class_scores(other.encode(photo))
 
 
 def test_a_synonym_that_misleads_is_left_out():

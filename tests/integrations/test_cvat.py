@@ -1,6 +1,5 @@
 """The CVAT function by the command line's own loader: masks and polygons have the areas of the labels."""
 
-import importlib.util
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -8,11 +7,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from lexiseg.clip.vocabulary import Vocabulary
-from lexiseg.inference.pipeline import Pipeline
-from lexiseg.inference.protocol import InferenceProtocol
+from integration_cases import load_integration
 from lexiseg.ops.outlines import ring_area
-from segmenter_fakes import ColourModel, colour_embeddings
 
 cvataa = pytest.importorskip("cvat_sdk.auto_annotation")
 
@@ -21,12 +17,7 @@ FILE = Path(__file__).parents[2] / "integrations" / "cvat_function.py"
 
 @pytest.fixture
 def function(monkeypatch):
-    spec = importlib.util.spec_from_file_location("__cvat_function__", FILE)
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    monkeypatch.setattr(Vocabulary, "embed", lambda self, clip, cache=None: colour_embeddings(self))
-    pipeline = Pipeline(ColourModel(), SimpleNamespace(source="toy"), InferenceProtocol(), ("{}",))
-    monkeypatch.setattr(module.lexiseg.Pipeline, "load", lambda *args, **kwargs: pipeline)
+    module = load_integration(FILE, "__cvat_function__", monkeypatch)
     return module.create("red, green, blue", stuff="blue")
 
 

@@ -1,18 +1,13 @@
 """The backend asked as Label Studio asks, through the library's own web application."""
 
-import importlib.util
 from pathlib import Path
-from types import SimpleNamespace
 
 import numpy as np
 import pytest
 from PIL import Image
 
-from lexiseg.clip.vocabulary import Vocabulary
+from integration_cases import load_integration
 from lexiseg.errors import LexisegError
-from lexiseg.inference.pipeline import Pipeline
-from lexiseg.inference.protocol import InferenceProtocol
-from segmenter_fakes import ColourModel, colour_embeddings
 
 pytest.importorskip("label_studio_ml.model")
 
@@ -26,12 +21,7 @@ def configuration(kind):
 
 @pytest.fixture
 def backend(monkeypatch):
-    spec = importlib.util.spec_from_file_location("model", FILE)
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    monkeypatch.setattr(Vocabulary, "embed", lambda self, clip, cache=None: colour_embeddings(self))
-    pipeline = Pipeline(ColourModel(), SimpleNamespace(source="toy"), InferenceProtocol(), ("{}",))
-    monkeypatch.setattr(module.lexiseg.Pipeline, "load", lambda *args, **kwargs: pipeline)
+    module = load_integration(FILE, "model", monkeypatch)
     return module.Lexiseg
 
 

@@ -10,7 +10,7 @@ def run_maskadapt(overrides: Sequence[str]) -> int:
     config = compose_config("maskadapt", [o for o in overrides if o != "--config"])
     if "--config" in overrides:
         return print_config(config)
-    from lexiseg.recipes.adaptation import adapt
+    from lexiseg.recipes.mask_adaptation import adapt
     from lexiseg.recipes.records import adaptation_run
 
     run = adaptation_run(plain(config), print)

@@ -29,7 +29,7 @@ from lexiseg.dense.wants import wants_masks
 from lexiseg.errors import ConfigError
 from lexiseg.inference.adaptable import made_for, require_adaptable
 from lexiseg.inference.adapted_words import adapt_words
-from lexiseg.inference.adapting import Shot, fit_adaptation
+from lexiseg.inference.adapting import fit_adaptation
 from lexiseg.inference.background import negative_words, with_background
 from lexiseg.inference.devices import pick_device
 from lexiseg.inference.exported import ExportedModel
@@ -39,6 +39,7 @@ from lexiseg.inference.protocol import InferenceProtocol, reading_protocol
 from lexiseg.inference.regions import masks_missing
 from lexiseg.inference.result import Segmentation
 from lexiseg.inference.segmenter import Segmenter
+from lexiseg.inference.shots import Shot
 from lexiseg.inference.words import EmbeddedWords, Words, known_class_ids, known_words, seen_class_ids
 from lexiseg.ops.view_fusion import Fusion
 from lexiseg.types import ClassSplit, RegionSegmentable, Segmentable
@@ -200,7 +201,7 @@ class Pipeline:
         """This pipeline after a few photographs with masks, without a gradient; its ``adaptation`` can be written to a file.
 
         Args:
-            shots: Photographs with masks, of :class:`~lexiseg.inference.adapting.Shot`.
+            shots: Photographs with masks, of :class:`~lexiseg.inference.shots.Shot`.
             words: What the ids of the masks stand for, in their order.
 
         Raises:

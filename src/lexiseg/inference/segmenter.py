@@ -316,11 +316,7 @@ class Segmenter:
             ConfigError: An adaptation, and a class that was not shown.
         """
         words, size = self._words, encoded.layout.source
-        if words.adapted is not None and not bool(words.adapted.shown.all()):
-            raise ConfigError(
-                "an adaptation leaves pixels of classes that were not shown as they were, so that no one contest has the "
-                "probabilities of all; ask for classes that were shown, or leave the adaptation out"
-            )
+        self._require_one_contest()
         require_holdable(len(words.vocabulary), size)
         with doing("weighing classes"):
             passes = list(self._all_passes(encoded, words))
@@ -349,7 +345,11 @@ class Segmenter:
 
         Returns:
             ``(len(classes), rows, columns)``, before masks vote or a model draws labels anew.
+
+        Raises:
+            ConfigError: An adaptation, and a class that was not shown.
         """
+        self._require_one_contest()
         height, width = encoded.layout.source
         return self._class_scores(
             encoded,
@@ -358,6 +358,14 @@ class Segmenter:
             window or (slice(0, height), slice(0, width)),
             self._refinement(encoded.image, encoded.layout),
         )
+
+    def _require_one_contest(self) -> None:
+        adapted = self._words.adapted
+        if adapted is not None and not bool(adapted.shown.all()):
+            raise ConfigError(
+                "an adaptation leaves pixels of classes that were not shown as they were, so that no one contest has the "
+                "probabilities of all; ask for classes that were shown, or leave the adaptation out"
+            )
 
     def _class_scores(
         self,

@@ -13,10 +13,10 @@ from lexiseg.clip.vocabulary import Vocabulary
 from lexiseg.data.io import read_image, read_label
 from lexiseg.drawing.reliability import reliability_diagram
 from lexiseg.errors import ConfigError, DataError
-from lexiseg.inference.adapting import Shot, require_shots
 from lexiseg.inference.background import with_background
 from lexiseg.inference.pipeline import Pipeline
 from lexiseg.inference.segmenter import Segmenter
+from lexiseg.inference.shots import Shot, require_shots
 from lexiseg.label_codes import LabelMap, label_codes
 from lexiseg.metrics.calibration import Reliability
 from lexiseg.metrics.functional import class_iou, confusion_matrix

@@ -22,12 +22,12 @@ from lexiseg.inference.protocol import InferenceProtocol
 from lexiseg.masks.store import MaskStore
 from lexiseg.models.mask_adaptation import AdaptationSettings
 from lexiseg.models.pixel_clip_settings import PixelCLIPOptimSettings, PixelCLIPSettings
-from lexiseg.recipes.adaptation import AdaptRun, PairSettings
 from lexiseg.recipes.benchmark import BenchmarkRun, printed_in, rows_of_table, table_rows
 from lexiseg.recipes.conf_files import TARGET, own_class
 from lexiseg.recipes.criteria import loss_settings
 from lexiseg.recipes.demo import Stage
 from lexiseg.recipes.evaluate import Evaluation
+from lexiseg.recipes.mask_adaptation import AdaptRun, PairSettings
 from lexiseg.recipes.naming_masks import open_masks, require_masks
 from lexiseg.recipes.pixelclip import PictureSettings, TuneRun
 from lexiseg.recipes.run_folder import require_output_dir, require_run_name

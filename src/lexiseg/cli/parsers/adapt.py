@@ -2,7 +2,17 @@
 
 from pathlib import Path
 
-from lexiseg.cli.parsers.shared import CLIP, METHOD, MODEL, SECOND_MODELS, SENTENCES, Command, Flag, Group
+from lexiseg.cli.parsers.shared import (
+    CLIP,
+    DEVICE,
+    METHOD,
+    MODEL,
+    SECOND_MODELS,
+    SENTENCES,
+    Command,
+    Flag,
+    Group,
+)
 
 _DESCRIPTION = """Learn what words look like from a few photographs with masks: no gradients, seconds.
 
@@ -58,7 +68,7 @@ COMMAND = Command(
         CLIP,
         *SECOND_MODELS,
         *SENTENCES,
-        Flag("--device", "DEVICE", "auto, cpu, cuda, cuda:1, mps", default="auto"),
+        DEVICE,
         METHOD,
     ),
 )

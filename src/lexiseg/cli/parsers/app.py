@@ -1,16 +1,6 @@
 """Flags of ``lexiseg app``."""
 
-from lexiseg.cli.parsers.shared import (
-    ADAPTED,
-    CLIP,
-    DEVICE,
-    METHOD,
-    MODEL,
-    SECOND_MODELS,
-    SENTENCES,
-    Command,
-    Flag,
-)
+from lexiseg.cli.parsers.shared import DEVICE, METHOD, READER, Command, Flag
 
 _DESCRIPTION = """A page in the browser: a photograph, words, and which pixel is what.
 
@@ -31,11 +21,7 @@ COMMAND = Command(
     _DESCRIPTION,
     _EXAMPLES,
     (
-        *MODEL,
-        ADAPTED,
-        CLIP,
-        *SECOND_MODELS,
-        *SENTENCES,
+        *READER,
         DEVICE,
         Flag("--host", "ADDRESS", "address to listen at", default="127.0.0.1"),
         Flag("--port", "PORT", "port to listen at, 0 for any that is free", default=7860, kind=int),

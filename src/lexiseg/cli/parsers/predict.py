@@ -1,18 +1,6 @@
 """Flags of ``lexiseg predict``."""
 
-from lexiseg.cli.parsers.shared import (
-    ADAPTED,
-    CLIP,
-    METHOD,
-    MODEL,
-    PHOTOS,
-    SECOND_MODELS,
-    SENTENCES,
-    WORDS,
-    Command,
-    Flag,
-    place,
-)
+from lexiseg.cli.parsers.shared import METHOD, PHOTOS, READER, WORDS, Command, Flag, place
 
 _DESCRIPTION = """Find things named in words. Every pixel of every photograph goes to the best matching class.
 
@@ -68,11 +56,7 @@ COMMAND = Command(
     (
         PHOTOS,
         *WORDS,
-        *MODEL,
-        ADAPTED,
-        CLIP,
-        *SECOND_MODELS,
-        *SENTENCES,
+        *READER,
         Flag("--threshold", "P", "scored below P (0 to 1): background, no class, no segment", kind=float),
         Flag("--refine", "STEPS", _REFINE, kind=int, more={"nargs": "?", "const": _REFINE_STEPS}),
         Flag("--scale", None, _SCALE, None, choices=("native",)),

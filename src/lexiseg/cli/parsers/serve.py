@@ -2,17 +2,7 @@
 
 from pathlib import Path
 
-from lexiseg.cli.parsers.shared import (
-    ADAPTED,
-    CLIP,
-    DEVICE,
-    METHOD,
-    MODEL,
-    SECOND_MODELS,
-    SENTENCES,
-    Command,
-    Flag,
-)
+from lexiseg.cli.parsers.shared import DEVICE, METHOD, READER, Command, Flag
 
 _DESCRIPTION = """Answer over HTTP: POST /segment (image, words), /encode and /segment_encoded; GET /health, /metrics, /docs.
 
@@ -32,11 +22,7 @@ COMMAND = Command(
     _DESCRIPTION,
     _EXAMPLES,
     (
-        *MODEL,
-        ADAPTED,
-        CLIP,
-        *SECOND_MODELS,
-        *SENTENCES,
+        *READER,
         DEVICE,
         Flag("--host", "ADDRESS", "to listen at; 0.0.0.0 for all of this machine", default="127.0.0.1"),
         Flag("--port", "PORT", "to listen at; 0 for any that is free", default=8000, kind=int),

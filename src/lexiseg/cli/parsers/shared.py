@@ -228,6 +228,9 @@ MODEL = (
 )
 """What answers."""
 
+READER = (*MODEL, ADAPTED, CLIP, *SECOND_MODELS, *SENTENCES)
+"""What answers, and how it reads; ``cli/flags.py:read_pipeline`` makes it of these. METHOD stands behind all others."""
+
 DEVICE = Flag("--device", "DEVICE", "auto, cpu, cuda, cuda:1, mps", default="auto")
 
 

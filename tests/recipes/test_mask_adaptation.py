@@ -8,7 +8,7 @@ from lexiseg.data.toy.world import TOY_UNSEEN, ToyWorld
 from lexiseg.errors import ConfigError
 from lexiseg.evaluation.region_accuracy import RegionAccuracy
 from lexiseg.models.region_classifiers.mask_prompts import MaskPrompts
-from lexiseg.recipes import adaptation, training
+from lexiseg.recipes import mask_adaptation, training
 from lexiseg.recipes.clip_folder import write_clip_folder
 from lexiseg.recipes.settings import ClipSource, SplitSettings, TrainingData
 from region_model_cases import SIZES
@@ -16,19 +16,19 @@ from region_model_cases import SIZES
 
 def test_both_towers_are_judged_where_the_run_computed(tmp_path, monkeypatch):
     clip, places = load_clip("toy"), []
-    run = adaptation.AdaptRun(
-        adaptation.PairSettings(images=tmp_path, folder=tmp_path),
+    run = mask_adaptation.AdaptRun(
+        mask_adaptation.PairSettings(images=tmp_path, folder=tmp_path),
         tmp_path / "run",
         judged_on=ToyWorld(partition="val", length=1),
     )
-    model = adaptation.build_task(run, clip, ("bricks", "sand")).model
+    model = mask_adaptation.build_task(run, clip, ("bricks", "sand")).model
 
     def accuracy(tower, *_):
         places.append(next(tower.parameters()).device.type)
         return RegionAccuracy(1, 1.0, 1.0)
 
-    monkeypatch.setattr(adaptation, "_accuracy", accuracy)
-    adaptation._judged(run, clip, model, torch.device("meta"))
+    monkeypatch.setattr(mask_adaptation, "_accuracy", accuracy)
+    mask_adaptation._judged(run, clip, model, torch.device("meta"))
     assert places == ["meta", "meta"]
 
 
