@@ -50,6 +50,14 @@ _WORDS_AND_RULES = (
         ("tests/inference/test_adapting.py",),
     ),
     Slip(
+        "no-class-stays-no-class",
+        "an adaptation takes pixels that were of no class",
+        "src/lexiseg/inference/decision.py",
+        "table = np.append(shown, False)",
+        "table = np.append(shown, True)",
+        ("tests/inference/test_adapting.py",),
+    ),
+    Slip(
         "prototypes-from-their-middle",
         "the part that all classes share is left in what a pixel looks like",
         "src/lexiseg/ops/prototypes.py",

@@ -9,6 +9,7 @@ from PIL import Image
 
 from lexiseg.checkpoints.word_adaptation import WordAdaptation
 from lexiseg.errors import CheckpointError, ConfigError, DataError
+from lexiseg.inference.decision import Decided, only_where
 from lexiseg.inference.pipeline import Pipeline
 from lexiseg.inference.protocol import InferenceProtocol
 from lexiseg.inference.shots import Shot
@@ -217,6 +218,23 @@ def test_the_sigmoid_of_a_trained_model_is_calibrated_as_well():
     result = after.segmenter(list(PAINT)).segment(scene(8).image)
     assert (result.labels == scene(8).label).mean() > 0.9
     assert torch.from_numpy(result.scores).max() <= 1
+
+
+def test_two_decisions_are_joined_where_a_shown_class_won_before():
+    """Of classes 0 and 1 only 1 was shown; 2 is "no class"."""
+    before = Decided(
+        np.array([[0, 1, 2], [1, 2, 0]], np.uint8),
+        np.array([[0.1, 0.2, 0.3], [0.4, 0.5, 0.6]], np.float32),
+        np.array([0, 1, 2]),
+    )
+    after = Decided(
+        np.array([[1, 0, 1], [2, 0, 1]], np.uint8), np.full((2, 3), 0.9, np.float32), np.array([1, 0, 1])
+    )
+    joined = only_where(np.array([False, True]), after, before)
+    assert joined.labels.tolist() == [[0, 0, 2], [2, 2, 0]]
+    assert joined.scores == pytest.approx(np.array([[0.1, 0.9, 0.3], [0.9, 0.5, 0.6]], np.float32))
+    assert joined.mask_classes.tolist() == [0, 0, 2]
+    assert only_where(np.array([False, True]), after._replace(scores=None), before).scores is None
 
 
 def test_a_shot_is_read_from_files_and_pictures(tmp_path):
