@@ -58,6 +58,14 @@ _WORDS_AND_RULES = (
         ("tests/inference/test_adapting.py",),
     ),
     Slip(
+        "eval-leaves-the-adaptation-out",
+        "eval judges the model as it was before the adaptation that it names",
+        "src/lexiseg/recipes/evaluate.py",
+        "device=task.device, adapted=task.adapted)",
+        "device=task.device)",
+        ("tests/cli/test_eval.py",),
+    ),
+    Slip(
         "prototypes-from-their-middle",
         "the part that all classes share is left in what a pixel looks like",
         "src/lexiseg/ops/prototypes.py",

@@ -10,9 +10,12 @@ from PIL import Image
 from lexiseg.checkpoints.training_file import CheckpointInfo
 from lexiseg.cli.composing import plain
 from lexiseg.cli.eval import compose_eval, run_eval
+from lexiseg.cli.main import main
 from lexiseg.clip.loading import load_clip
 from lexiseg.data.toy.world import TOY_CLASSES, TOY_UNSEEN
 from lexiseg.errors import ConfigError
+from lexiseg.inference.pipeline import Pipeline
+from lexiseg.inference.shots import Shot
 from lexiseg.models.registry import build_model
 from lexiseg.recipes.evaluate import describe_training, judge
 from lexiseg.recipes.records import evaluation
@@ -126,6 +129,37 @@ def test_the_result_file_stands_beside_the_checkpoint(checkpoint, capsys):
     assert told["seen_ids"] == list(TOY.seen_ids)
     assert told["trained_on"]["same_classes"] is True
     assert "| toy |" in capsys.readouterr().out
+
+
+def test_an_adaptation_gives_the_same_answer_at_every_door(checkpoint, folder, tmp_path, monkeypatch):
+    """Python, predict and eval; the result without it stays beside that with it."""
+    monkeypatch.chdir(tmp_path)
+    stored = torch.load(checkpoint, weights_only=True)
+    stored["lexiseg"] = describe(
+        TOY, protocol={"short_side": 48}
+    ).to_dict()  # else eval and predict differ in who pays
+    torch.save(stored, checkpoint)
+    words, shots = ["red triangle", "zebra", "bricks"], []
+    for name, order in (("a", [0, 1, 2]), ("b", [2, 0, 1])):
+        label = np.repeat(np.array(order, np.uint8), [17, 20, 19])[None].repeat(40, axis=0)
+        Image.fromarray(label).save(folder / f"masks/val/{name}.png")
+        colours = np.array([(250, 20, 30), (30, 240, 20), (20, 30, 250)], np.uint8)
+        Image.fromarray(colours[label]).save(folder / f"images/val/{name}.png")
+        shots.append(Shot(colours[label], label, name))
+    better = Pipeline.load(checkpoint, device="cpu").adapt(shots, words)
+    better.adaptation.write("few.safetensors")
+    own = ["device=cpu", "data=folder", f"data.root={folder}", "split=all"]
+    assert run_eval([f"checkpoint={checkpoint}", *own]) == 0
+    assert run_eval([f"checkpoint={checkpoint}", *own, "adapted=few.safetensors"]) == 0
+    before, after = (json.loads((tmp_path / name).read_text()) for name in ("eval.json", "eval_adapted.json"))
+    expected = [better.segmenter(words).segment(shot.image).labels for shot in shots]
+    right = np.mean([labels == shot.label for labels, shot in zip(expected, shots, strict=True)])
+    assert after["scores"]["pixel_accuracy"] == pytest.approx(right)
+    assert after["scores"]["pixel_accuracy"] > before["scores"]["pixel_accuracy"]
+    flags = ["--checkpoint", str(checkpoint), "--classes", ", ".join(words), "--device", "cpu"]
+    photo = str(folder / "images" / "val" / "a.png")
+    assert main(["predict", photo, *flags, "--adapted", "few.safetensors", "--out", "out"]) == 0
+    assert (np.asarray(Image.open(tmp_path / "out" / "a_labels.png")) == expected[0]).all()
 
 
 def test_a_bare_path_is_the_checkpoint(checkpoint):
