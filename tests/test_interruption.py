@@ -279,3 +279,27 @@ def test_a_worker_whose_tensors_nobody_takes_is_quiet(capsys, monkeypatch):
     assert capsys.readouterr().err == ""
     sys.excepthook(ValueError, ValueError("a bad sample"), None)
     assert "a bad sample" in capsys.readouterr().err
+
+
+LATE = """
+import os, signal, sys
+from lexiseg.interruption import run_command
+
+class Late:
+    def __del__(self, kill=os.kill, this=os.getpid(), number=signal.Signals({number})):
+        kill(this, number)
+
+late = Late()  # goes when modules do, after Python took its handlers away
+sys.exit(run_command(lambda: {status}, ["lexiseg"], program=True))
+"""
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+@pytest.mark.parametrize("status", [0, 1])
+def test_a_signal_while_python_clears_up_leaves_the_status(number, status):
+    done = subprocess.run(
+        [sys.executable, "-c", LATE.format(number=int(number), status=status)],
+        capture_output=True,
+        check=False,
+    )
+    assert (done.returncode, done.stderr) == (status, b"")

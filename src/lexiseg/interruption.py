@@ -136,6 +136,8 @@ def run_command(work: Callable[[], int], command: Sequence[str], *, program: boo
     global _watch
     _watch = watch = _Watch(command)
     status = 0
+    if program:
+        atexit.register(watch.ignore)  # before all others, so that it comes after them
     try:
         with watch.in_place(program):
             try:
@@ -212,6 +214,10 @@ class _Watch:
         """Let a handler, by default our own, answer the signals."""
         for number in self._heard:
             signal.signal(number, handler or self._on_signal)
+
+    def ignore(self) -> None:
+        """Hear nothing more: Python takes its handlers away before it clears up, and a signal would then undo the status."""
+        self.install(signal.SIG_IGN)
 
     def say(self) -> None:
         """The one line, once, of the first process of several."""
